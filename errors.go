@@ -1,0 +1,93 @@
+package logcore
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The conditions that callers branch on. Packages wrap them with what they know;
+// the service maps them to gRPC codes and back (client), so errors.Is works on
+// both sides of the wire.
+var (
+	// ErrFenced: a newer writer epoch has been granted.
+	ErrFenced = errors.New("logcore: fenced by a newer writer epoch")
+	// ErrWriterActive: another writer holds the log and its lease has not run out.
+	ErrWriterActive = errors.New("logcore: another writer is active")
+	// ErrNotLeader: this member does not lead the log's shard.
+	ErrNotLeader = errors.New("logcore: not the leader of this shard")
+	// ErrOverloaded: a bounded queue is full; nothing was written.
+	ErrOverloaded = errors.New("logcore: overloaded, try again")
+	// ErrTooLarge: an entry exceeds the configured limit.
+	ErrTooLarge = errors.New("logcore: entry too large")
+	// ErrLogNotFound: no log or branch of that name or id.
+	ErrLogNotFound = errors.New("logcore: log not found")
+	// ErrLogExists: a log or branch of that name exists.
+	ErrLogExists = errors.New("logcore: log exists")
+	// ErrCorrupt: bytes fail their checksum below what is known to be durable.
+	ErrCorrupt = errors.New("logcore: corrupt")
+	// ErrUnsupportedVersion: a format version or flag that this build does not know.
+	// It never means corruption: a newer build reads it.
+	ErrUnsupportedVersion = errors.New("logcore: unsupported format version")
+	// ErrLSNInFuture: the LSN is ahead of what is there; see LagError.
+	ErrLSNInFuture = errors.New("logcore: LSN is in the future")
+	// ErrTrimmed: the LSN is older than what is kept.
+	ErrTrimmed = errors.New("logcore: LSN is older than what is kept")
+	// ErrInvalid: a malformed argument.
+	ErrInvalid = errors.New("logcore: invalid argument")
+	// ErrSequenceGap: an append's sequence number does not follow the last one.
+	ErrSequenceGap = errors.New("logcore: sequence gap")
+	// ErrDiskFull: the device has no room; what was acknowledged stays.
+	ErrDiskFull = errors.New("logcore: disk full")
+	// ErrPoisoned: a write or a sync failed before; reopen to recover.
+	ErrPoisoned = errors.New("logcore: poisoned by an earlier write error")
+	// ErrClosed: the component was closed.
+	ErrClosed = errors.New("logcore: closed")
+	// ErrInUse: another process holds the directory.
+	ErrInUse = errors.New("logcore: in use by another process")
+)
+
+// CorruptionError says where bytes are wrong. It wraps ErrCorrupt.
+type CorruptionError struct {
+	// Place is a directory or a target.
+	Place string
+	// Object is the file or the key in Place.
+	Object string
+	// Offset is the byte offset in Object, -1 when unknown.
+	Offset int64
+	// LSN is the entry concerned, 0 when unknown.
+	LSN LSN
+	// Reason says what was expected.
+	Reason string
+}
+
+// Error names the place and the reason.
+func (e *CorruptionError) Error() string {
+	at := ""
+	if e.Offset >= 0 {
+		at = fmt.Sprintf(" at offset %d", e.Offset)
+	}
+	if e.LSN != 0 {
+		at += fmt.Sprintf(" (LSN %d)", e.LSN)
+	}
+	return fmt.Sprintf("logcore: corrupt: %s: %s%s: %s", e.Place, e.Object, at, e.Reason)
+}
+
+// Unwrap makes errors.Is(err, ErrCorrupt) true.
+func (e *CorruptionError) Unwrap() error { return ErrCorrupt }
+
+// LagError says how far behind the asked-for LSN the server is. It wraps ErrLSNInFuture.
+type LagError struct {
+	Asked     LSN
+	Available LSN
+	Waited    time.Duration
+}
+
+// Error names both LSNs and the wait.
+func (e *LagError) Error() string {
+	return fmt.Sprintf("logcore: LSN %d is in the future: the newest available is %d (%d behind) after waiting %v; wait longer or read at %d",
+		e.Asked, e.Available, e.Asked-e.Available, e.Waited.Round(time.Millisecond), e.Available)
+}
+
+// Unwrap makes errors.Is(err, ErrLSNInFuture) true.
+func (e *LagError) Unwrap() error { return ErrLSNInFuture }
