@@ -1,0 +1,68 @@
+# Everything that CI runs, you run: `make help` lists it.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TOOL   := go tool -modfile=tools/go.mod
+BIN    := bin
+FUZZTIME  ?= 20s
+BENCHTIME ?= 1s
+COUNT     ?= 5
+
+.PHONY: help build demo demo-s3 test race lint fmt fuzz bench proto proto-baseline clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+build: ## build bin/logcore, bin/logsvc and bin/pageserver
+	go build -o $(BIN)/ ./cmd/...
+
+demo: build ## the main job: load, kill, lose a cloud, restore, prove that nothing is lost
+	$(BIN)/logcore demo --dir .cache/demo
+
+demo-s3: build $(BIN)/s3gateway ## the same on six buckets at three real S3 servers over TLS
+	$(BIN)/logcore demo --dir .cache/demo-s3 --s3
+
+$(BIN)/s3gateway: tools/s3gateway/go.mod $(wildcard tools/s3gateway/*.go)
+	cd tools/s3gateway && go build -o ../../$(BIN)/s3gateway .
+
+test: build $(BIN)/s3gateway ## every test
+	go test -count=1 -timeout 20m ./...
+
+race: $(BIN)/s3gateway ## the core's tests under the race detector
+	go test -race -count=1 -timeout 20m $(RACE_PACKAGES)
+
+# The packages with concurrency of their own. Those that mostly drive child
+# processes or the SQLite engine find nothing more under the race detector.
+RACE_PACKAGES := . ./internal/wire/... ./hotlog/... ./replication/... ./catalog/... ./logsvc/... ./client/... ./tiering/... ./pageserver/... ./engine/pages/...
+
+lint: ## gofmt, go vet, staticcheck, buf lint and breaking changes, generated code, repository rules
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$unformatted" ]; then echo "not gofmt-ed, run make fmt: $$unformatted"; exit 1; fi
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) buf lint
+	$(TOOL) buf breaking --against proto/baseline.binpb
+	@$(MAKE) --no-print-directory proto
+	@git diff --exit-code --stat -- proto || { echo "generated code is stale: commit what make proto wrote"; exit 1; }
+	go test -count=1 ./internal/tidy
+
+fmt: ## format the Go code
+	gofmt -w $$(git ls-files '*.go')
+
+fuzz: ## every fuzz target for FUZZTIME (20s)
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+bench: ## every benchmark, COUNT (5) times for BENCHTIME (1s)
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
+
+proto: ## generate the Go code of proto/
+	$(TOOL) buf generate
+
+proto-baseline: ## at a release: what later changes must stay compatible with
+	$(TOOL) buf build -o proto/baseline.binpb
+
+clean: ## remove what was built and the demos' directories
+	rm -rf $(BIN) .cache
