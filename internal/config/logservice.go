@@ -1,0 +1,85 @@
+package config
+
+import "time"
+
+// LogService configures the log service role: hot log, replication, archive, API.
+type LogService struct {
+	// Dir holds the hot log; the role creates it.
+	Dir string
+	// Listen is the gRPC address.
+	Listen string
+	// Metrics is the HTTP address of /metrics and /healthz; empty serves none.
+	Metrics string
+	// Key is the file that holds the archive's key; required with Targets.
+	Key string
+	// Targets are the archive's buckets as URLs; empty archives nothing.
+	Targets []string
+	// ArchiveMaxAge is how long an acknowledged entry may wait for the archive.
+	ArchiveMaxAge time.Duration
+	// SegmentBytes is the size at which a segment is sealed.
+	SegmentBytes Bytes
+	// EntryBytesMax is the largest payload of an entry.
+	EntryBytesMax Bytes
+	// CacheBytes is the memory for recent entries.
+	CacheBytes Bytes
+	// QueueBytesMax bounds the entries that wait for the disk.
+	QueueBytesMax Bytes
+	// DiskReserveBytes is kept free on the device.
+	DiskReserveBytes Bytes
+	Logging
+}
+
+// DefaultLogService returns the defaults of a stand-alone log service.
+func DefaultLogService() *LogService {
+	return &LogService{
+		Listen:           "127.0.0.1:7420",
+		Metrics:          "127.0.0.1:7421",
+		ArchiveMaxAge:    2 * time.Second,
+		SegmentBytes:     128 << 20,
+		EntryBytesMax:    16 << 20,
+		CacheBytes:       64 << 20,
+		QueueBytesMax:    64 << 20,
+		DiskReserveBytes: 256 << 20,
+		Logging:          defaultLogging(),
+	}
+}
+
+// Fields lists the settings.
+func (c *LogService) Fields() []Field {
+	return append([]Field{
+		{"dir", "directory of the hot log; created when missing", String(&c.Dir)},
+		{"listen", "address of the gRPC service", String(&c.Listen)},
+		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
+		{"key", "file with the archive's key, made by `logcore key generate`", String(&c.Key)},
+		{"targets", "buckets of the archive as URLs; none archives nothing", Strings(&c.Targets)},
+		{"archive_max_age", "how long an acknowledged entry may wait for the archive", Duration(&c.ArchiveMaxAge)},
+		{"segment_bytes", "size at which a segment is sealed", &c.SegmentBytes},
+		{"entry_bytes_max", "largest payload of one entry", &c.EntryBytesMax},
+		{"cache_bytes", "memory for recent entries", &c.CacheBytes},
+		{"queue_bytes_max", "bound on the entries that wait for the disk", &c.QueueBytesMax},
+		{"disk_reserve_bytes", "space that stays free on the device", &c.DiskReserveBytes},
+	}, c.Logging.fields()...)
+}
+
+// Validate reports every bad value.
+func (c *LogService) Validate() []Problem {
+	var v checks
+	v.required("dir", c.Dir, "say where the hot log lives, on a local disk")
+	v.required("listen", c.Listen, "give HOST:PORT")
+	v.hostPort("listen", c.Listen)
+	v.hostPort("metrics", c.Metrics)
+	if len(c.Targets) > 0 {
+		v.required("key", c.Key, "the archive is encrypted; make a key with `logcore key generate FILE`")
+	}
+	v.durationBetween("archive_max_age", c.ArchiveMaxAge, 50*time.Millisecond, time.Hour)
+	v.sizeBetween("segment_bytes", c.SegmentBytes, 1<<20, 4<<30)
+	v.sizeBetween("entry_bytes_max", c.EntryBytesMax, 4<<10, 64<<20)
+	v.sizeBetween("cache_bytes", c.CacheBytes, 1<<20, 1<<40)
+	v.sizeBetween("queue_bytes_max", c.QueueBytesMax, 1<<20, 1<<40)
+	v.sizeBetween("disk_reserve_bytes", c.DiskReserveBytes, 0, 1<<50)
+	if c.QueueBytesMax < c.EntryBytesMax {
+		v.add("queue_bytes_max", "%v is below entry_bytes_max, %v: the largest entry would never fit", c.QueueBytesMax, c.EntryBytesMax)
+	}
+	v.logging(c.Logging)
+	return v.problems
+}

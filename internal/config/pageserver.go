@@ -1,0 +1,52 @@
+package config
+
+// PageServer configures the page server role.
+type PageServer struct {
+	// Dir holds the version store, which is derived data; the role creates it.
+	Dir string
+	// Listen is the gRPC address.
+	Listen string
+	// Metrics is the HTTP address of /metrics and /healthz; empty serves none.
+	Metrics string
+	// LogService is the address of the log service it follows.
+	LogService string
+	// CacheBytes is the memory for the version store's block cache.
+	CacheBytes Bytes
+	Logging
+}
+
+// DefaultPageServer returns the defaults of a stand-alone page server.
+func DefaultPageServer() *PageServer {
+	return &PageServer{
+		Listen:     "127.0.0.1:7430",
+		Metrics:    "127.0.0.1:7431",
+		LogService: "127.0.0.1:7420",
+		CacheBytes: 128 << 20,
+		Logging:    defaultLogging(),
+	}
+}
+
+// Fields lists the settings.
+func (c *PageServer) Fields() []Field {
+	return append([]Field{
+		{"dir", "directory of the page versions; created when missing, rebuilt when lost", String(&c.Dir)},
+		{"listen", "address of the gRPC service", String(&c.Listen)},
+		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
+		{"log_service", "address of the log service to follow", String(&c.LogService)},
+		{"cache_bytes", "memory for the cache of page versions", &c.CacheBytes},
+	}, c.Logging.fields()...)
+}
+
+// Validate reports every bad value.
+func (c *PageServer) Validate() []Problem {
+	var v checks
+	v.required("dir", c.Dir, "say where the page versions live, on a local disk")
+	v.required("listen", c.Listen, "give HOST:PORT")
+	v.required("log_service", c.LogService, "give HOST:PORT of the log service")
+	v.hostPort("listen", c.Listen)
+	v.hostPort("metrics", c.Metrics)
+	v.hostPort("log_service", c.LogService)
+	v.sizeBetween("cache_bytes", c.CacheBytes, 1<<20, 1<<40)
+	v.logging(c.Logging)
+	return v.problems
+}
