@@ -1,0 +1,89 @@
+package wire_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/wire"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+var sentinels = []error{
+	logcore.ErrFenced, logcore.ErrWriterActive, logcore.ErrNotLeader, logcore.ErrOverloaded, logcore.ErrTooLarge,
+	logcore.ErrLogNotFound, logcore.ErrLogExists, logcore.ErrCorrupt, logcore.ErrLSNInFuture, logcore.ErrTrimmed,
+	logcore.ErrSequenceGap, logcore.ErrDiskFull, logcore.ErrPoisoned, logcore.ErrInvalid, logcore.ErrUnsupportedVersion,
+	context.Canceled, context.DeadlineExceeded,
+}
+
+// What a server returns is what a client can branch on: exactly that sentinel.
+func TestSentinelsCrossTheWire(t *testing.T) {
+	for _, want := range sentinels {
+		st := wire.ToStatus(fmt.Errorf("append to %q: %w", "orders", want), "orders")
+		got := wire.FromStatus(st)
+		if !strings.Contains(got.Error(), "orders") {
+			t.Errorf("%v: message lost: %v", want, got)
+		}
+		for _, other := range sentinels {
+			if errors.Is(got, other) != (other == want) {
+				t.Errorf("%v arrives as: is %v = %v", want, other, errors.Is(got, other))
+			}
+		}
+	}
+}
+
+func TestDetailsCrossTheWire(t *testing.T) {
+	lag := &logcore.LagError{Asked: 100, Available: 60}
+	var gotLag *logcore.LagError
+	if err := wire.FromStatus(wire.ToStatus(lag, "orders")); !errors.As(err, &gotLag) || gotLag.Asked != 100 || gotLag.Available != 60 {
+		t.Errorf("lag arrives as %v", err)
+	}
+	corrupt := &logcore.CorruptionError{Place: "/data", Object: "seg", Offset: 12, LSN: 9}
+	var remote *wire.RemoteError
+	err := wire.FromStatus(wire.ToStatus(corrupt, "orders"))
+	if !errors.As(err, &remote) || remote.Code != codes.DataLoss || remote.Detail.GetLsn() != 9 || remote.Detail.GetPlace() != "/data: seg@12" || remote.Detail.GetLog() != "orders" {
+		t.Errorf("corruption arrives as %v", err)
+	}
+	err = wire.FromStatus(wire.ToStatus(logcore.ErrOverloaded, ""))
+	if !errors.As(err, &remote) || remote.Detail.GetRetryAfterMs() == 0 {
+		t.Errorf("overloaded arrives without retry_after: %v", err)
+	}
+}
+
+func TestEveryReasonHasAMapping(t *testing.T) {
+	got := map[logcorev1.ErrorReason]bool{}
+	for _, s := range sentinels {
+		var remote *wire.RemoteError
+		if errors.As(wire.FromStatus(wire.ToStatus(s, "")), &remote) && remote.Detail != nil {
+			got[remote.Detail.Reason] = true
+		}
+	}
+	for number, name := range logcorev1.ErrorReason_name {
+		if number != 0 && !got[logcorev1.ErrorReason(number)] {
+			t.Errorf("%s is raised by no sentinel", name)
+		}
+	}
+}
+
+func TestOtherErrorsPassThrough(t *testing.T) {
+	if wire.ToStatus(nil, "") != nil || wire.FromStatus(nil) != nil {
+		t.Error("nil must stay nil")
+	}
+	st := status.Error(codes.Unavailable, "connection refused")
+	if got := wire.ToStatus(st, "x"); got != st {
+		t.Errorf("a status was changed: %v", got)
+	}
+	plain := errors.New("plain")
+	if wire.FromStatus(plain) != plain {
+		t.Error("an error that is no status was changed")
+	}
+	if got := status.Code(wire.ToStatus(plain, "")); got != codes.Internal {
+		t.Errorf("a foreign error became %v", got)
+	}
+}
