@@ -127,7 +127,7 @@ var layers = []layer{
 	{"vocabulary", []string{"."}},
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/tidy", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "hotlog/media/", "hotlog/media", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/enginetest"}},
-	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config"}},
+	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "internal/exit"}},
 	{"replication", []string{"replication", "internal/s3test"}},
 	{"services", []string{"logsvc", "recovery", "engine/sqlite"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb"}},
