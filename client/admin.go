@@ -1,0 +1,173 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"github.com/logcore/logcore"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// LogInfo describes a log.
+type LogInfo struct {
+	ID          logcore.LogID
+	Log         string
+	Shard       logcore.ShardID
+	Epoch       logcore.Epoch
+	FirstLSN    logcore.LSN // the lowest LSN that Read can start from
+	LastLSN     logcore.LSN // the last committed entry; 0 when there is none
+	LastTime    logcore.HLC
+	Committed   logcore.LSN // the shard's: no entry of this log will get an LSN up to it any more
+	Archived    logcore.LSN // covered by a durable manifest
+	HotFirstLSN logcore.LSN // the lowest LSN that the hot tier still holds
+	Entries     uint64
+	Bytes       uint64
+	Parent      string // set on a branch
+	ParentID    logcore.LogID
+	BranchLSN   logcore.LSN
+	Writer      string // the current or the last one
+	Incarnation uint64 // state derived under another one must be thrown away
+}
+
+func logInfo(r *logcorev1.InfoResponse) LogInfo {
+	return LogInfo{
+		ID: logcore.LogID(r.LogId), Log: r.Log, Shard: logcore.ShardID(r.Shard), Epoch: logcore.Epoch(r.Epoch),
+		FirstLSN: logcore.LSN(r.FirstLsn), LastLSN: logcore.LSN(r.LastLsn), LastTime: logcore.HLC(r.LastTime),
+		Committed: logcore.LSN(r.CommittedLsn), Archived: logcore.LSN(r.ArchivedLsn), HotFirstLSN: logcore.LSN(r.HotFirstLsn),
+		Entries: r.Entries, Bytes: r.Bytes, Parent: r.Parent, ParentID: logcore.LogID(r.ParentId),
+		BranchLSN: logcore.LSN(r.BranchLsn), Writer: r.Writer, Incarnation: r.Incarnation,
+	}
+}
+
+// Info describes the named log. An unknown one is logcore.ErrLogNotFound.
+func (c *Client) Info(ctx context.Context, log string) (LogInfo, error) {
+	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.InfoResponse, error) {
+		return c.logs.Info(ctx, &logcorev1.InfoRequest{Log: log})
+	})
+	if err != nil {
+		return LogInfo{}, err
+	}
+	return logInfo(resp), nil
+}
+
+// Logs describes every log, by name.
+func (c *Client) Logs(ctx context.Context) ([]LogInfo, error) {
+	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.ListLogsResponse, error) {
+		return c.admin.ListLogs(ctx, &logcorev1.ListLogsRequest{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]LogInfo, len(resp.Logs))
+	for i, l := range resp.Logs {
+		out[i] = logInfo(l)
+	}
+	return out, nil
+}
+
+// CreateLog creates a log and returns its id. With parent set it creates a branch of
+// parent at branchLSN, which must be above 0 and committed. A taken name is logcore.ErrLogExists.
+func (c *Client) CreateLog(ctx context.Context, log, parent string, branchLSN logcore.LSN) (logcore.LogID, error) {
+	resp, err := unary(ctx, c, notIdempotent, func(ctx context.Context) (*logcorev1.CreateLogResponse, error) {
+		return c.admin.CreateLog(ctx, &logcorev1.CreateLogRequest{Log: log, Parent: parent, BranchLsn: uint64(branchLSN)})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return logcore.LogID(resp.LogId), nil
+}
+
+// Flush returns when everything acknowledged before the call is archived, and the
+// LSN up to which the log is. Give ctx a deadline that suits the targets.
+func (c *Client) Flush(ctx context.Context, log string) (logcore.LSN, error) {
+	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.FlushResponse, error) {
+		return c.logs.Flush(ctx, &logcorev1.FlushRequest{Log: log})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return logcore.LSN(resp.ArchivedLsn), nil
+}
+
+// Truncate gives up the log's entries below an LSN and returns the lowest LSN that
+// can still be read.
+func (c *Client) Truncate(ctx context.Context, log string, before logcore.LSN) (logcore.LSN, error) {
+	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.TruncateResponse, error) {
+		return c.logs.Truncate(ctx, &logcorev1.TruncateRequest{Log: log, BeforeLsn: uint64(before)})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return logcore.LSN(resp.FirstLsn), nil
+}
+
+// ShardStatus describes one shard.
+type ShardStatus struct {
+	Shard      logcore.ShardID
+	Term       uint64
+	FirstLSN   logcore.LSN
+	LastLSN    logcore.LSN
+	Committed  logcore.LSN
+	Archived   logcore.LSN
+	ArchiveLag time.Duration // age of the oldest acknowledged entry that no manifest covers
+	Segments   uint64
+	HotBytes   uint64
+	Error      string // empty when all is well
+}
+
+// Status describes the service.
+type Status struct {
+	Cluster     string
+	Version     string
+	Healthy     bool
+	Problems    []string // what is wrong, in words
+	Shards      []ShardStatus
+	Logs        uint64
+	Corruptions uint64
+	Uptime      time.Duration
+}
+
+// Status asks the service how it is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.StatusResponse, error) {
+		return c.admin.Status(ctx, &logcorev1.StatusRequest{})
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	st := Status{Cluster: resp.Cluster, Version: resp.Version, Healthy: resp.Healthy, Problems: resp.Problems,
+		Logs: resp.Logs, Corruptions: resp.Corruptions, Uptime: time.Duration(resp.UptimeMs) * time.Millisecond}
+	for _, s := range resp.Shards {
+		st.Shards = append(st.Shards, ShardStatus{
+			Shard: logcore.ShardID(s.Shard), Term: s.Term, FirstLSN: logcore.LSN(s.FirstLsn), LastLSN: logcore.LSN(s.LastLsn),
+			Committed: logcore.LSN(s.CommittedLsn), Archived: logcore.LSN(s.ArchivedLsn),
+			ArchiveLag: time.Duration(s.ArchiveLagMs) * time.Millisecond, Segments: s.Segments, HotBytes: s.HotBytes, Error: s.Error,
+		})
+	}
+	return st, nil
+}
+
+// Target is one bucket at one provider, as the service sees it.
+type Target struct {
+	Name, URL, Provider, Region string
+	Healthy                     bool
+	Error                       string // the last one, empty when healthy
+	Fragments, Bytes            uint64
+	Capabilities                []string
+}
+
+// Targets lists the archive's targets.
+func (c *Client) Targets(ctx context.Context) ([]Target, error) {
+	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.ListTargetsResponse, error) {
+		return c.admin.ListTargets(ctx, &logcorev1.ListTargetsRequest{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Target, len(resp.Targets))
+	for i, t := range resp.Targets {
+		out[i] = Target{Name: t.Name, URL: t.Url, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy,
+			Error: t.Error, Fragments: t.Fragments, Bytes: t.Bytes, Capabilities: t.Capabilities}
+	}
+	return out, nil
+}

@@ -1,0 +1,320 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"time"
+
+	"github.com/logcore/logcore"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// ErrUnknownOutcome: the connection or the patience ended before the service said
+// whether the transaction was written. The writer takes no more appends; close it,
+// open another and look at the log's last entries.
+var ErrUnknownOutcome = errors.New("client: unknown outcome: the transaction may or may not be in the log; close this writer, open another one and look")
+
+// PositionBytesMax is the longest engine position.
+const PositionBytesMax = 256
+
+// WriterOptions says how a log is opened for writing.
+type WriterOptions struct {
+	// Name tells people who writes: host and process. Empty is allowed.
+	Name string
+	// Takeover fences the current writer even when it is alive.
+	Takeover bool
+	// Create creates the log when it does not exist.
+	Create bool
+}
+
+// Writer owns a writer epoch of a log. It may be used by many goroutines; appends get
+// their order from the order of the calls. It renews its lease in the background
+// until Close, which must be called.
+type Writer struct {
+	c        *Client
+	log      string
+	epoch    logcore.Epoch
+	entryMax int
+	lease    time.Duration
+
+	// turn is held by the call that queues a transaction's entries, so that they stay
+	// together and in order.
+	turn chan struct{}
+	// work tells the pump that there is something to do.
+	work chan struct{}
+	// cancel ends the goroutines; running waits for them.
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	queue    []*pending    // not acknowledged, in sequence order; guarded by mu
+	sent     int           // queue[:sent] went out on the current stream
+	bytes    int           // of queue
+	sequence uint64        // of the last entry queued
+	lastLSN  logcore.LSN   // acknowledged
+	err      error         // set once: no more appends
+	closing  bool          // no more appends, not an error
+	room     chan struct{} // closed and replaced when queue shrinks or err is set
+	progress time.Time     // of the last acknowledgement, or of the first unacknowledged entry
+}
+
+// pending is an entry on its way.
+type pending struct {
+	entry    *logcorev1.NewEntry
+	future   *Future // nil on a part: its commit carries the future
+	bytes    int
+	attempts int // streams it was sent on
+}
+
+// OpenWriter raises the log's writer epoch and returns a writer that holds it. While
+// another writer is alive it fails with logcore.ErrWriterActive unless Takeover is
+// set; an unknown log is logcore.ErrLogNotFound unless Create is set.
+func (c *Client) OpenWriter(ctx context.Context, log string, opts WriterOptions) (*Writer, error) {
+	resp, err := unary(ctx, c, notIdempotent, func(ctx context.Context) (*logcorev1.OpenWriterResponse, error) {
+		return c.logs.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: log, Writer: opts.Name, Takeover: opts.Takeover, Create: opts.Create})
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	w := &Writer{
+		c: c, log: log, epoch: logcore.Epoch(resp.Epoch), entryMax: int(resp.EntryBytesMax),
+		lease: time.Duration(resp.LeaseMs) * time.Millisecond, lastLSN: logcore.LSN(resp.LastLsn),
+		turn: make(chan struct{}, 1), work: make(chan struct{}, 1), room: make(chan struct{}), cancel: cancel,
+	}
+	w.running.Go(func() { w.pump(ctx) })
+	w.running.Go(func() { w.renew(ctx) })
+	return w, nil
+}
+
+// Log returns the name of the log.
+func (w *Writer) Log() string { return w.log }
+
+// Epoch returns the writer epoch this writer holds, or held.
+func (w *Writer) Epoch() logcore.Epoch { return w.epoch }
+
+// EntryBytesMax is the largest part of a transaction, in bytes.
+func (w *Writer) EntryBytesMax() int { return w.entryMax }
+
+// LastLSN returns the LSN of the last entry of the log when the writer was opened, or
+// of the last acknowledged one since.
+func (w *Writer) LastLSN() logcore.LSN {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lastLSN
+}
+
+// AppendTx writes one transaction and returns when it is durable: one part as a DATA
+// entry, more as PART entries closed by a COMMIT that carries the last one. A zero tx
+// means a fresh random id, position what the engine calls its position (at most
+// PositionBytesMax bytes, nil for none). The slices must not change until it returns.
+//
+// It is repeated under the same sequence numbers as long as the retry budget lasts, so
+// it is written once. logcore.ErrTooLarge, ErrInvalid, ErrOverloaded and ErrDiskFull
+// mean that nothing was written and the writer goes on. logcore.ErrFenced ends the
+// writer. ErrUnknownOutcome, also when ctx ends in mid-append, ends the writer too.
+func (w *Writer) AppendTx(ctx context.Context, tx logcore.TxID, parts [][]byte, position []byte) (Appended, error) {
+	f := w.Submit(ctx, tx, parts, position)
+	a, err := f.Wait(ctx)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, ErrUnknownOutcome) {
+		select {
+		case <-f.Done(): // it failed before it was queued, or the outcome came at the same moment
+			return f.appended, f.err
+		default:
+		}
+		err = fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
+		w.poison(err)
+	}
+	return a, err
+}
+
+// Submit is AppendTx without the wait for durability. It returns as soon as the
+// transaction is queued, and blocks while InflightEntriesMax or InflightBytesMax is
+// reached. ctx bounds that blocking only. The slices must not change until the future
+// is done. When one fails, so do all submitted after it.
+func (w *Writer) Submit(ctx context.Context, tx logcore.TxID, parts [][]byte, position []byte) *Future {
+	if err := w.check(parts, position); err != nil {
+		return failedFuture(err)
+	}
+	if tx.IsZero() {
+		tx = logcore.NewTxID()
+	}
+	select {
+	case w.turn <- struct{}{}:
+	case <-ctx.Done():
+		return failedFuture(ctx.Err())
+	}
+	defer func() { <-w.turn }()
+	f := newFuture()
+	for i, part := range parts {
+		p := &pending{bytes: len(part) + len(position) + 64, entry: &logcorev1.NewEntry{
+			Kind: logcorev1.EntryKind_ENTRY_KIND_PART, TransactionId: tx[:], Payload: part, PayloadCrc32C: crc32.Checksum(part, castagnoli)}}
+		if i == len(parts)-1 {
+			p.future, p.entry.EnginePosition = f, position
+			p.entry.Kind = logcorev1.EntryKind_ENTRY_KIND_COMMIT
+			if len(parts) == 1 {
+				p.entry.Kind = logcorev1.EntryKind_ENTRY_KIND_DATA
+			}
+		}
+		if err := w.enqueue(ctx, p); err != nil {
+			if i > 0 && w.Err() == nil {
+				// Parts without their commit went out; only a new epoch tells readers to drop them.
+				err = fmt.Errorf("%w: gave up in the middle of a transaction of %d parts: %w", ErrUnknownOutcome, len(parts), err)
+				w.poison(err)
+			}
+			return failedFuture(err)
+		}
+	}
+	return f
+}
+
+func (w *Writer) check(parts [][]byte, position []byte) error {
+	if len(parts) == 0 {
+		return fmt.Errorf("%w: a transaction of no parts", logcore.ErrInvalid)
+	}
+	if len(position) > PositionBytesMax {
+		return fmt.Errorf("%w: engine position of %d bytes, at most %d", logcore.ErrInvalid, len(position), PositionBytesMax)
+	}
+	for _, p := range parts {
+		if len(p) > w.entryMax {
+			return fmt.Errorf("%w: %d bytes, log %q takes at most %d: split the transaction into parts or raise the service's limit", logcore.ErrTooLarge, len(p), w.log, w.entryMax)
+		}
+	}
+	return nil
+}
+
+// enqueue waits for room and gives the entry its sequence number.
+func (w *Writer) enqueue(ctx context.Context, p *pending) error {
+	for {
+		w.mu.Lock()
+		if err := w.stateLocked(); err != nil {
+			w.mu.Unlock()
+			return err
+		}
+		n, b := len(w.queue), w.bytes
+		if n == 0 || n < w.c.opts.InflightEntriesMax && b+p.bytes <= w.c.opts.InflightBytesMax {
+			if n == 0 {
+				w.progress = time.Now()
+			}
+			w.sequence++
+			p.entry.Sequence = w.sequence
+			w.queue = append(w.queue, p)
+			w.bytes += p.bytes
+			w.mu.Unlock()
+			w.wake()
+			return nil
+		}
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (w *Writer) stateLocked() error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.closing {
+		return fmt.Errorf("client: writer of log %q: %w", w.log, logcore.ErrClosed)
+	}
+	return nil
+}
+
+// Err returns why the writer takes no more appends, nil while it does.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+func (w *Writer) wake() {
+	select {
+	case w.work <- struct{}{}:
+	default:
+	}
+}
+
+// roomLocked wakes everybody who waits for the queue to shrink.
+func (w *Writer) roomLocked() {
+	close(w.room)
+	w.room = make(chan struct{})
+}
+
+// poison ends the writer: err is what every pending and every later append gets.
+func (w *Writer) poison(err error) {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.failLocked(w.err)
+	w.mu.Unlock()
+	w.wake()
+}
+
+// failLocked fails everything that is pending.
+func (w *Writer) failLocked(err error) {
+	for _, p := range w.queue {
+		if p.future != nil {
+			p.future.resolve(Appended{}, err)
+		}
+	}
+	w.queue, w.sent, w.bytes = nil, 0, 0
+	w.roomLocked()
+}
+
+// Close waits for what was submitted (until ctx ends), stops the background work and
+// gives the lease back, so that the next writer need not wait for it. It returns the
+// error that ended the writer, if one did. A second Close does nothing.
+func (w *Writer) Close(ctx context.Context) error {
+	w.mu.Lock()
+	if w.closing {
+		w.mu.Unlock()
+		w.running.Wait()
+		return nil
+	}
+	w.closing = true
+	w.mu.Unlock()
+	err := w.drain(ctx)
+	w.cancel()
+	w.running.Wait()
+	if err == nil {
+		err = w.Err()
+	}
+	if errors.Is(err, logcore.ErrFenced) {
+		return err // the lease is somebody else's
+	}
+	// Also after an unknown outcome: once the epoch is closed, a late append is refused.
+	_, cerr := unary(ctx, w.c, idempotent, func(ctx context.Context) (*logcorev1.CloseWriterResponse, error) {
+		return w.c.logs.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: w.log, Epoch: uint64(w.epoch)})
+	})
+	if err == nil && cerr != nil {
+		err = fmt.Errorf("client: log %q: everything submitted is durable, but the lease was not given back: %w", w.log, cerr)
+	}
+	return err
+}
+
+// drain waits until nothing is pending.
+func (w *Writer) drain(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		n, room := len(w.queue), w.room
+		w.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			err := fmt.Errorf("%w: closed with %d entries not acknowledged: %w", ErrUnknownOutcome, n, ctx.Err())
+			w.poison(err)
+			return err
+		}
+	}
+}
