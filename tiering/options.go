@@ -1,0 +1,132 @@
+package tiering
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering/erasure"
+)
+
+// Options configures an Archiver.
+type Options struct {
+	Cluster [16]byte        // required: names the cluster in every key
+	Shard   logcore.ShardID // the shard whose log is archived
+	Epoch   uint64          // required: the archiver's fencing token, for example the Raft term; a higher one fences a lower one
+	Targets []Target        // required: K+M at least, in order of preference; fragment i goes to target i
+	Keys    KeyProvider     // required
+	Source  Source          // required
+
+	K, M      int           // 0 = 4+2
+	MaxAge    time.Duration // an acknowledged entry is covered within it; 0 = 2 s
+	MemoryMax int64         // bytes the archiver may hold in buffers; 0 = 256 MiB
+	Grace     time.Duration // how long what is superseded stays readable; 0 = 5 min
+	OpTimeout time.Duration // of one call to a target; 0 = 30 s
+
+	Logger              *slog.Logger          // nil = slog.Default()
+	Registerer          prometheus.Registerer // nil = no registration
+	Corruptions         prometheus.Counter    // rotten fragments found; nil = a private counter
+	ManifestCorruptions prometheus.Counter    // rotten or forked manifest records found; nil = a private counter
+}
+
+func (o Options) withDefaults() Options {
+	if o.K == 0 && o.M == 0 {
+		o.K, o.M = erasure.DefaultK, erasure.DefaultM
+	}
+	o.MaxAge = defaultTo(o.MaxAge, 2*time.Second)
+	o.MemoryMax = defaultTo(o.MemoryMax, 256<<20)
+	o.Grace = defaultTo(o.Grace, 5*time.Minute)
+	o.OpTimeout = defaultTo(o.OpTimeout, 30*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	o.Corruptions = orPrivateCounter(o.Corruptions)
+	o.ManifestCorruptions = orPrivateCounter(o.ManifestCorruptions)
+	return o
+}
+
+// memoryMin leaves an object of a mebibyte to each of the two lanes.
+const memoryMin = 16 << 20
+
+func (o Options) validate() error {
+	var errs []error
+	bad := func(cond bool, format string, args ...any) {
+		if cond {
+			errs = append(errs, fmt.Errorf("%w: "+format, append([]any{logcore.ErrInvalid}, args...)...))
+		}
+	}
+	bad(o.Cluster == [16]byte{}, "Cluster is zero: it names the archive")
+	bad(o.Epoch == 0, "Epoch is 0: the first archiver has 1")
+	bad(o.Keys == nil, "Keys is nil: nothing is archived in the clear")
+	bad(o.Source == nil, "Source is nil")
+	bad(o.MaxAge < 0 || o.Grace < 0 || o.OpTimeout < 0, "a negative duration")
+	bad(o.MemoryMax < memoryMin, "MemoryMax %d: want at least %d", o.MemoryMax, memoryMin)
+	if err := erasure.ValidateKM(o.K, o.M); err != nil {
+		errs = append(errs, err)
+	} else {
+		bad(len(o.Targets) < o.K+o.M, "%d targets: %d+%d needs %d, one for each fragment", len(o.Targets), o.K, o.M, o.K+o.M)
+	}
+	if err := validateTargets(o.Targets); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// objectBytesMax is how many bytes of frames go into one object. Each of the two
+// lanes holds at its peak the frames, the sealed object, (k+m)/k of it as fragments
+// and as much again while reading back.
+func (o Options) objectBytesMax() int64 {
+	perByte := 2 + 2*int64(o.K+o.M)/int64(o.K) + 1
+	return min(o.MemoryMax/2/perByte, rawBytesMax)
+}
+
+// ReaderOptions configures a Reader.
+type ReaderOptions struct {
+	Targets []Target    // required: those that are left; any that hold the archive
+	Keys    KeyProvider // required
+	Cluster [16]byte    // zero = the only cluster found on the targets
+	Shard   logcore.ShardID
+
+	OpTimeout time.Duration // of one call to a target; 0 = 30 s
+
+	Logger              *slog.Logger       // nil = slog.Default()
+	Corruptions         prometheus.Counter // rotten fragments found; nil = a private counter
+	ManifestCorruptions prometheus.Counter // rotten manifest records found; nil = a private counter
+}
+
+func (o ReaderOptions) withDefaults() ReaderOptions {
+	o.OpTimeout = defaultTo(o.OpTimeout, 30*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	o.Corruptions = orPrivateCounter(o.Corruptions)
+	o.ManifestCorruptions = orPrivateCounter(o.ManifestCorruptions)
+	return o
+}
+
+func (o ReaderOptions) validate() error {
+	var errs []error
+	if o.Keys == nil {
+		errs = append(errs, fmt.Errorf("%w: Keys is nil: the archive is encrypted", logcore.ErrInvalid))
+	}
+	return errors.Join(append(errs, validateTargets(o.Targets))...)
+}
+
+func defaultTo[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+func orPrivateCounter(c prometheus.Counter) prometheus.Counter {
+	if c == nil {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "private"})
+	}
+	return c
+}
