@@ -1,0 +1,18 @@
+// Package pageserver serves any page of any log at any LSN. It follows every log its
+// LogSource lists, decodes the entries into page records with an engine.Decoder and
+// keeps every version of every page in a Pebble store; a read takes the newest image
+// at or before the LSN and applies the deltas after it.
+//
+// The log is the write-ahead log: the store runs without one, keeps the position up
+// to which it holds each log beside the data, and after a crash goes on from the
+// position its last flush made durable. Everything in the store is derived from the
+// logs, so a store that is damaged or belongs to another incarnation of the log
+// service is thrown away and built again; it is never trusted.
+//
+// Visibility: a reader sees a log up to its ingested LSN, which moves only from one
+// commit boundary to the next. All effects of a transaction carry its COMMIT's LSN,
+// so no reader at any LSN sees a part of one.
+//
+// The bytes on disk are described in FORMAT.md; format.go is the only place that
+// lays them out.
+package pageserver

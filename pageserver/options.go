@@ -1,0 +1,97 @@
+package pageserver
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+)
+
+// Options configure a Server.
+type Options struct {
+	// Dir holds the version store; it is created when missing. Required.
+	Dir string
+	// Source is where the logs come from. Required.
+	Source LogSource
+	// Decoder makes page records of payloads. Required.
+	Decoder engine.Decoder
+	// Logger gets what an operator should see; nil means slog.Default().
+	Logger *slog.Logger
+	// Registerer gets the metrics; nil registers nothing.
+	Registerer prometheus.Registerer
+	// Corruptions counts what fails its checksum; nil means a private counter.
+	Corruptions prometheus.Counter
+	// PageCacheBytes bounds the cache of materialised pages. Zero means 64 MiB.
+	PageCacheBytes int64
+	// BlockCacheBytes bounds Pebble's cache of table blocks. Zero means 64 MiB.
+	BlockCacheBytes int64
+	// MemTableBytes is the size of Pebble's write buffer; up to four exist at a time.
+	// Zero means 32 MiB.
+	MemTableBytes int64
+	// FlushInterval is how often what was ingested is made durable, so how much is
+	// ingested again after a crash. Zero means 5 s.
+	FlushInterval time.Duration
+	// PollInterval is how often the source is asked for new logs; a request for an
+	// unknown log asks at once. Zero means 2 s.
+	PollInterval time.Duration
+	// ChainDeltasMax is the longest chain of deltas that a read may have to apply; the
+	// next delta of the page is stored as an image. Zero means 16.
+	ChainDeltasMax int
+}
+
+// Limits of the API; see the .proto.
+const (
+	// PagesMax is the most pages one request may ask for.
+	PagesMax = 1024
+	// WaitDefault is how long a request waits for an LSN unless it says otherwise.
+	WaitDefault = 5 * time.Second
+	// WaitMax caps what a request may say.
+	WaitMax = 60 * time.Second
+)
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Corruptions == nil {
+		o.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_corruption_total"})
+	}
+	setDefault(&o.PageCacheBytes, 64<<20)
+	setDefault(&o.BlockCacheBytes, 64<<20)
+	setDefault(&o.MemTableBytes, 32<<20)
+	setDefault(&o.FlushInterval, 5*time.Second)
+	setDefault(&o.PollInterval, 2*time.Second)
+	setDefault(&o.ChainDeltasMax, 16)
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o Options) validate() error {
+	var bad []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			bad = append(bad, fmt.Errorf("%w: pageserver: %s", logcore.ErrInvalid, fmt.Sprintf(format, args...)))
+		}
+	}
+	check(o.Dir != "", "Dir is required")
+	check(o.Source != nil, "Source is required")
+	check(o.Decoder != nil, "Decoder is required")
+	check(o.PageCacheBytes > 0, "PageCacheBytes %d: want a positive number", o.PageCacheBytes)
+	check(o.BlockCacheBytes > 0, "BlockCacheBytes %d: want a positive number", o.BlockCacheBytes)
+	check(o.MemTableBytes >= 256<<10 && o.MemTableBytes <= 1<<30, "MemTableBytes %d: want 256 KiB to 1 GiB", o.MemTableBytes)
+	check(o.FlushInterval > 0, "FlushInterval %v: want a positive duration", o.FlushInterval)
+	check(o.PollInterval > 0, "PollInterval %v: want a positive duration", o.PollInterval)
+	check(o.ChainDeltasMax >= 1 && o.ChainDeltasMax <= 1000, "ChainDeltasMax %d: want 1 to 1000", o.ChainDeltasMax)
+	return errors.Join(bad...)
+}

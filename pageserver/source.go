@@ -1,0 +1,65 @@
+package pageserver
+
+import (
+	"context"
+	"iter"
+
+	"github.com/logcore/logcore"
+)
+
+// LogInfo describes a log or a branch of the source.
+type LogInfo struct {
+	ID   logcore.LogID
+	Name string
+	// Incarnation is the random number the log service took when it was created or
+	// restored. State derived under another one is void.
+	Incarnation uint64
+	// Parent is set on a branch: the branch begins with Parent's content at BranchLSN
+	// and has entries of its own above it.
+	Parent    logcore.LogID
+	BranchLSN logcore.LSN
+	// Last is the log's last committed entry, 0 when it has none.
+	Last logcore.LSN
+	// Committed is an LSN up to which the log gets no further entry; at least Last.
+	Committed logcore.LSN
+}
+
+// Entry is one committed entry of a log.
+type Entry struct {
+	LSN  logcore.LSN
+	Time logcore.HLC
+	Kind logcore.Kind // Data, Part, Commit or Abort
+	Tx   logcore.TxID
+	// Epoch and Sequence prove that nothing is missing or repeated: within an epoch
+	// the sequence rises by one from 1. Zero means "not known" and is not checked.
+	Epoch    logcore.Epoch
+	Sequence uint64
+	Payload  []byte
+}
+
+// Batch is a stretch of a log.
+type Batch struct {
+	// Entries have ascending LSNs, all above what earlier batches covered.
+	Entries []Entry
+	// Through says that the log has no further entry up to and including this LSN.
+	// It may rise without entries. Zero means that of the last entry.
+	Through logcore.LSN
+}
+
+// LogSource is where the page server gets its logs from. Its methods may be called
+// by many goroutines. Errors wrap logcore's sentinels.
+type LogSource interface {
+	// List returns every log and branch there is.
+	List(ctx context.Context) ([]LogInfo, error)
+	// Info returns one by name, or an error that wraps logcore.ErrLogNotFound.
+	Info(ctx context.Context, name string) (LogInfo, error)
+	// Follow returns the entries with LSN >= from that belong to the log itself, and
+	// waits for new ones until ctx is done or an error ended it. On a branch, from is
+	// above the branch LSN. A log whose beginning was given up and is asked for is an
+	// error that wraps logcore.ErrTrimmed. The consumer is done with a batch, payloads
+	// included, when it asks for the next one.
+	Follow(ctx context.Context, log LogInfo, from logcore.LSN) iter.Seq2[Batch, error]
+	// CreateBranch creates a branch of parent at an LSN in the catalog, durably, and
+	// returns it.
+	CreateBranch(ctx context.Context, parent, branch string, at logcore.LSN) (LogInfo, error)
+}
