@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/logcore/logcore"
 )
 
 // The conditions that callers branch on. Everything else is passed through wrapped;
@@ -25,11 +27,22 @@ var (
 	ErrChecksum = errors.New("bucket: checksum mismatch in transfer")
 	// ErrRetention: the object is under retention and can't be deleted.
 	ErrRetention = errors.New("bucket: object is under retention")
+	// ErrGone: the target itself is missing: a directory that is not mounted, a bucket
+	// that was deleted. It says nothing about any object, so it is never ErrNotFound.
+	ErrGone = errors.New("bucket: target is gone")
+	// ErrThrottled: the provider asks to be called less often. Nothing is wrong: Retry
+	// waits longer and doesn't count it as a fault.
+	ErrThrottled = errors.New("bucket: throttled by the provider")
+	// ErrInvalid: a malformed key or range.
+	ErrInvalid = errors.New("bucket: invalid argument")
 )
 
-// IsPermanent reports whether trying the same call again is pointless.
+// IsPermanent reports whether trying the same call again at once is pointless. Each
+// condition may still pass with time (space is freed, a directory is mounted), so a
+// caller that works in rounds comes back in a later one.
 func IsPermanent(err error) bool {
-	for _, e := range []error{ErrNotFound, ErrExists, ErrDenied, ErrFull, ErrRetention, context.Canceled} {
+	for _, e := range []error{ErrNotFound, ErrExists, ErrDenied, ErrFull, ErrRetention, ErrGone, ErrInvalid,
+		logcore.ErrClosed, logcore.ErrPoisoned, context.Canceled} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -45,7 +58,8 @@ type Attributes struct {
 }
 
 // Bucket is one bucket at one provider. Keys are 1 to 512 bytes of [a-zA-Z0-9._/-],
-// no empty, "." or ".." segment, and no key is a directory prefix of another. All
+// in segments of 1 to 255 bytes, none of them "." or "..", and no key is a directory
+// prefix of another (the writer sees to that; dir and mem refuse it). All
 // methods may be called concurrently, honour ctx, and never retry: the retry
 // wrapper does.
 type Bucket interface {
@@ -55,7 +69,8 @@ type Bucket interface {
 	// end where the provider can. data is not kept.
 	PutIfAbsent(ctx context.Context, key string, data []byte) error
 	// Get returns length bytes from offset; length < 0 means to the end. A range past
-	// the end is cut short. The caller owns the slice.
+	// the end is cut short, down to nothing; a negative offset is ErrInvalid. The caller
+	// owns the slice.
 	Get(ctx context.Context, key string, offset, length int64) ([]byte, error)
 	// Head returns the attributes of an object.
 	Head(ctx context.Context, key string) (Attributes, error)
@@ -71,20 +86,21 @@ type Bucket interface {
 
 // Retainer is a Bucket that can keep an object from being deleted.
 type Retainer interface {
-	// Retain forbids deleting or replacing key until a time.
+	// Retain forbids deleting or replacing key until a time; an earlier time than the
+	// one in force is refused with ErrRetention.
 	Retain(ctx context.Context, key string, until time.Time) error
 }
 
-// ValidateKey checks a key against the rules on Bucket.
+// ValidateKey checks a key against the rules on Bucket. The error wraps ErrInvalid.
 func ValidateKey(key string) error {
 	if len(key) == 0 || len(key) > 512 {
-		return fmt.Errorf("bucket: key %q: want 1 to 512 bytes", key)
+		return fmt.Errorf("%w: key %.64q: want 1 to 512 bytes", ErrInvalid, key)
 	}
 	start := 0
 	for i := 0; i <= len(key); i++ {
 		if i == len(key) || key[i] == '/' {
-			if seg := key[start:i]; seg == "" || seg == "." || seg == ".." {
-				return fmt.Errorf("bucket: key %q: segment %q", key, seg)
+			if seg := key[start:i]; seg == "" || seg == "." || seg == ".." || len(seg) > 255 {
+				return fmt.Errorf("%w: key %q: segment %q: want 1 to 255 bytes, not . or ..", ErrInvalid, key, seg)
 			}
 			start = i + 1
 			continue
@@ -93,7 +109,7 @@ func ValidateKey(key string) error {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-' {
 			continue
 		}
-		return fmt.Errorf("bucket: key %q: byte %d is %q; use letters, digits and . _ / -", key, i, c)
+		return fmt.Errorf("%w: key %q: byte %d is %q; use letters, digits and . _ / -", ErrInvalid, key, i, c)
 	}
 	return nil
 }
