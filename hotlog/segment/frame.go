@@ -1,0 +1,135 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/logcore/logcore"
+)
+
+// ErrShort: the bytes end inside a frame. DecodeFrame's n says how many it needs.
+var ErrShort = errors.New("segment: frame goes on behind the bytes given")
+
+// FrameBytes returns the size of a frame with a payload of n bytes, padding included.
+func FrameBytes(n int) int64 {
+	return (int64(n) + FrameHeaderBytes + FrameAlign - 1) &^ (FrameAlign - 1)
+}
+
+// salt is the checksum state that every frame of a segment begins with.
+func (id ID) salt() uint32 {
+	var b [12]byte
+	le.PutUint32(b[0:], uint32(id.Shard))
+	le.PutUint64(b[4:], uint64(id.First))
+	return crc32.Checksum(b[:], castagnoli)
+}
+
+// frameSum covers everything but the checksum field itself, padding included.
+func frameSum(id ID, frame []byte) uint32 {
+	sum := crc32.Update(id.salt(), castagnoli, frame[:frmCRC])
+	return crc32.Update(sum, castagnoli, frame[frmTime:])
+}
+
+// AppendFrame appends the frame of e to dst. prev is the checksum of the entry
+// before e (of the segment before, for a segment's first), 0 at the very beginning.
+// It returns the longer slice and the checksum of e. The payload is copied. It
+// panics on a payload longer than PayloadBytesMax: callers check first.
+func AppendFrame(dst []byte, id ID, prev uint32, e logcore.Entry) (out []byte, sum uint32) {
+	if len(e.Payload) > PayloadBytesMax {
+		panic(fmt.Sprintf("segment: payload of %d bytes", len(e.Payload)))
+	}
+	start := len(dst)
+	size := int(FrameBytes(len(e.Payload)))
+	var head [FrameHeaderBytes]byte
+	b := head[:]
+	le.PutUint32(b[frmMagic:], frameMagic)
+	le.PutUint32(b[frmLength:], uint32(len(e.Payload)))
+	le.PutUint64(b[frmLSN:], uint64(e.LSN))
+	le.PutUint64(b[frmTerm:], e.Term)
+	b[frmKind] = byte(e.Kind)
+	b[frmVersion] = FormatVersion
+	le.PutUint32(b[frmPrev:], prev)
+	le.PutUint64(b[frmTime:], uint64(e.Time))
+	copy(b[frmTx:], e.Tx[:])
+	dst = append(dst, b...)
+	dst = append(dst, e.Payload...)
+	for len(dst) < start+size {
+		dst = append(dst, 0)
+	}
+	sum = frameSum(id, dst[start:])
+	le.PutUint32(dst[start+frmCRC:], sum)
+	return dst, sum
+}
+
+// DecodeFrame checks and decodes the frame at the beginning of src. prev must be
+// what AppendFrame was given. The payload aliases src. n is the size of the frame;
+// with ErrShort it is how many bytes are needed to go on. Other errors wrap
+// logcore.ErrCorrupt, or logcore.ErrUnsupportedVersion for an intact frame of a
+// version, flag or kind that this build does not know.
+func DecodeFrame(src []byte, id ID, prev uint32) (e logcore.Entry, sum uint32, n int, err error) {
+	if n, err = frameSize(src); err != nil {
+		return e, 0, n, err
+	}
+	src = src[:n:n]
+	sum = le.Uint32(src[frmCRC:])
+	if got := frameSum(id, src); got != sum {
+		return e, 0, n, damage("frame checksum is %08x, stored %08x", got, sum)
+	}
+	if p := le.Uint32(src[frmPrev:]); p != prev {
+		return e, 0, n, damage("frame of LSN %d follows an entry with checksum %08x, not %08x", le.Uint64(src[frmLSN:]), p, prev)
+	}
+	if src[frmVersion] != FormatVersion {
+		return e, 0, n, fmt.Errorf("%w: frame of version %d; this build reads version %d: use a newer build",
+			logcore.ErrUnsupportedVersion, src[frmVersion], FormatVersion)
+	}
+	if f := le.Uint16(src[frmFlags:]) &^ frameFlagsKnown; f != 0 {
+		return e, 0, n, fmt.Errorf("%w: frame with unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, f)
+	}
+	e = parseFrame(src)
+	if !e.Kind.Valid() {
+		return e, 0, n, fmt.Errorf("%w: frame of unknown kind %d: use a newer build", logcore.ErrUnsupportedVersion, uint8(e.Kind))
+	}
+	if !allZero(src[FrameHeaderBytes+len(e.Payload):]) {
+		return e, 0, n, damage("frame of LSN %d: padding is not zero", e.LSN)
+	}
+	return e, sum, n, nil
+}
+
+// frameSize bounds the frame at the beginning of src.
+func frameSize(src []byte) (int, error) {
+	if len(src) < FrameHeaderBytes {
+		return FrameHeaderBytes, ErrShort
+	}
+	if m := le.Uint32(src[frmMagic:]); m != frameMagic {
+		return 0, damage("frame magic is %08x", m)
+	}
+	length := le.Uint32(src[frmLength:])
+	if length > PayloadBytesMax {
+		return 0, damage("frame length is %d, the limit is %d", length, PayloadBytesMax)
+	}
+	n := int(FrameBytes(int(length)))
+	if len(src) < n {
+		return n, ErrShort
+	}
+	return n, nil
+}
+
+// parseFrame reads the fields of a frame whose size is known to fit.
+func parseFrame(src []byte) logcore.Entry {
+	end := FrameHeaderBytes + int(le.Uint32(src[frmLength:]))
+	e := logcore.Entry{
+		LSN:     logcore.LSN(le.Uint64(src[frmLSN:])),
+		Term:    le.Uint64(src[frmTerm:]),
+		Kind:    logcore.Kind(src[frmKind]),
+		Time:    logcore.HLC(le.Uint64(src[frmTime:])),
+		Payload: src[FrameHeaderBytes:end:end],
+	}
+	copy(e.Tx[:], src[frmTx:])
+	return e
+}
+
+// ParseTrusted decodes a frame that this process encoded itself and that has not
+// left its memory: nothing is checked. The payload aliases src.
+func ParseTrusted(src []byte) (e logcore.Entry, n int) {
+	return parseFrame(src), int(FrameBytes(int(le.Uint32(src[frmLength:]))))
+}

@@ -1,0 +1,213 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/logcore/logcore"
+)
+
+// Identity is what the first three blocks of a segment file say: what the file is
+// used for, and how far it is proven durable.
+type Identity struct {
+	State  State
+	Header Header // zero when the file is free
+	Mark   Mark   // the newest intact mark
+	// TornMark: the other slot is unreadable, because a crash tore its write or
+	// because it is rotten. Nothing is lost by it.
+	TornMark bool
+}
+
+// Identify classifies a file by its first FramesOffset bytes.
+//
+// A segment's life begins when its header and its first mark are synced together,
+// over the two free marks that the file had before; only then are entries written.
+// So a bad header beside a free mark is a birth that a crash cut short, and a bad
+// header beside two marks of the segment is corruption.
+func Identify(b []byte) (Identity, error) {
+	var id Identity
+	if len(b) < FramesOffset {
+		return id, &logcore.CorruptionError{Offset: int64(len(b)), Reason: "file is shorter than its header"}
+	}
+	var marks [2]Mark
+	var errs [2]error
+	for slot := range marks {
+		at := MarkOffset + slot*BlockBytes
+		marks[slot], errs[slot] = DecodeMark(b[at : at+BlockBytes])
+		if errs[slot] == nil && marks[slot].Seq%2 != uint64(slot) {
+			errs[slot] = damage("mark %d in the wrong slot", marks[slot].Seq)
+		}
+		if errors.Is(errs[slot], logcore.ErrUnsupportedVersion) {
+			return id, errs[slot]
+		}
+	}
+	newest := 0
+	if errs[0] != nil || errs[1] == nil && marks[1].Seq > marks[0].Seq {
+		newest = 1
+	}
+	if errs[newest] != nil {
+		return id, &logcore.CorruptionError{Offset: MarkOffset, Reason: fmt.Sprintf("both marks are unreadable: %v; %v", errs[0], errs[1])}
+	}
+	other, otherErr := marks[1-newest], errs[1-newest]
+	id = Identity{State: marks[newest].State, Mark: marks[newest], TornMark: otherErr != nil}
+	if id.State == StateFree {
+		return id, nil
+	}
+	h, err := DecodeHeader(b[:BlockBytes])
+	if errors.Is(err, logcore.ErrUnsupportedVersion) {
+		return id, err
+	}
+	if err == nil && h.ID != id.Mark.ID {
+		err = damage("header is of segment %d, the newest mark of segment %d", h.ID.First, id.Mark.ID.First)
+	}
+	if err != nil && otherErr == nil && other.State == StateFree {
+		id.State = StateFree
+		return id, nil
+	}
+	if err == nil && otherErr == nil && other.State != StateFree && other.ID != h.ID {
+		err = damage("marks are of segments %d and %d", other.ID.First, h.ID.First)
+	}
+	if err != nil {
+		return id, &logcore.CorruptionError{Offset: 0, LSN: id.Mark.ID.First, Reason: err.Error()}
+	}
+	id.Header = h
+	return id, nil
+}
+
+// Recovered is a segment as recovery found it.
+type Recovered struct {
+	Identity
+	Summary // up to the last entry kept
+	// Sealed: the last entry is a SEAL.
+	Sealed bool
+	// FooterError says why the footer of a sealed segment can't be used. It is
+	// derived from the frames, which are intact: write it again.
+	FooterError error
+	// Torn: behind the last entry stands the head of a frame that would follow it,
+	// but does not pass: a write that was under way, never acknowledged.
+	Torn bool
+	// Scanned: the frames were read, not only the footer.
+	Scanned bool
+}
+
+// Recover reads a live segment. proven is an LSN known to be durable from
+// elsewhere (the next segment exists only once this one's last entry is durable), 0
+// for the newest segment. With scan, or when there is no proof of a complete footer,
+// every frame is checked.
+//
+// A frame that does not pass is the end of the segment when its LSN is above what
+// the mark or proven shows to be durable: a torn tail, to be cut by the caller. At
+// or below, it is corruption and never cut: the error is a CorruptionError with
+// offset and LSN. An intact frame above the mark is kept: it may have been
+// acknowledged.
+func Recover(src io.ReaderAt, size int64, id Identity, proven logcore.LSN, scan bool) (Recovered, error) {
+	r := Recovered{Identity: id}
+	if !scan && id.State == StateSealed {
+		s, err := readFooter(src, size, id.Mark.End)
+		if err == nil && s.ID == id.Header.ID && s.Last == id.Mark.LSN && s.Sum == id.Mark.Sum && s.End == id.Mark.End {
+			r.Summary, r.Sealed = s, true
+			return r, nil
+		}
+		if errors.Is(err, logcore.ErrUnsupportedVersion) {
+			return r, err
+		}
+	}
+	proven = max(proven, id.Mark.LSN)
+	r.Scanned = true
+	if err := r.scan(src, size, proven); err != nil {
+		return r, err
+	}
+	if id.State == StateSealed && !r.Sealed {
+		return r, corrupt(r.End, r.Last, "the mark says sealed, but the last entry is no SEAL")
+	}
+	if r.Sealed {
+		r.FooterError = r.checkFooter(src, size)
+		if errors.Is(r.FooterError, logcore.ErrUnsupportedVersion) {
+			return r, r.FooterError
+		}
+	}
+	return r, nil
+}
+
+// scan reads frames up to the SEAL or the first that does not pass.
+func (r *Recovered) scan(src io.ReaderAt, size int64, proven logcore.LSN) error {
+	h := r.Header
+	r.Summary = NewSummary(h)
+	frames := NewReader(src, h.ID, Point{LSN: h.ID.First, Offset: FramesOffset, Prev: h.Prev}, min(size, SegmentBytesMax))
+	for !r.Sealed {
+		if r.Last == r.Mark.LSN && (r.End != r.Mark.End || r.Sum != r.Mark.Sum) {
+			return corrupt(r.End, r.Last, fmt.Sprintf("entry ends at %d with checksum %08x, but the mark proves %d with %08x", r.End, r.Sum, r.Mark.End, r.Mark.Sum))
+		}
+		e, sum, err := frames.Next()
+		var bad *DamageError
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF) || errors.As(err, &bad):
+			if r.Last < proven {
+				return corrupt(r.End, r.Last+1, fmt.Sprintf("%v; LSN %d is proven durable", err, proven))
+			}
+			r.Torn = bad != nil && r.headFollows(src)
+			return nil
+		default:
+			return err
+		}
+		r.Add(&e, sum)
+		r.Sealed = e.Kind == logcore.KindSeal
+	}
+	if r.Last < proven {
+		return corrupt(r.End, r.Last, fmt.Sprintf("segment ends at its SEAL, but LSN %d is proven durable in it", proven))
+	}
+	return nil
+}
+
+// headFollows reports whether the head of a frame with the next LSN and the right
+// predecessor stands behind the last entry.
+func (r *Recovered) headFollows(src io.ReaderAt) bool {
+	var b [FrameHeaderBytes]byte
+	if n, _ := src.ReadAt(b[:], r.End); n < len(b) {
+		return false
+	}
+	return le.Uint32(b[frmMagic:]) == frameMagic && le.Uint64(b[frmLSN:]) == uint64(r.Last)+1 && le.Uint32(b[frmPrev:]) == r.Sum
+}
+
+// checkFooter compares the footer in the file with what the frames say.
+func (r *Recovered) checkFooter(src io.ReaderAt, size int64) error {
+	want := r.AppendFooter(nil)
+	got := make([]byte, min(int64(len(want)), max(size-r.End, 0)))
+	if n, err := src.ReadAt(got, r.End); n < len(got) {
+		return fmt.Errorf("segment: read footer at offset %d: %w", r.End, err)
+	}
+	if bytes.Equal(got, want) {
+		return nil
+	}
+	if _, err := DecodeFooter(got); err != nil {
+		return err
+	}
+	return damage("footer does not match the frames")
+}
+
+// readFooter reads the footer at an offset.
+func readFooter(src io.ReaderAt, size, at int64) (Summary, error) {
+	b := make([]byte, preBytes)
+	if n, err := src.ReadAt(b, at); n < len(b) {
+		return Summary{}, fmt.Errorf("segment: read footer at offset %d: %w", at, err)
+	}
+	length, err := FooterSize(b)
+	if err != nil {
+		return Summary{}, err
+	}
+	if at+int64(length) > size {
+		return Summary{}, damage("footer of %d bytes at offset %d of %d", length, at, size)
+	}
+	b = make([]byte, length)
+	if n, err := src.ReadAt(b, at); n < len(b) {
+		return Summary{}, fmt.Errorf("segment: read footer at offset %d: %w", at, err)
+	}
+	return DecodeFooter(b)
+}
+
+func corrupt(off int64, lsn logcore.LSN, reason string) error {
+	return &logcore.CorruptionError{Offset: off, LSN: lsn, Reason: reason}
+}
