@@ -1,0 +1,30 @@
+package sqlite
+
+import (
+	"testing"
+)
+
+func TestCommitIsOneAppendAndSurvives(t *testing.T) {
+	m := newModel()
+	h := open(t, Options{Source: m})
+	h.exec(t, `CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)`)
+	before := m.appends
+	h.exec(t, `BEGIN; INSERT INTO t(body) VALUES ('one'), ('two'); UPDATE t SET body = 'zwei' WHERE id = 2; COMMIT`)
+	if got := m.appends - before; got != 1 {
+		t.Fatalf("a transaction took %d appends, want 1", got)
+	}
+	if h.db.LSN() != m.last || h.db.LastCommit().LSN != m.last || h.db.LastCommit().Time == 0 {
+		t.Fatalf("LSN() = %d, LastCommit() = %+v, log ends at %d", h.db.LSN(), h.db.LastCommit(), m.last)
+	}
+	h.exec(t, `BEGIN; SELECT * FROM t; COMMIT; BEGIN IMMEDIATE; COMMIT`)
+	if got := m.appends - before; got != 1 {
+		t.Fatalf("transactions that change nothing took %d appends", got-1)
+	}
+	h.close()
+
+	h = open(t, Options{Source: m})
+	if got := query(t, h.conn, `SELECT * FROM t`); got != "1|one\n2|zwei" {
+		t.Fatalf("after reopening: %q", got)
+	}
+	check(t, h.conn)
+}

@@ -1,0 +1,204 @@
+package sqlite
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/vfs"
+)
+
+// file is one connection's handle of the database file. SQLite uses it from one
+// goroutine at a time.
+//
+// Invariant: view is set while level >= SHARED; overlay only while level >= RESERVED.
+type file struct {
+	db      *Database
+	level   vfs.LockLevel
+	view    *view
+	overlay *overlay // what the transaction wrote; nil = nothing
+	batch   *overlay // overlay as it was when the atomic batch began
+	inBatch bool
+	ahead   readAhead
+}
+
+var (
+	_ vfs.FileLockState        = (*file)(nil)
+	_ vfs.FileCommitPhaseTwo   = (*file)(nil)
+	_ vfs.FileBatchAtomicWrite = (*file)(nil)
+	_ vfs.FilePragma           = (*file)(nil)
+	_ vfs.FileSync             = (*file)(nil)
+)
+
+// Close drops the handle and what it had not committed.
+func (f *file) Close() error {
+	f.Unlock(vfs.LOCK_NONE)
+	f.db.fileClosed()
+	return nil
+}
+
+// reading returns the view to read from. SQLite reads the header of a file that it
+// opens before it has a lock; what it learns there it checks again under the lock.
+func (f *file) reading() (*view, error) {
+	if f.view != nil {
+		return f.view, nil
+	}
+	f.db.mu.Lock()
+	defer f.db.mu.Unlock()
+	return f.db.view, f.db.poison
+}
+
+// ReadAt reads what the transaction sees: its own writes over its snapshot.
+func (f *file) ReadAt(b []byte, off int64) (int, error) {
+	v, err := f.reading()
+	if err != nil {
+		return 0, f.fault(err, sqlite3.IOERR_READ)
+	}
+	size, unit := v.bytes(), int64(v.pageSize)
+	if f.overlay != nil {
+		size, unit = f.overlay.size, f.overlay.unit
+	}
+	n := 0
+	for n < len(b) && off < size {
+		block, err := f.block(v, uint32(off/unit))
+		if err != nil {
+			return n, f.fault(err, sqlite3.IOERR_READ)
+		}
+		within := off % unit
+		m := copy(b[n:min(int64(len(b)), int64(n)+size-off)], block[within:])
+		n, off = n+m, off+int64(m)
+	}
+	if n < len(b) {
+		return n, io.EOF // SQLite takes it for zeros
+	}
+	return n, nil
+}
+
+// block returns a block as the transaction sees it; the caller must not modify it.
+func (f *file) block(v *view, no uint32) ([]byte, error) {
+	if f.overlay != nil {
+		if data, ok := f.overlay.block(no); ok {
+			return data, nil
+		}
+	}
+	return f.db.page(f.db.ctx, v, no, &f.ahead)
+}
+
+// WriteAt keeps the write until the transaction commits.
+func (f *file) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.writing(); err != nil {
+		return 0, err
+	}
+	err := f.overlay.write(b, off, func(no uint32) ([]byte, error) {
+		return f.db.page(f.db.ctx, f.view, no, &f.ahead)
+	})
+	if err != nil {
+		return 0, f.fault(err, sqlite3.IOERR_WRITE)
+	}
+	return len(b), nil
+}
+
+func (f *file) writing() error {
+	if f.level < vfs.LOCK_RESERVED {
+		return f.fault(errors.New("sqlite: write without a lock: locking_mode and nolock must be left alone"), sqlite3.IOERR_WRITE)
+	}
+	if f.overlay == nil {
+		f.overlay = newOverlay(f.view.snapshot, f.db.opts.TxBytesMax)
+	}
+	return nil
+}
+
+// Truncate keeps the new length until the transaction commits.
+func (f *file) Truncate(size int64) error {
+	if now, err := f.Size(); err == nil && now == size {
+		return nil
+	}
+	if err := f.writing(); err != nil {
+		return err
+	}
+	f.overlay.truncate(size)
+	return nil
+}
+
+// Size returns the file's length as the transaction sees it.
+func (f *file) Size() (int64, error) {
+	if f.overlay != nil {
+		return f.overlay.size, nil
+	}
+	v, err := f.reading()
+	if err != nil {
+		return 0, f.fault(err, sqlite3.IOERR_FSTAT)
+	}
+	return v.bytes(), nil
+}
+
+// BeginAtomicWrite begins a batch. SQLite then writes no journal: all pages of the
+// transaction come between this and CommitAtomicWrite.
+func (f *file) BeginAtomicWrite() error {
+	f.inBatch, f.batch = true, nil
+	if f.overlay != nil {
+		f.batch = f.overlay.clone()
+	}
+	return nil
+}
+
+// CommitAtomicWrite ends the batch. The append comes in CommitPhaseTwo, because a
+// transaction that shortens the file says so only between the two.
+func (f *file) CommitAtomicWrite() error {
+	f.inBatch, f.batch = false, nil
+	return nil
+}
+
+// RollbackAtomicWrite forgets the batch.
+func (f *file) RollbackAtomicWrite() error {
+	if f.inBatch {
+		f.overlay = f.batch
+	}
+	f.inBatch, f.batch = false, nil
+	return nil
+}
+
+// CommitPhaseTwo is called once the transaction's content is complete, in every
+// journal mode, and its failure fails the COMMIT.
+func (f *file) CommitPhaseTwo() error {
+	if f.overlay == nil {
+		return nil
+	}
+	err := f.db.commit(f)
+	f.overlay = nil
+	if err != nil {
+		return f.fault(err, sqlite3.IOERR_COMMIT_ATOMIC)
+	}
+	return nil
+}
+
+// Sync does nothing: CommitPhaseTwo makes the transaction durable or fails.
+func (f *file) Sync(vfs.SyncFlag) error { return nil }
+
+// SyncSuper refuses a transaction that also writes to another attached database: its
+// commit would not be atomic.
+func (f *file) SyncSuper(super string) error {
+	if super == "" {
+		return nil
+	}
+	return f.fault(errors.New("sqlite: a transaction cannot write to this database and to another attached one: commit them separately"), sqlite3.IOERR_COMMIT_ATOMIC)
+}
+
+// Pragma refuses the pragmas that this file cannot honour.
+func (f *file) Pragma(name, value string) (string, error) {
+	if name == "journal_mode" && strings.EqualFold(strings.Trim(value, `'"`), "wal") {
+		return "", errors.New("journal_mode=wal is not available: the log is the write-ahead log, leave journal_mode alone")
+	}
+	return "", sqlite3.NOTFOUND
+}
+
+// SectorSize is a hint that SQLite ignores given POWERSAFE_OVERWRITE.
+func (f *file) SectorSize() int { return 4096 }
+
+// DeviceCharacteristics promises that a batch is atomic, so that SQLite keeps its
+// rollback journal in memory.
+func (f *file) DeviceCharacteristics() vfs.DeviceCharacteristic {
+	return vfs.IOCAP_BATCH_ATOMIC | vfs.IOCAP_SAFE_APPEND | vfs.IOCAP_SEQUENTIAL |
+		vfs.IOCAP_POWERSAFE_OVERWRITE | vfs.IOCAP_SUBPAGE_READ
+}
