@@ -1,0 +1,112 @@
+package catalog
+
+import (
+	"fmt"
+
+	"github.com/logcore/logcore"
+)
+
+// Check says whether a command would be valid as the entry with the given LSN. The
+// errors are those of package logcore.
+func (s *State) Check(c Command, lsn logcore.LSN) error {
+	switch c.Op {
+	case OpCreate:
+		return s.checkCreate(c, lsn)
+	case OpOpenWriter:
+		l, err := s.ByID(c.Log)
+		if err != nil {
+			return err
+		}
+		if c.Epoch != l.Epoch+1 {
+			return fmt.Errorf("%w: log %q: epoch %d after %d", logcore.ErrFenced, l.Name, c.Epoch, l.Epoch)
+		}
+		if len(c.Writer) > WriterNameMax {
+			return fmt.Errorf("%w: writer name of %d bytes, at most %d", logcore.ErrInvalid, len(c.Writer), WriterNameMax)
+		}
+		return nil
+	case OpCloseWriter:
+		_, err := s.CheckWriter(c.Log, c.Epoch)
+		return err
+	case OpTruncate:
+		l, err := s.ByID(c.Log)
+		if err != nil {
+			return err
+		}
+		if c.LSN > lsn {
+			return &logcore.LagError{Asked: c.LSN, Available: lsn}
+		}
+		if c.LSN <= l.FirstLSN() {
+			return fmt.Errorf("%w: log %q begins at LSN %d, nothing to truncate before %d", logcore.ErrInvalid, l.Name, l.FirstLSN(), c.LSN)
+		}
+		return nil
+	case OpIncarnation:
+		if c.Incarnation == 0 || c.Incarnation == s.Incarnation {
+			return fmt.Errorf("%w: incarnation %#x after %#x", logcore.ErrInvalid, c.Incarnation, s.Incarnation)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: catalog command %v", logcore.ErrUnsupportedVersion, c.Op)
+}
+
+func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
+	if err := logcore.ValidateLogName(c.Name); err != nil {
+		return err
+	}
+	if _, taken := s.names[c.Name]; taken {
+		return fmt.Errorf("%w: %q", logcore.ErrLogExists, c.Name)
+	}
+	if c.Log != s.nextLog {
+		return fmt.Errorf("%w: log id %d, the next is %d", logcore.ErrInvalid, c.Log, s.nextLog)
+	}
+	if len(s.logs) >= LogsMax {
+		return fmt.Errorf("%w: the shard holds %d logs, the most it can", logcore.ErrTooLarge, LogsMax)
+	}
+	if c.Parent == 0 {
+		if c.LSN != 0 {
+			return fmt.Errorf("%w: branch LSN %d without a parent", logcore.ErrInvalid, c.LSN)
+		}
+		return nil
+	}
+	parent, err := s.ByID(c.Parent)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.LSN == 0:
+		return fmt.Errorf("%w: a branch of %q needs the LSN to fork at", logcore.ErrInvalid, parent.Name)
+	case c.LSN >= lsn:
+		return &logcore.LagError{Asked: c.LSN, Available: lsn - 1}
+	case c.LSN+1 < parent.FirstLSN():
+		return fmt.Errorf("%w: log %q begins at LSN %d, it can't be branched at %d", logcore.ErrTrimmed, parent.Name, parent.FirstLSN(), c.LSN)
+	}
+	return nil
+}
+
+// applyCommand carries out a command that Check accepted.
+func (s *State) applyCommand(c Command, lsn logcore.LSN) {
+	switch c.Op {
+	case OpCreate:
+		l := &Log{ID: c.Log, Name: c.Name, CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN}
+		if parent := s.logs[c.Parent]; parent != nil {
+			l.OriginLSN, l.TruncatedBefore = parent.OriginLSN, parent.TruncatedBefore
+			l.LastLSN, l.LastTime = parent.LastLSN, parent.LastTime
+			if parent.LastLSN > c.LSN {
+				// The parent's last entry at the fork is not known here; the fork is.
+				l.LastLSN, l.LastTime = c.LSN, 0
+			}
+		}
+		s.logs[l.ID], s.names[l.Name] = l, l.ID
+		s.nextLog++
+	case OpOpenWriter:
+		l := s.logs[c.Log]
+		l.Epoch, l.Writer, l.WriterOpen = c.Epoch, c.Writer, true
+		l.Sequence, l.window = 0, window{}
+	case OpCloseWriter:
+		l := s.logs[c.Log]
+		l.WriterOpen, l.window = false, window{} // nothing of a closed epoch is answered again
+	case OpTruncate:
+		s.logs[c.Log].TruncatedBefore = c.LSN
+	case OpIncarnation:
+		s.Incarnation = c.Incarnation
+	}
+}

@@ -1,0 +1,141 @@
+package catalog
+
+import (
+	"encoding/binary"
+
+	"github.com/logcore/logcore"
+)
+
+// EncodeCheckpoint returns the whole state as the payload of a KindCheckpoint entry.
+// Equal states give equal bytes.
+func (s *State) EncodeCheckpoint() []byte {
+	b := make([]byte, 0, checkpointHeaderBytes+len(s.logs)*(logFixedBytes+64))
+	b = binary.LittleEndian.AppendUint32(b, checkpointMagic)
+	b = binary.LittleEndian.AppendUint16(b, formatVersion)
+	b = binary.LittleEndian.AppendUint16(b, minReader)
+	b = binary.LittleEndian.AppendUint32(b, 0) // flags
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.logs)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.LSN))
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.nextLog))
+	b = binary.LittleEndian.AppendUint64(b, s.Incarnation)
+	for _, l := range s.Logs() {
+		b = l.append(b)
+	}
+	return b
+}
+
+func (l *Log) append(b []byte) []byte {
+	var flags uint16
+	if l.WriterOpen {
+		flags |= logFlagWriterOpen
+	}
+	n := l.window.count(l.Sequence)
+	for _, v := range []uint64{uint64(l.ID), uint64(l.Epoch), l.Sequence, uint64(l.CreatedLSN), uint64(l.OriginLSN), uint64(l.TruncatedBefore),
+		uint64(l.LastLSN), uint64(l.LastTime), l.Entries, l.Bytes, uint64(l.Parent), uint64(l.BranchLSN)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	for _, v := range []uint16{flags, uint16(len(l.Name)), uint16(len(l.Writer)), uint16(n)} {
+		b = binary.LittleEndian.AppendUint16(b, v)
+	}
+	b = append(b, l.Name...)
+	b = append(b, l.Writer...)
+	var prev Place
+	for seq := l.Sequence - uint64(n) + 1; n > 0; seq, n = seq+1, n-1 {
+		p, _ := l.window.get(seq, l.Sequence)
+		b = binary.AppendUvarint(b, uint64(p.LSN-prev.LSN))
+		b = binary.AppendUvarint(b, uint64(p.Time-prev.Time))
+		prev = p
+	}
+	return b
+}
+
+// DecodeCheckpoint reads the payload of a KindCheckpoint entry. The state's LSN is that
+// of the entry before it. Errors wrap logcore.ErrCorrupt or logcore.ErrUnsupportedVersion.
+func DecodeCheckpoint(payload []byte) (*State, error) {
+	src := source{b: payload}
+	if magic := src.u32(); src.bad || magic != checkpointMagic {
+		return nil, corrupt("checkpoint magic %#08x in %d bytes", magic, len(payload))
+	}
+	version, min := src.u16(), src.u16()
+	if err := checkVersion("checkpoint", version, min); err != nil {
+		return nil, err
+	}
+	if err := unknownFlags("checkpoint", src.u32(), 0); err != nil {
+		return nil, err
+	}
+	count := int(src.u32())
+	s := NewState()
+	s.LSN, s.nextLog, s.Incarnation = logcore.LSN(src.u64()), logcore.LogID(src.u64()), src.u64()
+	if src.bad || count > LogsMax || s.nextLog == 0 {
+		return nil, corrupt("checkpoint of %d bytes with %d logs, next id %d", len(payload), count, s.nextLog)
+	}
+	var prev logcore.LogID
+	for range count {
+		l, err := decodeLog(&src)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.insert(l, prev); err != nil {
+			return nil, err
+		}
+		prev = l.ID
+	}
+	if len(src.b) != 0 {
+		return nil, corrupt("checkpoint: %d bytes too many", len(src.b))
+	}
+	return s, s.checkParents()
+}
+
+func decodeLog(src *source) (*Log, error) {
+	l := &Log{ID: logcore.LogID(src.u64()), Epoch: logcore.Epoch(src.u64()), Sequence: src.u64(),
+		CreatedLSN: logcore.LSN(src.u64()), OriginLSN: logcore.LSN(src.u64()), TruncatedBefore: logcore.LSN(src.u64()),
+		LastLSN: logcore.LSN(src.u64()), LastTime: logcore.HLC(src.u64()), Entries: src.u64(), Bytes: src.u64(),
+		Parent: logcore.LogID(src.u64()), BranchLSN: logcore.LSN(src.u64())}
+	flags, nameBytes, writerBytes, places := src.u16(), int(src.u16()), int(src.u16()), int(src.u16())
+	if err := unknownFlags("log in a checkpoint", uint32(flags), logFlagsKnown); err != nil && !src.bad {
+		return nil, err
+	}
+	l.WriterOpen = flags&logFlagWriterOpen != 0
+	if nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax || places > WindowEntries || uint64(places) > l.Sequence {
+		return nil, corrupt("checkpoint: log %d with names of %d and %d bytes, %d places of %d", l.ID, nameBytes, writerBytes, places, l.Sequence)
+	}
+	l.Name, l.Writer = string(src.bytes(nameBytes)), string(src.bytes(writerBytes))
+	if places != 0 && uint64(places) != min(l.Sequence, WindowEntries) {
+		return nil, corrupt("checkpoint: log %d with %d places of %d", l.ID, places, l.Sequence)
+	}
+	var p Place
+	for i := range places {
+		p.LSN += logcore.LSN(src.uvarint())
+		p.Time += logcore.HLC(src.uvarint())
+		if src.bad {
+			break
+		}
+		l.window.put(l.Sequence-uint64(places-1-i), p)
+	}
+	if src.bad {
+		return nil, corrupt("checkpoint: log %d is cut short", l.ID)
+	}
+	return l, nil
+}
+
+// insert adds a decoded log; ids ascend from prev.
+func (s *State) insert(l *Log, prev logcore.LogID) error {
+	if err := logcore.ValidateLogName(l.Name); err != nil {
+		return corrupt("checkpoint: log %d: %v", l.ID, err)
+	}
+	_, taken := s.names[l.Name]
+	if l.ID <= prev || l.ID >= s.nextLog || taken || l.WriterOpen && l.Epoch == 0 {
+		return corrupt("checkpoint: log %d after %d, %q, epoch %d, next id %d: doubled or out of range", l.ID, prev, l.Name, l.Epoch, s.nextLog)
+	}
+	s.logs[l.ID], s.names[l.Name] = l, l.ID
+	return nil
+}
+
+func (s *State) checkParents() error {
+	for _, l := range s.logs {
+		if l.Parent != 0 && (l.Parent >= l.ID || s.logs[l.Parent] == nil) {
+			return corrupt("checkpoint: log %d has no parent %d", l.ID, l.Parent)
+		}
+	}
+	return nil
+}

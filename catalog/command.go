@@ -1,0 +1,101 @@
+package catalog
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/logcore/logcore"
+)
+
+// Op says what a Command does. The numbers are durable.
+type Op uint8
+
+// The commands.
+const (
+	// OpCreate creates Log under Name; with Parent set as a branch of it at LSN.
+	OpCreate Op = 1
+	// OpOpenWriter moves Log to Epoch, held by Writer, and starts its sequence afresh.
+	OpOpenWriter Op = 2
+	// OpCloseWriter ends Epoch of Log: nothing is appended under it any more.
+	OpCloseWriter Op = 3
+	// OpTruncate gives up Log's entries below LSN.
+	OpTruncate Op = 4
+	// OpIncarnation gives the shard its Incarnation.
+	OpIncarnation Op = 5
+)
+
+var opNames = [...]string{OpCreate: "create", OpOpenWriter: "open-writer", OpCloseWriter: "close-writer",
+	OpTruncate: "truncate", OpIncarnation: "incarnation"}
+
+// String returns the command's name, or its number when it has none.
+func (o Op) String() string {
+	if o >= OpCreate && o <= OpIncarnation {
+		return opNames[o]
+	}
+	return fmt.Sprintf("op(%d)", uint8(o))
+}
+
+// Command is the payload of a KindCatalog entry. Fields that Op does not name are zero.
+type Command struct {
+	Op          Op
+	Log         logcore.LogID
+	Epoch       logcore.Epoch
+	LSN         logcore.LSN // OpCreate: where the branch forks; OpTruncate: the first LSN that stays
+	Parent      logcore.LogID
+	Incarnation uint64
+	Name        string // of the log
+	Writer      string // of the writer, for people
+}
+
+// Encode returns the command's bytes. Name and Writer must be within their limits.
+func (c Command) Encode() []byte {
+	if len(c.Name) > logcore.LogNameMax || len(c.Writer) > WriterNameMax {
+		panic(fmt.Sprintf("catalog: names of %d and %d bytes were not refused before", len(c.Name), len(c.Writer)))
+	}
+	b := make([]byte, 0, commandHeaderBytes+len(c.Name)+len(c.Writer))
+	b = binary.LittleEndian.AppendUint16(b, commandMagic)
+	b = append(b, formatVersion, minReader, 0, byte(c.Op), 0, 0)
+	for _, v := range []uint64{uint64(c.Log), uint64(c.Epoch), uint64(c.LSN), uint64(c.Parent), c.Incarnation} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Name)))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Writer)))
+	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = append(b, c.Name...)
+	return append(b, c.Writer...)
+}
+
+// DecodeCommand reads the payload of a KindCatalog entry. Errors wrap
+// logcore.ErrCorrupt or, also for a command this build does not know,
+// logcore.ErrUnsupportedVersion.
+func DecodeCommand(payload []byte) (Command, error) {
+	s := source{b: payload}
+	if magic := s.u16(); s.bad || magic != commandMagic {
+		return Command{}, corrupt("command magic %#04x in %d bytes", magic, len(payload))
+	}
+	version, min := s.u8(), s.u8()
+	if err := checkVersion("command", uint16(version), uint16(min)); err != nil {
+		return Command{}, err
+	}
+	if err := unknownFlags("command", uint32(s.u8()), 0); err != nil {
+		return Command{}, err
+	}
+	c := Command{Op: Op(s.u8())}
+	reserved := uint32(s.u16())
+	c.Log, c.Epoch, c.LSN = logcore.LogID(s.u64()), logcore.Epoch(s.u64()), logcore.LSN(s.u64())
+	c.Parent, c.Incarnation = logcore.LogID(s.u64()), s.u64()
+	nameBytes, writerBytes := int(s.u16()), int(s.u16())
+	reserved |= s.u32()
+	c.Name, c.Writer = string(s.bytes(nameBytes)), string(s.bytes(writerBytes))
+	switch {
+	case s.bad || len(s.b) != 0 || reserved != 0:
+		return Command{}, corrupt("command of %d bytes with names of %d and %d, reserved %#x", len(payload), nameBytes, writerBytes, reserved)
+	case nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax:
+		return Command{}, corrupt("command: names of %d and %d bytes", nameBytes, writerBytes)
+	case c.Op == 0:
+		return Command{}, corrupt("command 0")
+	case c.Op > OpIncarnation:
+		return Command{}, fmt.Errorf("%w: catalog command %d: use a newer build", logcore.ErrUnsupportedVersion, c.Op)
+	}
+	return c, nil
+}

@@ -1,0 +1,123 @@
+package catalog
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/logcore/logcore"
+)
+
+// Byte layouts; FORMAT.md has the tables and the history. Every number is little-endian.
+const (
+	recordMagic     = 0x524c // "LR"
+	commandMagic    = 0x4d4c // "LM"
+	checkpointMagic = 0x504b434c
+
+	// formatVersion is what this build writes, minReader the oldest reader that
+	// understands it. A reader refuses what asks for a newer reader than itself.
+	formatVersion = 1
+	minReader     = 1
+
+	recordHeaderBytes     = 32
+	commandHeaderBytes    = 56
+	checkpointHeaderBytes = 40
+	logFixedBytes         = 104
+
+	logFlagWriterOpen = 1 << 0
+	logFlagsKnown     = logFlagWriterOpen
+)
+
+// RecordHeaderBytes is what the envelope adds to a body and its engine position.
+const RecordHeaderBytes = recordHeaderBytes
+
+// The limits of the formats.
+const (
+	// PositionBytesMax is the longest engine position.
+	PositionBytesMax = 256
+	// WriterNameMax is the longest writer name, in bytes.
+	WriterNameMax = 256
+	// LogsMax is the most logs of a shard: it keeps a checkpoint below the entry limit
+	// of the hot log.
+	LogsMax = 4096
+	// WindowEntries is how many of a writer's last appends can be answered again.
+	WindowEntries = 256
+)
+
+// checkVersion tells a newer format from a damaged one.
+func checkVersion(what string, version, min uint16) error {
+	if version == 0 || min == 0 || min > version {
+		return corrupt("%s: format version %d with minimum reader %d", what, version, min)
+	}
+	if min > formatVersion {
+		return fmt.Errorf("%w: %s of format version %d needs a reader of at least %d, this build reads %d: use a newer build", logcore.ErrUnsupportedVersion, what, version, min, formatVersion)
+	}
+	return nil
+}
+
+// unknownFlags refuses flag bits that this build does not know.
+func unknownFlags(what string, flags, known uint32) error {
+	if extra := flags &^ known; extra != 0 {
+		return fmt.Errorf("%w: %s with unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, what, extra)
+	}
+	return nil
+}
+
+func corrupt(format string, args ...any) error {
+	return &logcore.CorruptionError{Place: "catalog", Object: "entry payload", Offset: -1, Reason: fmt.Sprintf(format, args...)}
+}
+
+// source takes fields off the front of a payload; a short one makes bad true and
+// every later field zero.
+type source struct {
+	b   []byte
+	bad bool
+}
+
+func (s *source) bytes(n int) []byte {
+	if n > len(s.b) {
+		s.bad, s.b = true, nil
+		return nil
+	}
+	out := s.b[:n:n]
+	s.b = s.b[n:]
+	return out
+}
+
+func (s *source) u8() uint8 {
+	if b := s.bytes(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (s *source) u16() uint16 {
+	if b := s.bytes(2); b != nil {
+		return binary.LittleEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (s *source) u32() uint32 {
+	if b := s.bytes(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (s *source) u64() uint64 {
+	if b := s.bytes(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (s *source) uvarint() uint64 {
+	v, n := binary.Uvarint(s.b)
+	// The last byte of a minimal encoding is never 0 but in "0" itself.
+	if n <= 0 || n > 1 && s.b[n-1] == 0 {
+		s.bad, s.b = true, nil
+		return 0
+	}
+	s.b = s.b[n:]
+	return v
+}

@@ -1,0 +1,202 @@
+package catalog
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/logcore/logcore"
+)
+
+// State is the fold of a shard's entries. It is not safe for concurrent use.
+//
+// Invariants: names and logs describe the same logs; every parent exists; an open
+// writer's epoch is at least 1.
+type State struct {
+	// LSN and Time are those of the last entry folded; 0 when none was.
+	LSN  logcore.LSN
+	Time logcore.HLC
+	// Incarnation of the shard; 0 until its command is folded.
+	Incarnation uint64
+
+	nextLog logcore.LogID
+	logs    map[logcore.LogID]*Log
+	names   map[string]logcore.LogID
+}
+
+// Log is what the catalog knows of one log. Read-only for callers.
+type Log struct {
+	ID         logcore.LogID
+	Name       string
+	Epoch      logcore.Epoch // 0 until the first writer
+	WriterOpen bool          // the epoch's writer has not closed it
+	Writer     string        // who holds or held the epoch
+	Sequence   uint64        // of the epoch's last append
+	CreatedLSN logcore.LSN   // of the command that created it
+	// OriginLSN is the first LSN the log can have an entry at; on a branch its parent's.
+	OriginLSN logcore.LSN
+	// TruncatedBefore: entries below it were given up; 0 when none were.
+	TruncatedBefore logcore.LSN
+	// LastLSN and LastTime are those of the last entry. On a branch without entries they
+	// are where it forked. 0 when there is nothing.
+	LastLSN   logcore.LSN
+	LastTime  logcore.HLC
+	Entries   uint64 // its own, a branch's parent's not counted
+	Bytes     uint64 // of their bodies
+	Parent    logcore.LogID
+	BranchLSN logcore.LSN
+
+	window window
+}
+
+// FirstLSN is the lowest LSN that the log can be read from.
+func (l *Log) FirstLSN() logcore.LSN { return max(l.OriginLSN, l.TruncatedBefore) }
+
+// Placed returns the place of an append of the current epoch among the last
+// WindowEntries.
+func (l *Log) Placed(sequence uint64) (Place, bool) { return l.window.get(sequence, l.Sequence) }
+
+// NewState returns the empty catalog.
+func NewState() *State {
+	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}}
+}
+
+// Clone returns an independent copy.
+func (s *State) Clone() *State {
+	c := *s
+	c.logs = make(map[logcore.LogID]*Log, len(s.logs))
+	for id, l := range s.logs {
+		copied := *l
+		copied.window.places = slices.Clone(l.window.places)
+		c.logs[id] = &copied
+	}
+	c.names = maps.Clone(s.names)
+	return &c
+}
+
+// NextLog returns the id that the next log gets.
+func (s *State) NextLog() logcore.LogID { return s.nextLog }
+
+// Len returns the number of logs.
+func (s *State) Len() int { return len(s.logs) }
+
+// ByName returns a log; an unknown name is logcore.ErrLogNotFound.
+func (s *State) ByName(name string) (*Log, error) {
+	if id, ok := s.names[name]; ok {
+		return s.logs[id], nil
+	}
+	return nil, fmt.Errorf("%w: %q", logcore.ErrLogNotFound, name)
+}
+
+// ByID returns a log; an unknown id is logcore.ErrLogNotFound.
+func (s *State) ByID(id logcore.LogID) (*Log, error) {
+	if l, ok := s.logs[id]; ok {
+		return l, nil
+	}
+	return nil, fmt.Errorf("%w: id %d", logcore.ErrLogNotFound, id)
+}
+
+// Logs returns every log, by id.
+func (s *State) Logs() []*Log {
+	out := make([]*Log, 0, len(s.logs))
+	for _, id := range slices.Sorted(maps.Keys(s.logs)) {
+		out = append(out, s.logs[id])
+	}
+	return out
+}
+
+// CheckWriter says whether a log may be appended to under an epoch: logcore.ErrFenced
+// when the epoch is not the current one or was closed.
+func (s *State) CheckWriter(id logcore.LogID, epoch logcore.Epoch) (*Log, error) {
+	l, err := s.ByID(id)
+	if err != nil {
+		return nil, err
+	}
+	if epoch != l.Epoch {
+		return nil, fmt.Errorf("%w: log %q is at epoch %d (writer %q), not %d", logcore.ErrFenced, l.Name, l.Epoch, l.Writer, epoch)
+	}
+	if !l.WriterOpen {
+		return nil, fmt.Errorf("%w: log %q: epoch %d was closed", logcore.ErrFenced, l.Name, epoch)
+	}
+	return l, nil
+}
+
+// Apply folds one entry. Entries come in LSN order without a gap; an empty state
+// begins at LSN 1 or at a checkpoint. An error wraps logcore.ErrCorrupt or
+// logcore.ErrUnsupportedVersion and leaves the state as it was: a leader proposes
+// valid entries only, so the log and the fold disagree. The payload is not kept.
+func (s *State) Apply(e logcore.Entry) error {
+	if err := s.apply(e); err != nil {
+		return fmt.Errorf("catalog: LSN %d, kind %v: %w", e.LSN, e.Kind, err)
+	}
+	s.LSN, s.Time = e.LSN, e.Time
+	return nil
+}
+
+func (s *State) apply(e logcore.Entry) error {
+	fresh := s.LSN == 0
+	if e.LSN != s.LSN+1 && !(fresh && e.Kind == logcore.KindCheckpoint) {
+		return corrupt("follows LSN %d", s.LSN)
+	}
+	switch {
+	case e.Kind.OfLog():
+		r, err := DecodeRecord(e.Payload)
+		if err != nil {
+			return err
+		}
+		return s.applyRecord(e, r)
+	case e.Kind == logcore.KindCatalog:
+		c, err := DecodeCommand(e.Payload)
+		if err != nil {
+			return err
+		}
+		if err := s.Check(c, e.LSN); err != nil {
+			return corrupt("%v: %v", c.Op, err)
+		}
+		s.applyCommand(c, e.LSN)
+	case e.Kind == logcore.KindCheckpoint:
+		return s.applyCheckpoint(e, fresh)
+	case e.Kind == logcore.KindSeal || e.Kind == logcore.KindRaft:
+	default:
+		return fmt.Errorf("%w: entry kind %v: use a newer build", logcore.ErrUnsupportedVersion, e.Kind)
+	}
+	return nil
+}
+
+func (s *State) applyRecord(e logcore.Entry, r Record) error {
+	l, err := s.CheckWriter(r.Log, r.Epoch)
+	if err != nil {
+		return corrupt("%v", err)
+	}
+	if r.Sequence != l.Sequence+1 {
+		return corrupt("log %q: sequence %d after %d", l.Name, r.Sequence, l.Sequence)
+	}
+	l.Sequence = r.Sequence
+	l.LastLSN, l.LastTime = e.LSN, e.Time
+	l.Entries++
+	l.Bytes += uint64(len(r.Body))
+	l.window.put(r.Sequence, Place{LSN: e.LSN, Time: e.Time})
+	return nil
+}
+
+// applyCheckpoint loads a checkpoint into an empty state, and holds any other state
+// against it: a fold that came to another result is a bug or a damaged entry, and
+// must not go on.
+func (s *State) applyCheckpoint(e logcore.Entry, fresh bool) error {
+	loaded, err := DecodeCheckpoint(e.Payload)
+	if err != nil {
+		return err
+	}
+	if loaded.LSN+1 != e.LSN {
+		return corrupt("checkpoint of LSN %d", loaded.LSN)
+	}
+	if fresh {
+		*s = *loaded
+		return nil
+	}
+	if !bytes.Equal(s.EncodeCheckpoint(), loaded.EncodeCheckpoint()) {
+		return corrupt("the checkpoint differs from the fold of the entries before it")
+	}
+	return nil
+}
