@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/wire"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -72,6 +73,8 @@ func Of(err error) Code {
 		return Timeout
 	case errors.Is(err, bucket.ErrDenied):
 		return Permission
+	case errors.Is(err, client.ErrUnavailable):
+		return Connect
 	}
 	// Before the context's own errors: an unreachable service may show as a deadline.
 	var remote *wire.RemoteError

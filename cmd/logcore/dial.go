@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/logcore/logcore/client"
+)
+
+const (
+	defaultAddr    = "127.0.0.1:7420"
+	defaultTimeout = 30 * time.Second
+)
+
+// connectFlags adds the flags of a command that talks to the service.
+func (a *app) connectFlags(cmd *cobra.Command) {
+	addr := a.getenv("LOGCORE_ADDR")
+	if addr == "" {
+		addr = defaultAddr
+	}
+	cmd.Flags().StringVar(&a.addr, "addr", addr, "address of the service (LOGCORE_ADDR)")
+	cmd.Flags().DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for an answer")
+}
+
+// dial connects to --addr. The caller closes the client.
+func (a *app) dial(ctx context.Context) (*client.Client, error) {
+	return client.Dial(ctx, client.Options{Addr: a.addr, Timeout: a.timeout, DialTimeout: min(a.timeout, 5*time.Second)})
+}
+
+// online runs f with a connection and a context that ends after --timeout.
+func (a *app) online(ctx context.Context, f func(context.Context, *client.Client) error) error {
+	c, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	return f(ctx, c)
+}

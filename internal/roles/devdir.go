@@ -1,0 +1,165 @@
+package roles
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/logcore/logcore/internal/config"
+	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/recovery"
+	"github.com/logcore/logcore/tiering"
+	"github.com/logcore/logcore/tiering/target"
+)
+
+// The directory of a development service.
+const (
+	devKey        = "key"
+	devTargets    = "targets"
+	devPageServer = "pageserver"
+)
+
+// devTargetNames are the six local targets; the first letter is the provider, so each
+// of the three stands for a cloud that holds two fragments.
+var devTargetNames = []string{"a1", "a2", "b1", "b2", "c1", "c2"}
+
+// DevDir is the directory of a development service.
+type DevDir struct {
+	Path string
+	// Key is the path of the key file.
+	Key string
+	// Targets are the URLs of the archive's targets.
+	Targets []string
+	// Fresh is set when this call made the directory's key and targets.
+	Fresh bool
+}
+
+// ShardDir is where the hot log of the shard lies.
+func (d DevDir) ShardDir() string { return recovery.ShardDir(d.Path, 0) }
+
+// PageServerDir is where the page versions lie.
+func (d DevDir) PageServerDir() string { return filepath.Join(d.Path, devPageServer) }
+
+// OpenDevDir reads what the directory says about itself and makes nothing.
+func OpenDevDir(path string) (DevDir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return DevDir{}, err
+	}
+	file := filepath.Join(abs, config.DevFile)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return DevDir{}, fmt.Errorf("%s holds no LogCore service (there is no %s): %w", path, config.DevFile, fs.ErrNotExist)
+	}
+	var cfg config.Dev
+	if err := config.Load(&cfg, file, func(string) string { return "" }, nil); err != nil {
+		return DevDir{}, err
+	}
+	if !filepath.IsAbs(cfg.Key) {
+		cfg.Key = filepath.Join(abs, cfg.Key)
+	}
+	return DevDir{Path: abs, Key: cfg.Key, Targets: cfg.Targets}, nil
+}
+
+// PrepareDevDir opens the directory, or makes it with a key and targets when it is
+// new. targets replaces what the directory says about its archive; empty keeps it,
+// and a new directory gets six local ones.
+//
+// Only a new directory gets targets made: later a missing one is a lost cloud, which
+// must not come back empty and be taken for the archive.
+func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, error) {
+	d, err := OpenDevDir(path)
+	if err == nil {
+		if len(targets) > 0 {
+			d.Targets = targets
+			err = writeDevFile(d)
+		}
+		return d, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return DevDir{}, err
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return DevDir{}, err
+	}
+	d = DevDir{Path: abs, Key: filepath.Join(abs, devKey), Targets: targets, Fresh: true}
+	if err := onlyUnfinished(abs); err != nil {
+		return DevDir{}, err
+	}
+	if err := durable.MkdirAll(abs, 0o700); err != nil {
+		return DevDir{}, err
+	}
+	if len(d.Targets) == 0 {
+		d.Targets = localTargets(abs)
+	}
+	if _, err := tiering.GenerateKeyFile(d.Key); err != nil && !errors.Is(err, fs.ErrExist) {
+		return DevDir{}, err
+	}
+	for _, url := range d.Targets {
+		t, err := target.Init(ctx, url)
+		if err != nil {
+			return DevDir{}, err
+		}
+		if err := t.Bucket.Close(); err != nil {
+			return DevDir{}, err
+		}
+	}
+	// Commit point: from here on the directory is a service's, and nothing is made again.
+	return d, writeDevFile(d)
+}
+
+// onlyUnfinished refuses a directory with anything but what an interrupted
+// PrepareDevDir leaves: someone else's files are not ours to mix with.
+func onlyUnfinished(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != devKey && name != devTargets && name != "lost+found" {
+			return exit.Usagef("%s is no LogCore directory (there is no %s) and not empty (there is %q): give a new or empty one", dir, config.DevFile, name)
+		}
+	}
+	return err
+}
+
+func localTargets(dir string) []string {
+	urls := make([]string, len(devTargetNames))
+	for i, name := range devTargetNames {
+		u := url.URL{Scheme: "dir", Path: filepath.Join(dir, devTargets, name),
+			RawQuery: "name=" + name + "&provider=" + name[:1] + "&region=local"}
+		urls[i] = u.String()
+	}
+	return urls
+}
+
+func writeDevFile(d DevDir) error {
+	cfg := config.Dev{Key: d.Key, Targets: d.Targets}
+	if rel, err := filepath.Rel(d.Path, d.Key); err == nil && filepath.IsLocal(rel) {
+		cfg.Key = rel
+	}
+	var b bytes.Buffer
+	if err := config.Print(&b, &cfg); err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(d.Path, config.DevFile), b.Bytes(), 0o600)
+}
+
+// RecordRestored makes a restored directory one that `logcore dev` starts with the
+// same archive.
+func RecordRestored(path, key string, targets []string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if key, err = filepath.Abs(key); err != nil {
+		return err
+	}
+	return writeDevFile(DevDir{Path: abs, Key: key, Targets: targets})
+}

@@ -1,0 +1,68 @@
+package roles
+
+import (
+	"context"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// latePages stands in for a page service that is not up yet: in a process that plays
+// both roles the page server reads the log through the very server it is registered
+// with, so the server must serve first.
+type latePages struct {
+	logcorev1.UnimplementedPageServiceServer
+	service atomic.Pointer[logcorev1.PageServiceServer]
+}
+
+func (l *latePages) set(s logcorev1.PageServiceServer) { l.service.Store(&s) }
+
+func (l *latePages) get() (logcorev1.PageServiceServer, error) {
+	if s := l.service.Load(); s != nil {
+		return *s, nil
+	}
+	return nil, status.Error(codes.Unavailable, "the page server is starting: try again")
+}
+
+func (l *latePages) GetPages(ctx context.Context, r *logcorev1.GetPagesRequest) (*logcorev1.GetPagesResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.GetPages(ctx, r)
+}
+
+func (l *latePages) SpaceSize(ctx context.Context, r *logcorev1.SpaceSizeRequest) (*logcorev1.SpaceSizeResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.SpaceSize(ctx, r)
+}
+
+func (l *latePages) WaitLSN(ctx context.Context, r *logcorev1.WaitLSNRequest) (*logcorev1.WaitLSNResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.WaitLSN(ctx, r)
+}
+
+func (l *latePages) CreateBranch(ctx context.Context, r *logcorev1.CreateBranchRequest) (*logcorev1.CreateBranchResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.CreateBranch(ctx, r)
+}
+
+func (l *latePages) ResolveTime(ctx context.Context, r *logcorev1.ResolveTimeRequest) (*logcorev1.ResolveTimeResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.ResolveTime(ctx, r)
+}

@@ -1,0 +1,66 @@
+package roles
+
+import (
+	"context"
+	"iter"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/pageserver"
+)
+
+// logSource is a log service, near or far, as a page server needs it.
+type logSource struct{ c *client.Client }
+
+var _ pageserver.LogSource = logSource{}
+
+func sourceInfo(i client.LogInfo) pageserver.LogInfo {
+	return pageserver.LogInfo{ID: i.ID, Name: i.Log, Incarnation: i.Incarnation, Parent: i.ParentID, BranchLSN: i.BranchLSN,
+		Last: i.LastLSN, Committed: i.Committed}
+}
+
+// List returns every log.
+func (s logSource) List(ctx context.Context) ([]pageserver.LogInfo, error) {
+	logs, err := s.c.Logs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]pageserver.LogInfo, len(logs))
+	for i, l := range logs {
+		out[i] = sourceInfo(l)
+	}
+	return out, nil
+}
+
+// Info returns one log.
+func (s logSource) Info(ctx context.Context, name string) (pageserver.LogInfo, error) {
+	i, err := s.c.Info(ctx, name)
+	return sourceInfo(i), err
+}
+
+// Follow reads a log and waits at its end.
+func (s logSource) Follow(ctx context.Context, log pageserver.LogInfo, from logcore.LSN) iter.Seq2[pageserver.Batch, error] {
+	return func(yield func(pageserver.Batch, error) bool) {
+		for b, err := range s.c.Read(ctx, log.Name, client.ReadOptions{From: from, Follow: true}) {
+			if err != nil {
+				yield(pageserver.Batch{}, err)
+				return
+			}
+			batch := pageserver.Batch{Through: b.Through, Entries: make([]pageserver.Entry, len(b.Entries))}
+			for i, e := range b.Entries {
+				batch.Entries[i] = pageserver.Entry{LSN: e.LSN, Time: e.Time, Kind: e.Kind, Tx: e.Tx, Epoch: e.Epoch, Sequence: e.Sequence, Payload: e.Payload}
+			}
+			if !yield(batch, nil) {
+				return
+			}
+		}
+	}
+}
+
+// CreateBranch creates a branch in the catalog.
+func (s logSource) CreateBranch(ctx context.Context, parent, branch string, at logcore.LSN) (pageserver.LogInfo, error) {
+	if _, err := s.c.CreateLog(ctx, branch, parent, at); err != nil {
+		return pageserver.LogInfo{}, err
+	}
+	return s.Info(ctx, branch)
+}

@@ -1,0 +1,91 @@
+package recovery
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering"
+)
+
+// Options says what Restore restores, from where and to where.
+type Options struct {
+	// Targets are those of the archive, the unreachable ones included. Required.
+	Targets []tiering.Target
+	// Keys opens the archive. Required.
+	Keys tiering.KeyProvider
+	// Cluster picks one archive of several on the targets; zero means the only one.
+	Cluster [16]byte
+	// Shard is the shard to restore.
+	Shard logcore.ShardID
+	// To is the directory that the service is started with afterwards; the hot log goes
+	// to ShardDir(To, Shard). Required. It may hold a key file, targets and a
+	// configuration, but nothing of a service.
+	To string
+	// Log limits the report to one log, which must exist at the restored point. All logs of
+	// a shard share one history, so all of them are restored in any case.
+	Log string
+	// LSN and Time are the point in time: everything up to and including it is restored.
+	// Zero means everything; at most one may be set.
+	LSN  logcore.LSN
+	Time time.Time
+	// SegmentBytes is that of the service; 0 means 128 MiB.
+	SegmentBytes int64
+	// Progress is told how far the restore is, from one goroutine; nil is allowed.
+	Progress func(Progress)
+	// Logger; nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Progress says how far a restore is.
+type Progress struct {
+	Step  string      // "manifest", "rebuild", "verify"
+	LSN   logcore.LSN // up to which the step came
+	Last  logcore.LSN // where it ends
+	Bytes int64       // of entries so far
+}
+
+// String is a line for people.
+func (p Progress) String() string {
+	if p.Last == 0 {
+		return "restore: " + p.Step
+	}
+	return fmt.Sprintf("restore: %s LSN %d of %d, %d MiB", p.Step, p.LSN, p.Last, p.Bytes>>20)
+}
+
+func (o Options) withDefaults() Options {
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 128 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	check := func(ok bool, text string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%w: recovery: %s", logcore.ErrInvalid, text))
+		}
+	}
+	check(len(o.Targets) > 0, "Targets is empty: name the archive's buckets")
+	check(o.Keys != nil, "Keys is nil: the archive is encrypted")
+	check(o.To != "", "To is empty: name the directory to restore to")
+	check(o.LSN == 0 || o.Time.IsZero(), "LSN and Time are both set: give one point in time")
+	return errors.Join(errs...)
+}
+
+const serviceDir = "logsvc"
+
+// ShardDir is where the hot log of a shard lies in a service's directory.
+func ShardDir(dir string, shard logcore.ShardID) string {
+	return filepath.Join(dir, serviceDir, fmt.Sprintf("shard-%d", shard))
+}

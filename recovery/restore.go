@@ -1,0 +1,250 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/tiering"
+)
+
+// stageDir is where a restore works; it becomes the service's directory at the end.
+const stageDir = ".restoring"
+
+// ErrNotEmpty: the directory to restore to holds a service already.
+var ErrNotEmpty = errors.New("recovery: the directory is not empty")
+
+// Restore rebuilds the hot log of a shard from the archive's targets into a
+// directory. The frames are the archived ones, byte for byte, checked three times: as
+// fragments, as a chain of entries that folds to a valid catalog, and as files read
+// back from the disk.
+//
+// Nothing is visible in Options.To before it is complete and durable. A restore that
+// was killed leaves a work directory; the next one begins afresh.
+//
+// The restored history ends with a whole entry. A transaction whose COMMIT lies
+// beyond the point in time is invisible to every reader; the report names it.
+func Restore(ctx context.Context, o Options) (Report, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return Report{}, err
+	}
+	r := &restore{o: o, report: Report{To: o.To, Unreachable: []string{}, Lost: []Loss{}}, clock: time.Now()}
+	err := r.run(ctx)
+	return r.report, err
+}
+
+type restore struct {
+	o      Options
+	report Report
+	clock  time.Time // when the current step began
+	reader *tiering.Reader
+	replay *replay
+	stage  string
+}
+
+func (r *restore) run(ctx context.Context) error {
+	lock, err := r.openStage()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := r.openArchive(ctx); err != nil {
+		return errors.Join(err, os.RemoveAll(r.stage))
+	}
+	if err := r.rebuild(ctx); err != nil {
+		return errors.Join(err, os.RemoveAll(r.stage))
+	}
+	if err := r.verify(ctx); err != nil {
+		return errors.Join(err, os.RemoveAll(r.stage))
+	}
+	return r.publish()
+}
+
+// step closes the current step under its name.
+func (r *restore) step(name string) {
+	now := time.Now()
+	r.report.Steps = append(r.report.Steps, Step{Name: name, Seconds: now.Sub(r.clock).Seconds()})
+	r.clock = now
+}
+
+// openStage refuses a directory with a service in it, takes the directory's lock, and
+// removes what a killed restore left.
+func (r *restore) openStage() (*durable.DirLock, error) {
+	if err := refuseService(r.o.To); err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(r.o.To, 0o700); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
+	}
+	r.stage = filepath.Join(r.o.To, stageDir)
+	if err := durable.MkdirAll(r.stage, 0o700); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
+	}
+	lock, err := durable.Lock(r.stage)
+	if err != nil {
+		return nil, fmt.Errorf("recovery: another restore to %s is under way: %w", r.o.To, err)
+	}
+	if err := os.RemoveAll(filepath.Join(r.stage, serviceDir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("recovery: %w", err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+// mayStay are the names that a directory may hold before a restore: what a service's
+// directory keeps when its hot tier and its page versions are gone.
+var mayStay = map[string]bool{"key": true, "targets": true, "logcore.yaml": true, "lost+found": true, stageDir: true}
+
+func refuseService(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	for _, e := range entries {
+		if !mayStay[e.Name()] {
+			return fmt.Errorf("%w: %s holds %q: give a new directory, or move that away first", ErrNotEmpty, dir, e.Name())
+		}
+	}
+	return nil
+}
+
+func (r *restore) openArchive(ctx context.Context) error {
+	r.o.Progress(Progress{Step: "manifest"})
+	for _, t := range r.o.Targets {
+		if t.Bucket == nil {
+			r.report.Unreachable = append(r.report.Unreachable, t.Name)
+		}
+	}
+	reader, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: r.o.Targets, Keys: r.o.Keys, Cluster: r.o.Cluster, Shard: r.o.Shard, Logger: r.o.Logger})
+	if err != nil {
+		return fmt.Errorf("reading the manifest: %w", err)
+	}
+	r.reader = reader
+	cluster := reader.Cluster()
+	r.report.Cluster = fmt.Sprintf("%x", cluster[:])
+	r.report.ArchivedLSN, r.report.ArchivedTime = reader.Covered(), wall(reader.CoveredTime())
+	switch {
+	case reader.Covered() == 0:
+		return fmt.Errorf("%w: the manifest lists no entries", tiering.ErrNoArchive)
+	case r.o.LSN > reader.Covered():
+		return fmt.Errorf("the archive of cluster %s: %w", r.report.Cluster, &logcore.LagError{Asked: r.o.LSN, Available: reader.Covered()})
+	case r.o.LSN != 0 && r.o.LSN < reader.First():
+		return fmt.Errorf("%w: LSN %d, the archive begins at %d", logcore.ErrTrimmed, r.o.LSN, reader.First())
+	case !r.o.Time.IsZero() && logcore.HLCAt(r.o.Time.Add(time.Millisecond)) <= r.firstTimeBound():
+		return fmt.Errorf("%w: nothing was written at or before %s", logcore.ErrTrimmed, timeText(r.o.Time))
+	}
+	r.step("manifest")
+	return nil
+}
+
+// firstTimeBound is a reading that no entry is before.
+func (r *restore) firstTimeBound() logcore.HLC { return 0 }
+
+func (r *restore) point() point {
+	p := point{lsn: r.o.LSN}
+	if !r.o.Time.IsZero() {
+		p.at = logcore.HLCAt(r.o.Time.Add(time.Millisecond)) - 1
+	}
+	return p
+}
+
+// rebuild writes the hot log. What the archive can't give back ends the restore with
+// an error that names it, and the report's Lost.
+func (r *restore) rebuild(ctx context.Context) error {
+	r.replay = newReplay()
+	passed := func() {
+		r.o.Progress(Progress{Step: "rebuild", LSN: r.replay.last.LSN, Last: r.end(), Bytes: r.replay.bytes})
+	}
+	spans := r.replay.through(r.spans(ctx), r.point(), passed)
+	err := hotlog.Import(ctx, r.hotlogOptions(), spans)
+	if err != nil {
+		r.noteLoss(err)
+		return fmt.Errorf("rebuilding: %w", err)
+	}
+	if r.replay.entries == 0 {
+		return fmt.Errorf("%w: the archive has no entry at or before the point in time; it begins at LSN %d", logcore.ErrTrimmed, r.reader.First())
+	}
+	if err := r.replay.report(&r.report, r.o.Log); err != nil {
+		return err
+	}
+	r.report.Fork = r.report.LastLSN < r.report.ArchivedLSN
+	r.step("rebuild")
+	return nil
+}
+
+// end is the last LSN that the restore may reach.
+func (r *restore) end() logcore.LSN {
+	if r.o.LSN != 0 {
+		return r.o.LSN
+	}
+	return r.reader.Covered()
+}
+
+func (r *restore) spans(ctx context.Context) iter.Seq2[segment.Span, error] {
+	return func(yield func(segment.Span, error) bool) {
+		for s, err := range r.reader.Spans(ctx, r.reader.First(), r.end()) {
+			if !yield(ToHotLog(s), err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// ToHotLog is an archived span as the hot log knows it.
+func ToHotLog(s tiering.Span) segment.Span {
+	return segment.Span{ID: segment.ID{Shard: s.Shard, First: s.SegmentFirst}, First: s.First, Last: s.Last,
+		FirstTime: s.FirstTime, LastTime: s.LastTime, Prev: s.Prev, Sum: s.Sum, Sealed: s.Sealed, Frames: s.Frames}
+}
+
+// ToArchive is a span of the hot log as the archive knows it.
+func ToArchive(s segment.Span) tiering.Span {
+	return tiering.Span{Shard: s.ID.Shard, SegmentFirst: s.ID.First, First: s.First, Last: s.Last,
+		FirstTime: s.FirstTime, LastTime: s.LastTime, Prev: s.Prev, Sum: s.Sum, Sealed: s.Sealed, Frames: s.Frames}
+}
+
+// noteLoss puts what can't be rebuilt into the report.
+func (r *restore) noteLoss(err error) {
+	var missing *tiering.FragmentsError
+	if errors.As(err, &missing) {
+		r.report.Lost = append(r.report.Lost, Loss{First: missing.First, Last: missing.Last, Reason: missing.Error()})
+	}
+}
+
+func (r *restore) hotlogOptions() hotlog.Options {
+	return hotlog.Options{Dir: ShardDir(r.stage, r.o.Shard), Shard: r.o.Shard, SegmentBytes: r.o.SegmentBytes, Logger: r.o.Logger}
+}
+
+// verify reads back from the disk what was written, every byte.
+func (r *restore) verify(ctx context.Context) error {
+	rep, err := hotlog.Check(ctx, ShardDir(r.stage, r.o.Shard), nil)
+	if err != nil {
+		return fmt.Errorf("verifying what was restored: %w", err)
+	}
+	_ = rep
+	r.step("verify")
+	return nil
+}
+
+func (r *restore) publish() error {
+	// Commit point: the rename makes the restored service exist.
+	if err := os.Rename(filepath.Join(r.stage, serviceDir), filepath.Join(r.o.To, serviceDir)); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	if err := durable.SyncDir(r.o.To); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	r.step("publish")
+	return os.RemoveAll(r.stage)
+}
