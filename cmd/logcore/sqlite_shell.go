@@ -23,6 +23,8 @@ type shell struct {
 	format string
 	// banner tells an interactive user what is open.
 	banner string
+	// explain adds the reason to an error of SQLite's; nil adds none.
+	explain func(error) error
 }
 
 // exec runs every statement of sql, in order, and shows the rows; it stops at the
@@ -177,9 +179,13 @@ func (s *shell) interactive(ctx context.Context, in *os.File) error {
 }
 
 func (s *shell) complain(err error) {
-	if err != nil {
-		fmt.Fprintf(s.app.err, "error: %v\n", err)
+	if err == nil {
+		return
 	}
+	if s.explain != nil {
+		err = s.explain(err)
+	}
+	fmt.Fprintf(s.app.err, "error: %v\n", err)
 }
 
 // readLine holds the terminal in raw mode only while a line is edited, so that
