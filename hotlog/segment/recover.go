@@ -18,6 +18,8 @@ type Identity struct {
 	// TornMark: the other slot is unreadable, because a crash tore its write or
 	// because it is rotten. Nothing is lost by it.
 	TornMark bool
+	// Refree: a free file whose slots do not both say so: write both before using it.
+	Refree bool
 }
 
 // Identify classifies a file by its first FramesOffset bytes.
@@ -53,6 +55,7 @@ func Identify(b []byte) (Identity, error) {
 	other, otherErr := marks[1-newest], errs[1-newest]
 	id = Identity{State: marks[newest].State, Mark: marks[newest], TornMark: otherErr != nil}
 	if id.State == StateFree {
+		id.Refree = otherErr != nil || other.State != StateFree
 		return id, nil
 	}
 	h, err := DecodeHeader(b[:BlockBytes])
@@ -63,7 +66,7 @@ func Identify(b []byte) (Identity, error) {
 		err = damage("header is of segment %d, the newest mark of segment %d", h.ID.First, id.Mark.ID.First)
 	}
 	if err != nil && otherErr == nil && other.State == StateFree {
-		id.State = StateFree
+		id.State, id.Refree = StateFree, true
 		return id, nil
 	}
 	if err == nil && otherErr == nil && other.State != StateFree && other.ID != h.ID {
@@ -137,8 +140,8 @@ func (r *Recovered) scan(src io.ReaderAt, size int64, proven logcore.LSN) error 
 	r.Summary = NewSummary(h)
 	frames := NewReader(src, h.ID, Point{LSN: h.ID.First, Offset: FramesOffset, Prev: h.Prev}, min(size, SegmentBytesMax))
 	for !r.Sealed {
-		if r.Last == r.Mark.LSN && (r.End != r.Mark.End || r.Sum != r.Mark.Sum) {
-			return corrupt(r.End, r.Last, fmt.Sprintf("entry ends at %d with checksum %08x, but the mark proves %d with %08x", r.End, r.Sum, r.Mark.End, r.Mark.Sum))
+		if err := r.checkMark(); err != nil {
+			return err
 		}
 		e, sum, err := frames.Next()
 		var bad *DamageError
@@ -159,7 +162,15 @@ func (r *Recovered) scan(src io.ReaderAt, size int64, proven logcore.LSN) error 
 	if r.Last < proven {
 		return corrupt(r.End, r.Last, fmt.Sprintf("segment ends at its SEAL, but LSN %d is proven durable in it", proven))
 	}
-	return nil
+	return r.checkMark()
+}
+
+// checkMark compares the entry that the mark proves with the frame in its place.
+func (r *Recovered) checkMark() error {
+	if r.Last != r.Mark.LSN || r.End == r.Mark.End && r.Sum == r.Mark.Sum {
+		return nil
+	}
+	return corrupt(r.End, r.Last, fmt.Sprintf("entry ends at %d with checksum %08x, but the mark proves %d with %08x", r.End, r.Sum, r.Mark.End, r.Mark.Sum))
 }
 
 // headFollows reports whether the head of a frame with the next LSN and the right

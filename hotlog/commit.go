@@ -1,0 +1,298 @@
+package hotlog
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// idleMarkAfter is how long nothing must be submitted before the committer proves
+// the last batch with a mark of its own. Until then only the batch before it is
+// proven, and bit rot in the last one would look like a torn tail.
+const idleMarkAfter = 20 * time.Millisecond
+
+// commitLoop is the committer: the one goroutine that writes entries and marks.
+func (l *Log) commitLoop() {
+	defer close(l.done)
+	idle := time.NewTimer(idleMarkAfter)
+	defer idle.Stop()
+	for {
+		if b := l.nextBatch(); b != nil {
+			l.commit(b)
+			idle.Reset(idleMarkAfter)
+			continue
+		}
+		select {
+		case <-l.wake:
+		case do := <-l.commands:
+			do()
+		case <-idle.C:
+			l.markIdle(false)
+		case <-l.stop:
+			for b := l.nextBatch(); b != nil; b = l.nextBatch() {
+				l.commit(b)
+			}
+			l.markIdle(true)
+			l.mu.Lock()
+			l.announce()
+			l.mu.Unlock()
+			return
+		}
+	}
+}
+
+// nextBatch takes the oldest pending batch; the one being filled takes no more then.
+func (l *Log) nextBatch() *batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending) == 0 || l.err != nil {
+		return nil
+	}
+	b := l.pending[0]
+	copy(l.pending, l.pending[1:])
+	l.pending = l.pending[:len(l.pending)-1]
+	if b == l.filling {
+		l.filling = nil
+	}
+	return b
+}
+
+// commit makes a batch durable and completes its requests, then, if it sealed its
+// segment, begins the next one.
+func (l *Log) commit(b *batch) {
+	wrote, err := l.write(b)
+	switch {
+	case err == nil:
+	case !wrote && errors.Is(err, logcore.ErrDiskFull):
+		l.rewind(b, fmt.Errorf("hotlog: %s: nothing was written: %w", l.dir.Path(), err))
+		return
+	default:
+		l.poison(b, err)
+		return
+	}
+	sealed := b.sealed
+	l.publish(b)
+	if sealed {
+		if wrote, err := l.beginNext(); wrote && err != nil {
+			l.poison(nil, err)
+		} else if err != nil {
+			l.log.Warn("hot log: no next segment yet; appends fail until there is room", "dir", l.dir.Path(), "err", err)
+		}
+		l.afterRoll()
+	}
+}
+
+// write puts the batch on the medium. wrote says whether a write or sync was tried
+// that could have left something behind.
+func (l *Log) write(b *batch) (wrote bool, err error) {
+	s := b.seg
+	if s.f == nil {
+		if wrote, err := l.begin(s); err != nil {
+			return wrote, err
+		}
+	}
+	if err := l.room(b); err != nil {
+		return false, err
+	}
+	before := committed{last: b.first - 1, end: b.off, sum: b.prev}
+	end := b.off + b.writeBytes
+	if end > s.mark.Reach {
+		if err := s.writeMark(s.next(before, end)); err != nil {
+			return true, err
+		}
+	}
+	at := b.off
+	for _, buf := range b.bufs {
+		if _, err := s.f.WriteAt(buf, at); err != nil {
+			return true, err
+		}
+		at += int64(len(buf))
+	}
+	// The mark speaks of the batches before, and goes under the same sync.
+	start := time.Now()
+	// Commit point: of the batch.
+	if err := s.writeMark(s.next(before, end+reachAheadBytes)); err != nil {
+		return true, err
+	}
+	l.metrics.syncSeconds.Observe(time.Since(start).Seconds())
+	l.metrics.writtenBytes.Add(float64(b.writeBytes + segment.BlockBytes))
+	return true, nil
+}
+
+// room grows the file when the batch would leave no place for the SEAL and the
+// footer. Only a segment that was not sealed when it was due gets there.
+func (l *Log) room(b *batch) error {
+	end := b.off + b.writeBytes
+	if !b.sealed {
+		end += segment.FooterRoom(b.end)
+	}
+	size := b.seg.f.Size()
+	if end <= size {
+		return nil
+	}
+	if end > segment.SegmentBytesMax {
+		return fmt.Errorf("%w: segment %d would grow beyond %d bytes: seal it", logcore.ErrDiskFull, b.seg.header.ID.First, int64(segment.SegmentBytesMax))
+	}
+	step := max(l.opts.SegmentBytes/8, segment.BlockBytes)
+	grown := (max(end, size+step) + segment.BlockBytes - 1) &^ (segment.BlockBytes - 1)
+	free, err := l.dir.Free()
+	if err != nil {
+		return fmt.Errorf("%w: %w", logcore.ErrDiskFull, err)
+	}
+	if free < grown-size {
+		return fmt.Errorf("%w: segment %d must grow by %d bytes, %d are free: free some space, or trim the log", logcore.ErrDiskFull, b.seg.header.ID.First, grown-size, free)
+	}
+	return b.seg.f.Grow(grown)
+}
+
+// publish makes a durable batch visible and completes its requests.
+func (l *Log) publish(b *batch) {
+	l.mu.Lock()
+	b.seg.committed = committed{last: b.last, end: b.end, sum: b.sum, sealed: b.sealed}
+	l.durable.Store(uint64(b.last))
+	for _, r := range b.requests {
+		l.queued -= r.bytes
+	}
+	l.freeSpace()
+	l.announce()
+	l.mu.Unlock()
+
+	l.metrics.durableLSN.Set(float64(b.last))
+	l.metrics.batchEntries.Observe(float64(b.last - b.first + 1))
+	l.metrics.batchBytes.Observe(float64(b.writeBytes))
+	l.metrics.appendedBytes.Add(float64(b.bytes))
+	now := time.Now()
+	for _, r := range b.requests {
+		l.metrics.commitLatency.Observe(now.Sub(r.at).Seconds())
+		r.done(nil)
+	}
+	l.retire(b)
+}
+
+// retire keeps an emptied batch for the next one.
+func (l *Log) retire(b *batch) {
+	clear(b.bufs)
+	clear(b.requests)
+	b.seg, b.chunk, b.before = nil, nil, segment.Summary{}
+	l.mu.Lock()
+	l.spare = append(l.spare, b)
+	l.mu.Unlock()
+}
+
+// freeSpace wakes those who wait for room in the queue; mu is held.
+func (l *Log) freeSpace() {
+	close(l.space)
+	l.space = make(chan struct{})
+}
+
+// announce wakes those who wait for Durable to rise; mu is held.
+func (l *Log) announce() {
+	if l.advanced != nil {
+		close(l.advanced)
+		l.advanced = nil
+	}
+}
+
+// poison ends all writing: the batch that failed, if any, and all behind it fail.
+func (l *Log) poison(b *batch, cause error) {
+	err := fmt.Errorf("hotlog: %s: %w: %w: reopen to recover", l.dir.Path(), logcore.ErrPoisoned, cause)
+	l.log.Error("hot log poisoned", "dir", l.dir.Path(), "err", cause)
+	l.mu.Lock()
+	l.err = err
+	l.mu.Unlock()
+	l.rewind(b, err)
+}
+
+// rewind fails a batch and all pending ones, and takes the log back to what is durable.
+func (l *Log) rewind(b *batch, err error) {
+	l.mu.Lock()
+	failed := l.pending
+	if b != nil {
+		failed = append([]*batch{b}, failed...)
+	}
+	l.pending, l.filling = nil, nil
+	if len(failed) > 0 {
+		f := failed[0]
+		l.tail = f.seg
+		l.tail.sum, l.tail.sealed = f.before, false
+		l.tail.sum.Points = l.tail.sum.Points[:len(l.tail.sum.Points):len(l.tail.sum.Points)]
+		l.last, l.lastSum, l.lastTerm = f.first-1, f.prev, f.prevTerm
+		l.cache.reset()
+	}
+	for _, f := range failed {
+		for _, r := range f.requests {
+			l.queued -= r.bytes
+		}
+	}
+	l.freeSpace()
+	l.announce()
+	l.mu.Unlock()
+	for _, f := range failed {
+		for _, r := range f.requests {
+			r.done(err)
+		}
+	}
+}
+
+// begin gives a segment its file and makes it visible.
+func (l *Log) begin(s *segfile) (wrote bool, err error) {
+	p, err := l.take()
+	if err != nil {
+		return false, fmt.Errorf("next segment: %w", err)
+	}
+	if err := s.begin(p); err != nil {
+		return true, fmt.Errorf("begin segment %d: %w", s.header.ID.First, err)
+	}
+	l.mu.Lock()
+	view := *l.view.Load()
+	view = append(view[:len(view):len(view)], s)
+	l.view.Store(&view)
+	l.mu.Unlock()
+	l.metrics.rolls.Inc()
+	return true, nil
+}
+
+// beginNext begins the segment behind the one just sealed, so that the first entry
+// in it does not wait for that.
+func (l *Log) beginNext() (wrote bool, err error) {
+	l.mu.Lock()
+	if l.tail.sealed && l.tail.committed.sealed {
+		l.tail = newSegfile(segment.Header{ID: segment.ID{Shard: l.opts.Shard, First: l.last + 1}, Prev: l.lastSum, PrevTerm: l.lastTerm})
+	}
+	next := l.tail
+	if len(l.pending) > 0 {
+		next = l.pending[0].seg
+	}
+	l.mu.Unlock()
+	if next.f != nil {
+		return false, nil
+	}
+	return l.begin(next)
+}
+
+// afterRoll has the sealed segment marked and the pool filled.
+func (l *Log) afterRoll() {
+	if l.inline {
+		l.housekeep()
+		return
+	}
+	l.wakeHousekeeper()
+}
+
+// markIdle proves the last batch with a mark of its own.
+func (l *Log) markIdle(clean bool) {
+	l.mu.Lock()
+	s, c, err := l.tail, l.tail.committed, l.err
+	l.mu.Unlock()
+	if err != nil || s.f == nil || s.mark.LSN == c.last && s.mark.Clean == clean {
+		return
+	}
+	m := s.next(c, s.mark.Reach)
+	m.Clean = clean
+	if err := s.writeMark(m); err != nil {
+		l.poison(nil, fmt.Errorf("mark: %w", err))
+	}
+}

@@ -1,0 +1,214 @@
+// Package hotlog is one shard's log on local storage: it appends entries with
+// group commit, reads them back, recovers them after a crash and never lies about
+// any of it.
+//
+// One goroutine, the committer, writes. Submit encodes entries into the batch that
+// is being filled while the batch before is under way to the disk; every caller of
+// a batch shares its one write and its one sync, and is told only after it. Readers
+// see durable entries only and never hold up the committer.
+//
+// A failed write or sync poisons the log: nothing is acknowledged any more and
+// nothing is written to that file again until the log is opened anew, which
+// recovers from what the medium really holds. Running out of space is no write
+// error: segments are allocated before they are needed, so it is refused before
+// anything was written (logcore.ErrDiskFull), and the log goes on when there is room.
+package hotlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/durable"
+)
+
+// Log is an open hot log. Its methods may be used by many goroutines, but entries
+// come from one: each Submit must follow the one before.
+type Log struct {
+	opts    Options
+	dir     media.Dir
+	lock    *durable.DirLock // nil when the directory needs none
+	log     *slog.Logger
+	metrics *metrics
+	inline  bool // housekeeping runs on the committer, not in the background
+
+	durable atomic.Uint64              // highest durable LSN; written by the committer
+	view    atomic.Pointer[[]*segfile] // oldest first, immutable; replaced under mu
+
+	// structMu is held for reading while a segment is read from the medium, and for
+	// writing while one is dropped or cut. The commit path never takes it.
+	structMu sync.RWMutex
+
+	mu       sync.Mutex // guards all below, and segfile.sum
+	last     logcore.LSN
+	lastSum  uint32
+	lastTerm uint64
+	tail     *segfile // takes the next entry, or is sealed by the last one
+	filling  *batch   // the newest of pending, when it takes more
+	pending  []*batch
+	spare    []*batch      // emptied batches
+	queued   int64         // bytes of entries not yet completed
+	space    chan struct{} // closed and replaced when queued shrinks
+	advanced chan struct{} // closed and replaced when durable rises or the log ends; nil = nobody waits
+	cache    cache
+	pool     []poolFile
+	nextSlot uint64
+	err      error // why nothing is written any more
+	closed   bool
+
+	wake     chan struct{}  // to the committer: something is pending
+	commands chan func()    // run by the committer between batches
+	hkWake   chan struct{}  // to the housekeeper
+	stop     chan struct{}  // closed by Close
+	done     chan struct{}  // closed when the committer has returned
+	hk       sync.WaitGroup // the housekeeper
+}
+
+// Open opens the log in opts.Dir, creates it when there is none, and recovers it
+// when it was not closed in good order. It holds the directory until Close: a
+// second Open fails with an error that wraps logcore.ErrInUse. Corruption below
+// the durable LSN is an error that wraps logcore.ErrCorrupt; nothing is cut then.
+func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, RecoveryReport{}, err
+	}
+	dir, lock, err := lockDir(opts.Dir, true)
+	if err != nil {
+		return nil, RecoveryReport{}, err
+	}
+	l, report, err := openOn(ctx, dir, opts, openMode{})
+	if err != nil {
+		lock.Unlock()
+		return nil, report, err
+	}
+	l.lock = lock
+	return l, report, nil
+}
+
+// lockDir takes the directory and opens the medium on it.
+func lockDir(path string, create bool) (media.Dir, *durable.DirLock, error) {
+	if create {
+		if err := durable.MkdirAll(path, 0o755); err != nil {
+			return nil, nil, fmt.Errorf("hotlog: %w", err)
+		}
+	}
+	lock, err := durable.Lock(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("hotlog: %w", err)
+	}
+	dir, err := media.OpenFile(path)
+	if err != nil {
+		lock.Unlock()
+		return nil, nil, fmt.Errorf("hotlog: %w", err)
+	}
+	return dir, lock, nil
+}
+
+// openMode is how a log begins.
+type openMode struct {
+	inline    bool           // see Log.inline
+	importing bool           // a fresh log for Import
+	start     segment.Header // first segment of a fresh log; zero = LSN 1
+}
+
+// openOn opens a log on a medium: recover, then start the goroutines.
+func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*Log, RecoveryReport, error) {
+	l := &Log{
+		opts: opts, dir: dir, log: opts.Logger, inline: mode.inline,
+		space: make(chan struct{}), wake: make(chan struct{}, 1), commands: make(chan func()),
+		hkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	l.cache.init(opts.CacheBytes)
+	l.view.Store(&[]*segfile{})
+	var err error
+	if l.metrics, err = newMetrics(opts); err != nil {
+		return nil, RecoveryReport{}, err
+	}
+	report, err := l.recover(ctx, mode)
+	if err != nil {
+		l.metrics.unregister()
+		l.closeFiles()
+		if errors.Is(err, logcore.ErrCorrupt) {
+			opts.Corruptions.Inc()
+		}
+		return nil, report, err
+	}
+	l.metrics.durableLSN.Set(float64(l.Durable()))
+	l.log.Info("hot log opened", "dir", dir.Path(), "medium", dir.Medium(), "shard", opts.Shard, "first", report.First, "last", report.Last,
+		"proven", report.Proven, "clean", report.Clean, "torn", report.Torn, "segments", report.Segments, "took", report.Took)
+	go l.commitLoop()
+	if !l.inline {
+		l.hk.Go(l.housekeepLoop)
+		l.wakeHousekeeper()
+	}
+	return l, report, nil
+}
+
+// Close completes what was submitted, proves on the medium how far the log is
+// durable, and releases the directory. A second call does nothing.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		<-l.done
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	close(l.stop)
+	<-l.done
+	l.hk.Wait()
+	l.metrics.unregister()
+	l.structMu.Lock() // readers under way finish first
+	defer l.structMu.Unlock()
+	return errors.Join(l.closeFiles(), l.lock.Unlock())
+}
+
+// closeFiles closes every file of the log.
+func (l *Log) closeFiles() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, s := range *l.view.Load() {
+		errs = append(errs, s.f.Close())
+	}
+	for _, p := range l.pool {
+		errs = append(errs, p.f.Close())
+	}
+	l.pool = nil
+	l.view.Store(&[]*segfile{})
+	return errors.Join(errs...)
+}
+
+// Err returns why the log does not write any more: an error that wraps
+// logcore.ErrPoisoned or logcore.ErrClosed, nil while it does.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stateErr()
+}
+
+// stateErr is Err with mu held.
+func (l *Log) stateErr() error {
+	if l.err == nil && l.closed {
+		return fmt.Errorf("hotlog: %s: %w", l.dir.Path(), logcore.ErrClosed)
+	}
+	return l.err
+}
+
+// Last returns the LSN of the last entry submitted, First-1 when there is none.
+func (l *Log) Last() logcore.LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// Durable returns the highest LSN that is on stable storage, First-1 when there is none.
+func (l *Log) Durable() logcore.LSN { return logcore.LSN(l.durable.Load()) }

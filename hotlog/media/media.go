@@ -1,0 +1,55 @@
+// Package media is where bytes become durable: the few operations the hot log
+// needs from a directory of preallocated files, cut so small that a device without
+// a file system, a memory-mapped one or a simulated one can stand behind it. Every
+// medium passes the suite in mediatest.
+package media
+
+import "io"
+
+// Dir is a directory of files on one medium. Its methods may be used by many
+// goroutines; names are plain file names without separators.
+type Dir interface {
+	// Path names the directory in messages.
+	Path() string
+	// Medium names the kind of medium: "file".
+	Medium() string
+	// Create makes a new file of size zero bytes, really allocated and really
+	// written, so that a later write inside it needs no metadata. When it returns,
+	// content and size are durable; the name is only after SyncDir. It fails if the
+	// name exists, with an error that wraps logcore.ErrDiskFull if there is no room,
+	// and leaves no file behind when it fails.
+	Create(name string, size int64) (File, error)
+	// Open opens an existing file for reading and writing.
+	Open(name string) (File, error)
+	// Rename and Remove take effect at once and are durable after SyncDir.
+	Rename(from, to string) error
+	Remove(name string) error
+	// SyncDir makes earlier Create, Rename and Remove calls durable.
+	SyncDir() error
+	// List returns the names of all files, sorted.
+	List() ([]string, error)
+	// Free returns how many bytes can still be allocated.
+	Free() (int64, error)
+}
+
+// File is one preallocated file. There is one writer at a time; ReadAt may run
+// beside a write, as long as their ranges don't overlap.
+type File interface {
+	io.ReaderAt
+	// WriteAt writes inside the file's size. The bytes are durable once a Sync that
+	// began after WriteAt returned has returned nil. After a crash without it, any
+	// subset of the sectors may have been written. An error wraps
+	// logcore.ErrDiskFull when the medium has no room. After an error the range's
+	// content is undefined.
+	io.WriterAt
+	// Sync makes earlier writes durable. After an error, what they wrote is
+	// undefined, and a later nil says nothing about them: the caller must not go on
+	// with the file until it was read back, written again and synced.
+	Sync() error
+	// Grow extends the file to size with the guarantees of Create.
+	Grow(size int64) error
+	// Size returns the file's size in bytes.
+	Size() int64
+	// Close releases the file. It makes nothing durable.
+	Close() error
+}

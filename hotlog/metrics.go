@@ -1,0 +1,67 @@
+package hotlog
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are those of one log; a shard label tells logs of one process apart.
+type metrics struct {
+	commitLatency, syncSeconds, batchEntries, batchBytes prometheus.Histogram
+	appendedBytes, writtenBytes, rolls, inlinePrepares   prometheus.Counter
+	durableLSN                                           prometheus.Gauge
+
+	reg  prometheus.Registerer
+	regd []prometheus.Collector
+}
+
+func newMetrics(o Options) (*metrics, error) {
+	hist := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	}
+	count := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	latency := prometheus.ExponentialBuckets(50e-6, 1.6, 24) // 50 µs to 2.5 s
+	m := &metrics{
+		commitLatency:  hist("logcore_commit_latency_seconds", "Time from submission of entries to their durability on this member.", latency),
+		syncSeconds:    hist("logcore_hotlog_sync_seconds", "Duration of one device sync.", latency),
+		batchEntries:   hist("logcore_hotlog_batch_entries", "Entries made durable by one sync.", prometheus.ExponentialBuckets(1, 2, 16)),
+		batchBytes:     hist("logcore_hotlog_batch_bytes", "Bytes of entries made durable by one sync.", prometheus.ExponentialBuckets(256, 4, 10)),
+		appendedBytes:  count("logcore_hotlog_appended_bytes_total", "Bytes of entries appended, framing included."),
+		writtenBytes:   count("logcore_hotlog_written_bytes_total", "Bytes written for appends, marks and footers included."),
+		rolls:          count("logcore_hotlog_segments_begun_total", "Segments begun."),
+		inlinePrepares: count("logcore_hotlog_inline_prepares_total", "Segments that had to be allocated while a commit waited."),
+		durableLSN:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "logcore_hotlog_durable_lsn", Help: "Highest durable LSN."}),
+	}
+	if o.Registerer == nil {
+		return m, nil
+	}
+	m.reg = prometheus.WrapRegistererWith(prometheus.Labels{"shard": strconv.FormatUint(uint64(o.Shard), 10)}, o.Registerer)
+	all := []prometheus.Collector{m.commitLatency, m.syncSeconds, m.batchEntries, m.batchBytes,
+		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.durableLSN}
+	var errs []error
+	for _, c := range all {
+		if err := m.reg.Register(c); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.regd = append(m.regd, c)
+	}
+	if err := errors.Join(errs...); err != nil {
+		m.unregister()
+		return nil, fmt.Errorf("hotlog: register metrics: %w", err)
+	}
+	return m, nil
+}
+
+// unregister makes room for the log's next opening in the same process.
+func (m *metrics) unregister() {
+	for _, c := range m.regd {
+		m.reg.Unregister(c)
+	}
+	m.regd = nil
+}

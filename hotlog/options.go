@@ -1,0 +1,103 @@
+package hotlog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// Limits and defaults.
+const (
+	SegmentBytesDefault  = 128 << 20
+	SegmentBytesMin      = 64 << 10
+	SegmentBytesMax      = 1 << 30
+	EntryBytesMaxDefault = 16<<20 + 4<<10
+	CacheBytesDefault    = 32 << 20
+	QueueBytesMaxDefault = 32 << 20
+)
+
+// Options configures a log. The zero value of each field is its default.
+type Options struct {
+	// Dir is the log's own directory; Open creates it. Required.
+	Dir string
+	// Shard is the shard whose log it is. A directory belongs to one shard.
+	Shard logcore.ShardID
+	// SegmentBytes is the size of a segment file, 64 KiB to 1 GiB; 0 = 128 MiB.
+	// 1 MiB is the smallest that makes sense outside of tests.
+	SegmentBytes int64
+	// EntryBytesMax bounds the payload of one entry, up to 64 MiB; 0 = 16 MiB and 4 KiB.
+	EntryBytesMax int
+	// CacheBytes is how much of the tail is kept in memory for readers; 0 = 32 MiB.
+	CacheBytes int64
+	// QueueBytesMax bounds the entries submitted and not yet completed, in bytes; 0 =
+	// 32 MiB, or twice EntryBytesMax if that is more.
+	QueueBytesMax int64
+	// DiskReserveBytes is how much free space is left alone when segments are
+	// allocated, for whatever must run to free some; 0 = SegmentBytes.
+	DiskReserveBytes int64
+	// Logger; nil = slog.Default().
+	Logger *slog.Logger
+	// Registerer for the metrics; nil = they are not registered.
+	Registerer prometheus.Registerer
+	// Corruptions counts checksum failures; nil = a private counter.
+	Corruptions prometheus.Counter
+}
+
+// withDefaults fills in defaults and reports every bad field together, with errors
+// that wrap logcore.ErrInvalid.
+func (o Options) withDefaults() (Options, error) {
+	o.SegmentBytes = orDefault(o.SegmentBytes, SegmentBytesDefault)
+	o.EntryBytesMax = orDefault(o.EntryBytesMax, EntryBytesMaxDefault)
+	o.CacheBytes = orDefault(o.CacheBytes, CacheBytesDefault)
+	o.QueueBytesMax = orDefault(o.QueueBytesMax, max(QueueBytesMaxDefault, 2*int64(o.EntryBytesMax)))
+	o.DiskReserveBytes = orDefault(o.DiskReserveBytes, o.SegmentBytes)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Corruptions == nil {
+		o.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "corruptions"})
+	}
+	return o, o.validate()
+}
+
+func orDefault[T int | int64](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+func (o Options) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: hotlog: "+format, append([]any{logcore.ErrInvalid}, args...)...))
+	}
+	if o.Dir == "" {
+		bad("Dir is empty")
+	}
+	if o.SegmentBytes < SegmentBytesMin || o.SegmentBytes > SegmentBytesMax {
+		bad("SegmentBytes is %d, want %d to %d", o.SegmentBytes, SegmentBytesMin, SegmentBytesMax)
+	}
+	if o.EntryBytesMax < 0 || o.EntryBytesMax > segment.PayloadBytesMax {
+		bad("EntryBytesMax is %d, want 1 to %d", o.EntryBytesMax, segment.PayloadBytesMax)
+	}
+	if o.CacheBytes < 0 {
+		bad("CacheBytes is %d", o.CacheBytes)
+	}
+	if o.QueueBytesMax < segment.FrameBytes(o.EntryBytesMax) {
+		bad("QueueBytesMax is %d, less than one entry of EntryBytesMax %d", o.QueueBytesMax, o.EntryBytesMax)
+	}
+	if o.DiskReserveBytes < 0 {
+		bad("DiskReserveBytes is %d", o.DiskReserveBytes)
+	}
+	return errors.Join(errs...)
+}
+
+// sealAtBytes is where the frames of the open segment end when a SEAL is due. What
+// is left of the file takes the entries that are on their way, and the footer.
+func (o Options) sealAtBytes() int64 { return o.SegmentBytes - o.SegmentBytes/8 }

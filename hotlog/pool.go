@@ -1,0 +1,182 @@
+package hotlog
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+const (
+	segSuffix = ".seg" // a segment file; which segment it holds, its header says
+	tmpSuffix = ".tmp" // a file under preparation, worthless after a crash
+
+	poolTarget = 1 // files kept ready, so that a roll costs no wait
+	poolMax    = 2 // recycled files beyond it are removed
+)
+
+// poolFile is a file that holds no segment.
+type poolFile struct {
+	name string
+	f    media.File
+	seq  uint64 // of its newest mark
+}
+
+func slotName(slot uint64) string { return fmt.Sprintf("%08d%s", slot, segSuffix) }
+
+// freeMarks writes both marks of a file free, one after the other. The segment in
+// it, if any, is gone with the first; with only one, a rotten block would bring it
+// back.
+func freeMarks(f media.File, seq uint64) (uint64, error) {
+	for range 2 {
+		seq++
+		if err := putMark(f, segment.Mark{Seq: seq, State: segment.StateFree}, nil); err != nil {
+			return seq, err
+		}
+		if err := f.Sync(); err != nil {
+			return seq, err
+		}
+	}
+	return seq, nil
+}
+
+// prepare makes a new file for the pool: zeroed, marked free, then named.
+func (l *Log) prepare() (poolFile, error) {
+	free, err := l.dir.Free()
+	if err != nil {
+		return poolFile{}, err
+	}
+	if free-l.opts.SegmentBytes < l.opts.DiskReserveBytes {
+		return poolFile{}, fmt.Errorf("%w: %s has %d bytes free, a segment of %d would leave less than the reserve of %d: free some space, or trim the log",
+			logcore.ErrDiskFull, l.dir.Path(), free, l.opts.SegmentBytes, l.opts.DiskReserveBytes)
+	}
+	l.mu.Lock()
+	l.nextSlot++
+	name := slotName(l.nextSlot)
+	l.mu.Unlock()
+	tmp := strings.TrimSuffix(name, segSuffix) + tmpSuffix
+	f, err := l.dir.Create(tmp, l.opts.SegmentBytes)
+	if err != nil {
+		return poolFile{}, err
+	}
+	seq, err := freeMarks(f, 0)
+	if err == nil {
+		err = l.dir.Rename(tmp, name)
+	}
+	if err == nil {
+		err = l.dir.SyncDir()
+	}
+	if err != nil {
+		f.Close()
+		return poolFile{}, errors.Join(err, l.dir.Remove(tmp))
+	}
+	return poolFile{name: name, f: f, seq: seq}, nil
+}
+
+// take returns a prepared file, or prepares one now.
+func (l *Log) take() (poolFile, error) {
+	l.mu.Lock()
+	if n := len(l.pool); n > 0 {
+		p := l.pool[n-1]
+		l.pool = l.pool[:n-1]
+		l.mu.Unlock()
+		return p, nil
+	}
+	l.mu.Unlock()
+	l.metrics.inlinePrepares.Inc()
+	return l.prepare()
+}
+
+// recycle frees the file of a segment that is in no view any more and keeps it for
+// later, or removes it when the pool is full or the file has an odd size.
+func (l *Log) recycle(s *segfile) error {
+	seq, err := freeMarks(s.f, s.mark.Seq)
+	if err != nil {
+		return fmt.Errorf("recycle %s: %w", s.name, err)
+	}
+	return l.pooled(poolFile{name: s.name, f: s.f, seq: seq})
+}
+
+// pooled puts a free file into the pool or removes it.
+func (l *Log) pooled(p poolFile) error {
+	l.mu.Lock()
+	keep := len(l.pool) < poolMax && p.f.Size() == l.opts.SegmentBytes
+	if keep {
+		l.pool = append(l.pool, p)
+	}
+	l.mu.Unlock()
+	if keep {
+		return nil
+	}
+	return errors.Join(p.f.Close(), l.dir.Remove(p.name), l.dir.SyncDir())
+}
+
+func (l *Log) wakeHousekeeper() {
+	select {
+	case l.hkWake <- struct{}{}:
+	default:
+	}
+}
+
+// housekeepLoop does what no commit should wait for.
+func (l *Log) housekeepLoop() {
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.hkWake:
+			l.housekeep()
+		}
+	}
+}
+
+// housekeep marks sealed segments as such and fills the pool. A failure costs
+// nothing but a scan at the next open, or a wait at the next roll, which then meets
+// the error itself.
+func (l *Log) housekeep() {
+	if err := l.markSealed(); err != nil {
+		l.log.Warn("hot log: a sealed segment could not be marked; it will be scanned at the next open", "dir", l.dir.Path(), "err", err)
+	}
+	for {
+		l.mu.Lock()
+		enough := len(l.pool) >= poolTarget || l.err != nil
+		l.mu.Unlock()
+		if enough {
+			return
+		}
+		p, err := l.prepare()
+		if err != nil {
+			l.log.Warn("hot log: no segment could be prepared", "dir", l.dir.Path(), "err", err)
+			return
+		}
+		l.mu.Lock()
+		l.pool = append(l.pool, p)
+		l.mu.Unlock()
+	}
+}
+
+// markSealed proves on the medium that sealed segments are complete, so that the
+// next open reads their footers instead of all their frames.
+func (l *Log) markSealed() error {
+	l.structMu.RLock()
+	defer l.structMu.RUnlock()
+	view := *l.view.Load()
+	for _, s := range view[:max(len(view)-1, 0)] {
+		if s.mark.State == segment.StateSealed || s.markFailed {
+			continue
+		}
+		l.mu.Lock()
+		c := s.committed
+		l.mu.Unlock()
+		m := s.next(c, s.mark.Reach)
+		m.State, m.Clean = segment.StateSealed, true
+		if err := s.writeMark(m); err != nil {
+			s.markFailed = true
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}

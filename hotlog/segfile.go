@@ -1,0 +1,97 @@
+package hotlog
+
+import (
+	"fmt"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// reachAheadBytes is how far behind the end of a batch the next one may write. The
+// mark states it in advance, so recovery knows where writes of a crash can be.
+const reachAheadBytes = 8 << 20
+
+// segfile is a segment and its file.
+type segfile struct {
+	header segment.Header
+
+	// name and f are set once, by the committer, before the segment is in the view.
+	name string
+	f    media.File
+
+	// mark is the newest mark written. Written by the committer while the segment
+	// is the last one, by the housekeeper (structMu held for reading) afterwards.
+	mark segment.Mark
+	// markFailed: writing the sealed mark failed; it is not tried again. As mark.
+	markFailed bool
+	markBuf    []byte // as mark
+
+	// Guarded by Log.mu.
+	sum       segment.Summary // of all entries submitted
+	sealed    bool            // the last of them is a SEAL
+	committed committed
+}
+
+// committed is how far a segment is durable.
+type committed struct {
+	last   logcore.LSN
+	end    int64
+	sum    uint32
+	sealed bool
+}
+
+func newSegfile(h segment.Header) *segfile {
+	return &segfile{header: h, sum: segment.NewSummary(h),
+		committed: committed{last: h.ID.First - 1, end: segment.FramesOffset, sum: h.Prev}}
+}
+
+// putMark writes a mark into its slot, without syncing.
+func putMark(f media.File, m segment.Mark, buf []byte) error {
+	_, err := f.WriteAt(m.Append(buf[:0]), segment.MarkSlotOffset(m.Seq))
+	return err
+}
+
+// next returns the mark to follow s.mark, for a segment durable up to c.
+func (s *segfile) next(c committed, reach int64) segment.Mark {
+	return segment.Mark{Seq: s.mark.Seq + 1, State: segment.StateOpen, ID: s.header.ID,
+		LSN: c.last, End: c.end, Sum: c.sum, Reach: min(max(reach, c.end), segment.SegmentBytesMax)}
+}
+
+// writeMark writes m and syncs. Commit point: for a mark.
+func (s *segfile) writeMark(m segment.Mark) error {
+	if s.markBuf == nil {
+		s.markBuf = make([]byte, 0, segment.BlockBytes)
+	}
+	if err := putMark(s.f, m, s.markBuf); err != nil {
+		return err
+	}
+	if err := s.f.Sync(); err != nil {
+		return err
+	}
+	s.mark = m
+	return nil
+}
+
+// begin gives the prepared file p to the segment: header and first mark, one sync.
+func (s *segfile) begin(p poolFile) error {
+	s.name, s.f, s.mark = p.name, p.f, segment.Mark{Seq: p.seq}
+	if _, err := s.f.WriteAt(s.header.Append(nil), 0); err != nil {
+		return err
+	}
+	return s.writeMark(s.next(s.committed, segment.FramesOffset+reachAheadBytes))
+}
+
+// zero overwrites [from, to) of a file, as far as it goes, without syncing.
+func zero(f media.File, from, to int64) error {
+	to = min(to, f.Size())
+	zeros := make([]byte, min(1<<20, max(to-from, 0)))
+	for from < to {
+		n := min(int64(len(zeros)), to-from)
+		if _, err := f.WriteAt(zeros[:n], from); err != nil {
+			return fmt.Errorf("zero the rest of the segment: %w", err)
+		}
+		from += n
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package hotlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// batchBytesMax is where a batch stops taking entries. A single longer entry is a
+// batch of its own.
+const batchBytesMax = 4 << 20
+
+// batch is what one write and one sync make durable: entries of one segment.
+type batch struct {
+	seg         *segfile
+	first, last logcore.LSN
+	off, end    int64 // file range of the frames, [off, end)
+	prev, sum   uint32
+	prevTerm    uint64
+	before      segment.Summary // of seg, before the batch
+	sealed      bool            // ends with a SEAL; its footer is the last of bufs
+	bytes       int64           // of the frames
+	writeBytes  int64           // of bufs
+	bufs        [][]byte        // what to write, consecutive from off
+	chunk       *chunk          // that the last of bufs lies in
+	chunkAt     int             // where it begins there
+	requests    []request
+}
+
+// request is one Submit, completed with the batch that holds its last entry.
+type request struct {
+	done  func(error)
+	at    time.Time
+	bytes int64
+}
+
+// Submit queues entries, which must follow Last() without a gap, and returns without
+// waiting. done is called once, in the order of submission, on the committer's
+// goroutine: with nil when all entries are durable, or with an error, after which
+// Last() may be lower. It must not block, nor call anything of the log but Submit
+// and the plain getters. Payloads are copied before Submit returns.
+//
+// A KindSeal entry ends its segment. A returned error means that nothing was queued
+// and done will not be called; it wraps logcore.ErrOverloaded when the queue is
+// full, logcore.ErrTooLarge, logcore.ErrInvalid, logcore.ErrPoisoned or
+// logcore.ErrClosed. done gets one that wraps logcore.ErrDiskFull when no segment
+// could be allocated: nothing was written then, and the same entries may be
+// submitted again.
+func (l *Log) Submit(entries []logcore.Entry, done func(error)) error {
+	bytes, err := l.check(entries)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.admit(entries[0].LSN, bytes); err != nil {
+		return err
+	}
+	var b *batch
+	for i := range entries {
+		b = l.put(&entries[i])
+	}
+	b.requests = append(b.requests, request{done: done, at: now, bytes: bytes})
+	l.queued += bytes
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// check validates what needs no lock and returns the bytes of the frames.
+func (l *Log) check(entries []logcore.Entry) (bytes int64, err error) {
+	if len(entries) == 0 {
+		return 0, fmt.Errorf("%w: hotlog: submit of no entries", logcore.ErrInvalid)
+	}
+	for i := range entries {
+		e := &entries[i]
+		if len(e.Payload) > l.opts.EntryBytesMax {
+			return 0, fmt.Errorf("%w: hotlog: entry %d has %d bytes, the limit is %d", logcore.ErrTooLarge, e.LSN, len(e.Payload), l.opts.EntryBytesMax)
+		}
+		if !e.Kind.Valid() || e.LSN != entries[0].LSN+logcore.LSN(i) {
+			return 0, fmt.Errorf("%w: hotlog: entry %d of kind %v, number %d of a submission that begins at %d", logcore.ErrInvalid, e.LSN, e.Kind, i, entries[0].LSN)
+		}
+		bytes += segment.FrameBytes(len(e.Payload))
+	}
+	if bytes > l.opts.QueueBytesMax {
+		return 0, fmt.Errorf("%w: hotlog: submission of %d bytes, the queue holds %d: submit in parts", logcore.ErrTooLarge, bytes, l.opts.QueueBytesMax)
+	}
+	return bytes, nil
+}
+
+// admit decides with mu held whether entries from first on can be queued.
+func (l *Log) admit(first logcore.LSN, bytes int64) error {
+	if err := l.stateErr(); err != nil {
+		return err
+	}
+	if first != l.last+1 {
+		return fmt.Errorf("%w: hotlog: submission begins at LSN %d, the last one is %d", logcore.ErrInvalid, first, l.last)
+	}
+	if l.queued+bytes > l.opts.QueueBytesMax {
+		return fmt.Errorf("%w: hotlog: %d bytes are queued, the limit is %d", logcore.ErrOverloaded, l.queued, l.opts.QueueBytesMax)
+	}
+	return nil
+}
+
+// put encodes one entry into the batch being filled, which it returns; mu is held.
+func (l *Log) put(e *logcore.Entry) *batch {
+	if l.tail.sealed {
+		l.tail = newSegfile(segment.Header{ID: segment.ID{Shard: l.opts.Shard, First: e.LSN}, Prev: l.lastSum, PrevTerm: l.lastTerm})
+		l.filling = nil
+	}
+	if l.filling == nil || l.filling.bytes >= batchBytesMax {
+		l.filling = l.newBatch(e.LSN)
+		l.pending = append(l.pending, l.filling)
+	}
+	b, s := l.filling, l.tail
+	frame, sum, in := l.cache.put(s.header.ID, l.lastSum, e, l.Durable())
+	b.add(frame, in)
+	s.sum.Add(e, sum)
+	b.last, b.sum, b.end = e.LSN, sum, s.sum.End
+	l.last, l.lastSum, l.lastTerm = e.LSN, sum, e.Term
+	if e.Kind == logcore.KindSeal {
+		s.sealed, b.sealed = true, true
+		footer := s.sum.AppendFooter(nil)
+		b.bufs = append(b.bufs, footer)
+		b.writeBytes += int64(len(footer))
+		l.filling = nil
+	}
+	return b
+}
+
+// newBatch returns an empty batch for l.tail, whose first entry will be lsn; mu is held.
+func (l *Log) newBatch(lsn logcore.LSN) *batch {
+	b := &batch{}
+	if n := len(l.spare); n > 0 {
+		b, l.spare = l.spare[n-1], l.spare[:n-1]
+	}
+	*b = batch{seg: l.tail, first: lsn, off: l.tail.sum.End, prev: l.lastSum, prevTerm: l.lastTerm,
+		before: l.tail.sum, bufs: b.bufs[:0], requests: b.requests[:0]}
+	return b
+}
+
+// add appends a frame that lies at the end of a chunk.
+func (b *batch) add(frame []byte, in *chunk) {
+	if b.chunk == in {
+		b.bufs[len(b.bufs)-1] = in.buf[b.chunkAt:]
+	} else {
+		b.chunk, b.chunkAt = in, len(in.buf)-len(frame)
+		b.bufs = append(b.bufs, frame)
+	}
+	b.bytes += int64(len(frame))
+	b.writeBytes += int64(len(frame))
+}
+
+// Append is Submit and the wait for its completion; when the queue is full it waits
+// for room first. When ctx ends during the wait for completion, the outcome of the
+// entries is unknown: they may still become durable.
+func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
+	result := make(chan error, 1)
+	for {
+		l.mu.Lock()
+		space := l.space
+		l.mu.Unlock()
+		err := l.Submit(entries, func(err error) { result <- err })
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, logcore.ErrOverloaded) {
+			return err
+		}
+		select {
+		case <-space:
+		case <-ctx.Done():
+			return fmt.Errorf("hotlog: append: %w: %w", err, ctx.Err())
+		}
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("hotlog: append, outcome unknown: %w", ctx.Err())
+	}
+}
+
+// SealDue reports whether the open segment has passed the size at which it should be
+// sealed, 7/8 of SegmentBytes. It is false again once a SEAL was submitted.
+func (l *Log) SealDue() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.tail.sealed && l.tail.sum.End >= l.opts.sealAtBytes()
+}

@@ -1,0 +1,163 @@
+package hotlog
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// TrimHead drops every sealed segment whose last entry is at or below upTo and
+// recycles its file. The open segment stays. On return the trim is durable; a crash
+// in between leaves a log that begins at a later segment, without a gap. It works
+// on a full disk: nothing is allocated.
+func (l *Log) TrimHead(upTo logcore.LSN) error {
+	l.structMu.Lock()
+	defer l.structMu.Unlock()
+	for {
+		if err := l.Err(); err != nil {
+			return err
+		}
+		s := l.dropHead(upTo)
+		if s == nil {
+			l.wakeHousekeeper()
+			return nil
+		}
+		if err := l.recycle(s); err != nil {
+			l.poison(nil, err)
+			return l.Err()
+		}
+	}
+}
+
+// dropHead takes the oldest segment out of the view if it can go.
+func (l *Log) dropHead(upTo logcore.LSN) *segfile {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	view := *l.view.Load()
+	if len(view) < 2 || !view[0].committed.sealed || view[0].committed.last > upTo {
+		return nil
+	}
+	s, rest := view[0], view[1:]
+	l.view.Store(&rest)
+	return s
+}
+
+// TruncateTail drops every entry above after, durable or not, and waits for what was
+// submitted before. On return the next entry is after+1. A crash in between leaves a
+// log that ends somewhere from after to its old end. It fails with an error that
+// wraps logcore.ErrTrimmed when after is below First()-1. It must not run beside
+// Submit, nor be called from a completion.
+func (l *Log) TruncateTail(after logcore.LSN) error {
+	result := make(chan error, 1)
+	select {
+	case l.commands <- func() { result <- l.truncate(after) }:
+		return <-result
+	case <-l.done:
+		return fmt.Errorf("hotlog: %s: %w", l.dir.Path(), logcore.ErrClosed)
+	}
+}
+
+// truncate is TruncateTail on the committer.
+func (l *Log) truncate(after logcore.LSN) error {
+	for b := l.nextBatch(); b != nil; b = l.nextBatch() {
+		l.commit(b)
+	}
+	if err := l.Err(); err != nil && !errors.Is(err, logcore.ErrClosed) {
+		return err
+	}
+	l.structMu.Lock()
+	defer l.structMu.Unlock()
+	if first := l.First(); after+1 < first {
+		return fmt.Errorf("%w: hotlog: truncate behind LSN %d, the oldest kept is %d", logcore.ErrTrimmed, after, first)
+	}
+	if after >= l.Durable() {
+		return nil
+	}
+	s, err := l.dropAbove(after)
+	if err == nil {
+		err = l.cut(s, after)
+	}
+	if err != nil {
+		var c *logcore.CorruptionError
+		if !errors.As(err, &c) {
+			l.poison(nil, err)
+			return l.Err()
+		}
+		return err
+	}
+	return nil
+}
+
+// dropAbove frees the segments that hold nothing at or below after, the newest
+// first, so that the log never has a gap, and returns the one that remains last.
+func (l *Log) dropAbove(after logcore.LSN) (*segfile, error) {
+	for {
+		l.mu.Lock()
+		view := *l.view.Load()
+		s := view[len(view)-1]
+		drop := s.header.ID.First > after+1
+		if drop {
+			view = view[: len(view)-1 : len(view)-1]
+			l.view.Store(&view)
+		}
+		l.mu.Unlock()
+		if !drop {
+			return s, nil
+		}
+		if err := l.recycle(s); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// cut ends segment s, which may be sealed, behind after.
+func (l *Log) cut(s *segfile, after logcore.LSN) error {
+	c, sum, term, err := l.prefix(s, after)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	old := s.committed.end
+	if s.committed.sealed {
+		old += int64(segment.FooterBytes(len(s.sum.Points)))
+	}
+	l.mu.Unlock()
+	// First the proof is lowered, then the entries go: the other way round a crash
+	// would leave proven entries missing.
+	if c.end < old {
+		if err := s.writeMark(s.next(c, max(s.mark.Reach, old))); err != nil {
+			return err
+		}
+		if err := zero(s.f, c.end, old); err != nil {
+			return err
+		}
+	}
+	if err := s.writeMark(s.next(c, max(s.mark.Reach, c.end+reachAheadBytes))); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.sum, s.sealed, s.committed = sum, false, c
+	l.tail, l.filling = s, nil
+	l.last, l.lastSum, l.lastTerm = after, c.sum, term
+	l.durable.Store(uint64(after))
+	l.cache.reset()
+	return nil
+}
+
+// prefix reads segment s up to and with after.
+func (l *Log) prefix(s *segfile, after logcore.LSN) (committed, segment.Summary, uint64, error) {
+	sum, term := segment.NewSummary(s.header), s.header.PrevTerm
+	frames := segment.NewReader(s.f, s.header.ID, segment.Point{LSN: s.header.ID.First, Offset: segment.FramesOffset, Prev: s.header.Prev}, s.f.Size())
+	for sum.Last < after {
+		e, esum, err := frames.Next()
+		if err != nil {
+			return committed{}, sum, 0, l.readError(s, frames, err)
+		}
+		sum.Add(&e, esum)
+		term = e.Term
+	}
+	return committed{last: sum.Last, end: sum.End, sum: sum.Sum}, sum, term, nil
+}
