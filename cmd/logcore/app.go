@@ -25,10 +25,11 @@ type app struct {
 	stdio
 	getenv func(string) string
 
-	addr     string        // --addr
-	timeout  time.Duration // --timeout
-	format   string        // -o
-	progress bool          // --progress
+	addr       string        // --addr
+	timeout    time.Duration // --timeout
+	format     string        // -o
+	progress   bool          // --progress
+	jsonOutput bool          // --json of the demo
 }
 
 // run executes one command line and returns its exit code; the message of an error

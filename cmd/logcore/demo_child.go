@@ -50,8 +50,7 @@ func startChild(name, logDir string, env []string, args ...string) (*child, erro
 	c.cmd = exec.Command(exe, args...)
 	c.cmd.Stdout, c.cmd.Stderr = write, stderr
 	c.cmd.Env = append(os.Environ(), env...)
-	// A child must not outlive the demo, however that ends.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.cmd.SysProcAttr = childAttributes()
 	err = c.cmd.Start()
 	write.Close()
 	if err != nil {
