@@ -1,0 +1,339 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/hotlog"
+)
+
+const (
+	tickEvery      = 100 * time.Millisecond
+	electionTicks  = 10
+	batchBytesMax  = 4 << 20 // of one proposal of several entries
+	applyBytesMax  = 32 << 20
+	pressureTicks  = 5 // the disk is asked for its room every so many ticks
+	startBytesRead = 1 << 20
+)
+
+// Group is one member of a shard's Raft group. Its methods may be used by many
+// goroutines.
+type Group struct {
+	opts    Options
+	log     *slog.Logger
+	hot     *hotlog.Log
+	report  hotlog.RecoveryReport
+	loop    loop // owned by the goroutine that runs it
+	stopped chan struct{}
+
+	committed atomic.Uint64 // LSN of the last applied entry; written by the loop
+	leading   atomic.Bool   // requests are taken; written by the loop
+	term      atomic.Uint64 // written by the loop
+
+	// catalogMu guards applied: the loop writes, readers look.
+	catalogMu sync.RWMutex
+	applied   *catalog.State
+
+	mu          sync.Mutex
+	queue       []Request     // guarded by mu
+	queueBytes  int64         // guarded by mu
+	completions []error       // of storage writes that finished, in order; guarded by mu
+	changed     chan struct{} // closed and replaced when committed rises or the group ends; guarded by mu
+	err         error         // why no request is taken any more; guarded by mu
+	closing     bool          // guarded by mu
+
+	wake chan struct{} // to the loop: the queue or the completions have something
+}
+
+// Request is something to be written.
+type Request struct {
+	// Bytes is the memory it holds while it waits.
+	Bytes int
+	// Prepare checks the request against what will be once everything before it is
+	// applied, and proposes its entries. It runs on the loop and must not block. When it
+	// returns an error nothing may have been proposed.
+	Prepare func(*Proposer) error
+	// Done is called once, on the loop, in the order of the LSNs: with nil when every
+	// entry of the request is durable at a quorum and applied, with Prepare's error, or with
+	// the reason why that isn't known. It must not block.
+	Done func(error)
+}
+
+// Open opens or creates the group's member in opts.Log.Dir and returns when it leads
+// and has applied everything that was committed, or when ctx ends.
+func Open(ctx context.Context, opts Options) (*Group, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	hot, report, err := hotlog.Open(ctx, opts.Log)
+	if err != nil {
+		return nil, err
+	}
+	g, err := open(ctx, opts, hot, report)
+	if err != nil {
+		hot.Close()
+		return nil, err
+	}
+	if err := g.waitLeading(ctx); err != nil {
+		g.Close()
+		return nil, fmt.Errorf("replication: shard %d: %w", opts.Log.Shard, err)
+	}
+	return g, nil
+}
+
+func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.RecoveryReport) (*Group, error) {
+	state, err := loadState(opts, hot)
+	if err != nil {
+		return nil, err
+	}
+	st := &storage{log: hot, initial: state, last: hot.Last()}
+	if st.last >= hot.First() {
+		tail, err := hot.Entries(st.last, st.last+1, 0)
+		if err != nil {
+			return nil, err
+		}
+		st.lastTime = tail[0].Time
+		opts.Clock.Restore(st.lastTime)
+	}
+	// In a group of one what is durable here is durable at a quorum.
+	if state.soleVoter() {
+		st.initial.Commit = uint64(st.last)
+	}
+	st.initial.Commit = min(max(st.initial.Commit, uint64(hot.First()-1)), uint64(st.last))
+	start, err := findStart(ctx, hot, logcore.LSN(st.initial.Commit))
+	if err != nil {
+		return nil, err
+	}
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID: opts.Member, ElectionTick: electionTicks, HeartbeatTick: 1, Storage: st, Applied: uint64(start.fold - 1),
+		AsyncStorageWrites: true, MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: applyBytesMax, MaxInflightMsgs: 256,
+		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true, Logger: raftLogger{opts.Log.Logger},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("replication: %w", err)
+	}
+	g := &Group{opts: opts, log: opts.Log.Logger.With("shard", opts.Log.Shard), hot: hot, report: report, applied: catalog.NewState(),
+		stopped: make(chan struct{}), changed: make(chan struct{}), wake: make(chan struct{}, 1)}
+	g.committed.Store(uint64(start.fold - 1))
+	g.term.Store(state.Term)
+	g.loop = loop{g: g, rn: rn, storage: st, state: state, checkpointDue: start.checkpointDue}
+	go g.loop.run()
+	return g, nil
+}
+
+func (g *Group) waitLeading(ctx context.Context) error {
+	for {
+		changed := g.Changed()
+		if g.leading.Load() {
+			return nil
+		}
+		if err := g.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("not leading yet: %w", ctx.Err())
+		}
+	}
+}
+
+// Submit queues a request and returns without waiting for it. A full queue is
+// logcore.ErrOverloaded; after a failed write it is logcore.ErrPoisoned, after Close logcore.ErrClosed.
+// When it returns an error Done is not called.
+func (g *Group) Submit(r Request) error {
+	g.mu.Lock()
+	if err := g.stateErr(); err != nil {
+		g.mu.Unlock()
+		return err
+	}
+	if len(g.queue) >= g.opts.QueueRequestsMax || len(g.queue) > 0 && g.queueBytes+int64(r.Bytes) > g.opts.QueueBytesMax {
+		n, b := len(g.queue), g.queueBytes
+		g.mu.Unlock()
+		return fmt.Errorf("%w: shard %d: %d requests with %d bytes are waiting", logcore.ErrOverloaded, g.opts.Log.Shard, n, b)
+	}
+	g.queue = append(g.queue, r)
+	g.queueBytes += int64(r.Bytes)
+	g.mu.Unlock()
+	g.poke()
+	return nil
+}
+
+// Do submits a request and waits until it is durable and applied. When ctx ends first
+// it returns ctx's error, and whether the request is carried out is not known.
+func (g *Group) Do(ctx context.Context, prepare func(*Proposer) error) error {
+	done := make(chan error, 1)
+	if err := g.Submit(Request{Prepare: prepare, Done: func(err error) { done <- err }}); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *Group) poke() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (g *Group) stateErr() error {
+	if g.err != nil {
+		return g.err
+	}
+	if g.closing {
+		return fmt.Errorf("replication: shard %d: %w", g.opts.Log.Shard, logcore.ErrClosed)
+	}
+	return nil
+}
+
+// Err returns why no request is taken any more, nil while they are.
+func (g *Group) Err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stateErr()
+}
+
+// Committed returns the LSN of the last entry that is committed and applied: what
+// readers may see.
+func (g *Group) Committed() logcore.LSN { return logcore.LSN(g.committed.Load()) }
+
+// Changed returns a channel that is closed when Committed rises or the group ends. Ask
+// for it before looking at Committed.
+func (g *Group) Changed() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changed
+}
+
+func (g *Group) announce() {
+	g.mu.Lock()
+	close(g.changed)
+	g.changed = make(chan struct{})
+	g.mu.Unlock()
+}
+
+// View runs look on the applied catalog. The state must not be kept nor changed.
+func (g *Group) View(look func(*catalog.State)) {
+	g.catalogMu.RLock()
+	defer g.catalogMu.RUnlock()
+	look(g.applied)
+}
+
+// HotLog returns the group's hot log, to be read, archived and trimmed. Read it up to
+// Committed only.
+func (g *Group) HotLog() *hotlog.Log { return g.hot }
+
+// Shard returns the group's shard.
+func (g *Group) Shard() logcore.ShardID { return g.opts.Log.Shard }
+
+// Recovery returns what opening the hot log found.
+func (g *Group) Recovery() hotlog.RecoveryReport { return g.report }
+
+// Status describes a group.
+type Status struct {
+	Term      uint64
+	Leading   bool
+	First     logcore.LSN // of the hot log
+	Last      logcore.LSN // handed to the hot log
+	Committed logcore.LSN
+	Queued    int   // requests that wait for the loop
+	Err       error // why no request is taken any more
+}
+
+// Status returns the group's present state.
+func (g *Group) Status() Status {
+	s := Status{Term: g.term.Load(), Leading: g.leading.Load(), First: g.hot.First(), Last: g.hot.Last(), Committed: g.Committed()}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.Queued, s.Err = len(g.queue), g.stateErr()
+	return s
+}
+
+// Close refuses what is queued, waits for what is proposed, and closes the hot log. A
+// second call does nothing.
+func (g *Group) Close() error {
+	g.mu.Lock()
+	already := g.closing
+	g.closing = true
+	g.mu.Unlock()
+	g.poke()
+	<-g.stopped
+	if already {
+		return nil
+	}
+	err := g.hot.Close()
+	if errors.Is(err, logcore.ErrPoisoned) {
+		return nil // everybody who waited was told
+	}
+	return err
+}
+
+// stored is called by the hot log, in order.
+func (g *Group) stored(err error) {
+	g.mu.Lock()
+	g.completions = append(g.completions, err)
+	g.mu.Unlock()
+	g.poke()
+}
+
+// start says where the fold of an existing log begins.
+type start struct {
+	fold          logcore.LSN // the first entry to be applied
+	checkpointDue bool        // the open segment has no checkpoint
+}
+
+// findStart looks for the newest committed checkpoint: segments begin with one, so it
+// reads the beginnings of segments from the newest back.
+func findStart(ctx context.Context, hot *hotlog.Log, committed logcore.LSN) (start, error) {
+	segments := hot.Segments()
+	for i := len(segments) - 1; i >= 0; i-- {
+		s := segments[i]
+		newest := i == len(segments)-1
+		lsn, err := firstCheckpoint(ctx, hot, max(s.First, hot.First()), min(s.Last, committed))
+		if err != nil {
+			return start{}, err
+		}
+		if lsn != 0 {
+			return start{fold: lsn, checkpointDue: !newest || s.Sealed}, nil
+		}
+	}
+	if hot.First() > 1 {
+		return start{}, &logcore.CorruptionError{Place: "hot log", Object: "catalog", Offset: -1, LSN: hot.First(), Reason: "no checkpoint of the catalog in any segment, and the entries from LSN 1 on are gone"}
+	}
+	return start{fold: 1, checkpointDue: true}, nil
+}
+
+// firstCheckpoint returns the LSN of the first checkpoint in [lo, hi], 0 when there is none.
+func firstCheckpoint(ctx context.Context, hot *hotlog.Log, lo, hi logcore.LSN) (logcore.LSN, error) {
+	for lo <= hi && lo != 0 {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		entries, err := hot.Entries(lo, hi+1, startBytesRead)
+		if err != nil {
+			return 0, err
+		}
+		for _, e := range entries {
+			if e.Kind == logcore.KindCheckpoint {
+				return e.LSN, nil
+			}
+		}
+		lo += logcore.LSN(len(entries))
+	}
+	return 0, nil
+}

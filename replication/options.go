@@ -1,0 +1,71 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog"
+)
+
+// Options configures a Group.
+type Options struct {
+	// Log configures the hot log. Log.Dir, required, is the shard's directory: the state
+	// file stands in it too. Log.Shard is the shard. Its Logger, Registerer and
+	// Corruptions serve the group as well.
+	Log hotlog.Options
+	// Member is this member's Raft id; 0 means 1.
+	Member uint64
+	// QueueRequestsMax and QueueBytesMax bound the requests that wait for the loop; one
+	// more is refused with logcore.ErrOverloaded. 0 means 8192 and 64 MiB.
+	QueueRequestsMax int
+	QueueBytesMax    int64
+	// InflightBytesMax bounds the bytes proposed and not yet durable; the loop takes no
+	// more requests from the queue while it is reached. 0 means 16 MiB.
+	InflightBytesMax int64
+	// Clock stamps the entries; nil means a new one over the wall clock. It is moved
+	// beyond the newest entry of the log when the group opens.
+	Clock *logcore.Clock
+}
+
+func (o Options) withDefaults() Options {
+	if o.Member == 0 {
+		o.Member = 1
+	}
+	if o.QueueRequestsMax == 0 {
+		o.QueueRequestsMax = 8192
+	}
+	if o.QueueBytesMax == 0 {
+		o.QueueBytesMax = 64 << 20
+	}
+	if o.InflightBytesMax == 0 {
+		o.InflightBytesMax = 16 << 20
+	}
+	if o.Clock == nil {
+		o.Clock = logcore.NewClock(nil)
+	}
+	if o.Log.Logger == nil {
+		o.Log.Logger = slog.Default()
+	}
+	if o.Log.Corruptions == nil {
+		o.Log.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "corruptions"})
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: replication.Options: "+format, append([]any{logcore.ErrInvalid}, args...)...))
+	}
+	if o.Log.Dir == "" {
+		bad("Log.Dir is empty")
+	}
+	if o.QueueRequestsMax < 1 || o.QueueBytesMax < 1 || o.InflightBytesMax < 1 {
+		bad("QueueRequestsMax %d, QueueBytesMax %d and InflightBytesMax %d must be positive", o.QueueRequestsMax, o.QueueBytesMax, o.InflightBytesMax)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,184 @@
+package replication
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+)
+
+// errLeadershipLost: what was proposed may or may not become part of the log.
+var errLeadershipLost = fmt.Errorf("replication: leadership lost before the entry was committed: %w", logcore.ErrClosed)
+
+// Proposer is what a request's Prepare gets: the catalog as it will be, and the way
+// to add to it. It is valid during that call only.
+type Proposer struct {
+	l       *loop
+	batch   []*raftpb.Entry
+	bytes   int64
+	waitFor logcore.LSN // the highest LSN the present request depends on
+}
+
+// Catalog returns the catalog once everything proposed so far is applied. It is
+// read-only: Propose changes it.
+func (p *Proposer) Catalog() *catalog.State { return p.l.spec }
+
+// Propose adds an entry, stamps it, and returns the place it will have. The entry must
+// be valid in Catalog: one that isn't is a bug, and panics. The draft belongs to the group from here on.
+func (p *Proposer) Propose(d Draft) catalog.Place {
+	spec := p.l.spec
+	now := p.l.g.opts.Clock.Now()
+	d.setTime(now)
+	place := catalog.Place{LSN: spec.LSN + 1, Time: now}
+	if err := spec.Apply(d.entry(place.LSN, 0)); err != nil {
+		panic("replication: an invalid entry was proposed: " + err.Error())
+	}
+	p.batch = append(p.batch, &raftpb.Entry{Data: d})
+	p.bytes += int64(len(d))
+	p.waitFor = place.LSN
+	return place
+}
+
+// Command proposes a catalog command after checking it.
+func (p *Proposer) Command(c catalog.Command) (catalog.Place, error) {
+	if err := p.l.spec.Check(c, p.l.spec.LSN+1); err != nil {
+		return catalog.Place{}, err
+	}
+	return p.command(c), nil
+}
+
+func (p *Proposer) command(c catalog.Command) catalog.Place {
+	payload := c.Encode()
+	return p.Propose(append(NewDraft(logcore.KindCatalog, logcore.TxID{}, len(payload)), payload...))
+}
+
+// WaitFor keeps the request from being done before lsn, which was proposed before, is
+// applied.
+func (p *Proposer) WaitFor(lsn logcore.LSN) { p.waitFor = max(p.waitFor, lsn) }
+
+// DiskFull returns why nothing new should be written now, nil when there is room.
+func (p *Proposer) DiskFull() error { return p.l.full }
+
+// lead begins to take requests: everything of earlier terms is applied.
+func (l *loop) lead() {
+	l.leadDue = false
+	l.g.catalogMu.RLock()
+	l.spec = l.g.applied.Clone()
+	l.g.catalogMu.RUnlock()
+	l.g.opts.Clock.Restore(l.spec.Time)
+	if !l.house() {
+		return
+	}
+	l.g.leading.Store(true)
+	l.g.log.Info("replication: leading", "term", l.state.Term, "lsn", l.spec.LSN)
+}
+
+// resign stops taking requests. Whether what was proposed is committed is up to the
+// next leader.
+func (l *loop) resign() {
+	l.spec = nil
+	l.g.leading.Store(false)
+	l.finishAll(errLeadershipLost)
+	l.refuseQueue(fmt.Errorf("%w: shard %d", logcore.ErrNotLeader, l.g.opts.Log.Shard))
+	l.g.announce()
+}
+
+// house proposes what the shard itself needs: its incarnation, the seal of a full
+// segment, and the checkpoint that every segment begins with.
+func (l *loop) house() bool {
+	p := &Proposer{l: l}
+	if l.state.AnnounceIncarnation && l.spec.Incarnation != l.state.Incarnation {
+		p.command(catalog.Command{Op: catalog.OpIncarnation, Incarnation: l.state.Incarnation})
+	}
+	if l.sealDue() {
+		p.Propose(NewDraft(logcore.KindSeal, logcore.TxID{}, 0))
+		l.checkpointDue = true
+	}
+	if l.checkpointDue {
+		payload := l.spec.EncodeCheckpoint()
+		p.Propose(append(NewDraft(logcore.KindCheckpoint, logcore.TxID{}, len(payload)), payload...))
+		l.checkpointDue = false
+	}
+	return l.offer(p)
+}
+
+// sealDue asks the hot log, which knows only of what it was given: entries that still
+// wait for room on the disk come first.
+func (l *loop) sealDue() bool { return l.sent == len(l.appends) && l.g.hot.SealDue() }
+
+// propose takes requests from the queue, one batch, and reports whether it did
+// anything.
+func (l *loop) propose() bool {
+	if l.spec == nil || l.inflight >= l.g.opts.InflightBytesMax || l.sent < len(l.appends) && l.full == nil {
+		return false
+	}
+	requests := l.takeRequests()
+	if len(requests) == 0 {
+		return false
+	}
+	if l.sealDue() && !l.house() {
+		return false
+	}
+	p := &Proposer{l: l}
+	for _, r := range requests {
+		n := len(p.batch)
+		p.waitFor = 0
+		if err := r.Prepare(p); err != nil {
+			if len(p.batch) != n {
+				panic("replication: Prepare failed after it proposed: " + err.Error())
+			}
+			r.Done(err)
+			continue
+		}
+		if p.waitFor <= l.g.Committed() {
+			r.Done(nil)
+			continue
+		}
+		l.await(p.waitFor, r.Done)
+	}
+	return l.offer(p)
+}
+
+// await keeps waiting sorted: nearly always lsn is the highest, but a request that was
+// tried again waits for an earlier one.
+func (l *loop) await(lsn logcore.LSN, done func(error)) {
+	l.waiting = append(l.waiting, waiting{lsn, done})
+	for i := len(l.waiting) - 1; i > 0 && l.waiting[i-1].lsn > lsn; i-- {
+		l.waiting[i], l.waiting[i-1] = l.waiting[i-1], l.waiting[i]
+	}
+}
+
+// takeRequests takes the next requests of the queue, about batchBytesMax of them.
+func (l *loop) takeRequests() []Request {
+	g := l.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, bytes := 0, int64(0)
+	for n < len(g.queue) && (n == 0 || bytes+int64(g.queue[n].Bytes) <= batchBytesMax) {
+		bytes += int64(g.queue[n].Bytes)
+		n++
+	}
+	taken := g.queue[:n:n]
+	g.queue = g.queue[n:]
+	if len(g.queue) == 0 {
+		g.queue = nil
+	}
+	g.queueBytes -= bytes
+	return taken
+}
+
+// offer hands a batch to Raft; false when it would not take it.
+func (l *loop) offer(p *Proposer) bool {
+	if len(p.batch) == 0 {
+		return true
+	}
+	err := l.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: &l.state.Member, Entries: p.batch})
+	if err != nil {
+		l.g.log.Warn("replication: Raft dropped a proposal", "err", err)
+		l.resign()
+		return false
+	}
+	return true
+}
