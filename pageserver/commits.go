@@ -1,0 +1,73 @@
+package pageserver
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/logcore/logcore"
+)
+
+// commitAt returns the last commit of one log at or before an LSN.
+func (r *reader) commitAt(owner *logState, lsn logcore.LSN) (logcore.LSN, logcore.HLC, bool, error) {
+	lower := appendLogKey(nil, tagCommit, owner.id)
+	it, err := r.s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+	if err != nil {
+		return 0, 0, false, err
+	}
+	defer it.Close()
+	valid := it.Last()
+	if lsn != ^logcore.LSN(0) {
+		valid = it.SeekLT(appendCommitKey(nil, owner.id, lsn+1))
+	}
+	if !valid {
+		return 0, 0, false, it.Error()
+	}
+	sealed, err := it.ValueAndErr()
+	if err != nil {
+		return 0, 0, false, err
+	}
+	key := bytes.Clone(it.Key())
+	if len(key) != len(lower)+8 {
+		return 0, 0, false, corruptValue(key, "key of %d bytes, want %d", len(key), len(lower)+8)
+	}
+	t, err := decodeTime(key, sealed)
+	return logcore.LSN(binary.BigEndian.Uint64(key[len(lower):])), t, err == nil, err
+}
+
+// lastCommit returns the last visible change at or before an LSN, that of an ancestor
+// when the branch has none.
+func (r *reader) lastCommit(l *logState, lsn logcore.LSN) (logcore.LSN, logcore.HLC, bool, error) {
+	for owner, bound := l, lsn; owner != nil; owner, bound = owner.parent, min(bound, owner.branch.lsn) {
+		at, t, found, err := r.commitAt(owner, bound)
+		if err != nil || found {
+			return at, t, found, err
+		}
+	}
+	return 0, 0, false, nil
+}
+
+// resolve returns the last visible change at or before a time. Times rise with LSNs,
+// so it halves the range of LSNs that can hold it.
+func (r *reader) resolve(l *logState, t logcore.HLC) (logcore.LSN, logcore.HLC, bool, error) {
+	visible, low := l.snapshot().ingested, logcore.LSN(0)
+	// Invariant: the answer is above low or there is none above it; it is not above visible.
+	var best logcore.LSN
+	var bestTime logcore.HLC
+	for low < visible {
+		middle := low + (visible-low+1)/2
+		at, when, found, err := r.lastCommit(l, middle)
+		switch {
+		case err != nil:
+			return 0, 0, false, err
+		case !found:
+			low = middle
+		case when <= t:
+			best, bestTime, low = at, when, middle
+		default:
+			visible = at - 1 // at > low, or its time would have been found before
+		}
+	}
+	return best, bestTime, best != 0, nil
+}

@@ -1,0 +1,199 @@
+package pageserver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/logcore/logcore"
+)
+
+// followers owns the goroutines of one run: one for each log, and the flusher.
+type followers struct {
+	ctx   context.Context
+	group sync.WaitGroup
+
+	mu   sync.Mutex
+	logs map[*logState]*follower // guarded by mu
+}
+
+type follower struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func newFollowers(ctx context.Context) *followers {
+	return &followers{ctx: ctx, logs: map[*logState]*follower{}}
+}
+
+// start begins to follow a log unless that is done already.
+func (f *followers) start(l *logState, follow func(context.Context, *logState)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.logs[l] != nil || f.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	one := &follower{cancel: cancel, done: make(chan struct{})}
+	f.logs[l] = one
+	f.group.Go(func() {
+		defer close(one.done)
+		defer cancel()
+		follow(ctx, l)
+	})
+}
+
+// stop ends the following of a log and waits until it has ended.
+func (f *followers) stop(l *logState) {
+	f.mu.Lock()
+	one := f.logs[l]
+	delete(f.logs, l)
+	f.mu.Unlock()
+	if one != nil {
+		one.cancel()
+		<-one.done
+	}
+}
+
+// wait returns when every goroutine has ended; ctx must be done.
+func (f *followers) wait() { f.group.Wait() }
+
+const (
+	followPauseMin = 20 * time.Millisecond
+	followPauseMax = 2 * time.Second
+	// strikesMax is how many times in a row, without progress, a source may break its
+	// contract, or a page fail to heal, before the log's ingest is stopped.
+	strikesMax = 5
+)
+
+// follow ingests a log until ctx is done or an error rules out that it goes on. Other
+// errors are met by beginning again at the position reached, after a pause.
+func (s *Server) follow(ctx context.Context, l *logState) {
+	pause, strikes := followPauseMin, 0
+	for ctx.Err() == nil {
+		before := l.snapshot().ingested
+		err := s.followOnce(ctx, l)
+		if ctx.Err() != nil {
+			break
+		}
+		if l.snapshot().ingested > before {
+			pause, strikes = followPauseMin, 0
+		}
+		if final := s.judge(ctx, l, err, &strikes); final {
+			return
+		}
+		l.update(func() { l.confirmed, l.lastErr = false, err })
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, followPauseMax)
+	}
+	l.update(func() { l.confirmed = false })
+}
+
+// judge decides what an error of followOnce means, and reports whether it is final.
+func (s *Server) judge(ctx context.Context, l *logState, err error, strikes *int) bool {
+	var bad *badEntry
+	var broken *violation
+	var damage *damagedPage
+	switch {
+	case err == nil:
+		return false
+	case errors.As(err, &bad), errors.Is(err, logcore.ErrTrimmed), errors.Is(err, logcore.ErrUnsupportedVersion):
+		s.stop(l, err)
+		return true
+	case errors.As(err, &broken):
+		s.log.Warn("pageserver: batch refused, the log is read again from the position reached", "log", l.name(), "err", err)
+		if *strikes++; *strikes >= strikesMax {
+			s.stop(l, err)
+			return true
+		}
+	case errors.As(err, &damage):
+		if herr := s.heal(ctx, damage); herr != nil {
+			err = errors.Join(err, herr)
+			if *strikes++; *strikes >= strikesMax {
+				s.stop(l, err)
+				return true
+			}
+		}
+	default:
+		s.log.Debug("pageserver: following ended, tried again", "log", l.name(), "err", s.noteStoreError(err))
+	}
+	return false
+}
+
+// stop ends the ingest of one log for good; the others go on, and what it holds is
+// served.
+func (s *Server) stop(l *logState, err error) {
+	s.log.Error("pageserver: ingest of a log stopped; it is tried again when the page server restarts", "log", l.name(), "ingested", uint64(l.snapshot().ingested), "err", err)
+	s.metrics.stopped.Inc()
+	l.update(func() { l.stopped = err })
+}
+
+// errOtherIncarnation: the source has begun again since the state was made.
+var errOtherIncarnation = errors.New("pageserver: the log service has another incarnation")
+
+// followOnce follows a log until the stream ends.
+func (s *Server) followOnce(ctx context.Context, l *logState) error {
+	l.ingest = ingestState{}
+	mine := l.info()
+	info, err := s.opts.Source.Info(ctx, mine.Name)
+	if err != nil {
+		return err
+	}
+	if info.Incarnation != mine.Incarnation || info.ID != l.id {
+		// Run throws this state away and ends this follower.
+		select {
+		case s.kick <- struct{}{}:
+		default:
+		}
+		return errOtherIncarnation
+	}
+	if err := s.persistNew(l); err != nil {
+		return err
+	}
+	if l.parent != nil {
+		// A branch builds on its parent's pages.
+		if err := l.parent.await(ctx, l.branch.lsn); err != nil {
+			return err
+		}
+	}
+	l.update(func() { l.confirmed, l.lastErr, l.caughtUp = true, nil, max(info.Last, l.state.branchLSN) })
+	from := l.snapshot().ingested + 1
+	for batch, err := range s.opts.Source.Follow(ctx, info, from) {
+		if err != nil {
+			return err
+		}
+		if err := s.ingestBatch(l, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// persistNew stores the state of a log without entries, so that its incarnation is
+// known after a restart before it has any.
+func (s *Server) persistNew(l *logState) error {
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if s.db == nil {
+		return logcore.ErrClosed
+	}
+	key := appendLogKey(nil, tagState, l.id)
+	return s.db.Set(key, seal(key, encodeState(l.snapshot())), pebble.NoSync)
+}
+
+// await returns when a log is confirmed and ingested up to an LSN, or ctx is done, or
+// the log's ingest has stopped short of it.
+func (l *logState) await(ctx context.Context, lsn logcore.LSN) error {
+	for {
+		_, err := l.wait(ctx, want{lsn: lsn}, WaitMax)
+		if err == nil || !errors.Is(err, logcore.ErrLSNInFuture) {
+			return err
+		}
+	}
+}

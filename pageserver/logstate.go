@@ -1,0 +1,205 @@
+package pageserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+)
+
+// generations numbers the states that logs have had in this process, so that a
+// cached page of a state that was thrown away is never found again.
+var generations atomic.Uint64
+
+// logState is one log in this process.
+type logState struct {
+	id     logcore.LogID
+	parent *logState // nil unless a branch; never changes
+	// branch is the parent's last pos that this branch sees.
+	branch pos
+	// generation changes when the state is thrown away; written with Server.storeMu
+	// held for writing and mu, so either is enough to read it.
+	generation uint64
+
+	mu sync.Mutex
+	// state is what the next batch writes; its ingested LSN is what readers see.
+	state stateValue // guarded by mu
+	saved logcore.LSN
+	// confirmed: the source said since the last time its stream broke that the state's
+	// incarnation is the current one.
+	confirmed bool // guarded by mu
+	// caughtUp is the LSN the source had when it last confirmed: a reader of the newest
+	// state waits for it, so that a page server that is being filled shows no ancient one.
+	caughtUp logcore.LSN   // guarded by mu
+	lastErr  error         // of the source, for who waits in vain; guarded by mu
+	stopped  error         // ingest ended for good; guarded by mu
+	changed  chan struct{} // closed when any of the above changes; guarded by mu
+	// newestCut caches the pos of the newest cut of a space: a version that is newer
+	// is alive. Filled from the store; guarded by mu.
+	newestCut map[engine.Space]pos
+
+	ingest ingestState // owned by the log's follower
+}
+
+func newLogState(id logcore.LogID, parent *logState, state stateValue) *logState {
+	l := &logState{id: id, parent: parent, branch: endOf(state.branchLSN), changed: make(chan struct{})}
+	l.reset(state)
+	l.saved = state.ingested
+	return l
+}
+
+// reset replaces the whole state. The caller holds Server.storeMu for writing (or
+// nobody else knows l yet), and no follower of l runs.
+func (l *logState) reset(state stateValue) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state.ingested = max(state.ingested, state.branchLSN)
+	l.state, l.saved, l.confirmed, l.caughtUp, l.stopped = state, 0, false, 0, nil
+	l.newestCut = map[engine.Space]pos{}
+	l.generation = generations.Add(1)
+	l.ingest = ingestState{}
+	l.broadcast()
+}
+
+// broadcast wakes everyone who waits; the caller holds mu.
+func (l *logState) broadcast() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *logState) update(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+	l.broadcast()
+}
+
+func (l *logState) name() string { return l.info().Name }
+
+// info is what the state says about the log.
+func (l *logState) info() LogInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return LogInfo{ID: l.id, Name: l.state.name, Incarnation: l.state.incarnation, Parent: l.state.parent, BranchLSN: l.state.branchLSN, Last: l.state.visible, Committed: l.state.ingested}
+}
+
+// snapshot returns the state as of now.
+func (l *logState) snapshot() stateValue {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+// commitState makes a state that was written to the store visible.
+func (l *logState) commitState(v stateValue) {
+	l.update(func() { l.state, l.saved = v, v.ingested })
+}
+
+// saveState writes the position when it moved without an entry.
+func (l *logState) saveState(db *pebble.DB) error {
+	l.mu.Lock()
+	v, saved := l.state, l.saved
+	l.mu.Unlock()
+	if v.ingested == saved {
+		return nil
+	}
+	key := appendLogKey(nil, tagState, l.id)
+	if err := db.Set(key, seal(key, encodeState(v)), pebble.NoSync); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.saved = max(l.saved, v.ingested)
+	return nil
+}
+
+// want says what a reader needs: a definite LSN, or the newest there is.
+type want struct {
+	lsn    logcore.LSN
+	newest bool
+}
+
+// wait returns once the log is ingested up to what is wanted, with the LSN that is
+// ingested. It fails with an error that wraps *logcore.LagError at the deadline, with
+// the reason at once when the log's ingest has stopped, and when ctx is done.
+func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (logcore.LSN, error) {
+	start := time.Now()
+	var timer *time.Timer
+	for {
+		l.mu.Lock()
+		ingested, target := l.state.ingested, w.lsn
+		if w.newest {
+			target = max(target, l.caughtUp)
+		}
+		ready := l.confirmed && ingested >= target
+		stopped, lastErr, confirmed, changed, name := l.stopped, l.lastErr, l.confirmed, l.changed, l.state.name
+		l.mu.Unlock()
+		if ready {
+			return ingested, nil
+		}
+		if stopped != nil && confirmed {
+			return 0, fmt.Errorf("pageserver: log %q is served up to LSN %d only, its ingest has %w: %w", name, ingested, errStopped, stopped)
+		}
+		if timer == nil {
+			timer = time.NewTimer(patience)
+			defer timer.Stop()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-timer.C:
+			return 0, lagError(name, target, ingested, confirmed, lastErr, time.Since(start))
+		}
+	}
+}
+
+// errStopped marks an error of the log itself, which ended its ingest.
+var errStopped = errors.New("stopped")
+
+// generations returns those of a log and its ancestors.
+func (l *logState) generations() []uint64 {
+	var gens []uint64
+	for ; l != nil; l = l.parent {
+		l.mu.Lock()
+		gens = append(gens, l.generation)
+		l.mu.Unlock()
+	}
+	return gens
+}
+
+// awaitNewGeneration returns when the log's state was thrown away, or ctx is done.
+func (l *logState) awaitNewGeneration(ctx context.Context, seen []uint64) error {
+	for {
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		if !slices.Equal(seen, l.generations()) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func lagError(name string, target, ingested logcore.LSN, confirmed bool, lastErr error, waited time.Duration) error {
+	lag := &logcore.LagError{Asked: target, Available: min(ingested, target), Waited: waited}
+	switch {
+	case lastErr != nil:
+		return fmt.Errorf("pageserver: log %q: %w (the log service: %v)", name, lag, lastErr)
+	case !confirmed:
+		return fmt.Errorf("pageserver: log %q: the log service has not confirmed yet that it is the one these pages came from: %w", name, lag)
+	}
+	return fmt.Errorf("pageserver: log %q: %w", name, lag)
+}

@@ -1,0 +1,49 @@
+package pageserver
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the page server's own; none has a label whose values grow with the data.
+type metrics struct {
+	entries    prometheus.Counter
+	records    prometheus.Counter
+	images     prometheus.Counter
+	pages      prometheus.Counter
+	cacheHits  prometheus.Counter
+	deltas     prometheus.Counter
+	rebuilds   prometheus.Counter
+	resets     prometheus.Counter
+	healed     prometheus.Counter
+	violations *prometheus.CounterVec
+	stopped    prometheus.Gauge
+	latency    prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_pageserver_" + name + "_total", Help: help})
+	}
+	m := &metrics{
+		entries:   counter("ingested_entries", "Log entries ingested."),
+		records:   counter("ingested_records", "Page records ingested."),
+		images:    counter("chain_images", "Deltas stored as an image because the chain before them had become long."),
+		pages:     counter("pages_served", "Pages served."),
+		cacheHits: counter("page_cache_hits", "Pages or bases of pages found materialised in the cache."),
+		deltas:    counter("deltas_applied", "Deltas applied to serve pages."),
+		rebuilds:  counter("store_rebuilds", "Times the whole store was built again because it was damaged."),
+		resets:    counter("incarnation_resets", "Logs whose state was thrown away because it belonged to another incarnation."),
+		healed:    counter("healed_pages", "Page versions rebuilt from the log because their checksum failed."),
+		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_pageserver_source_violations_total",
+			Help: "Batches of the log source that were refused, by what was wrong."}, []string{"kind"}),
+		stopped: prometheus.NewGauge(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
+			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "logcore_pageserver_get_pages_latency_seconds",
+			Help: "Time to serve one GetPages request, waiting included.", Buckets: prometheus.ExponentialBuckets(16e-6, 2, 20)}),
+	}
+	for _, kind := range []string{violationGap, violationDuplicate, violationBackwards} {
+		m.violations.WithLabelValues(kind)
+	}
+	if reg != nil {
+		reg.MustRegister(m.entries, m.records, m.images, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.healed, m.violations, m.stopped, m.latency)
+	}
+	return m
+}

@@ -1,0 +1,276 @@
+package pageserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/grpc"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/durable"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// Server is a page server. Its methods may be called by many goroutines.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+	cache   *pageCache
+	lock    *durable.DirLock
+
+	// storeMu is held for reading by whoever uses db or a log's stored state, and for
+	// writing by whoever replaces the store or resets a log.
+	storeMu sync.RWMutex
+	db      *pebble.DB // guarded by storeMu; nil once closed
+	dirty   atomic.Bool
+
+	registry registry
+	// adoptMu is held by whoever takes over or throws away logs, so that a state is
+	// thrown away once. It comes before storeMu.
+	adoptMu sync.Mutex
+
+	healMu sync.Mutex // one page is healed at a time
+
+	// rebuild holds why the store has to be built again, once it has to.
+	rebuild chan error
+	// kick asks Run to look at the source at once.
+	kick chan struct{}
+
+	runMu   sync.Mutex
+	running *followers // set while Run runs; guarded by runMu
+}
+
+// Open opens the version store in Options.Dir, or begins one. The Server answers
+// once Run runs. Errors wrap logcore.ErrInvalid, logcore.ErrInUse or
+// logcore.ErrUnsupportedVersion; a damaged store is none: it is put aside, counted
+// and built again.
+func Open(opts Options) (*Server, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(opts.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("pageserver: %w", err)
+	}
+	lock, err := durable.Lock(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opts: opts, log: opts.Logger, metrics: newMetrics(opts.Registerer), cache: newPageCache(opts.PageCacheBytes),
+		lock: lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
+	if err := s.openAndLoad(); err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	return s, nil
+}
+
+// openAndLoad opens the store and takes over what it holds. A store whose states
+// cannot be read is as good as none.
+func (s *Server) openAndLoad() error {
+	db, err := s.openStore()
+	if err != nil {
+		return err
+	}
+	states, err := loadStates(db)
+	if err != nil {
+		s.countDamage(err)
+		s.closeDamaged(db)
+		if err := s.putAside(); err != nil {
+			return err
+		}
+		if db, err = s.openStore(); err != nil {
+			return err
+		}
+	}
+	s.drainRebuild()
+	s.db = db
+	s.registry.load(states)
+	return nil
+}
+
+// Register adds the page service to a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	logcorev1.RegisterPageServiceServer(r, &service{s: s})
+}
+
+// Run follows the source's logs until ctx is done, and returns nil then. It must run
+// once at a time. Errors of the source, of one log or of the store do not end it:
+// they are logged, counted, and tried again or healed.
+func (s *Server) Run(ctx context.Context) error {
+	for {
+		reason := s.runUntilDamaged(ctx)
+		if reason == nil {
+			return nil
+		}
+		if err := s.rebuildStore(reason); err != nil {
+			return err
+		}
+	}
+}
+
+// runUntilDamaged follows the logs and returns why the store must be built again, or
+// nil when ctx is done.
+func (s *Server) runUntilDamaged(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	f := newFollowers(ctx)
+	s.runMu.Lock()
+	s.running = f
+	s.runMu.Unlock()
+	defer func() {
+		s.runMu.Lock()
+		s.running = nil
+		s.runMu.Unlock()
+		cancel()
+		f.wait()
+	}()
+	f.group.Go(func() { s.flushLoop(ctx) })
+
+	poll := time.NewTicker(s.opts.PollInterval)
+	defer poll.Stop()
+	for {
+		s.refresh(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case reason := <-s.rebuild:
+			return reason
+		case <-poll.C:
+		case <-s.kick:
+		}
+	}
+}
+
+// rebuildStore throws the store away and begins a new one; the followers fill it.
+func (s *Server) rebuildStore(reason error) error {
+	s.log.Error("pageserver: the page store is damaged: put aside, to be built again from the logs", "dir", s.opts.Dir, "reason", reason)
+	s.metrics.rebuilds.Inc()
+	s.storeMu.Lock()
+	defer s.storeMu.Unlock()
+	s.closeDamaged(s.db)
+	s.db = nil
+	if err := s.putAside(); err != nil {
+		return err
+	}
+	db, err := s.openStore()
+	if err != nil {
+		return err
+	}
+	s.drainRebuild()
+	s.db = db
+	for _, l := range s.registry.all() {
+		l.reset(stateValue{incarnation: l.info().Incarnation, parent: l.info().Parent, branchLSN: l.info().BranchLSN, name: l.info().Name})
+	}
+	return nil
+}
+
+// closeDamaged closes a store that is not used again: its error says nothing new.
+func (s *Server) closeDamaged(db *pebble.DB) {
+	if err := db.Close(); err != nil {
+		s.log.Debug("pageserver: close of the damaged store", "err", err)
+	}
+}
+
+func (s *Server) drainRebuild() {
+	select {
+	case <-s.rebuild:
+	default:
+	}
+}
+
+// countDamage counts and logs damage that was found.
+func (s *Server) countDamage(err error) {
+	s.opts.Corruptions.Inc()
+	s.log.Error("pageserver: damage detected", "dir", s.opts.Dir, "err", err)
+}
+
+// damaged counts damage of the store as a whole and asks Run to build it again.
+func (s *Server) damaged(err error) {
+	select {
+	case s.rebuild <- err:
+		s.countDamage(err)
+	default: // counted, and asked already
+	}
+}
+
+// noteStoreError asks for a rebuild when err, which came from Pebble or from a value
+// that cannot be healed by itself, says that the store is damaged. It returns err as
+// an error that wraps logcore.ErrCorrupt then, and as it is otherwise.
+func (s *Server) noteStoreError(err error) error {
+	switch {
+	case err == nil || errors.Is(err, logcore.ErrClosed):
+		return err
+	case errors.Is(err, logcore.ErrCorrupt):
+		s.damaged(err)
+		return err
+	case pebble.IsCorruptionError(err):
+		err = &logcore.CorruptionError{Place: s.opts.Dir, Object: storeDir, Offset: -1, Reason: err.Error()}
+		s.damaged(err)
+	}
+	return err
+}
+
+// Close makes what was ingested durable and closes the store. Run must have
+// returned. Requests that come later fail with logcore.ErrClosed.
+func (s *Server) Close() error {
+	s.storeMu.Lock()
+	defer s.storeMu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	err := s.saveStates()
+	err = errors.Join(err, s.db.Flush(), s.db.Close(), s.lock.Unlock())
+	s.db = nil
+	if err != nil {
+		return fmt.Errorf("pageserver: close %s: %w", s.opts.Dir, err)
+	}
+	return nil
+}
+
+// flushLoop makes what was ingested durable every FlushInterval, so that a restart
+// has little to ingest again.
+func (s *Server) flushLoop(ctx context.Context) {
+	tick := time.NewTicker(s.opts.FlushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !s.dirty.Swap(false) {
+			continue
+		}
+		if err := s.flush(); err != nil {
+			s.dirty.Store(true)
+			s.log.Warn("pageserver: flush failed; it is tried again", "err", err)
+		}
+	}
+}
+
+func (s *Server) flush() error {
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if err := s.saveStates(); err != nil {
+		return err
+	}
+	return s.noteStoreError(s.db.Flush())
+}
+
+// saveStates writes the position of every log whose position moved without an entry.
+// The caller holds storeMu.
+func (s *Server) saveStates() error {
+	for _, l := range s.registry.all() {
+		if err := l.saveState(s.db); err != nil {
+			return err
+		}
+	}
+	return nil
+}

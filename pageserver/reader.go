@@ -1,0 +1,331 @@
+package pageserver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/zeebo/xxh3"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+)
+
+// reader reads the store as of one moment; it is used by one goroutine, under
+// Server.storeMu, and closed. What a log holds up to its ingested LSN never changes,
+// so it does not matter which moment.
+type reader struct {
+	s   *Server
+	it  *pebble.Iterator // opened on first use
+	key []byte           // scratch
+}
+
+func (s *Server) newReader() *reader { return &reader{s: s} }
+
+func (r *reader) close() {
+	if r.it != nil {
+		r.it.Close()
+	}
+}
+
+func (r *reader) iterator() (*pebble.Iterator, error) {
+	if r.it == nil {
+		it, err := r.s.db.NewIter(nil)
+		if err != nil {
+			return nil, err
+		}
+		r.it = it
+	}
+	return r.it, nil
+}
+
+// version is what there is of a page at a pos.
+type version struct {
+	// alive: there is a version and no cut after it.
+	alive  bool
+	owner  *logState // the log or the ancestor that holds it
+	at     pos       // of the version, or of the cut that took it; zero when there was none
+	header versionHeader
+	body   []byte // the iterator's, until it moves
+}
+
+// newest finds the newest version of a page at or before a pos: in the log itself,
+// or in its ancestors up to where they branch off.
+func (r *reader) newest(l *logState, space engine.Space, page uint32, at pos) (version, error) {
+	for owner, bound := l, at; owner != nil; owner, bound = owner.parent, bound.min(owner.branch) {
+		v, err := r.seek(owner, space, page, bound)
+		if err != nil {
+			return version{}, err
+		}
+		cut, found, err := r.cutOf(owner, space, page, bound, v)
+		if err != nil {
+			return version{}, err
+		}
+		if found && (!v.alive || v.at.less(cut)) {
+			return version{at: cut}, nil
+		}
+		if v.alive {
+			return v, nil
+		}
+	}
+	return version{}, nil
+}
+
+// seek finds the newest version in one log, cuts left aside.
+func (r *reader) seek(owner *logState, space engine.Space, page uint32, bound pos) (version, error) {
+	it, err := r.iterator()
+	if err != nil {
+		return version{}, err
+	}
+	r.key = appendVersionKey(r.key[:0], owner.id, space, page, bound)
+	if !it.SeekPrefixGE(r.key) {
+		return version{}, it.Error()
+	}
+	return r.current(owner, space, page)
+}
+
+// current decodes the version under the iterator.
+func (r *reader) current(owner *logState, space engine.Space, page uint32) (version, error) {
+	key := r.it.Key()
+	if len(key) != versionPrefixBytes+posBytes || !bytes.HasPrefix(key, r.key[:versionPrefixBytes]) {
+		return version{}, corruptValue(key, "not a version of the page asked for")
+	}
+	v := version{alive: true, owner: owner, at: decodePos(key[versionPrefixBytes:])}
+	sealed, err := r.it.ValueAndErr()
+	if err != nil {
+		return version{}, err
+	}
+	if v.header, v.body, err = decodeVersion(key, sealed); err != nil {
+		if errors.Is(err, logcore.ErrCorrupt) {
+			return version{}, &damagedPage{err: err, owner: owner, space: space, page: page, at: v.at}
+		}
+		return version{}, err
+	}
+	return v, nil
+}
+
+// damagedPage is a version that fails its checksum in a store that is otherwise
+// sound. The page can be rebuilt from the log.
+type damagedPage struct {
+	err   error
+	owner *logState
+	space engine.Space
+	page  uint32
+	at    pos
+}
+
+func (e *damagedPage) Error() string {
+	return fmt.Sprintf("pageserver: log %q space %d page %d: %v", e.owner.name(), e.space, e.page, e.err)
+}
+
+func (e *damagedPage) Unwrap() error { return e.err }
+
+// cutOf returns the newest cut of one log at or before bound that took the page's
+// content; newer than v when that is alive, since an older one does not matter.
+func (r *reader) cutOf(owner *logState, space engine.Space, page uint32, bound pos, v version) (pos, bool, error) {
+	owner.mu.Lock()
+	newest, known := owner.newestCut[space]
+	owner.mu.Unlock()
+	if known && (newest == pos{} || v.alive && newest.less(v.at)) {
+		return pos{}, false, nil
+	}
+	if !known {
+		if err := r.learnNewestCut(owner, space); err != nil {
+			return pos{}, false, err
+		}
+	}
+	return r.findCut(owner, space, bound, page, v)
+}
+
+// learnNewestCut fills newestCut for a space from the store.
+func (r *reader) learnNewestCut(owner *logState, space engine.Space) error {
+	at, _, found, err := r.cutAt(owner, space, endOf(1<<64-1))
+	if err != nil {
+		return err
+	}
+	if !found {
+		at = pos{}
+	}
+	owner.mu.Lock()
+	defer owner.mu.Unlock()
+	if owner.newestCut[space].less(at) || owner.newestCut[space] == (pos{}) {
+		owner.newestCut[space] = at
+	}
+	return nil
+}
+
+// findCut walks the cuts back from bound to the first with low <= page. Each points
+// to the newest one before it that cuts lower, so the walk passes over those that
+// could not matter; it ends at v.
+func (r *reader) findCut(owner *logState, space engine.Space, bound pos, page uint32, v version) (pos, bool, error) {
+	at, cut, found, err := r.cutAt(owner, space, bound)
+	for {
+		if err != nil || !found || v.alive && at.less(v.at) {
+			return pos{}, false, err
+		}
+		if cut.low <= page {
+			return at, true, nil
+		}
+		if cut.older == (pos{}) {
+			return pos{}, false, nil
+		}
+		at, cut, found, err = r.cutAt(owner, space, cut.older)
+	}
+}
+
+// olderCut returns the newest cut at or before a pos with a low below the given one.
+func (r *reader) olderCut(owner *logState, space engine.Space, at pos, low uint32) (pos, error) {
+	if low == 0 {
+		return pos{}, nil
+	}
+	at, found, err := r.findCut(owner, space, at, low-1, version{})
+	if err != nil || !found {
+		return pos{}, err
+	}
+	return at, nil
+}
+
+// cutAt returns the newest cut of a space in one log at or before bound.
+func (r *reader) cutAt(owner *logState, space engine.Space, bound pos) (pos, cutValue, bool, error) {
+	at, key, sealed, found, err := r.newestOfSpace(tagCut, owner, space, bound)
+	if err != nil || !found {
+		return pos{}, cutValue{}, false, err
+	}
+	cut, err := decodeCut(key, sealed)
+	return at, cut, err == nil, err
+}
+
+// newestOfSpace returns the newest size or cut of a space in one log at or before
+// bound. It uses an iterator of its own, so that one on a version stays where it is.
+func (r *reader) newestOfSpace(tag byte, owner *logState, space engine.Space, bound pos) (at pos, key, sealed []byte, found bool, err error) {
+	lower := appendSpaceKey(nil, tag, owner.id, space, bound)
+	upper := prefixEnd(lower[:len(lower)-posBytes])
+	it, err := r.s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return pos{}, nil, nil, false, err
+	}
+	defer it.Close()
+	if !it.First() {
+		return pos{}, nil, nil, false, it.Error()
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return pos{}, nil, nil, false, err
+	}
+	key = bytes.Clone(it.Key())
+	if len(key) != len(lower) {
+		return pos{}, nil, nil, false, corruptValue(key, "key of %d bytes, want %d", len(key), len(lower))
+	}
+	return decodePos(key[len(key)-posBytes:]), key, bytes.Clone(value), true, nil
+}
+
+// size returns the length of a space at or before a pos, and the pos it dates from.
+func (r *reader) size(l *logState, space engine.Space, at pos) (sizeValue, pos, error) {
+	for owner, bound := l, at; owner != nil; owner, bound = owner.parent, bound.min(owner.branch) {
+		at, key, sealed, found, err := r.newestOfSpace(tagSize, owner, space, bound)
+		if err != nil {
+			return sizeValue{}, pos{}, err
+		}
+		if found {
+			v, err := decodeSize(key, sealed)
+			return v, at, err
+		}
+	}
+	return sizeValue{}, pos{}, nil
+}
+
+// pageAt is a page as of a pos.
+type pageAt struct {
+	image
+	last logcore.LSN // of its last change; 0 when it does not exist
+}
+
+// page materialises a page: the newest version at or before a pos and, when that is
+// a delta, the versions it builds on.
+func (r *reader) page(l *logState, space engine.Space, page uint32, at pos) (pageAt, error) {
+	v, err := r.newest(l, space, page, at)
+	if err != nil {
+		return pageAt{}, err
+	}
+	if !v.alive {
+		return r.unwritten(l, space, page, at, v.at)
+	}
+	id := versionID{v.owner.id, v.owner.generation, space, page, v.at}
+	if im, ok := r.s.cache.get(id); ok {
+		r.s.metrics.cacheHits.Inc()
+		return pageAt{im, v.at.lsn}, nil
+	}
+	data, err := r.materialise(v, space, page)
+	if err != nil {
+		return pageAt{}, err
+	}
+	im := image{data, xxh3.Hash(data)}
+	r.s.cache.put(id, im)
+	return pageAt{im, v.at.lsn}, nil
+}
+
+// unwritten is a page without a version: zeros within the space's length, nothing
+// beyond. It dates from the cut that took its content or the space's last change of
+// length, which is at or after the page's own.
+func (r *reader) unwritten(l *logState, space engine.Space, page uint32, at, cut pos) (pageAt, error) {
+	size, since, err := r.size(l, space, at)
+	if err != nil || page >= size.pages {
+		return pageAt{}, err
+	}
+	data := make([]byte, size.pageSize)
+	return pageAt{image{data, xxh3.Hash(data)}, max(since.lsn, cut.lsn)}, nil
+}
+
+// materialise builds the page of a version under the iterator.
+//
+// Invariant: below a delta there is always a version of the same page, in the same
+// log or in an ancestor, and no cut between the two; depth counts the deltas down
+// to the image (an image written when a page was healed ends a chain early).
+func (r *reader) materialise(v version, space engine.Space, page uint32) ([]byte, error) {
+	top := v
+	var deltas [][]byte
+	for v.header.kind == kindDelta {
+		deltas = append(deltas, bytes.Clone(v.body))
+		below, err := r.below(v, space, page)
+		if err != nil {
+			return nil, err
+		}
+		if !below.alive || below.header.pageSize != v.header.pageSize ||
+			below.header.kind == kindDelta && below.header.depth+1 != v.header.depth {
+			key := appendVersionKey(nil, v.owner.id, space, page, v.at)
+			return nil, &damagedPage{err: corruptValue(key, "the version that this delta changes is missing"), owner: v.owner, space: space, page: page, at: v.at}
+		}
+		v = below
+		if im, ok := r.s.cache.get(versionID{v.owner.id, v.owner.generation, space, page, v.at}); ok {
+			r.s.metrics.cacheHits.Inc()
+			v.header.kind, v.body = kindImage, im.data
+		}
+	}
+	data := bytes.Clone(v.body)
+	if len(data) != int(top.header.pageSize) {
+		return nil, corruptValue(r.key, "image of %d bytes for a page of %d", len(data), top.header.pageSize)
+	}
+	for i := len(deltas) - 1; i >= 0; i-- {
+		applyBody(data, deltas[i])
+	}
+	r.s.metrics.deltas.Add(float64(len(deltas)))
+	return data, nil
+}
+
+// below returns the version that a delta builds on.
+func (r *reader) below(v version, space engine.Space, page uint32) (version, error) {
+	if r.it.Next() {
+		return r.current(v.owner, space, page)
+	}
+	if err := r.it.Error(); err != nil {
+		return version{}, err
+	}
+	for owner, bound := v.owner.parent, v.at.min(v.owner.branch); owner != nil; owner, bound = owner.parent, bound.min(owner.branch) {
+		b, err := r.seek(owner, space, page, bound)
+		if err != nil || b.alive {
+			return b, err
+		}
+	}
+	return version{}, nil
+}

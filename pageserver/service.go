@@ -1,0 +1,67 @@
+package pageserver
+
+import (
+	"context"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/internal/wire"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// service is the wire's view of a Server.
+type service struct {
+	logcorev1.UnimplementedPageServiceServer
+	s *Server
+}
+
+func millis(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+func (v *service) GetPages(ctx context.Context, req *logcorev1.GetPagesRequest) (*logcorev1.GetPagesResponse, error) {
+	set, err := v.s.GetPages(ctx, req.Log, engine.Space(req.Space), req.Pages,
+		ReadAt{LSN: logcore.LSN(req.Lsn), NotModifiedSince: logcore.LSN(req.NotModifiedSince), Wait: millis(req.TimeoutMs)})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	resp := &logcorev1.GetPagesResponse{Lsn: uint64(set.LSN), Pages: make([]*logcorev1.Page, len(set.Pages))}
+	pages := make([]logcorev1.Page, len(set.Pages))
+	for i, p := range set.Pages {
+		pages[i].Page, pages[i].Data, pages[i].Digest, pages[i].LastLsn = p.Number, p.Data, p.Digest, uint64(p.LastLSN)
+		resp.Pages[i] = &pages[i]
+	}
+	return resp, nil
+}
+
+func (v *service) SpaceSize(ctx context.Context, req *logcorev1.SpaceSizeRequest) (*logcorev1.SpaceSizeResponse, error) {
+	size, err := v.s.SpaceSize(ctx, req.Log, engine.Space(req.Space), ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	return &logcorev1.SpaceSizeResponse{Lsn: uint64(size.LSN), Pages: size.Pages, PageSize: size.PageSize, LastLsn: uint64(size.LastLSN)}, nil
+}
+
+func (v *service) WaitLSN(ctx context.Context, req *logcorev1.WaitLSNRequest) (*logcorev1.WaitLSNResponse, error) {
+	lsn, err := v.s.WaitLSN(ctx, req.Log, ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	return &logcorev1.WaitLSNResponse{IngestedLsn: uint64(lsn)}, nil
+}
+
+func (v *service) CreateBranch(ctx context.Context, req *logcorev1.CreateBranchRequest) (*logcorev1.CreateBranchResponse, error) {
+	id, lsn, err := v.s.CreateBranch(ctx, req.Parent, req.Branch, ReadAt{LSN: logcore.LSN(req.Lsn)})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Parent)
+	}
+	return &logcorev1.CreateBranchResponse{LogId: uint64(id), Lsn: uint64(lsn)}, nil
+}
+
+func (v *service) ResolveTime(ctx context.Context, req *logcorev1.ResolveTimeRequest) (*logcorev1.ResolveTimeResponse, error) {
+	const unixMsMax = 1<<48 - 1 // what a hybrid logical clock can hold
+	lsn, hlc, err := v.s.ResolveTime(ctx, req.Log, time.UnixMilli(int64(min(req.UnixMs, unixMsMax))), 0)
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	return &logcorev1.ResolveTimeResponse{Lsn: uint64(lsn), Time: uint64(hlc)}, nil
+}

@@ -1,0 +1,204 @@
+package pageserver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/durable"
+)
+
+const (
+	markerFile = "FORMAT"
+	storeDir   = "store"
+	// asideDir keeps the last damaged store for a person to look at.
+	asideDir = "store.damaged"
+)
+
+// comparer is Pebble's bytewise order with one addition: the prefix of a version key
+// ends before its pos, so that one bloom filter entry stands for a page and a read
+// skips the tables that know nothing of it. The name is part of the format.
+var comparer = func() *pebble.Comparer {
+	c := *pebble.DefaultComparer
+	c.Name = "logcore.pageserver.v1"
+	c.Split = func(key []byte) int {
+		if len(key) > versionPrefixBytes && key[0] == tagVersion {
+			return versionPrefixBytes
+		}
+		return len(key)
+	}
+	return &c
+}()
+
+// pebbleOptions are the store's options, each for a reason.
+func (s *Server) pebbleOptions() *pebble.Options {
+	opts := &pebble.Options{
+		Comparer: comparer,
+		// Pinned: v6 tables carry a checksum in their footer too.
+		FormatMajorVersion: pebble.FormatTableFormatV6,
+		// The log is the write-ahead log.
+		DisableWAL:                  true,
+		MemTableSize:                uint64(s.opts.MemTableBytes),
+		MemTableStopWritesThreshold: 4,
+		// Reads pay for every sublevel; ingest must not be stopped by a burst.
+		L0CompactionThreshold: 4,
+		L0StopWritesThreshold: 24,
+		LBaseMaxBytes:         64 << 20,
+		CacheSize:             s.opts.BlockCacheBytes,
+		// Two compactions on a small machine leave a core to ingest and reads.
+		CompactionConcurrencyRange: func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)-1) },
+		Logger:                     pebbleLogger{s.log},
+		EventListener: &pebble.EventListener{
+			// Without this listener Pebble ends the process.
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				s.damaged(&logcore.CorruptionError{Place: s.opts.Dir, Object: info.Path, Offset: -1, Reason: fmt.Sprint(info.Details)})
+			},
+			BackgroundError: func(err error) {
+				s.log.Warn("pageserver: background work of the page store failed; it is tried again", "err", err)
+				s.noteStoreError(err)
+			},
+		},
+	}
+	for i := range opts.Levels {
+		// 10 bits a page: 1 % of the tables that lack a page are read in vain.
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		opts.Levels[i].FilterType = pebble.TableFilter
+	}
+	return opts
+}
+
+// openStore opens the store or, when it is damaged, puts it aside and begins a new one.
+func (s *Server) openStore() (*pebble.DB, error) {
+	dir := filepath.Join(s.opts.Dir, storeDir)
+	if err := s.checkMarker(); err != nil {
+		if !errors.Is(err, logcore.ErrCorrupt) {
+			return nil, err
+		}
+		s.countDamage(err)
+		if err := s.putAside(); err != nil {
+			return nil, err
+		}
+	}
+	db, err := pebble.Open(dir, s.pebbleOptions())
+	if err == nil {
+		return db, nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("pageserver: open %s: %w", dir, err)
+	}
+	// Whatever is wrong with it: all it holds can be derived again.
+	s.countDamage(&logcore.CorruptionError{Place: s.opts.Dir, Object: storeDir, Offset: -1, Reason: err.Error()})
+	if err := s.putAside(); err != nil {
+		return nil, err
+	}
+	if db, err = pebble.Open(dir, s.pebbleOptions()); err != nil {
+		return nil, fmt.Errorf("pageserver: open a new store in %s: %w", dir, err)
+	}
+	return db, nil
+}
+
+// checkMarker reads the format marker, and writes it when the directory is new.
+func (s *Server) checkMarker() error {
+	path := filepath.Join(s.opts.Dir, markerFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return s.writeMarker()
+	}
+	if err != nil {
+		return fmt.Errorf("pageserver: %w", err)
+	}
+	return decodeMarker(b)
+}
+
+func (s *Server) writeMarker() error {
+	if err := durable.WriteFile(filepath.Join(s.opts.Dir, markerFile), encodeMarker(), 0o644); err != nil {
+		return fmt.Errorf("pageserver: write the format marker: %w", err)
+	}
+	return nil
+}
+
+// putAside moves the store out of the way, in place of the one moved before.
+func (s *Server) putAside() error {
+	dir, aside := filepath.Join(s.opts.Dir, storeDir), filepath.Join(s.opts.Dir, asideDir)
+	if err := os.RemoveAll(aside); err != nil {
+		return fmt.Errorf("pageserver: %w", err)
+	}
+	if err := os.Rename(dir, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("pageserver: put the damaged store aside: %w", err)
+	}
+	return s.writeMarker()
+}
+
+// loadStates returns the states of all logs in the store.
+func loadStates(db *pebble.DB) (map[logcore.LogID]stateValue, error) {
+	states := map[logcore.LogID]stateValue{}
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{tagState}, UpperBound: []byte{tagState + 1}})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for it.First(); it.Valid(); it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return nil, err
+		}
+		state, err := decodeState(it.Key(), v)
+		if err != nil {
+			return nil, err
+		}
+		if len(it.Key()) != 9 {
+			return nil, corruptValue(it.Key(), "key of %d bytes, want 9", len(it.Key()))
+		}
+		states[logcore.LogID(binary.BigEndian.Uint64(it.Key()[1:]))] = state
+	}
+	return states, it.Error()
+}
+
+// deleteLog removes everything of a log from the store, in one batch.
+func deleteLog(db *pebble.DB, log logcore.LogID) error {
+	b := db.NewBatch()
+	defer b.Close()
+	for _, tag := range []byte{tagState, tagVersion, tagSize, tagCut, tagCommit, tagPart} {
+		lower := appendLogKey(nil, tag, log)
+		if err := b.DeleteRange(lower, prefixEnd(lower), nil); err != nil {
+			return err
+		}
+	}
+	return db.Apply(b, pebble.NoSync)
+}
+
+// prefixEnd returns the smallest key above every key that begins with prefix.
+func prefixEnd(prefix []byte) []byte {
+	end := bytes.Clone(prefix)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return []byte{0xff}
+}
+
+// pebbleLogger turns Pebble's log into ours. Fatalf is Pebble's way to say that it
+// cannot go on: it must not return.
+type pebbleLogger struct{ log *slog.Logger }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	l.log.Debug("pebble: " + fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.log.Error("pebble: " + fmt.Sprintf(format, args...))
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	panic("pageserver: the page store cannot go on: " + fmt.Sprintf(format, args...))
+}
