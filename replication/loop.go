@@ -371,7 +371,9 @@ func (l *loop) afterApply(lsn logcore.LSN, term uint64, checkpoint bool) {
 	if checkpoint {
 		next := l.state
 		next.Commit = uint64(lsn)
-		next.AnnounceIncarnation = false // this or an earlier checkpoint holds it
+		if l.g.applied.Incarnation == next.Incarnation {
+			next.AnnounceIncarnation = false // a checkpoint holds it
+		}
 		l.saveState(next)
 	}
 }
