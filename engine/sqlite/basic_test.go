@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -27,4 +28,22 @@ func TestCommitIsOneAppendAndSurvives(t *testing.T) {
 		t.Fatalf("after reopening: %q", got)
 	}
 	check(t, h.conn)
+}
+
+// Each connection has SQLite's own page cache, which it keeps as long as the change
+// counter in the file's header stays the same: so every commit must raise it.
+func TestConnectionsSeeEachOther(t *testing.T) {
+	h := open(t, Options{Source: newModel()})
+	h.exec(t, `CREATE TABLE t(a); INSERT INTO t VALUES (0)`)
+	other, err := h.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for i := range 10 {
+		h.exec(t, `UPDATE t SET a = %d`, i)
+		if got, want := query(t, other, `SELECT a FROM t`), fmt.Sprint(i); got != want {
+			t.Fatalf("after SET a = %d another connection reads %s", i, got)
+		}
+	}
 }

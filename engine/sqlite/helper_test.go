@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -102,3 +103,6 @@ func check(t *testing.T, conn *sqlite3.Conn) {
 		t.Fatalf("foreign_key_check: %s", got)
 	}
 }
+
+// quiet is for tests that provoke what is logged.
+var quiet = slog.New(slog.DiscardHandler)

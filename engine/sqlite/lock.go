@@ -121,7 +121,7 @@ func (f *file) Unlock(level vfs.LockLevel) error {
 		return nil
 	}
 	db := f.db
-	f.overlay, f.batch = nil, nil
+	f.overlay = nil
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.reserved == f {

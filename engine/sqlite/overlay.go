@@ -22,8 +22,8 @@ type overlay struct {
 	// unit is the size of a block in bytes: the base's page size, or that of the first
 	// write when there is no base.
 	unit int64
-	// blocks are the blocks written. A block is never modified in place, so that a
-	// snapshot of the map is a snapshot of the overlay.
+	// blocks are the blocks written, each in a slice of its own that is never modified:
+	// after the commit it goes into the cache.
 	blocks map[uint32][]byte
 	// size is the file's length in bytes, as the pager sees it.
 	size int64
@@ -41,13 +41,6 @@ func newOverlay(base snapshot, bytesMax int64) *overlay {
 		size:   base.bytes(),
 		floor:  base.pages, bytesMax: bytesMax,
 	}
-}
-
-// clone returns a copy that later writes to o do not change.
-func (o *overlay) clone() *overlay {
-	c := *o
-	c.blocks = maps.Clone(o.blocks)
-	return &c
 }
 
 // block returns a block's content if this transaction decides it: written, or beyond
