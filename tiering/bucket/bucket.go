@@ -33,7 +33,10 @@ var (
 	// ErrThrottled: the provider asks to be called less often. Nothing is wrong: Retry
 	// waits longer and doesn't count it as a fault.
 	ErrThrottled = errors.New("bucket: throttled by the provider")
-	// ErrInvalid: a malformed key or range.
+	// ErrUntrusted: the provider's certificate is not signed by an authority that is
+	// trusted, or is for another name.
+	ErrUntrusted = errors.New("bucket: certificate not trusted")
+	// ErrInvalid: a malformed key, range or setting.
 	ErrInvalid = errors.New("bucket: invalid argument")
 )
 
@@ -41,7 +44,7 @@ var (
 // condition may still pass with time (space is freed, a directory is mounted), so a
 // caller that works in rounds comes back in a later one.
 func IsPermanent(err error) bool {
-	for _, e := range []error{ErrNotFound, ErrExists, ErrDenied, ErrFull, ErrRetention, ErrGone, ErrInvalid,
+	for _, e := range []error{ErrNotFound, ErrExists, ErrDenied, ErrFull, ErrRetention, ErrGone, ErrUntrusted, ErrInvalid,
 		logcore.ErrClosed, logcore.ErrPoisoned, context.Canceled} {
 		if errors.Is(err, e) {
 			return true

@@ -17,6 +17,9 @@ import (
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/bucket/dir"
 	"github.com/logcore/logcore/tiering/bucket/mem"
+	"github.com/logcore/logcore/tiering/bucket/minio"
+	"github.com/logcore/logcore/tiering/bucket/s3"
+	"github.com/logcore/logcore/tiering/bucket/s3api"
 )
 
 // Target is an opened target.
@@ -93,5 +96,13 @@ func (s Spec) open() (bucket.Bucket, error) {
 	case "mem":
 		return mem.Named(s.Path), nil
 	}
-	panic("target: Parse let scheme " + s.Scheme + " pass")
+	credentials, err := s3api.FindCredentials(s.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	config := s3api.Config{Bucket: s.Bucket, Region: s.Region, Endpoint: s.Endpoint, CAFile: s.CAFile, Credentials: credentials}
+	if s.Scheme == "s3" {
+		return s3.Open(config)
+	}
+	return minio.Open(config)
 }
