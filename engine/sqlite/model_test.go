@@ -206,6 +206,18 @@ func (f *modelFile) apply(r engine.Record) error {
 	return nil
 }
 
+func (m *model) End(context.Context) (logcore.LSN, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.exists {
+		return 0, fmt.Errorf("model: %w", logcore.ErrLogNotFound)
+	}
+	if len(m.txs) == 0 {
+		return 0, nil
+	}
+	return m.last, nil
+}
+
 func (m *model) Size(_ context.Context, lsn logcore.LSN) (Size, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -25,7 +25,8 @@ type Writer interface {
 	EntryBytesMax() int
 	// Epoch is the writer epoch granted.
 	Epoch() logcore.Epoch
-	// LastLSN is the log's last entry when the epoch was granted; 0 when there was none.
+	// LastLSN is the log's last entry when the epoch was granted, or where it branched
+	// off when it had none of its own; 0 for a new log.
 	LastLSN() logcore.LSN
 	// Close gives the epoch's lease back.
 	Close(ctx context.Context) error
@@ -49,6 +50,8 @@ type Source interface {
 	// It fails with logcore.ErrWriterActive while another writer is alive, unless
 	// takeover is set.
 	OpenWriter(ctx context.Context, takeover bool) (Writer, error)
+	// End is the log's last committed entry, as Writer.LastLSN.
+	End(ctx context.Context) (logcore.LSN, error)
 	// Size returns the file's size as of an LSN, 0 meaning the newest that the page
 	// server has; it waits for lsn within ctx's deadline. A log that does not exist is
 	// logcore.ErrLogNotFound.
@@ -70,10 +73,11 @@ type Options struct {
 	Source Source
 	// LSN pins every read to this LSN and makes the Database read-only; 0 means the newest.
 	LSN logcore.LSN
-	// ReadOnly refuses writes. Without Follow, the newest LSN at Open is pinned.
+	// ReadOnly refuses writes. Without Follow, the log's end at Open is pinned.
 	ReadOnly bool
-	// Follow makes every read transaction of a read-only Database begin at the newest
-	// LSN. A Database that may write always does.
+	// Follow makes every read transaction begin at the newest LSN that the page server
+	// has, whether that is the log's end or a little behind. A Database that may write
+	// begins each at the log's end instead, which costs one more call.
 	Follow bool
 	// WriteNow takes the writer epoch at Open instead of at the first write.
 	WriteNow bool
@@ -132,6 +136,9 @@ func (o Options) validate() error {
 	}
 	if o.LSN != 0 && o.Follow {
 		bad("LSN %d and Follow exclude each other", o.LSN)
+	}
+	if o.Follow && !o.ReadOnly {
+		bad("Follow is for ReadOnly databases: one that may write reads the log's end")
 	}
 	if o.ReadOnly && (o.WriteNow || o.Takeover) {
 		bad("a read-only database takes no writer epoch: drop WriteNow and Takeover, or LSN and ReadOnly")

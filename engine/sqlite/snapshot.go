@@ -44,7 +44,7 @@ func (db *Database) currentView(ctx context.Context) (*view, error) {
 
 // refresh moves the view to the newest LSN.
 func (db *Database) refresh(ctx context.Context, current *view) (*view, error) {
-	fresh, err := db.sizeAt(ctx, 0)
+	fresh, err := db.newest(ctx)
 	if err == nil && fresh.at < current.at {
 		// Another page server, further behind than the last one: a process never reads backwards.
 		fresh, err = db.sizeAt(ctx, current.at)
@@ -55,15 +55,32 @@ func (db *Database) refresh(ctx context.Context, current *view) (*view, error) {
 	return db.advance(fresh), nil
 }
 
-// sizeAt asks for the file as of an LSN, 0 for the newest. A log that does not exist
-// yet is an empty file if this Database may create it.
+// newest is the snapshot that a transaction beginning now reads. A log that does not
+// exist yet is an empty file if this Database may create it.
+func (db *Database) newest(ctx context.Context) (snapshot, error) {
+	if db.opts.Follow {
+		return db.sizeAt(ctx, 0)
+	}
+	ctx, cancel := context.WithTimeout(ctx, db.opts.ReadTimeout)
+	defer cancel()
+	end, err := db.opts.Source.End(ctx)
+	if errors.Is(err, logcore.ErrLogNotFound) && !db.opts.ReadOnly {
+		return snapshot{}, nil
+	}
+	if err != nil {
+		return snapshot{}, fmt.Errorf("sqlite: log %q: where it ends: %w", db.opts.Log, err)
+	}
+	if end == 0 {
+		return snapshot{}, nil
+	}
+	return db.sizeAt(ctx, end)
+}
+
+// sizeAt asks for the file as of an LSN, 0 for the newest that the page server has.
 func (db *Database) sizeAt(ctx context.Context, lsn logcore.LSN) (snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.opts.ReadTimeout)
 	defer cancel()
 	size, err := db.opts.Source.Size(ctx, lsn)
-	if errors.Is(err, logcore.ErrLogNotFound) && !db.opts.ReadOnly {
-		return snapshot{}, nil
-	}
 	if err != nil {
 		return snapshot{}, fmt.Errorf("sqlite: log %q: size at LSN %d: %w", db.opts.Log, lsn, err)
 	}

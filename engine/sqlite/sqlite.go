@@ -85,12 +85,19 @@ func (db *Database) start(ctx context.Context) error {
 		_, err := db.acquire(ctx)
 		return err
 	}
-	s, err := db.sizeAt(ctx, db.opts.LSN)
+	s, err := db.sizeAtOpen(ctx)
 	if err != nil {
 		return err
 	}
 	db.advance(s)
 	return nil
+}
+
+func (db *Database) sizeAtOpen(ctx context.Context) (snapshot, error) {
+	if db.opts.LSN != 0 {
+		return db.sizeAt(ctx, db.opts.LSN)
+	}
+	return db.newest(ctx)
 }
 
 // acquire makes this process the log's writer, if it isn't, and returns the view of the

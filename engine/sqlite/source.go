@@ -1,0 +1,87 @@
+package sqlite
+
+import (
+	"context"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/client"
+)
+
+// clientSource is the log as the LogCore service gives it.
+type clientSource struct {
+	c      *client.Client
+	log    string
+	writer string
+}
+
+// NewSource returns a log of the service that c is connected to. writer tells people
+// who holds the log when it is open for writing, as host and process.
+func NewSource(c *client.Client, log, writer string) Source {
+	return clientSource{c, log, writer}
+}
+
+func (s clientSource) OpenWriter(ctx context.Context, takeover bool) (Writer, error) {
+	w, err := s.c.OpenWriter(ctx, s.log, client.WriterOptions{Name: s.writer, Takeover: takeover, Create: true})
+	if err != nil {
+		return nil, err
+	}
+	// Asked for after the epoch was granted: nobody else moves it any more.
+	end, err := s.End(ctx)
+	if err != nil {
+		w.Close(ctx)
+		return nil, err
+	}
+	return clientWriter{w, max(end, w.LastLSN())}, nil
+}
+
+func (s clientSource) End(ctx context.Context) (logcore.LSN, error) {
+	info, err := s.c.Info(ctx, s.log)
+	if err != nil {
+		return 0, err
+	}
+	return max(info.LastLSN, info.BranchLSN), nil
+}
+
+func (s clientSource) Size(ctx context.Context, lsn logcore.LSN) (Size, error) {
+	size, err := s.c.SpaceSize(ctx, s.log, Space, client.ReadAt{LSN: lsn, Timeout: patience(ctx)})
+	if err != nil {
+		return Size{}, err
+	}
+	return Size{LSN: size.LSN, LastLSN: size.LastLSN, Pages: size.Pages, PageSize: size.PageSize}, nil
+}
+
+func (s clientSource) Pages(ctx context.Context, pages []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, error) {
+	set, err := s.c.GetPages(ctx, s.log, Space, pages, client.ReadAt{LSN: lsn, NotModifiedSince: unchangedSince, Timeout: patience(ctx)})
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(set.Pages))
+	for i, p := range set.Pages {
+		out[i] = p.Data
+	}
+	return out, nil
+}
+
+// patience is how long the page server may wait for an LSN: a little less than the
+// caller does, so that it is its answer that arrives, with the lag.
+func patience(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0 // its default
+	}
+	return max(time.Until(deadline)*9/10, time.Millisecond)
+}
+
+// clientWriter is package client's writer in this package's words.
+type clientWriter struct {
+	*client.Writer
+	base logcore.LSN
+}
+
+func (w clientWriter) LastLSN() logcore.LSN { return w.base }
+
+func (w clientWriter) AppendTx(ctx context.Context, tx logcore.TxID, parts [][]byte, position []byte) (logcore.LSN, logcore.HLC, error) {
+	a, err := w.Writer.AppendTx(ctx, tx, parts, position)
+	return a.LSN, a.Time, err
+}
