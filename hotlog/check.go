@@ -1,0 +1,172 @@
+package hotlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// CheckReport says what Check read and what is wrong.
+type CheckReport struct {
+	Segments    int
+	First, Last logcore.LSN // Last = First-1 when there is no entry
+	Proven      logcore.LSN
+	Entries     uint64
+	Bytes       int64 // of frames and footers, all checked
+	// Problems are corruptions (CorruptionError) and files that can't be read or
+	// are of an unknown version.
+	Problems []error
+	// Notes are traces of a crash, which Open repairs: a torn tail, a torn mark.
+	Notes []string
+	Took  time.Duration
+}
+
+// Progress is told, now and then, how many bytes of how many were read.
+type Progress func(done, total int64)
+
+// Check reads and verifies every byte of the log in path that means something,
+// changing nothing. It refuses a directory that is in use. The error is about the
+// check itself; what is wrong with the log is in the report. progress may be nil.
+func Check(ctx context.Context, path string, progress Progress) (CheckReport, error) {
+	dir, lock, err := lockDir(path, false)
+	if err != nil {
+		return CheckReport{}, err
+	}
+	defer lock.Unlock()
+	return checkOn(ctx, dir, progress)
+}
+
+func checkOn(ctx context.Context, dir media.Dir, progress Progress) (report CheckReport, err error) {
+	began := time.Now()
+	c, err := load(dir)
+	defer c.close()
+	report.problem(err)
+	if c.importing {
+		report.Notes = append(report.Notes, "an import did not finish: remove the directory and import again")
+	}
+	var done, total int64
+	for _, x := range c.live {
+		total += x.f.Size()
+	}
+	report.Segments = len(c.live)
+	for i, x := range c.live {
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		report.segment(dir, &c, i)
+		if done += x.f.Size(); progress != nil {
+			progress(done, total)
+		}
+	}
+	for _, x := range c.free {
+		if x.identity.Refree {
+			report.Notes = append(report.Notes, fmt.Sprintf("%s: a mark of this free file is torn or rotten; it holds no entry", x.name))
+		}
+	}
+	report.Took = time.Since(began)
+	return report, nil
+}
+
+// segment checks one segment and what follows it.
+func (r *CheckReport) segment(dir media.Dir, c *contents, i int) {
+	x := c.live[i]
+	rec, err := c.recoverSegment(dir, i, true)
+	if r.Entries == 0 && i == 0 {
+		r.First = x.identity.Header.ID.First
+	}
+	r.Last, r.Proven = rec.Last, rec.Mark.LSN
+	r.Entries += rec.Entries
+	r.Bytes += max(rec.End-segment.FramesOffset, 0)
+	if x.identity.TornMark {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: a mark is torn by a crash, or rotten; the other one proves LSN %d", x.name, x.identity.Mark.LSN))
+	}
+	if err != nil {
+		r.problem(err)
+		return
+	}
+	newest := i == len(c.live)-1
+	switch {
+	case rec.FooterError != nil && newest && rec.Mark.LSN < rec.Last:
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: sealed, but its footer was not written completely", x.name))
+	case rec.FooterError != nil:
+		r.problem(&logcore.CorruptionError{Place: dir.Path(), Object: x.name, Offset: rec.End, LSN: rec.Last, Reason: rec.FooterError.Error()})
+	case rec.Sealed:
+		r.Bytes += int64(segment.FooterBytes(len(rec.Points)))
+	}
+	if rec.Torn {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: torn tail behind LSN %d at offset %d; never acknowledged", x.name, rec.Last, rec.End))
+	}
+	r.problem(c.follows(dir, i, rec))
+}
+
+// problem records an error and those it joins.
+func (r *CheckReport) problem(err error) {
+	if err == nil {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && !errors.Is(err, logcore.ErrUnsupportedVersion) {
+		for _, e := range joined.Unwrap() {
+			r.problem(e)
+		}
+		return
+	}
+	r.Problems = append(r.Problems, err)
+}
+
+// Dump writes the log in path as text: a line for each segment and for each entry.
+// It refuses a directory that is in use, and goes on behind a damaged segment.
+func Dump(ctx context.Context, path string, w io.Writer) error {
+	dir, lock, err := lockDir(path, false)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	c, err := load(dir)
+	defer c.close()
+	errs := []error{err}
+	for _, x := range c.live {
+		errs = append(errs, dumpSegment(ctx, dir, x, w))
+	}
+	for _, x := range c.free {
+		_, err := fmt.Fprintf(w, "%s: free, %d bytes\n", x.name, x.f.Size())
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+var stateNames = map[segment.State]string{segment.StateFree: "free", segment.StateOpen: "open", segment.StateSealed: "sealed"}
+
+func dumpSegment(ctx context.Context, dir media.Dir, x loaded, w io.Writer) error {
+	h, m := x.identity.Header, x.identity.Mark
+	if _, err := fmt.Fprintf(w, "%s: shard %d, first LSN %d behind checksum %08x (term %d), %s, proven LSN %d at offset %d, clean %v, %d bytes\n",
+		x.name, h.ID.Shard, h.ID.First, h.Prev, h.PrevTerm, stateNames[m.State], m.LSN, m.End, m.Clean, x.f.Size()); err != nil {
+		return err
+	}
+	frames := segment.NewReader(x.f, h.ID, segment.Point{LSN: h.ID.First, Offset: segment.FramesOffset, Prev: h.Prev}, x.f.Size())
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := frames.Offset()
+		e, sum, err := frames.Next()
+		if err != nil {
+			if frames.NextLSN() > m.LSN && (errors.Is(err, io.EOF) || errors.Is(err, logcore.ErrCorrupt)) {
+				return nil // the end, or a torn tail
+			}
+			return fileError(dir, x.name, &logcore.CorruptionError{Offset: at, LSN: frames.NextLSN(), Reason: err.Error()})
+		}
+		if _, err := fmt.Fprintf(w, "  %d offset=%d term=%d kind=%v time=%v tx=%v payload=%d checksum=%08x\n",
+			e.LSN, at, e.Term, e.Kind, e.Time, e.Tx, len(e.Payload), sum); err != nil {
+			return err
+		}
+		if e.Kind == logcore.KindSeal {
+			return nil
+		}
+	}
+}
