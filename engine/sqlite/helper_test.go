@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,7 +89,9 @@ func dump(t *testing.T, conn *sqlite3.Conn) string {
 	b.WriteString(query(t, conn, `SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2`))
 	tables := query(t, conn, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_stat%' ORDER BY 1`)
 	for _, table := range strings.Fields(tables) {
-		fmt.Fprintf(&b, "\n--%s\n%s", table, query(t, conn, `SELECT * FROM `+sqlite3.QuoteIdentifier(table)+` ORDER BY 1, 2`))
+		rows := strings.Split(query(t, conn, `SELECT * FROM `+sqlite3.QuoteIdentifier(table)), "\n")
+		slices.Sort(rows)
+		fmt.Fprintf(&b, "\n--%s\n%s", table, strings.Join(rows, "\n"))
 	}
 	return b.String()
 }

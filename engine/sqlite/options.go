@@ -75,9 +75,9 @@ type Options struct {
 	LSN logcore.LSN
 	// ReadOnly refuses writes. Without Follow, the log's end at Open is pinned.
 	ReadOnly bool
-	// Follow makes every read transaction begin at the newest LSN that the page server
-	// has, whether that is the log's end or a little behind. A Database that may write
-	// begins each at the log's end instead, which costs one more call.
+	// Follow makes the Database read-only and every read transaction begin at the newest
+	// LSN that the page server has, be it the log's end or a little behind. (One that may
+	// write begins each at the log's end, which costs one more call.)
 	Follow bool
 	// WriteNow takes the writer epoch at Open instead of at the first write.
 	WriteNow bool
@@ -110,7 +110,7 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if o.LSN != 0 {
+	if o.LSN != 0 || o.Follow {
 		o.ReadOnly = true
 	}
 	return o
@@ -136,9 +136,6 @@ func (o Options) validate() error {
 	}
 	if o.LSN != 0 && o.Follow {
 		bad("LSN %d and Follow exclude each other", o.LSN)
-	}
-	if o.Follow && !o.ReadOnly {
-		bad("Follow is for ReadOnly databases: one that may write reads the log's end")
 	}
 	if o.ReadOnly && (o.WriteNow || o.Takeover) {
 		bad("a read-only database takes no writer epoch: drop WriteNow and Takeover, or LSN and ReadOnly")

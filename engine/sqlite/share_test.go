@@ -1,0 +1,299 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+
+	"github.com/logcore/logcore"
+)
+
+func TestSecondWriterIsBusy(t *testing.T) {
+	m := newModel()
+	a := open(t, Options{Source: m})
+	b := open(t, Options{Source: m, BusyTimeout: time.Millisecond})
+	a.exec(t, `CREATE TABLE t(a); INSERT INTO t VALUES (1)`)
+	err := b.try(`INSERT INTO t VALUES (2)`)
+	if !errors.Is(err, sqlite3.BUSY) || !errors.Is(err, logcore.ErrWriterActive) {
+		t.Fatalf("second writer: %v", err)
+	}
+	if got := query(t, b.conn, `SELECT * FROM t`); got != "1" {
+		t.Fatalf("the second process reads %q", got)
+	}
+	a.exec(t, `INSERT INTO t VALUES (3)`)
+	a.close()
+	b.exec(t, `INSERT INTO t VALUES (4)`)
+	check(t, b.conn)
+	if got := query(t, b.conn, `SELECT * FROM t`); got != "1\n3\n4" {
+		t.Fatalf("after the first writer left: %q", got)
+	}
+}
+
+func TestFencedWriter(t *testing.T) {
+	m := newModel()
+	a := open(t, Options{Source: m, Logger: quiet})
+	a.exec(t, `CREATE TABLE t(a); INSERT INTO t VALUES (1); BEGIN; INSERT INTO t VALUES (2)`)
+	b := open(t, Options{Source: m, WriteNow: true, Takeover: true})
+	if b.db.Epoch() != 2 {
+		t.Fatalf("epoch %d", b.db.Epoch())
+	}
+	b.exec(t, `INSERT INTO t VALUES (3)`)
+	err := a.try(`COMMIT`)
+	if !errors.Is(err, logcore.ErrFenced) || !errors.Is(err, sqlite3.IOERR) {
+		t.Fatalf("the fenced writer's commit: %v", err)
+	}
+	refusesAll(t, a)
+	b.exec(t, `INSERT INTO t VALUES (4)`)
+	check(t, b.conn)
+	if got := query(t, b.conn, `SELECT * FROM t`); got != "1\n3\n4" {
+		t.Fatalf("after the fencing: %q", got)
+	}
+	a.close()
+	a = open(t, Options{Source: m})
+	if got := query(t, a.conn, `SELECT * FROM t`); got != "1\n3\n4" {
+		t.Fatalf("the fenced writer after reopening: %q", got)
+	}
+}
+
+// A transaction that has read an older state must not write over a newer one.
+func TestStaleSnapshotMayNotWrite(t *testing.T) {
+	m := newModel()
+	b := open(t, Options{Source: m, BusyTimeout: time.Millisecond})
+	a := open(t, Options{Source: m})
+	a.exec(t, `CREATE TABLE t(a); INSERT INTO t VALUES (10)`)
+	b.exec(t, `BEGIN`)
+	if got := query(t, b.conn, `SELECT a FROM t`); got != "10" {
+		t.Fatalf("read %q", got)
+	}
+	a.exec(t, `UPDATE t SET a = a + 1`)
+	a.close()
+	err := b.try(`UPDATE t SET a = a + 100`)
+	if !errors.Is(err, sqlite3.BUSY_SNAPSHOT) {
+		t.Fatalf("writing on an old snapshot: %v", err)
+	}
+	if got := query(t, b.conn, `SELECT a FROM t`); got != "10" {
+		t.Fatalf("the transaction's snapshot became %q", got)
+	}
+	b.exec(t, `ROLLBACK; UPDATE t SET a = a + 100`)
+	if got := query(t, b.conn, `SELECT a FROM t`); got != "111" {
+		t.Fatalf("an update was lost: %q", got)
+	}
+	check(t, b.conn)
+}
+
+func TestReaderBlocksCommitAndNotTheOtherWayRound(t *testing.T) {
+	h := open(t, Options{Source: newModel(), BusyTimeout: time.Millisecond})
+	h.exec(t, `CREATE TABLE t(a); INSERT INTO t VALUES (1)`)
+	reader, err := h.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := reader.Exec(`BEGIN; SELECT * FROM t`); err != nil {
+		t.Fatal(err)
+	}
+	h.exec(t, `BEGIN; INSERT INTO t VALUES (2)`)
+	if got := query(t, reader, `SELECT * FROM t`); got != "1" {
+		t.Fatalf("a reader sees what is not committed: %q", got)
+	}
+	if err := reader.Exec(`INSERT INTO t VALUES (9)`); !errors.Is(err, sqlite3.BUSY) {
+		t.Fatalf("two transactions write at once: %v", err)
+	}
+	if err := h.try(`COMMIT`); !errors.Is(err, sqlite3.BUSY) {
+		t.Fatalf("commit under a reader: %v", err)
+	}
+	// PENDING now: nobody new may begin to read, or the commit would starve.
+	late, err := h.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if got, err := tryQuery(late, `SELECT * FROM t`); !errors.Is(err, sqlite3.BUSY) {
+		t.Fatalf("a reader began under a pending commit: %q, %v", got, err)
+	}
+	if err := reader.Exec(`COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	h.exec(t, `COMMIT`)
+	if got := query(t, reader, `SELECT * FROM t`); got != "1\n2" {
+		t.Fatalf("after the commit: %q", got)
+	}
+}
+
+func TestPinnedAndFollowing(t *testing.T) {
+	m := newModel()
+	w := open(t, Options{Source: m})
+	w.exec(t, `CREATE TABLE t(a); INSERT INTO t VALUES (1)`)
+	first := w.db.LSN()
+	atOpen := open(t, Options{Source: m, ReadOnly: true})
+	follow := open(t, Options{Source: m, Follow: true})
+	if err := follow.conn.Exec(`BEGIN; SELECT * FROM t`); err != nil {
+		t.Fatal(err)
+	}
+	w.exec(t, `UPDATE t SET a = 2; CREATE TABLE u(b)`)
+	pinned := open(t, Options{Source: m, LSN: first})
+	for name, h := range map[string]*handle{"pinned": pinned, "read-only": atOpen, "following in a transaction": follow} {
+		if got := query(t, h.conn, `SELECT a FROM t`); got != "1" {
+			t.Errorf("%s: reads %q", name, got)
+		}
+		if h.db.LSN() != first && h != follow {
+			t.Errorf("%s: LSN() = %d, want %d", name, h.db.LSN(), first)
+		}
+		if err := h.try(`UPDATE t SET a = 9`); !errors.Is(err, sqlite3.READONLY) {
+			t.Errorf("%s: writing: %v", name, err)
+		}
+	}
+	follow.exec(t, `COMMIT`)
+	if got := query(t, follow.conn, `SELECT a, (SELECT count(*) FROM u) FROM t`); got != "2|0" {
+		t.Errorf("following, in the next transaction: %q", got)
+	}
+	if follow.db.LSN() != w.db.LSN() {
+		t.Errorf("following at LSN %d, the writer is at %d", follow.db.LSN(), w.db.LSN())
+	}
+	var lag *logcore.LagError
+	if _, err := tryOpen(Options{Source: m, LSN: m.last + 1000}); !errors.As(err, &lag) {
+		t.Errorf("an LSN in the future: %v", err)
+	}
+	if _, err := tryOpen(Options{Source: newModel(), ReadOnly: true}); !errors.Is(err, logcore.ErrLogNotFound) {
+		t.Errorf("a log that does not exist, read-only: %v", err)
+	}
+}
+
+// Many connections of one process and following readers of others: no update is lost
+// and no reader ever sees a half of a transfer.
+func TestConcurrentTransfers(t *testing.T) {
+	const accounts, writers, rounds = 20, 4, 40
+	m := newModel()
+	h := open(t, Options{Source: m, BusyTimeout: time.Minute})
+	h.exec(t, `CREATE TABLE account(id INTEGER PRIMARY KEY, amount INT NOT NULL, pad TEXT); CREATE TABLE done(w INT, i INT)`)
+	h.exec(t, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) INSERT INTO account SELECT i, 100, hex(zeroblob(500)) FROM n`, accounts)
+	ctx, cancel := context.WithCancel(t.Context())
+	var readers, work sync.WaitGroup
+	failures := make(chan error, writers+2)
+	for range 2 {
+		r := open(t, Options{Source: m, Follow: true})
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				if got, err := tryQuery(r.conn, `SELECT sum(amount) FROM account`); err != nil || got != fmt.Sprint(100*accounts) {
+					failures <- fmt.Errorf("a reader sees a sum of %q, %v", got, r.db.Explain(err))
+					return
+				}
+			}
+		})
+	}
+	for w := range writers {
+		conn, err := h.db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		work.Go(func() {
+			for i := range rounds {
+				from, to := (w+i)%accounts+1, (w*7+i*3)%accounts+1
+				err := conn.Exec(fmt.Sprintf(`BEGIN IMMEDIATE; UPDATE account SET amount = amount - 1 WHERE id = %d;
+					UPDATE account SET amount = amount + 1 WHERE id = %d; INSERT INTO done VALUES (%d, %d); COMMIT`, from, to, w, i))
+				if err != nil {
+					failures <- fmt.Errorf("writer %d, round %d: %w", w, i, h.db.Explain(err))
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	cancel()
+	readers.Wait()
+	close(failures)
+	for err := range failures {
+		t.Error(err)
+	}
+	check(t, h.conn)
+	if got := query(t, h.conn, `SELECT count(*), (SELECT sum(amount) FROM account) FROM done`); got != fmt.Sprintf("%d|%d", writers*rounds, 100*accounts) {
+		t.Fatalf("in the end: %s", got)
+	}
+}
+
+func TestScanReadsAhead(t *testing.T) {
+	m := newModel()
+	w := open(t, Options{Source: m})
+	w.exec(t, fillSQL, 3000)
+	r := open(t, Options{Source: m, ReadOnly: true})
+	m.calls = 0
+	query(t, r.conn, `SELECT sum(length(b)) FROM t NOT INDEXED`)
+	if pages := r.db.view.pages; pages < 1000 || m.calls > 50 {
+		t.Fatalf("a scan of %d pages took %d calls", pages, m.calls)
+	}
+	calls := m.calls
+	query(t, r.conn, `SELECT sum(length(b)) FROM t NOT INDEXED`)
+	if m.calls != calls {
+		t.Fatalf("a second scan took %d calls: the cache was not used", m.calls-calls)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	m := newModel()
+	h := open(t, Options{Source: m})
+	h.exec(t, `CREATE TABLE t(a)`)
+	for _, sql := range []string{`PRAGMA journal_mode = wal`, `PRAGMA main.journal_mode = 'WAL'`, `PRAGMA locking_mode = exclusive; PRAGMA journal_mode = "wal"`} {
+		if err := h.try(sql); err == nil || !strings.Contains(err.Error(), "journal_mode") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	h.exec(t, `PRAGMA locking_mode = normal; SELECT * FROM t`)
+	path, _ := sqliteFile(t, `CREATE TABLE o(a)`)
+	uri, err := fileURI(path, "rw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.exec(t, `ATTACH '%s' AS other`, uri)
+	h.exec(t, `INSERT INTO other.o VALUES (1)`)
+	h.exec(t, `INSERT INTO t SELECT * FROM other.o`)
+	if err := h.try(`BEGIN; INSERT INTO t VALUES (2); INSERT INTO other.o VALUES (2); COMMIT`); err == nil || !strings.Contains(err.Error(), "another attached one") {
+		t.Errorf("a transaction over two databases: %v", err)
+	}
+	if got := query(t, h.conn, `SELECT (SELECT group_concat(a) FROM t), (SELECT group_concat(a) FROM other.o)`); got != "1|1" {
+		t.Errorf("it left %q", got)
+	}
+	if err := h.try(`ATTACH 'elsewhere' AS another`); err == nil || !strings.Contains(err.Error(), "elsewhere") {
+		t.Errorf("attaching a file in this file system: %v", err)
+	}
+	if err := h.db.Close(t.Context()); !errors.Is(err, logcore.ErrInUse) {
+		t.Errorf("Close with an open connection: %v", err)
+	}
+	h.exec(t, `INSERT INTO t VALUES (3)`)
+	dsn := h.db.DSN()
+	h.close()
+	if _, err := sqlite3.Open(dsn); err == nil {
+		t.Error("a connection to a closed database")
+	}
+	for _, opts := range []Options{{}, {Log: "a", Source: m, LSN: 3, Follow: true}, {Log: "-", Source: m}, {Log: "a", Source: m, ReadOnly: true, Takeover: true},
+		{Log: "a", Source: m, CacheBytes: -1}, {Log: "a", Source: m, ReadTimeout: -1}} {
+		if _, err := Open(t.Context(), opts); !errors.Is(err, logcore.ErrInvalid) {
+			t.Errorf("Open(%+v) = %v", opts, err)
+		}
+	}
+}
+
+func TestExclusiveLockingMode(t *testing.T) {
+	m := newModel()
+	h := open(t, Options{Source: m})
+	h.exec(t, `PRAGMA locking_mode = exclusive; CREATE TABLE t(a)`)
+	for i := range 5 {
+		h.exec(t, `INSERT INTO t VALUES (%d)`, i)
+	}
+	h.exec(t, `BEGIN; DELETE FROM t; ROLLBACK`)
+	if got := query(t, h.conn, `SELECT count(*) FROM t`); got != "5" || m.appends != 6 {
+		t.Fatalf("%s rows, %d appends", got, m.appends)
+	}
+	h.close()
+	h = open(t, Options{Source: m})
+	check(t, h.conn)
+	if got := query(t, h.conn, `SELECT count(*) FROM t`); got != "5" {
+		t.Fatalf("%s rows after reopening", got)
+	}
+}
