@@ -126,9 +126,9 @@ type layer struct {
 var layers = []layer{
 	{"vocabulary", []string{"."}},
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/tidy", "engine"}},
-	{"pure formats and devices", []string{"internal/wire", "hotlog/media/", "hotlog/media", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/enginetest"}},
+	{"pure formats and devices", []string{"internal/wire", "hotlog/media/", "hotlog/media", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages"}},
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "internal/exit"}},
-	{"replication", []string{"replication", "internal/s3test"}},
+	{"replication", []string{"replication", "internal/s3test", "engine/enginetest"}},
 	{"services", []string{"logsvc", "recovery", "engine/sqlite"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb"}},
 	{"commands", []string{"cmd/"}},

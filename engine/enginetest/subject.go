@@ -1,0 +1,135 @@
+package enginetest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/pageserver"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// Subject is a page server under test.
+type Subject struct {
+	*pageserver.Server
+	stop func() error
+}
+
+// Options returns small, eager settings: much is flushed, chains are short, the
+// cache is tiny, so that every path is taken by a small history.
+func Options(dir string, source pageserver.LogSource, decoder engine.Decoder) pageserver.Options {
+	return pageserver.Options{
+		Dir: dir, Source: source, Decoder: decoder,
+		Logger:         slog.New(slog.NewTextHandler(io.Discard, nil)),
+		PageCacheBytes: 16 << 10, MemTableBytes: 256 << 10, ChainDeltasMax: 4,
+		FlushInterval: 5 * time.Millisecond, PollInterval: 20 * time.Millisecond,
+	}
+}
+
+// Start opens a page server and runs it until the test ends or Stop is called.
+func Start(t testing.TB, opts pageserver.Options) *Subject {
+	t.Helper()
+	s, err := pageserver.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	sub := &Subject{Server: s}
+	sub.stop = func() error {
+		cancel()
+		if err := <-done; err != nil {
+			s.Close()
+			return err
+		}
+		return s.Close()
+	}
+	t.Cleanup(func() { sub.Stop(t) })
+	return sub
+}
+
+// Stop ends the page server cleanly. A second call does nothing.
+func (s *Subject) Stop(t testing.TB) {
+	t.Helper()
+	if s.stop == nil {
+		return
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	s.stop = nil
+}
+
+// Compare reads a log as of an LSN (0: the newest) and reports the first thing that
+// differs from replaying it. It returns the number of pages compared.
+func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder engine.Decoder, log string, at logcore.LSN, spaces []engine.Space) (int, error) {
+	compared := 0
+	for _, space := range spaces {
+		size, err := s.SpaceSize(ctx, log, space, pageserver.ReadAt{LSN: at, Wait: patience})
+		if err != nil {
+			return compared, err
+		}
+		lsn := size.LSN
+		want, err := Replay(decoder, source.Entries(log), lsn)
+		if err != nil {
+			return compared, err
+		}
+		sp := want.Spaces[space]
+		if sp == nil {
+			sp = &SpaceState{}
+		}
+		if int(size.Pages) != len(sp.Pages) || size.PageSize != sp.PageSize || size.LastLSN != want.Last {
+			return compared, fmt.Errorf("log %s space %d at LSN %d: %d pages of %d bytes, last change %d; want %d of %d, %d",
+				log, space, lsn, size.Pages, size.PageSize, size.LastLSN, len(sp.Pages), sp.PageSize, want.Last)
+		}
+		numbers := make([]uint32, 0, len(sp.Pages)+3)
+		for n := range len(sp.Pages) + 3 {
+			numbers = append(numbers, uint32(n))
+		}
+		rand.Shuffle(len(numbers), func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
+		set, err := s.GetPages(ctx, log, space, numbers, pageserver.ReadAt{LSN: lsn, Wait: patience})
+		if err != nil {
+			return compared, err
+		}
+		if set.LSN != lsn || len(set.Pages) != len(numbers) {
+			return compared, fmt.Errorf("log %s space %d: %d pages at LSN %d, asked for %d at %d", log, space, len(set.Pages), set.LSN, len(numbers), lsn)
+		}
+		for i, p := range set.Pages {
+			if p.Number != numbers[i] {
+				return compared, fmt.Errorf("page %d in place of %d", p.Number, numbers[i])
+			}
+			if err := samePage(p, sp); err != nil {
+				return compared, fmt.Errorf("log %s space %d page %d at LSN %d: %w", log, space, p.Number, lsn, err)
+			}
+			compared++
+		}
+	}
+	return compared, nil
+}
+
+func samePage(got pageserver.Page, sp *SpaceState) error {
+	if int(got.Number) >= len(sp.Pages) {
+		if len(got.Data) != 0 || got.LastLSN != 0 {
+			return fmt.Errorf("%d bytes, last change %d, of a page that does not exist", len(got.Data), got.LastLSN)
+		}
+		return nil
+	}
+	want := sp.Pages[got.Number]
+	if !bytes.Equal(got.Data, want.Data) {
+		return fmt.Errorf("content differs from the replay's (last change %d, the replay's %d):\n got %x\nwant %x", got.LastLSN, want.Touched, got.Data, want.Data)
+	}
+	if want.Written && got.LastLSN != want.Touched || got.LastLSN < want.Touched {
+		return fmt.Errorf("last change %d, want %d", got.LastLSN, want.Touched)
+	}
+	return nil
+}

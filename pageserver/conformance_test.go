@@ -1,0 +1,9 @@
+package pageserver_test
+
+import (
+	"testing"
+
+	"github.com/logcore/logcore/engine/enginetest"
+)
+
+func TestConformance(t *testing.T) { enginetest.Run(t, enginetest.PagesEngine()) }
