@@ -18,6 +18,9 @@ var (
 	ErrNoQuorum = errors.New("tiering: no majority of the targets took the manifest record")
 	// ErrTooFewFragments: fewer than k good fragments of an object are left.
 	ErrTooFewFragments = errors.New("tiering: too few fragments are left")
+	// ErrDiverged: the hot tier is not the one the archive was written from: older, or with
+	// other entries. Nothing is archived over it.
+	ErrDiverged = errors.New("tiering: the hot tier and the archive have diverged")
 	// ErrKeyNotFound: the keyring holds no key of the id an object was sealed under.
 	ErrKeyNotFound = errors.New("tiering: key not found")
 	// ErrKeyFile: a key file that can't be used as it is.

@@ -76,13 +76,18 @@ func (o Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// objectBytesMax is how many bytes of frames go into one object. Each of the two
-// lanes holds at its peak the frames, the sealed object, (k+m)/k of it as fragments
-// and as much again while reading back.
+// memoryPerByte is the bytes in buffers at the peak for each byte of frames that don't
+// compress: the frames, compressed, sealed, then the fragments and what is read back.
+func (o Options) memoryPerByte() int64 { return 3 + 2*int64(o.K+o.M+o.K-1)/int64(o.K) }
+
+// objectBytesMax is how many bytes of frames go into one object: each of the two lanes
+// has half the memory.
 func (o Options) objectBytesMax() int64 {
-	perByte := 2 + 2*int64(o.K+o.M)/int64(o.K) + 1
-	return min(o.MemoryMax/2/perByte, rawBytesMax)
+	return min(o.MemoryMax/2/o.memoryPerByte(), rawBytesMax)
 }
+
+// objectMemory is a lane's share while it makes an object.
+func (o Options) objectMemory() int64 { return o.objectBytesMax() * o.memoryPerByte() }
 
 // ReaderOptions configures a Reader.
 type ReaderOptions struct {

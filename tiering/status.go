@@ -37,3 +37,68 @@ type Status struct {
 	TrimmedUpTo   logcore.LSN   // what the hot tier was last told it may drop
 	RetiredRemain int           // superseded objects whose fragments wait for deletion
 }
+
+// Status returns a snapshot.
+func (a *Archiver) Status() Status {
+	st := Status{Cluster: a.o.Cluster, Shard: a.o.Shard, Epoch: a.o.Epoch, Lag: a.lag(), RPO: a.worstRPO()}
+	a.mu.Lock()
+	st.TrimmedUpTo = a.trimmed
+	if a.lastErr != nil {
+		st.LastError = a.lastErr.Error()
+	}
+	a.mu.Unlock()
+	s := a.state.Load()
+	if s == nil {
+		return st
+	}
+	st.First, st.Covered, st.CoveredTime, st.Record, st.Objects = s.first(), s.covered(), s.coveredTime(), s.number, len(s.live)
+	for _, o := range s.live {
+		n := o.placed()
+		if n < o.K+o.M {
+			st.Degraded++
+		}
+		st.RawBytes += o.rawBytes
+		st.StoredBytes += int64(n) * o.FragmentBytes()
+	}
+	st.RetiredRemain = len(s.retired)
+	return st
+}
+
+// TargetStatus returns how each target is doing, in the order of Options.Targets.
+func (a *Archiver) TargetStatus() []TargetStatus {
+	chain := a.chainNow()
+	out := make([]TargetStatus, len(a.remotes))
+	byName := map[string]*TargetStatus{}
+	for i, r := range a.remotes {
+		ok, err := r.health()
+		out[i] = TargetStatus{Name: r.Name, Provider: r.Provider, Region: r.Region, Healthy: ok, ManifestSynced: len(r.lacks(chain)) == 0}
+		if r.Bucket != nil {
+			out[i].Location = r.Bucket.String()
+		}
+		if err != nil {
+			out[i].LastError = err.Error()
+		}
+		byName[r.Name] = &out[i]
+	}
+	if s := a.state.Load(); s != nil {
+		for _, o := range s.live {
+			for i, f := range o.fragments {
+				if t := byName[f.target]; t != nil {
+					t.Fragments++
+					t.Bytes += o.FragmentBytes()
+				} else if f.target == "" && i < len(out) {
+					out[i].Missing++
+				}
+			}
+		}
+	}
+	return out
+}
+
+// chainNow returns the records that every target should hold.
+func (a *Archiver) chainNow() []stored {
+	if c := a.chainView.Load(); c != nil {
+		return *c
+	}
+	return nil
+}

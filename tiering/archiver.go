@@ -1,0 +1,291 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/logcore/logcore"
+)
+
+// Archiver moves the log of one shard from its Source to the targets. One archiver at
+// a time may hold an epoch; a higher epoch fences a lower one.
+//
+// Two lanes run beside each other. The tail lane archives what is committed and not
+// covered yet, within MaxAge. The care lane does all the rest: it folds tails into
+// sealed objects, places what degraded objects lack, brings targets that were away up
+// to date, rolls the manifest up, deletes what was superseded and lets the hot tier
+// trim.
+type Archiver struct {
+	o       Options
+	log     *slog.Logger
+	remotes []*remote
+	memory  *semaphore.Weighted // bytes of MemoryMax
+	metrics *metrics
+	reader  *Reader
+
+	// state is the newest committed state of the manifest; nil until the archiver has
+	// taken over. Written under commitMu.
+	state atomic.Pointer[state]
+
+	// chainView is the chain as of the newest state, for who must not wait for commitMu.
+	chainView atomic.Pointer[[]stored]
+
+	commitMu sync.Mutex
+	chain    []stored // guarded by commitMu: from the newest rollup to the newest record
+	pending  *stored  // guarded by commitMu: written to some targets, its outcome still open
+
+	mu        sync.Mutex
+	covered   chan struct{}            // guarded by mu: closed and replaced whenever Covered rises
+	flushTo   logcore.LSN              // guarded by mu: the highest LSN a Flush waits for
+	oldest    time.Time                // guarded by mu: no entry that is not covered is older; zero = none
+	rpo       [rpoWindow]rpoSample     // guarded by mu: ring of the last rounds
+	rpoNext   int                      // guarded by mu
+	lastErr   error                    // guarded by mu: of the last round of either lane
+	trimmed   logcore.LSN              // guarded by mu: what the source was last told
+	inFlight  map[objectName]bool      // guarded by mu: placed or being placed, not yet in the manifest
+	retiredAt map[objectName]time.Time // guarded by mu: since when a name is known to be superseded
+	gone      map[objectName]bool      // guarded by mu: retired and deleted from every target
+	oldRecord map[string]time.Time     // guarded by mu: keys of records before the base, since when known
+	unswept   map[string]bool          // guarded by mu: targets to be searched for orphans
+
+	flush  chan struct{}   // wakes the tail lane; capacity 1
+	wake   chan struct{}   // wakes the care lane; capacity 1
+	rotten chan rottenSeen // fragments a reader found damaged; full = dropped, the next reader finds them again
+
+	// hook runs before each step that has an effect; an error from it stops the archiver
+	// as a crash would. nil but in tests.
+	hook func(step string) error
+}
+
+// rottenSeen names a fragment that a reader found damaged or missing.
+type rottenSeen struct {
+	name  objectName
+	index int
+}
+
+// Open makes an archiver and takes the archive over: it claims the epoch on a
+// majority of the targets, loads the manifest, proves it and completes what an earlier
+// archiver left unfinished. When too few targets answer for that, Open succeeds all the
+// same, so that the hot tier can serve, and Run goes on trying; Covered is 0 until then.
+// It fails with logcore.ErrFenced when a higher epoch holds the archive.
+func Open(ctx context.Context, o Options) (*Archiver, error) {
+	a, err := newArchiver(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.takeOver(ctx); err != nil {
+		if !awaitsTargets(err) || ctx.Err() != nil {
+			return nil, err
+		}
+		a.failed("take over the archive", err)
+	}
+	return a, nil
+}
+
+func newArchiver(o Options) (*Archiver, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("tiering: open: %w", err)
+	}
+	a := &Archiver{o: o, log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
+		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
+		covered: make(chan struct{}), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
+		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]bool{},
+		oldRecord: map[string]time.Time{}, unswept: map[string]bool{}}
+	a.reader = newReader(a.remotes, o.Keys, o.Corruptions, a.log, a.state.Load)
+	a.reader.onRotten = a.noteRotten
+	var err error
+	a.metrics, err = newMetrics(o.Registerer, a)
+	a.warnPlacement()
+	return a, err
+}
+
+// warnPlacement says so when losing one provider would lose more than m fragments.
+func (a *Archiver) warnPlacement() {
+	count := map[string]int{}
+	for _, t := range a.o.Targets[:a.o.K+a.o.M] {
+		if t.Provider != "" {
+			count[t.Provider]++
+		}
+	}
+	for p, n := range count {
+		if n > a.o.M {
+			a.log.Warn("one provider holds more fragments than may be lost: if it vanishes, so does the archive",
+				"provider", p, "fragments", n, "may_be_lost", a.o.M)
+		}
+	}
+}
+
+// awaitsTargets reports whether err is one that ends once more targets answer.
+func awaitsTargets(err error) bool { return errors.Is(err, ErrNoQuorum) || errors.Is(err, ErrUnproven) }
+
+// Run archives until ctx is done, and then returns nil. It returns an error only when
+// the archiver can't go on: logcore.ErrFenced, ErrDiverged, or a source that fails. It
+// must be called once.
+func (a *Archiver) Run(ctx context.Context) error {
+	err := a.retry(ctx, "take over the archive", func() error {
+		if a.state.Load() != nil {
+			return nil
+		}
+		return a.takeOver(ctx)
+	})
+	if err == nil {
+		err = a.awaitSource(ctx)
+	}
+	if err == nil {
+		err = a.runLanes(ctx)
+	}
+	if ctx.Err() != nil && !isFatal(err) {
+		return nil
+	}
+	return err
+}
+
+func (a *Archiver) runLanes(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, 2)
+	for _, lane := range []func(context.Context) error{a.tailLane, a.careLane} {
+		go func() { errs <- lane(ctx) }()
+	}
+	first := <-errs
+	cancel()
+	second := <-errs
+	if isFatal(second) && !isFatal(first) {
+		return second
+	}
+	return first
+}
+
+// awaitSource blocks until the source has committed what the archive covers: right
+// after a start it may not know yet. A source that never gets there is older than the
+// archive, and must not write over it.
+func (a *Archiver) awaitSource(ctx context.Context) error {
+	covered := a.Covered()
+	if a.o.Source.Committed() < covered {
+		a.failed("follow the log", fmt.Errorf("%w: the archive covers %d, the log has committed %d: if this lasts, the hot tier is an older one: restore it from the archive, or archive it under another cluster id",
+			ErrDiverged, covered, a.o.Source.Committed()))
+		if err := a.o.Source.WaitCommitted(ctx, covered); err != nil {
+			return err
+		}
+		a.failed("", nil)
+	}
+	return nil
+}
+
+// isFatal reports whether the archiver must stop.
+func isFatal(err error) bool {
+	return errors.Is(err, logcore.ErrFenced) || errors.Is(err, ErrDiverged) || errors.Is(err, errCrash) ||
+		errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, ErrKeyNotFound) || errors.Is(err, logcore.ErrPoisoned)
+}
+
+// errCrash is what hooks stop the archiver with.
+var errCrash = errors.New("tiering: stopped by a failpoint")
+
+// step is called before everything that has an effect.
+func (a *Archiver) step(name string) error {
+	if a.hook == nil {
+		return nil
+	}
+	return a.hook(name)
+}
+
+// Pauses between attempts at something the targets refuse.
+const (
+	retryPauseMin = 50 * time.Millisecond
+	retryPauseMax = 5 * time.Second
+)
+
+// retry does op until it succeeds, fails for good, or ctx is done. The outcome of the
+// last attempt shows in Status.
+func (a *Archiver) retry(ctx context.Context, what string, op func() error) error {
+	pause := retryPauseMin
+	for {
+		err := op()
+		if err == nil {
+			a.failed("", nil)
+			return nil
+		}
+		if isFatal(err) || ctx.Err() != nil {
+			return err
+		}
+		a.failed(what, err)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, retryPauseMax)
+	}
+}
+
+// failed notes why a round failed, and logs it when it is news; nil = it did not.
+func (a *Archiver) failed(what string, err error) {
+	a.mu.Lock()
+	news := err != nil && (a.lastErr == nil || a.lastErr.Error() != err.Error())
+	a.lastErr = err
+	a.mu.Unlock()
+	if news {
+		a.log.Warn("archiving is held up: trying again", "step", what, "error", err)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Covered returns the LSN up to which everything is archived: the manifest that says so
+// is on a majority of the targets. 0 = nothing, or not known yet.
+func (a *Archiver) Covered() logcore.LSN {
+	if s := a.state.Load(); s != nil {
+		return s.covered()
+	}
+	return 0
+}
+
+// Reader returns a reader of what this archiver has archived so far; it follows along
+// and need not be refreshed.
+func (a *Archiver) Reader() *Reader { return a.reader }
+
+// Flush archives at once everything up to upTo and returns when Covered() >= upTo. The
+// LSN must be committed or about to be.
+func (a *Archiver) Flush(ctx context.Context, upTo logcore.LSN) error {
+	a.mu.Lock()
+	a.flushTo = max(a.flushTo, upTo)
+	a.mu.Unlock()
+	poke(a.flush)
+	for {
+		a.mu.Lock()
+		rises := a.covered
+		a.mu.Unlock()
+		if a.Covered() >= upTo {
+			return nil
+		}
+		select {
+		case <-rises:
+		case <-ctx.Done():
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return fmt.Errorf("tiering: flush to %d: %w: the archive covers %d (last problem: %v)", upTo, ctx.Err(), a.Covered(), a.lastErr)
+		}
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is awake already
+	}
+}

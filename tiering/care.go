@@ -1,0 +1,332 @@
+package tiering
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering/erasure"
+)
+
+// carePause is how long the care lane sleeps when nothing wakes it.
+const carePause = time.Second
+
+// careLane does everything that may wait a moment. Each duty is tried every round; one
+// that fails is tried again in the next and does not keep the others from their work.
+func (a *Archiver) careLane(ctx context.Context) error {
+	duties := []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"bring targets up to date", a.syncTargets},
+		{"seal segments", a.foldSegments},
+		{"trim the hot tier", a.trim},
+		{"fold tails", a.foldTails},
+		{"place missing fragments", a.placeMissing},
+		{"rewrite rotten fragments", a.rewriteRotten},
+		{"roll the manifest up", a.rollUp},
+		{"delete what was superseded", a.purge},
+		{"delete orphans", a.sweep},
+	}
+	for {
+		for _, d := range duties {
+			err := d.do(ctx)
+			switch {
+			case isFatal(err):
+				return fmt.Errorf("tiering: %s: %w", d.what, err)
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case err != nil:
+				a.log.Warn("a duty of the archiver failed and is tried again", "duty", d.what, "error", err)
+			}
+		}
+		timer := time.NewTimer(carePause)
+		select {
+		case <-a.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// syncTargets writes the records that a target missed while it was away.
+func (a *Archiver) syncTargets(ctx context.Context) error {
+	chain := a.chainNow()
+	var errs []error
+	for _, r := range a.remotes {
+		if len(r.lacks(chain)) == 0 {
+			continue
+		}
+		err := a.syncRemote(ctx, r, chain)
+		if err == nil {
+			a.log.Info("target is up to date again", "target", r.Name)
+			a.mu.Lock()
+			a.unswept[r.Name] = true
+			a.mu.Unlock()
+		} else if isFatal(err) {
+			return err
+		} else if !errors.Is(err, errBreakerOpen) && !errors.Is(err, errNoBucket) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// foldSegments archives as sealed objects the sealed segments that tails cover.
+func (a *Archiver) foldSegments(ctx context.Context) error {
+	for _, s := range a.o.Source.Segments() {
+		if !s.Sealed || s.Last > a.Covered() || s.First < a.state.Load().first() {
+			continue
+		}
+		for !a.state.Load().segmentComplete(s.First) {
+			next := a.state.Load().sealedThrough(s.First) + 1
+			if next > s.Last {
+				return fmt.Errorf("%w: tiering: segment %d ends at %d in the archive and is not marked final", logcore.ErrInvalid, s.First, s.Last)
+			}
+			if _, err := a.archive(ctx, s, next, s.Last, KindSealed, 0); err != nil {
+				return err
+			}
+			if err := a.trim(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tailFanIn tails of one level are folded into one of the next, so that a segment that
+// fills slowly has few of them and each byte is archived a few times only.
+const tailFanIn = 16
+
+// foldTails folds one run of tails.
+func (a *Archiver) foldTails(ctx context.Context) error {
+	run := findRun(a.state.Load().path, a.o.objectBytesMax())
+	if run == nil {
+		return nil
+	}
+	first, last := run[0], run[len(run)-1]
+	for _, s := range a.o.Source.Segments() {
+		if s.First == first.SegmentFirst && !s.Sealed {
+			_, err := a.archive(ctx, s, first.First, last.Last, KindTail, first.level+1)
+			return err
+		}
+	}
+	return nil // sealed or trimmed meanwhile: its sealed objects will do
+}
+
+// findRun returns tailFanIn tails of one segment and level that follow each other at
+// the end of the path's tails of that level, and that fit in one object.
+func findRun(path []*object, bytesMax int64) []*object {
+	end := len(path)
+	for end > 0 && path[end-1].kind() == KindTail {
+		start, bytes := end-1, path[end-1].rawBytes
+		for start > 0 && end-start < tailFanIn && sameRun(path[start-1], path[end-1]) && bytes+path[start-1].rawBytes <= bytesMax {
+			start--
+			bytes += path[start].rawBytes
+		}
+		if end-start == tailFanIn {
+			return path[start:end]
+		}
+		end = start
+	}
+	return nil
+}
+
+func sameRun(a, b *object) bool {
+	return a.kind() == KindTail && a.level == b.level && a.SegmentFirst == b.SegmentFirst && a.level < 255
+}
+
+// repairBatch is how many objects one record restates.
+const repairBatch = 64
+
+// placeMissing places the fragments that degraded objects lack on targets that are
+// back, and commits where they are.
+func (a *Archiver) placeMissing(ctx context.Context) error {
+	var restated []*object
+	for _, o := range a.state.Load().live {
+		if len(restated) == repairBatch {
+			break
+		}
+		todo := a.placeable(o)
+		if len(todo) == 0 {
+			continue
+		}
+		n, err := a.replace(ctx, o, todo)
+		if err != nil {
+			return errors.Join(err, a.restate(ctx, restated))
+		}
+		if n.placed() > o.placed() {
+			restated = append(restated, n)
+		}
+	}
+	return a.restate(ctx, restated)
+}
+
+// placeable returns the fragments of an object that are not placed and whose target is
+// healthy and in use by no other fragment of it.
+func (a *Archiver) placeable(o *object) (todo map[int]*remote) {
+	for i, f := range o.fragments {
+		if f.target != "" || i >= len(a.remotes) {
+			continue
+		}
+		r := a.remotes[i]
+		used := slices.ContainsFunc(o.fragments, func(f fragment) bool { return f.target == r.Name })
+		if ok, _ := r.health(); ok && !used {
+			if todo == nil {
+				todo = map[int]*remote{}
+			}
+			todo[i] = r
+		}
+	}
+	return todo
+}
+
+// replace rebuilds an object from what is left of it and puts the fragments in todo. It
+// returns the object with those placed that could be.
+func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote) (*object, error) {
+	share := min(a.o.MemoryMax, 4*o.FragmentBytes()*int64(o.K+o.M))
+	if err := a.memory.Acquire(ctx, share); err != nil {
+		return nil, err
+	}
+	defer a.memory.Release(share)
+	if err := a.step("repair"); err != nil {
+		return nil, err
+	}
+	fragments, err := a.reader.rebuildFragments(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	n := *o
+	n.fragments = slices.Clone(o.fragments)
+	for i, r := range todo {
+		switch err := a.putFragment(ctx, r, o, i, fragments[i]); {
+		case isFatal(err) || ctx.Err() != nil:
+			return nil, err
+		case err == nil:
+			n.fragments[i].target = r.Name
+		}
+	}
+	return &n, nil
+}
+
+// restate commits new placements of objects that are still live.
+func (a *Archiver) restate(ctx context.Context, objects []*object) error {
+	if len(objects) == 0 {
+		return nil
+	}
+	return a.commit(ctx, func(s *state) *record {
+		objects = slices.DeleteFunc(objects, func(o *object) bool {
+			_, found := slices.BinarySearchFunc(s.live, o, compareObjects)
+			return !found
+		})
+		if len(objects) == 0 {
+			return nil
+		}
+		return s.change(a.o.Epoch, a.targetNames(), objects...)
+	})
+}
+
+// noteRotten is told by the reader. It never blocks.
+func (a *Archiver) noteRotten(n objectName, index int) {
+	select {
+	case a.rotten <- rottenSeen{n, index}:
+		poke(a.wake)
+	default:
+	}
+}
+
+// rewriteRotten replaces fragments that readers found damaged by the same bytes anew.
+func (a *Archiver) rewriteRotten(ctx context.Context) error {
+	for {
+		var seen rottenSeen
+		select {
+		case seen = <-a.rotten:
+		default:
+			return nil
+		}
+		for _, o := range a.state.Load().segmentObjects(seen.name.segment) {
+			if o.name() != seen.name || o.fragments[seen.index].target == "" {
+				continue
+			}
+			r := remoteNamed(a.remotes, o.fragments[seen.index].target)
+			if r == nil {
+				continue
+			}
+			if _, err := a.replace(ctx, o, map[int]*remote{seen.index: r}); err != nil {
+				return err
+			}
+			a.log.Info("rewrote a rotten fragment", "target", r.Name, "object", o.describe(), "fragment", seen.index)
+		}
+	}
+}
+
+func remoteNamed(remotes []*remote, name string) *remote {
+	for _, r := range remotes {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// Rollups bound how many records loading has to read, at a cost that stays
+// proportional to what is written anyway.
+const (
+	rollupAfterMin = 64
+	rollupAfterMax = 256
+)
+
+// rollUp writes the whole state as one record once enough have piled up.
+func (a *Archiver) rollUp(ctx context.Context) error {
+	s := a.state.Load()
+	if len(a.chainNow()) <= min(max(len(s.live)/4, rollupAfterMin), rollupAfterMax) {
+		return nil
+	}
+	if err := a.step("rollup"); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	gone := make(map[objectName]bool, len(a.gone))
+	for n := range a.gone {
+		gone[n] = true
+	}
+	a.mu.Unlock()
+	err := a.commit(ctx, func(s *state) *record { return s.rollup(a.o.Epoch, a.targetNames(), gone) })
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for n := range gone {
+		delete(a.gone, n)
+		delete(a.retiredAt, n)
+	}
+	return nil
+}
+
+// rebuildFragments returns all fragments of an object, made from any k that are good
+// and checked against what the manifest says of each.
+func (r *Reader) rebuildFragments(ctx context.Context, o *object) ([][]byte, error) {
+	sealed, err := r.fetchObject(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	meta, fragments, err := erasure.Encode(o.Meta, sealed)
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range fragments {
+		if meta != o.Meta || sha256.Sum256(f) != o.fragments[i].sum {
+			return nil, damaged(-1, "%s: fragment %d coded anew is not what the manifest says", o.describe(), i)
+		}
+	}
+	return fragments, nil
+}

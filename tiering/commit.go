@@ -1,0 +1,117 @@
+package tiering
+
+import (
+	"context"
+	"time"
+
+	"github.com/logcore/logcore"
+)
+
+// commit writes the next record of the manifest: build makes it from the newest state
+// (nil = nothing to do). On a nil return it is whole on a majority of the targets, no
+// newer archiver had claimed the archive by then, and the state shows it. A record
+// whose outcome is open is finished before any other: one number, one record.
+func (a *Archiver) commit(ctx context.Context, build func(s *state) *record) error {
+	a.commitMu.Lock()
+	defer a.commitMu.Unlock()
+	if a.pending != nil {
+		if err := a.retry(ctx, "finish a manifest record", func() error { return a.finishPending(ctx) }); err != nil {
+			return err
+		}
+	}
+	r := build(a.state.Load())
+	if r == nil {
+		return nil
+	}
+	encoded, err := encodeRecord(ctx, a.o.Keys, r)
+	if err != nil {
+		return err
+	}
+	next, err := a.state.Load().apply(r, hashOf(encoded))
+	if err != nil {
+		return err
+	}
+	if next.covered() < a.state.Load().covered() {
+		return logcore.ErrInvalid // our own bug; nothing was written
+	}
+	a.pending = &stored{r, encoded, hashOf(encoded)}
+	return a.retry(ctx, "write a manifest record", func() error { return a.finishPending(ctx) })
+}
+
+// finishPending tries once to get the pending record onto a majority. Called under
+// commitMu.
+func (a *Archiver) finishPending(ctx context.Context) error {
+	p := a.pending
+	if err := a.step("record"); err != nil {
+		return err
+	}
+	errs := each(ctx, len(a.remotes), majority(len(a.remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
+		if err := a.step("record-put"); err != nil {
+			return err
+		}
+		return a.remotes[i].putVerified(ctx, p.key(), p.encoded, a.isBroken, func() error { return a.step("record-read-back") })
+	})
+	for i, err := range errs {
+		a.remotes[i].hold(p.key(), err == nil)
+		if isFatal(err) {
+			return err
+		}
+	}
+	if err := a.quorum("manifest record "+p.key(), errs); err != nil {
+		return err
+	}
+	if err := a.step("fence"); err != nil {
+		return err
+	}
+	if _, err := a.checkFence(ctx, errs); err != nil {
+		return err
+	}
+	if err := a.step("publish"); err != nil {
+		return err
+	}
+	next, err := a.state.Load().apply(p.record, p.hash)
+	if err != nil {
+		return err
+	}
+	// Commit point: the record is on a majority and no newer archiver could have missed it.
+	if p.kind == recordRollup {
+		a.retireRecords(a.chain)
+		a.chain = nil
+	}
+	a.chain = append(a.chain, *p)
+	a.pending = nil
+	a.publish(next)
+	return nil
+}
+
+// publish makes a state the newest one and wakes who waits for it. Called under
+// commitMu, after the chain was set.
+func (a *Archiver) publish(next *state) {
+	before := a.Covered()
+	a.state.Store(next)
+	chain := a.chain
+	a.chainView.Store(&chain) // later appends are beyond its length
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for _, n := range next.retired {
+		if _, ok := a.retiredAt[n]; !ok {
+			a.retiredAt[n] = now
+		}
+	}
+	if next.covered() > before {
+		close(a.covered)
+		a.covered = make(chan struct{})
+	}
+	poke(a.wake)
+}
+
+// retireRecords notes the records that a rollup makes superfluous.
+func (a *Archiver) retireRecords(chain []stored) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for _, s := range chain {
+		a.oldRecord[s.key()] = now
+	}
+}

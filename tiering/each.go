@@ -1,0 +1,61 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// errStraggler is why a slow call is cut off once enough others have finished.
+var errStraggler = errors.New("slower than the other targets by too much")
+
+// stragglerPatience is how much longer than all that were needed the slow ones may take.
+func stragglerPatience(maxAge, elapsed time.Duration) time.Duration {
+	return max(maxAge/4, 3*elapsed)
+}
+
+// each runs f for every index in [0,n) at once and waits for all of them. Once enough
+// have succeeded the rest have only maxAge's patience left: their context is cancelled,
+// so that one hanging target does not hold up the others. It returns each one's error.
+func each(ctx context.Context, n, enough int, maxAge time.Duration, f func(ctx context.Context, i int) error) []error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	errs := make([]error, n)
+	var mu sync.Mutex
+	var cutOff *time.Timer
+	good, start := 0, time.Now()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			errs[i] = f(ctx, i)
+			mu.Lock()
+			defer mu.Unlock()
+			if errs[i] != nil {
+				return
+			}
+			if good++; good == enough && cutOff == nil {
+				cutOff = time.AfterFunc(stragglerPatience(maxAge, time.Since(start)), func() { cancel(errStraggler) })
+			}
+		})
+	}
+	wg.Wait()
+	if cutOff != nil {
+		cutOff.Stop()
+	}
+	return errs
+}
+
+// eachLimited runs f for [0,n), at most limit at once, and waits for all.
+func eachLimited(n, limit int, f func(i int)) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, limit)
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			f(i)
+			<-slots
+		})
+	}
+	wg.Wait()
+}

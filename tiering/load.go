@@ -1,0 +1,362 @@
+package tiering
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering/bucket"
+)
+
+// stored is a record as it lies on the targets.
+type stored struct {
+	*record
+	encoded []byte
+	hash    [32]byte
+}
+
+// manifest is what loading found: the chain that counts and what is wrong where.
+type manifest struct {
+	chain    []stored // from the newest rollup (or record 1) to the tip; empty for a new archive
+	state    *state   // at the tip
+	answered []string // names of the targets that were read
+	problems []Problem
+	holds    map[string]map[string]bool // target → key of a chain record → whole there
+	forks    map[string][]string        // target → keys of valid records that are not of the chain
+}
+
+// majority is how many of n targets make a record count.
+func majority(n int) int { return n/2 + 1 }
+
+// loadConcurrency bounds the records in flight from one target.
+const loadConcurrency = 16
+
+// loader reads the manifest of one shard from all targets.
+type loader struct {
+	cluster [16]byte
+	shard   logcore.ShardID
+	keys    KeyProvider // nil = authenticators are not checked
+	remotes []*remote
+
+	seen     []map[recordName]bool // per remote: what its listing shows; nil = it did not answer
+	errs     []error               // per remote
+	got      []map[string]stored   // per remote: valid records by key
+	problems []Problem
+	mu       sync.Mutex // guards got's maps and problems while fetching
+}
+
+// loadManifest reads the manifest from every target that answers and picks the chain
+// that counts: the one with the highest epoch, then the highest number, all of it
+// linked by hashes back to a rollup or to record 1. Like a Raft election this never
+// loses a committed record as long as the targets read and the majority that took it
+// have one in common; so fewer answers than n-majority+1 are ErrUnproven. A listing
+// only says where to look: whatever one target lists is looked for on all, and each
+// target is asked for the record after the tip.
+func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shard logcore.ShardID, keys KeyProvider) (*manifest, error) {
+	l := &loader{cluster: cluster, shard: shard, keys: keys, remotes: remotes,
+		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), got: make([]map[string]stored, len(remotes))}
+	l.listAll(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for {
+		base, more := l.fetch(ctx)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		chain, whole := l.bestChain()
+		if whole && l.probeNext(ctx, chain[len(chain)-1]) {
+			continue
+		}
+		if !whole && more {
+			l.forget(base) // the newest rollup is good nowhere, or off the chain: go back to the one before
+			continue
+		}
+		if !whole {
+			chain = nil // a committed record is there that nothing leads to: an older chain must not pass for the newest
+		}
+		return l.finish(chain)
+	}
+}
+
+func (l *loader) listAll(ctx context.Context) {
+	eachLimited(len(l.remotes), len(l.remotes), func(i int) {
+		keys, err := l.remotes[i].list(ctx, recordPrefix(l.cluster, l.shard), "")
+		if err != nil {
+			l.errs[i] = err
+			return
+		}
+		l.got[i] = map[string]stored{}
+		l.seen[i] = map[recordName]bool{}
+		for _, a := range keys {
+			if n, ok := parseRecordKey(l.cluster, l.shard, a.Key); ok {
+				l.seen[i][n] = true
+			}
+		}
+	})
+}
+
+// names returns every record any target lists, newest rollup first found as base, and
+// whether older ones are left below it.
+func (l *loader) names() (wanted []recordName, base recordName, more bool) {
+	all := map[recordName]bool{}
+	for _, s := range l.seen {
+		for n := range s {
+			all[n] = true
+			if n.rollup && n.number > base.number {
+				base = n
+			}
+		}
+	}
+	for n := range all {
+		if n.number >= base.number {
+			wanted = append(wanted, n)
+		} else {
+			more = true
+		}
+	}
+	slices.SortFunc(wanted, func(a, b recordName) int {
+		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(a.epoch, b.epoch))
+	})
+	return wanted, base, more || base.number > 0
+}
+
+// forget drops a rollup that is good nowhere from what is wanted.
+func (l *loader) forget(base recordName) {
+	for _, s := range l.seen {
+		delete(s, base)
+	}
+}
+
+// fetch gets every wanted record from every target that answered.
+func (l *loader) fetch(ctx context.Context) (base recordName, more bool) {
+	wanted, base, more := l.names()
+	eachLimited(len(l.remotes), len(l.remotes), func(i int) {
+		if l.seen[i] == nil {
+			return
+		}
+		eachLimited(len(wanted), loadConcurrency, func(w int) { l.fetchOne(ctx, i, wanted[w]) })
+	})
+	return base, more
+}
+
+func (l *loader) fetchOne(ctx context.Context, i int, n recordName) (found bool) {
+	r, key := l.remotes[i], n.key(l.cluster, l.shard)
+	l.mu.Lock()
+	_, have := l.got[i][key]
+	l.mu.Unlock()
+	if have {
+		return true
+	}
+	data, err := r.get(ctx, key, 0, -1)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return false // finish tells whether it should have been there
+	}
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.errs[i] = err
+		return false
+	}
+	rec, err := parseRecord(ctx, l.keys, data)
+	if err == nil && (rec.name() != n || rec.cluster != l.cluster || rec.shard != l.shard) {
+		err = damaged(offRecNumber, "it is record %d of epoch %d of another place", rec.number, rec.epoch)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.problems = append(l.problems, problemOf(r.Name, key, ProblemRecordRotten, err))
+		return true
+	}
+	l.got[i][key] = stored{rec, data, hashOf(data)}
+	return true
+}
+
+// probeNext asks every target for the record after the tip under the tip's epoch: a
+// stale listing may not show it yet.
+func (l *loader) probeNext(ctx context.Context, tip stored) (found bool) {
+	for _, rollup := range []bool{false, true} {
+		next := recordName{tip.number + 1, tip.epoch, rollup}
+		var hit sync.Map
+		eachLimited(len(l.remotes), len(l.remotes), func(i int) {
+			if l.seen[i] == nil || l.seen[i][next] {
+				return
+			}
+			if l.fetchOne(ctx, i, next) {
+				hit.Store(i, true)
+			}
+		})
+		hit.Range(func(i, _ any) bool {
+			l.seen[i.(int)][next] = true
+			found = true
+			return true
+		})
+	}
+	return found
+}
+
+// bestChain links the valid records by their hashes and returns the chain that leads
+// from a rollup or from record 1, base first, to the best record: the one with the
+// highest epoch, then the highest number. whole is false when no chain leads to it.
+func (l *loader) bestChain() (chain []stored, whole bool) {
+	byHash := map[[32]byte]stored{}
+	for _, g := range l.got {
+		for _, s := range g {
+			byHash[s.hash] = s
+		}
+	}
+	tips := make([]stored, 0, len(byHash))
+	for _, s := range byHash {
+		tips = append(tips, s)
+	}
+	slices.SortFunc(tips, func(a, b stored) int {
+		return cmp.Or(cmp.Compare(b.epoch, a.epoch), cmp.Compare(b.number, a.number), slices.Compare(a.hash[:], b.hash[:]))
+	})
+	for _, tip := range tips {
+		if tip.epoch < tips[0].epoch || tip.number < tips[0].number {
+			break
+		}
+		if chain := ground(byHash, tip); chain != nil {
+			return chain, true
+		}
+	}
+	return nil, false
+}
+
+// ground follows the hashes back from a tip to the nearest rollup or record 1.
+func ground(byHash map[[32]byte]stored, tip stored) []stored {
+	chain := []stored{tip}
+	for s := tip; s.kind != recordRollup && s.number != 1; {
+		before, ok := byHash[s.prev]
+		if !ok || before.number != s.number-1 || before.epoch > s.epoch {
+			return nil
+		}
+		chain = append(chain, before)
+		s = before
+	}
+	slices.Reverse(chain)
+	if chain[0].number == 1 && chain[0].prev != ([32]byte{}) {
+		return nil
+	}
+	return chain
+}
+
+// finish folds the chain, checks that enough targets answered, and names what is
+// missing, rotten or forked where.
+func (l *loader) finish(chain []stored) (*manifest, error) {
+	m := &manifest{chain: chain, state: &state{cluster: l.cluster, shard: l.shard}, problems: l.problems,
+		holds: map[string]map[string]bool{}, forks: map[string][]string{}}
+	for _, s := range chain {
+		next, err := m.state.apply(s.record, s.hash)
+		if err != nil {
+			return nil, at(err, "manifest", s.key())
+		}
+		m.state = next
+	}
+	l.compare(m)
+	for i, r := range l.remotes {
+		if l.errs[i] == nil {
+			m.answered = append(m.answered, r.Name)
+		}
+	}
+	return m, l.checkQuorum(m)
+}
+
+// compare notes for each target which records of the chain it lacks and which it has
+// beside it.
+func (l *loader) compare(m *manifest) {
+	inChain := map[string][32]byte{}
+	base := uint64(1)
+	for i, s := range m.chain {
+		if i == 0 {
+			base = s.number
+		}
+		inChain[s.key()] = s.hash
+	}
+	for i, r := range l.remotes {
+		if l.seen[i] == nil || l.errs[i] != nil {
+			continue
+		}
+		holds := map[string]bool{}
+		for key, s := range l.got[i] {
+			hash, ok := inChain[key]
+			switch {
+			case ok && hash == s.hash:
+				holds[key] = true
+			case s.number >= base:
+				m.forks[r.Name] = append(m.forks[r.Name], key)
+				m.problems = append(m.problems, Problem{Target: r.Name, Key: key, Offset: -1, Kind: ProblemRecordFork,
+					Detail: fmt.Sprintf("record %d of epoch %d is not of the chain that counts", s.number, s.epoch)})
+			}
+		}
+		m.holds[r.Name] = holds
+		for _, s := range m.chain {
+			if !holds[s.key()] && !hasProblem(m.problems, r.Name, s.key()) {
+				m.problems = append(m.problems, Problem{Target: r.Name, Key: s.key(), Offset: -1, Kind: ProblemRecordMissing,
+					Detail: fmt.Sprintf("record %d is missing: lost, or the target was rolled back or away", s.number)})
+			}
+		}
+	}
+}
+
+func hasProblem(ps []Problem, target, key string) bool {
+	return slices.ContainsFunc(ps, func(p Problem) bool { return p.Target == target && p.Key == key })
+}
+
+// checkQuorum refuses when the targets that answered can't prove the newest record. An
+// empty target beside others that hold records proves nothing: it may have lost them.
+func (l *loader) checkQuorum(m *manifest) error {
+	names := m.state.targets
+	var silent []string
+	proving := 0
+	for i, r := range l.remotes {
+		if l.errs[i] != nil {
+			silent = append(silent, fmt.Sprintf("%s (%v)", r.Name, l.errs[i]))
+			continue
+		}
+		if len(m.chain) > 0 && slices.Contains(names, r.Name) && (len(l.got[i]) > 0 || hasTarget(l.problems, r.Name)) {
+			proving++
+		}
+	}
+	if len(m.chain) == 0 {
+		if rotten := slices.IndexFunc(m.problems, func(p Problem) bool { return p.Kind == ProblemRecordRotten }); rotten >= 0 {
+			p := m.problems[rotten]
+			if p.err != nil && (errors.Is(p.err, logcore.ErrUnsupportedVersion) || errors.Is(p.err, ErrKeyNotFound)) {
+				return fmt.Errorf("tiering: manifest on %s: %w", p.Target, p.err)
+			}
+			return &logcore.CorruptionError{Place: p.Target, Object: p.Key, Offset: p.Offset,
+				Reason: "no chain of manifest records is whole on the targets that answered: " + p.Detail}
+		}
+		if l.anySeen() {
+			return &logcore.CorruptionError{Place: "manifest", Object: shardPrefix(l.cluster, l.shard), Offset: -1,
+				Reason: "records are missing on every target that answered: no chain leads back to a rollup or to record 1"}
+		}
+		if len(silent) > 0 {
+			return fmt.Errorf("%w: no records on %v; no answer from %s", ErrNoArchive, m.answered, strings.Join(silent, ", "))
+		}
+		return ErrNoArchive
+	}
+	for _, n := range names {
+		if !slices.ContainsFunc(l.remotes, func(r *remote) bool { return r.Name == n }) {
+			silent = append(silent, n+" (not given)")
+		}
+	}
+	if need := len(names) - majority(len(names)) + 1; proving < need {
+		return fmt.Errorf("%w: %d of the %d targets hold the manifest and answered, %d are needed; without an answer: %s: bring one back and try again",
+			ErrUnproven, proving, len(names), need, cmp.Or(strings.Join(silent, ", "), "none"))
+	}
+	return nil
+}
+
+func (l *loader) anySeen() bool {
+	return slices.ContainsFunc(l.seen, func(s map[recordName]bool) bool { return len(s) > 0 })
+}
+
+func hasTarget(ps []Problem, target string) bool {
+	return slices.ContainsFunc(ps, func(p Problem) bool { return p.Target == target })
+}

@@ -1,0 +1,187 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// retiredMax bounds the superseded objects a rollup carries. What falls off is an
+// orphan, and is deleted when the target it is on is swept.
+const retiredMax = 1 << 14
+
+// purge deletes the fragments of objects that were superseded longer than Grace ago,
+// and manifest records that a rollup made superfluous as long ago. Whoever loaded the
+// manifest before may still be reading them till then.
+func (a *Archiver) purge(ctx context.Context) error {
+	s := a.state.Load()
+	due, records := a.duePurges(s)
+	for _, n := range due {
+		if err := a.step("purge"); err != nil {
+			return err
+		}
+		gone := true
+		for i := range a.o.K + a.o.M {
+			// Its fragment i is on target i; one that is elsewhere is found by the sweep.
+			r := a.remotes[i]
+			if err := r.delete(ctx, n.key(a.o.Cluster, a.o.Shard, i)); err != nil {
+				gone = false
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if gone {
+			a.mu.Lock()
+			a.gone[n] = true
+			a.mu.Unlock()
+		}
+	}
+	for _, key := range records {
+		if err := a.step("purge-record"); err != nil {
+			return err
+		}
+		gone := true
+		for _, r := range a.remotes {
+			if err := r.delete(ctx, key); err != nil {
+				gone = false
+			}
+		}
+		if gone {
+			a.mu.Lock()
+			delete(a.oldRecord, key)
+			a.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// duePurges returns what may be deleted now. Nothing that the state names is among it.
+func (a *Archiver) duePurges(s *state) (due []objectName, records []string) {
+	live := liveNames(s)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for _, n := range s.retired {
+		since, known := a.retiredAt[n]
+		if known && now.Sub(since) >= a.o.Grace && !a.gone[n] && !a.inFlight[n] && live[n] == nil {
+			due = append(due, n)
+		}
+	}
+	for key, since := range a.oldRecord {
+		n, ok := parseRecordKey(a.o.Cluster, a.o.Shard, key)
+		if ok && now.Sub(since) >= a.o.Grace && n.number < s.base {
+			records = append(records, key)
+		}
+	}
+	slices.Sort(records)
+	return due, records
+}
+
+func liveNames(s *state) map[objectName]*object {
+	live := make(map[objectName]*object, len(s.live))
+	for _, o := range s.live {
+		live[o.name()] = o
+	}
+	return live
+}
+
+// sweep searches targets for what no record names: after a crash or an absence. A
+// listing only proposes; the manifest decides, and what is being placed is left alone,
+// as is everything of a newer epoch.
+func (a *Archiver) sweep(ctx context.Context) error {
+	var errs []error
+	for _, r := range a.remotes {
+		a.mu.Lock()
+		wanted := a.unswept[r.Name]
+		a.mu.Unlock()
+		if ok, _ := r.health(); !wanted || !ok {
+			continue
+		}
+		if err := a.step("sweep"); err != nil {
+			return err
+		}
+		if err := a.sweepTarget(ctx, r); err != nil {
+			if isFatal(err) {
+				return err
+			}
+			errs = append(errs, fmt.Errorf("sweep %s: %w", r.Name, err))
+			continue
+		}
+		a.mu.Lock()
+		delete(a.unswept, r.Name)
+		a.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Archiver) sweepTarget(ctx context.Context, r *remote) error {
+	keys, err := r.list(ctx, fragmentPrefix(a.o.Cluster, a.o.Shard), "")
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		n, index, ok := parseFragmentKey(a.o.Cluster, a.o.Shard, k.Key)
+		if !ok || !a.isOrphan(n, index, r.Name) {
+			continue
+		}
+		if err := a.step("sweep-delete"); err != nil {
+			return err
+		}
+		if err := r.delete(ctx, k.Key); err != nil {
+			return err
+		}
+		a.log.Info("deleted a fragment that no manifest record names", "target", r.Name, "key", k.Key)
+	}
+	return a.sweepRecords(ctx, r)
+}
+
+// isOrphan decides about fragment index of n on a target. The order matters: what is
+// not in flight any more is in the state by now, or will never be.
+func (a *Archiver) isOrphan(n objectName, index int, target string) bool {
+	a.mu.Lock()
+	busy := a.inFlight[n]
+	a.mu.Unlock()
+	s := a.state.Load()
+	if busy || n.epoch > a.o.Epoch {
+		return false
+	}
+	for _, o := range s.segmentObjects(n.segment) {
+		if o.name() == n {
+			// Not placed anywhere yet: then it is half of a repair, and will be needed.
+			return index >= len(o.fragments) || o.fragments[index].target != "" && o.fragments[index].target != target
+		}
+	}
+	return !slices.Contains(s.retired, n) // retired ones go by purge, after their grace
+}
+
+// sweepRecords deletes claims of older epochs and notes older records for purge.
+func (a *Archiver) sweepRecords(ctx context.Context, r *remote) error {
+	claims, err := r.list(ctx, claimPrefix(a.o.Cluster, a.o.Shard), "")
+	if err != nil {
+		return err
+	}
+	own := claimKey(a.o.Cluster, a.o.Shard, a.o.Epoch)
+	for _, c := range claims {
+		if c.Key < own {
+			if err := r.delete(ctx, c.Key); err != nil {
+				return err
+			}
+		}
+	}
+	records, err := r.list(ctx, recordPrefix(a.o.Cluster, a.o.Shard), "")
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range records {
+		n, ok := parseRecordKey(a.o.Cluster, a.o.Shard, k.Key)
+		if _, known := a.oldRecord[k.Key]; ok && !known && n.number < a.state.Load().base {
+			a.oldRecord[k.Key] = time.Now()
+		}
+	}
+	return nil
+}

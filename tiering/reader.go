@@ -1,0 +1,388 @@
+package tiering
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering/bucket"
+)
+
+// Reader gives back what is archived of one shard. Every byte it returns is verified:
+// the fragment against the manifest, the object against its digest, each chunk by its
+// AEAD, the range against the manifest. It may be used by many goroutines.
+type Reader struct {
+	remotes     []*remote
+	keys        KeyProvider
+	corruptions prometheus.Counter
+	log         *slog.Logger
+	view        func() *state                    // the newest state; nil = not known yet
+	refresh     func(ctx context.Context) error  // nil = the view follows by itself
+	onRotten    func(name objectName, index int) // nil = nobody repairs
+	cluster     [16]byte
+	shard       logcore.ShardID
+
+	mu     sync.Mutex
+	recent []recentSpan // guarded by mu: newest last
+}
+
+// recentSpan is a span that was just read: who reads in small steps comes back to it.
+type recentSpan struct {
+	name objectName
+	span Span
+}
+
+// Limits of the spans that are remembered.
+const (
+	recentMax      = 4
+	recentBytesMax = 32 << 20 // of frames, each
+)
+
+func newReader(remotes []*remote, keys KeyProvider, corruptions prometheus.Counter, log *slog.Logger, view func() *state) *Reader {
+	return &Reader{remotes: remotes, keys: keys, corruptions: corruptions, log: log, view: view}
+}
+
+// OpenReader reads the manifest from the targets that answer and proves it. With a
+// zero Cluster it takes the only one found. It fails with ErrNoArchive, with ErrUnproven
+// when too few targets answer, or with logcore.ErrCorrupt when no chain of records is
+// left.
+func OpenReader(ctx context.Context, o ReaderOptions) (*Reader, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("tiering: open reader: %w", err)
+	}
+	cluster := o.Cluster
+	if cluster == ([16]byte{}) {
+		var err error
+		if cluster, err = onlyCluster(ctx, o); err != nil {
+			return nil, err
+		}
+	}
+	var current atomic.Pointer[state]
+	r := newReader(newRemotes(o.Targets, o.OpTimeout), o.Keys, o.Corruptions, o.Logger.With("component", "tiering", "shard", uint32(o.Shard)), current.Load)
+	r.cluster, r.shard = cluster, o.Shard
+	r.refresh = func(ctx context.Context) error {
+		m, err := loadManifest(ctx, r.remotes, cluster, o.Shard, o.Keys)
+		if err != nil {
+			return fmt.Errorf("tiering: cluster %x, shard %d: %w", cluster, o.Shard, err)
+		}
+		for _, p := range m.problems {
+			if p.Kind == ProblemRecordRotten || p.Kind == ProblemRecordFork {
+				o.ManifestCorruptions.Inc()
+			}
+			r.log.Warn("manifest: read from the other targets", "problem", p.String())
+		}
+		current.Store(m.state)
+		return nil
+	}
+	return r, r.refresh(ctx)
+}
+
+// onlyCluster finds the cluster and shard on the targets when there is no choice.
+func onlyCluster(ctx context.Context, o ReaderOptions) (cluster [16]byte, err error) {
+	found, err := Discover(ctx, o.Targets)
+	if err != nil {
+		return cluster, err
+	}
+	found = slices.DeleteFunc(found, func(l Location) bool { return l.Shard != o.Shard })
+	switch len(found) {
+	case 0:
+		return cluster, fmt.Errorf("%w: no cluster with shard %d", ErrNoArchive, o.Shard)
+	case 1:
+		return found[0].Cluster, nil
+	}
+	names := make([]string, len(found))
+	for i, l := range found {
+		names[i] = fmt.Sprintf("%x", l.Cluster)
+	}
+	return cluster, fmt.Errorf("%w: the targets hold several clusters, say which one: %v", logcore.ErrInvalid, names)
+}
+
+// Location names an archive on a set of targets.
+type Location struct {
+	Cluster [16]byte
+	Shard   logcore.ShardID
+}
+
+// Discover returns every cluster and shard that any target shows, in order. It fails
+// when no target answers at all.
+func Discover(ctx context.Context, targets []Target) ([]Location, error) {
+	if err := validateTargets(targets); err != nil {
+		return nil, err
+	}
+	remotes := newRemotes(targets, ReaderOptions{}.withDefaults().OpTimeout)
+	var mu sync.Mutex
+	all := map[Location]bool{}
+	errs := make([]error, len(remotes))
+	eachLimited(len(remotes), len(remotes), func(i int) {
+		var found []Location
+		found, errs[i] = remotes[i].locations(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, l := range found {
+			all[l] = true
+		}
+	})
+	if !slices.ContainsFunc(errs, func(err error) bool { return err == nil }) {
+		return nil, fmt.Errorf("%w: no target answered: %w", ErrUnproven, errors.Join(errs...))
+	}
+	out := make([]Location, 0, len(all))
+	for l := range all {
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b Location) int {
+		if c := slices.Compare(a.Cluster[:], b.Cluster[:]); c != 0 {
+			return c
+		}
+		return int(a.Shard) - int(b.Shard)
+	})
+	return out, nil
+}
+
+// locations skips from shard to shard through the keys of a target.
+func (r *remote) locations(ctx context.Context) (found []Location, err error) {
+	after := rootPrefix
+	for {
+		var key string
+		err := r.do(ctx, func(ctx context.Context) error {
+			key = ""
+			return r.Bucket.List(ctx, rootPrefix, after, func(a bucket.Attributes) bool {
+				key = a.Key
+				return false
+			})
+		})
+		if err != nil || key == "" {
+			return found, err
+		}
+		if l, ok := parseLocation(key); ok {
+			found = append(found, l)
+			after = shardPrefix(l.Cluster, l.Shard) + "z" // sorts after all keys of the shard
+		} else {
+			after = key
+		}
+	}
+}
+
+// Cluster returns the id of the cluster whose archive this is.
+func (r *Reader) Cluster() [16]byte {
+	if s := r.view(); s != nil {
+		return s.cluster
+	}
+	return r.cluster
+}
+
+// Epoch returns the epoch of the newest manifest record: a new archiver needs a
+// higher one. 0 = not known yet.
+func (r *Reader) Epoch() uint64 {
+	if s := r.view(); s != nil {
+		return s.epoch
+	}
+	return 0
+}
+
+// First returns the oldest LSN that can be read; 0 when nothing is archived.
+func (r *Reader) First() logcore.LSN {
+	if s := r.view(); s != nil {
+		return s.first()
+	}
+	return 0
+}
+
+// Covered returns the newest LSN that can be read; 0 when nothing is archived.
+func (r *Reader) Covered() logcore.LSN {
+	if s := r.view(); s != nil {
+		return s.covered()
+	}
+	return 0
+}
+
+// CoveredTime returns the time of the newest entry that can be read.
+func (r *Reader) CoveredTime() logcore.HLC {
+	if s := r.view(); s != nil {
+		return s.coveredTime()
+	}
+	return 0
+}
+
+// Refresh loads what was archived since. An Archiver's own reader follows by itself.
+func (r *Reader) Refresh(ctx context.Context) error {
+	if r.refresh == nil {
+		return nil
+	}
+	return r.refresh(ctx)
+}
+
+// path returns the newest state, checked to hold from.
+func (r *Reader) stateFor(from logcore.LSN) (*state, error) {
+	s := r.view()
+	switch {
+	case s == nil:
+		return nil, fmt.Errorf("%w: the archive is not taken over yet", ErrUnproven)
+	case len(s.path) == 0 || from > s.covered():
+		return nil, fmt.Errorf("tiering: read: %w", &logcore.LagError{Asked: from, Available: s.covered()})
+	case from < s.first():
+		return nil, fmt.Errorf("tiering: read %d: %w: the archive begins at %d", from, logcore.ErrTrimmed, s.first())
+	}
+	return s, nil
+}
+
+// Spans returns the spans that hold [from, to], in order, without gap or overlap; to 0
+// means everything that is archived now. The first begins at or before from, the last
+// may end after to. The caller owns the frames. It fails with a LagError beyond what is
+// archived, with logcore.ErrTrimmed below it, and with a FragmentsError, at once, when
+// fewer than k fragments of an object are left; the error is the last thing it yields.
+func (r *Reader) Spans(ctx context.Context, from, to logcore.LSN) iter.Seq2[Span, error] {
+	return func(yield func(Span, error) bool) {
+		s, err := r.stateFor(from)
+		if err != nil {
+			yield(Span{}, err)
+			return
+		}
+		if to == 0 {
+			to = s.covered()
+		}
+		if to > s.covered() {
+			yield(Span{}, fmt.Errorf("tiering: read: %w", &logcore.LagError{Asked: to, Available: s.covered()}))
+			return
+		}
+		var before *object
+		for i := s.find(from); i < len(s.path) && s.path[i].First <= to; i++ {
+			span, o, err := r.readAgain(ctx, s.path[i])
+			if err == nil && before != nil && before.SegmentFirst == o.SegmentFirst && before.sum != o.prev {
+				err = damaged(-1, "%s does not continue %s: checksum %08x, want %08x", o.describe(), before.describe(), o.prev, before.sum)
+			}
+			if !yield(span, err) || err != nil {
+				return
+			}
+			before = o
+		}
+	}
+}
+
+// readAgain reads an object and, when its fragments are gone because it was superseded
+// since the manifest was loaded, the one that stands in its place.
+func (r *Reader) readAgain(ctx context.Context, o *object) (Span, *object, error) {
+	span, err := r.readObject(ctx, o)
+	if !errors.Is(err, ErrTooFewFragments) || r.Refresh(ctx) != nil {
+		return span, o, err
+	}
+	s := r.view()
+	if i := s.find(o.First); i < len(s.path) && s.path[i].First == o.First && s.path[i].Last == o.Last && s.path[i] != o {
+		span, err = r.readObject(ctx, s.path[i])
+		return span, s.path[i], err
+	}
+	return span, o, err
+}
+
+// ReadRange returns spans that hold [from, to] from the front, at least the one that
+// holds from, no more once their frames exceed bytesMax. Errors are those of Spans; to
+// may be beyond what is archived. The frames must not be changed: they may be shared.
+func (r *Reader) ReadRange(ctx context.Context, from, to logcore.LSN, bytesMax int64) ([]Span, error) {
+	s, err := r.stateFor(from)
+	if err != nil {
+		return nil, err
+	}
+	var out []Span
+	for i := s.find(from); i < len(s.path) && s.path[i].First <= to; i++ {
+		span, ok := r.recentSpan(s.path[i].name())
+		if !ok {
+			if span, err = r.readObject(ctx, s.path[i]); err != nil {
+				return nil, err
+			}
+			r.remember(s.path[i].name(), span)
+		}
+		out = append(out, span)
+		if bytesMax -= int64(len(span.Frames)); bytesMax <= 0 {
+			break
+		}
+	}
+	return out, nil
+}
+
+// ReadFrames returns length bytes at offset of the frames of the span that holds lsn.
+// It fetches only the chunks that hold them.
+func (r *Reader) ReadFrames(ctx context.Context, lsn logcore.LSN, offset, length int64) ([]byte, error) {
+	s, err := r.stateFor(lsn)
+	if err != nil {
+		return nil, err
+	}
+	o := s.path[s.find(lsn)]
+	if offset < 0 || length < 1 || offset >= o.rawBytes || length > o.rawBytes-offset {
+		return nil, fmt.Errorf("%w: tiering: %d bytes at %d of the %d bytes of %s", logcore.ErrInvalid, length, offset, o.rawBytes, o.describe())
+	}
+	// The header is at the front; its chunk index has an entry for each chunk, at least.
+	guess := min(o.Length, objFixedBytes+headerSumSize+chunkEntryBytes*(o.rawBytes/chunkBytesMax+1))
+	front, err := r.fetchRange(ctx, o, 0, guess)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseObjectHeader(front)
+	if err != nil {
+		return nil, at(err, "archive", o.describe())
+	}
+	first, end := h.chunksOf(offset, length)
+	from, last := h.chunks[first], h.chunks[end-1]
+	sealed, err := r.fetchRange(ctx, o, from.at, last.at+int64(last.sealed)-from.at)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := h.openChunks(ctx, r.keys, first, end, sealed)
+	if err != nil {
+		return nil, at(err, "archive", o.describe())
+	}
+	return raw[offset-from.rawAt:][:length], nil
+}
+
+// readObject fetches, opens and checks one object.
+func (r *Reader) readObject(ctx context.Context, o *object) (Span, error) {
+	sealed, err := r.fetchObject(ctx, o)
+	if err != nil {
+		return Span{}, err
+	}
+	span, err := openObject(ctx, r.keys, sealed)
+	if err != nil {
+		return Span{}, at(err, "archive", o.describe())
+	}
+	return span, at(o.checkOpened(span), "archive", o.describe())
+}
+
+// checkOpened compares what the sealed header says with the manifest.
+func (o *object) checkOpened(s Span) error {
+	if s.Shard != o.Shard || s.SegmentFirst != o.SegmentFirst || s.First != o.First || s.Last != o.Last || s.Prev != o.prev || s.Sum != o.sum ||
+		s.FirstTime != o.firstTime || s.LastTime != o.lastTime || int64(len(s.Frames)) != o.rawBytes || o.final && !s.Sealed {
+		return damaged(-1, "the object says it holds [%d,%d] of segment %d, the manifest [%d,%d] of segment %d",
+			s.First, s.Last, s.SegmentFirst, o.First, o.Last, o.SegmentFirst)
+	}
+	return nil
+}
+
+func (r *Reader) recentSpan(n objectName) (Span, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.recent {
+		if e.name == n {
+			return e.span, true
+		}
+	}
+	return Span{}, false
+}
+
+func (r *Reader) remember(n objectName, s Span) {
+	if len(s.Frames) > recentBytesMax {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.recent) == recentMax {
+		r.recent = slices.Delete(r.recent, 0, 1)
+	}
+	r.recent = append(r.recent, recentSpan{n, s})
+}

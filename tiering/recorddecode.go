@@ -1,0 +1,112 @@
+package tiering
+
+import (
+	"encoding/binary"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering/erasure"
+)
+
+// cursor reads fields and remembers whether it ran out of bytes.
+type cursor struct {
+	b     []byte
+	at    int64
+	short bool
+}
+
+func (c *cursor) take(n int) []byte {
+	if c.short || n > len(c.b) {
+		c.short = true
+		return make([]byte, min(n, 64))
+	}
+	out := c.b[:n]
+	c.b, c.at = c.b[n:], c.at+int64(n)
+	return out
+}
+
+func (c *cursor) u8() uint8   { return c.take(1)[0] }
+func (c *cursor) u16() uint16 { return binary.LittleEndian.Uint16(c.take(2)) }
+func (c *cursor) u32() uint32 { return binary.LittleEndian.Uint32(c.take(4)) }
+func (c *cursor) u64() uint64 { return binary.LittleEndian.Uint64(c.take(8)) }
+
+// count reads the number of entries that follow and bounds it by what they need.
+func (c *cursor) count(n uint64, entryMin int) int {
+	if n*uint64(entryMin) > uint64(len(c.b)) {
+		c.short = true
+		return 0
+	}
+	return int(n)
+}
+
+func decodeRecord(b []byte) (*record, error) {
+	le := binary.LittleEndian
+	r := &record{cluster: [16]byte(b[offCluster:]), shard: logcore.ShardID(le.Uint32(b[offShard:])),
+		number: le.Uint64(b[offRecNumber:]), epoch: le.Uint64(b[offRecEpoch:]), prev: [32]byte(b[offRecPrev:]), kind: recordKind(b[offRecKind])}
+	c := &cursor{b: b[recFixedBytes:], at: recFixedBytes}
+	for range c.count(uint64(c.u16()), 1) {
+		name := string(c.take(int(c.u8())))
+		if !c.short && !validTargetName(name) {
+			return nil, damaged(c.at, "target name %q", name)
+		}
+		r.targets = append(r.targets, name)
+	}
+	if len(r.targets) > targetsMax {
+		return nil, damaged(recFixedBytes, "%d targets", len(r.targets))
+	}
+	for range c.count(uint64(c.u32()), objectEntryBytes) {
+		o, err := decodeObjectEntry(c, r)
+		if err != nil {
+			return nil, err
+		}
+		r.objects = append(r.objects, o)
+	}
+	for range c.count(uint64(c.u32()), retiredEntryBytes) {
+		n := objectName{kind: Kind(c.u8()), segment: logcore.LSN(c.u64()), first: logcore.LSN(c.u64()), last: logcore.LSN(c.u64()), epoch: c.u64()}
+		n.digest = [8]byte(c.take(8))
+		r.retired = append(r.retired, n)
+	}
+	switch {
+	case c.short || len(c.b) > 0:
+		return nil, damaged(c.at, "the parts of the record do not add up to its length")
+	case r.kind < recordChange || r.kind > recordClaim:
+		return nil, damaged(offRecKind, "record kind %d", r.kind)
+	case r.epoch == 0 || r.number == 0 && r.kind != recordClaim || r.kind != recordRollup && len(r.retired) > 0:
+		return nil, damaged(offRecNumber, "record number %d, epoch %d, kind %d", r.number, r.epoch, r.kind)
+	}
+	return r, nil
+}
+
+func decodeObjectEntry(c *cursor, r *record) (*object, error) {
+	at := c.at
+	o := &object{Meta: erasure.Meta{Cluster: r.cluster, Shard: r.shard, Kind: c.u8()}}
+	o.level, o.K, o.M, o.final = c.u8(), int(c.u8()), int(c.u8()), c.u8() == 1
+	c.u8()
+	o.SegmentFirst, o.First, o.Last, o.Epoch = logcore.LSN(c.u64()), logcore.LSN(c.u64()), logcore.LSN(c.u64()), c.u64()
+	o.firstTime, o.lastTime = logcore.HLC(c.u64()), logcore.HLC(c.u64())
+	o.prev, o.sum = c.u32(), c.u32()
+	o.rawBytes, o.Length, o.BlockBytes = int64(c.u64()), int64(c.u64()), int(c.u32())
+	o.Digest = [32]byte(c.take(32))
+	o.KeyID = [8]byte(c.take(8))
+	if c.short {
+		return nil, damaged(at, "an object entry is cut short")
+	}
+	if err := o.Meta.Validate(); err != nil {
+		return nil, damaged(at, "object entry: %v", err)
+	}
+	if o.kind() != KindTail && o.kind() != KindSealed || o.rawBytes < 1 || o.rawBytes > rawBytesMax {
+		return nil, damaged(at, "object entry: kind %d, %d bytes", o.Kind, o.rawBytes)
+	}
+	o.fragments = make([]fragment, c.count(uint64(o.K+o.M), fragmentBytes))
+	for i := range o.fragments {
+		t := int(c.u8())
+		o.fragments[i].sum = [32]byte(c.take(32))
+		if t == targetAbsent {
+			continue
+		}
+		if t >= len(r.targets) {
+			return nil, damaged(c.at, "fragment %d is on target %d of %d", i, t, len(r.targets))
+		}
+		o.fragments[i].target = r.targets[t]
+	}
+	return o, nil
+}

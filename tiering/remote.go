@@ -1,0 +1,209 @@
+package tiering
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/logcore/logcore/tiering/bucket"
+)
+
+// errNoBucket is what every call to a target answers that could not be opened.
+var errNoBucket = errors.New("the target could not be opened")
+
+// errBreakerOpen is what a call answers while a target is left alone after failures.
+var errBreakerOpen = errors.New("the target failed repeatedly and is left alone for a while")
+
+// Breaker settings: one failed round is tolerated, a dead target costs a probe now
+// and then.
+const (
+	breakerFailures  = 3
+	breakerPauseMin  = time.Second
+	breakerPauseMax  = 30 * time.Second
+	readBackAttempts = 2
+)
+
+// remote is a target with its deadline and its circuit breaker. Its methods may be
+// called concurrently.
+type remote struct {
+	Target
+	opTimeout time.Duration
+
+	mu       sync.Mutex
+	failures int             // guarded by mu: in a row
+	openTill time.Time       // guarded by mu: when the next probe may go
+	lastErr  error           // guarded by mu: nil once a call succeeded
+	held     map[string]bool // guarded by mu: keys of the chain's records known to be whole here
+}
+
+func newRemotes(targets []Target, opTimeout time.Duration) []*remote {
+	out := make([]*remote, len(targets))
+	for i, t := range targets {
+		out[i] = &remote{Target: t, opTimeout: opTimeout}
+		if t.Bucket == nil {
+			out[i].lastErr = errNoBucket
+		}
+	}
+	return out
+}
+
+// do runs one call under the deadline, unless the breaker is open. Answers that tell
+// about the object, not about the target, leave the breaker alone.
+func (r *remote) do(ctx context.Context, op func(ctx context.Context) error) error {
+	if r.Bucket == nil {
+		return fmt.Errorf("%s: %w", r.Name, errNoBucket)
+	}
+	if err := r.admit(); err != nil {
+		return err
+	}
+	callCtx, cancel := context.WithTimeout(ctx, r.opTimeout)
+	defer cancel()
+	err := op(callCtx)
+	fromTarget := err == nil || errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrExists)
+	if !fromTarget && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStraggler) {
+		return err // the caller went away: that says nothing about the target
+	}
+	r.record(err, fromTarget)
+	return err
+}
+
+// admit refuses while the breaker is open. Once its pause is over one caller may probe;
+// the others wait for what it finds.
+func (r *remote) admit() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failures < breakerFailures {
+		return nil
+	}
+	now := time.Now()
+	if now.Before(r.openTill) {
+		return fmt.Errorf("%s: %w (last error: %v)", r.Name, errBreakerOpen, r.lastErr)
+	}
+	r.openTill = now.Add(r.opTimeout)
+	return nil
+}
+
+func (r *remote) record(err error, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ok {
+		r.failures, r.lastErr = 0, nil
+		return
+	}
+	r.failures++
+	r.lastErr = err
+	pause := breakerPauseMin << min(max(r.failures-breakerFailures, 0), 10)
+	r.openTill = time.Now().Add(min(pause, breakerPauseMax))
+}
+
+// health returns whether the last call succeeded, and why not.
+func (r *remote) health() (ok bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lastErr == nil, r.lastErr
+}
+
+// hold notes that a record of the chain is whole on the target, or not.
+func (r *remote) hold(key string, whole bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		r.held = map[string]bool{}
+	}
+	if whole {
+		r.held[key] = true
+	} else {
+		delete(r.held, key)
+	}
+}
+
+// lacks returns the records of the chain that the target is not known to hold, and
+// forgets what is not of the chain.
+func (r *remote) lacks(chain []stored) (missing []stored) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := make(map[string]bool, len(chain))
+	for _, s := range chain {
+		if r.held[s.key()] {
+			held[s.key()] = true
+		} else {
+			missing = append(missing, s)
+		}
+	}
+	r.held = held
+	return missing
+}
+
+func (r *remote) get(ctx context.Context, key string, off, n int64) (data []byte, err error) {
+	err = r.do(ctx, func(ctx context.Context) error {
+		data, err = r.Bucket.Get(ctx, key, off, n)
+		return err
+	})
+	return data, err
+}
+
+func (r *remote) delete(ctx context.Context, key string) error {
+	return r.do(ctx, func(ctx context.Context) error { return r.Bucket.Delete(ctx, key) })
+}
+
+// list returns the keys under prefix after startAfter, as the target shows them: a hint.
+func (r *remote) list(ctx context.Context, prefix, startAfter string) (keys []bucket.Attributes, err error) {
+	err = r.do(ctx, func(ctx context.Context) error {
+		keys = nil
+		return r.Bucket.List(ctx, prefix, startAfter, func(a bucket.Attributes) bool {
+			keys = append(keys, a)
+			return true
+		})
+	})
+	return keys, err
+}
+
+// putVerified stores data under an immutable key, reads it back and compares. What is
+// there and differs is replaced when replace allows it: the key names these bytes, so
+// others are damage, for example half a PUT. readBack is called between the two.
+func (r *remote) putVerified(ctx context.Context, key string, data []byte, replace func(stored []byte) bool, readBack func() error) error {
+	var last error
+	for range readBackAttempts {
+		err := r.do(ctx, func(ctx context.Context) error { return r.Bucket.PutIfAbsent(ctx, key, data) })
+		if err != nil && !errors.Is(err, bucket.ErrExists) {
+			// The answer may be wrong: stored but reported lost. Reading tells.
+			last = err
+			if bucket.IsPermanent(err) {
+				return fmt.Errorf("%s: put %s: %w", r.Name, key, err)
+			}
+		}
+		if err := readBack(); err != nil {
+			return err
+		}
+		stored, getErr := r.get(ctx, key, 0, -1)
+		if getErr == nil && bytes.Equal(stored, data) {
+			return nil
+		}
+		if getErr != nil {
+			last = cmpErr(last, getErr)
+			continue
+		}
+		last = fmt.Errorf("%w: read back other bytes than were put", bucket.ErrChecksum)
+		if !replace(stored) {
+			return fmt.Errorf("%s: put %s: %w", r.Name, key, bucket.ErrExists)
+		}
+		if err := r.delete(ctx, key); err != nil {
+			last = err
+		}
+	}
+	return fmt.Errorf("%s: put %s: %w", r.Name, key, last)
+}
+
+// cmpErr keeps the first cause: a failed put explains the failed read.
+func cmpErr(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// always replaces.
+func always([]byte) bool { return true }
