@@ -94,12 +94,12 @@ func TestGolden(t *testing.T) {
 		fmt.Fprintf(&out, "%d %v %s\n", e.LSN, e.Kind, hex.EncodeToString(e.Payload))
 	}
 	fmt.Fprintf(&out, "checkpoint %s\n", hex.EncodeToString(fold(t, NewState(), entries).EncodeCheckpoint()))
-	golden(t, "v1.txt", out.Bytes())
+	golden(t, "v1.golden.txt", out.Bytes())
 }
 
 // TestGoldenDecodes reads the fixture as an old file would be read, without the encoders.
 func TestGoldenDecodes(t *testing.T) {
-	raw, err := os.ReadFile("testdata/v1.txt")
+	raw, err := os.ReadFile("testdata/v1.golden.txt")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,7 @@ type Group struct {
 	committed atomic.Uint64 // LSN of the last applied entry; written by the loop
 	leading   atomic.Bool   // requests are taken; written by the loop
 	term      atomic.Uint64 // written by the loop
+	newest    atomic.Uint64 // LSN of the newest applied checkpoint; written by the loop
 
 	// catalogMu guards applied: the loop writes, readers look.
 	catalogMu sync.RWMutex
@@ -211,6 +212,10 @@ func (g *Group) Err() error {
 // Committed returns the LSN of the last entry that is committed and applied: what
 // readers may see.
 func (g *Group) Committed() logcore.LSN { return logcore.LSN(g.committed.Load()) }
+
+// Checkpoint returns the LSN of the newest applied checkpoint of the catalog, 0 when there
+// is none: the hot log must be kept from its segment on.
+func (g *Group) Checkpoint() logcore.LSN { return logcore.LSN(g.newest.Load()) }
 
 // Changed returns a channel that is closed when Committed rises or the group ends. Ask
 // for it before looking at Committed.

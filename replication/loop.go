@@ -321,7 +321,7 @@ func (l *loop) apply(m *raftpb.Message) {
 	prev := g.applied.Time
 	var err error
 	var e logcore.Entry
-	checkpoint := false
+	var checkpoint logcore.LSN
 	for _, r := range entries {
 		if r.GetType() != raftpb.EntryNormal {
 			err = fmt.Errorf("%w: LSN %d changes the members of a group of one: use a newer build", logcore.ErrUnsupportedVersion, r.GetIndex())
@@ -334,7 +334,9 @@ func (l *loop) apply(m *raftpb.Message) {
 			break
 		}
 		prev = e.Time
-		checkpoint = checkpoint || e.Kind == logcore.KindCheckpoint
+		if e.Kind == logcore.KindCheckpoint {
+			checkpoint = e.LSN
+		}
 	}
 	g.catalogMu.Unlock()
 	if err != nil {
@@ -356,7 +358,7 @@ func (l *loop) apply(m *raftpb.Message) {
 	l.afterApply(logcore.LSN(last.GetIndex()), last.GetTerm(), checkpoint)
 }
 
-func (l *loop) afterApply(lsn logcore.LSN, term uint64, checkpoint bool) {
+func (l *loop) afterApply(lsn logcore.LSN, term uint64, checkpoint logcore.LSN) {
 	status := l.rn.BasicStatus()
 	if l.spec == nil && status.RaftState == raft.StateLeader && term == status.HardState.GetTerm() {
 		l.leadDue = true
@@ -368,7 +370,8 @@ func (l *loop) afterApply(lsn logcore.LSN, term uint64, checkpoint bool) {
 	clear(l.waiting[:n])
 	l.waiting = l.waiting[n:]
 	l.g.announce()
-	if checkpoint {
+	if checkpoint != 0 {
+		l.g.newest.Store(uint64(checkpoint))
 		next := l.state
 		next.Commit = uint64(lsn)
 		if l.g.applied.Incarnation == next.Incarnation {

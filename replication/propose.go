@@ -58,6 +58,9 @@ func (p *Proposer) command(c catalog.Command) catalog.Place {
 // applied.
 func (p *Proposer) WaitFor(lsn logcore.LSN) { p.waitFor = max(p.waitFor, lsn) }
 
+// Term returns the term of the present leadership.
+func (p *Proposer) Term() uint64 { return p.l.state.Term }
+
 // DiskFull returns why nothing new should be written now, nil when there is room.
 func (p *Proposer) DiskFull() error { return p.l.full }
 

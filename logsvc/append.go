@@ -1,0 +1,148 @@
+package logsvc
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/internal/wire"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+	"github.com/logcore/logcore/replication"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// requestEntriesMax bounds the entries of one message: all of them can be answered again.
+const requestEntriesMax = catalog.WindowEntries
+
+// appendOp is the entries of one message on their way through the loop.
+type appendOp struct {
+	s      *Service
+	log    logcore.LogID
+	epoch  logcore.Epoch
+	first  uint64 // sequence of the first entry; they rise by one
+	drafts []replication.Draft
+	bytes  int
+	begun  time.Time
+	// places, one per entry, is written by prepare.
+	places []catalog.Place
+}
+
+// stage checks what can be checked without the catalog and lays the entries out as
+// they will be stored.
+func (s *Service) stage(log logcore.LogID, epoch uint64, entries []*logcorev1.NewEntry) (*appendOp, error) {
+	if len(entries) == 0 || len(entries) > requestEntriesMax {
+		return nil, fmt.Errorf("%w: append of %d entries, want 1 to %d", logcore.ErrInvalid, len(entries), requestEntriesMax)
+	}
+	op := &appendOp{s: s, log: log, epoch: logcore.Epoch(epoch), first: entries[0].Sequence, begun: time.Now(),
+		drafts: make([]replication.Draft, len(entries)), places: make([]catalog.Place, len(entries))}
+	for i, e := range entries {
+		if e.Sequence == 0 || e.Sequence != op.first+uint64(i) {
+			return nil, fmt.Errorf("%w: sequence %d at place %d of a message that begins with %d", logcore.ErrSequenceGap, e.Sequence, i, op.first)
+		}
+		draft, err := s.draft(op, e)
+		if err != nil {
+			return nil, fmt.Errorf("sequence %d: %w", e.Sequence, err)
+		}
+		op.drafts[i] = draft
+		op.bytes += len(draft)
+	}
+	return op, nil
+}
+
+func (s *Service) draft(op *appendOp, e *logcorev1.NewEntry) (replication.Draft, error) {
+	kind := logcore.Kind(e.Kind)
+	if e.Kind < 0 || e.Kind > 255 || !kind.OfLog() {
+		return nil, fmt.Errorf("%w: entry kind %d is none of a log", logcore.ErrInvalid, e.Kind)
+	}
+	if len(e.Payload) > s.opts.EntryBytesMax {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d: split the transaction into parts", logcore.ErrTooLarge, len(e.Payload), s.opts.EntryBytesMax)
+	}
+	if len(e.EnginePosition) > catalog.PositionBytesMax {
+		return nil, fmt.Errorf("%w: engine position of %d bytes, at most %d", logcore.ErrInvalid, len(e.EnginePosition), catalog.PositionBytesMax)
+	}
+	if got := crc32.Checksum(e.Payload, castagnoli); got != e.PayloadCrc32C {
+		return nil, fmt.Errorf("%w: payload checksum %08x, the client says %08x: damaged on the way, send it again", logcore.ErrInvalid, got, e.PayloadCrc32C)
+	}
+	var tx logcore.TxID
+	switch {
+	case len(e.TransactionId) == len(tx):
+		copy(tx[:], e.TransactionId)
+	case len(e.TransactionId) == 0 && kind == logcore.KindData:
+		tx = logcore.NewTxID()
+	}
+	if tx.IsZero() {
+		return nil, fmt.Errorf("%w: transaction id of %d bytes for a %v entry: want 16, not all zero", logcore.ErrInvalid, len(e.TransactionId), kind)
+	}
+	r := catalog.Record{Log: op.log, Epoch: op.epoch, Sequence: e.Sequence, Position: e.EnginePosition, Body: e.Payload}
+	return r.Append(replication.NewDraft(kind, tx, r.Size())), nil
+}
+
+// prepare runs on the loop. Entries that were written before are answered with the
+// place they have; none is written twice.
+func (op *appendOp) prepare(p *replication.Proposer) error {
+	op.s.leases.enter(p.Term())
+	l, err := p.Catalog().CheckWriter(op.log, op.epoch)
+	if err != nil {
+		return err
+	}
+	if op.first > l.Sequence+1 {
+		return fmt.Errorf("%w: log %q: sequence %d after %d", logcore.ErrSequenceGap, l.Name, op.first, l.Sequence)
+	}
+	again := int(min(l.Sequence+1-op.first, uint64(len(op.drafts))))
+	for i := range again {
+		place, ok := l.Placed(op.first + uint64(i))
+		if !ok {
+			return fmt.Errorf("%w: log %q: sequence %d was written, but only the last %d of %d can be answered again", logcore.ErrSequenceGap, l.Name, op.first+uint64(i), catalog.WindowEntries, l.Sequence)
+		}
+		op.places[i] = place
+		p.WaitFor(place.LSN)
+	}
+	if again < len(op.drafts) {
+		if err := p.DiskFull(); err != nil {
+			return err
+		}
+	}
+	for i := again; i < len(op.drafts); i++ {
+		op.places[i] = p.Propose(op.drafts[i])
+	}
+	op.s.leases.renew(op.log)
+	return nil
+}
+
+// acknowledged is called once the entries are durable.
+func (op *appendOp) acknowledged() {
+	m := op.s.metrics
+	m.commitLatency.Observe(time.Since(op.begun).Seconds())
+	m.entries.Add(float64(len(op.drafts)))
+	m.bytes.Add(float64(op.bytes))
+}
+
+func appended(dst []*logcorev1.Appended, places []catalog.Place) []*logcorev1.Appended {
+	block := make([]logcorev1.Appended, len(places))
+	for i, p := range places {
+		block[i].Lsn, block[i].Time = uint64(p.LSN), uint64(p.Time)
+		dst = append(dst, &block[i])
+	}
+	return dst
+}
+
+// Append implements logcorev1.LogCoreServiceServer.
+func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*logcorev1.AppendResponse, error) {
+	l, err := s.logByName(req.Log)
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	op, err := s.stage(l.ID, req.Epoch, req.Entries)
+	if err == nil {
+		err = s.do(ctx, op.prepare)
+	}
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	op.acknowledged()
+	return &logcorev1.AppendResponse{Entries: appended(nil, op.places)}, nil
+}

@@ -1,0 +1,56 @@
+package logsvc
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore/replication"
+)
+
+// metrics are the service's own.
+type metrics struct {
+	registerer    prometheus.Registerer // nil: not registered
+	all           []prometheus.Collector
+	commitLatency prometheus.Histogram
+	entries       prometheus.Counter
+	bytes         prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, g *replication.Group) (*metrics, error) {
+	m := &metrics{
+		registerer: reg,
+		commitLatency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "logcore_commit_latency_seconds",
+			Help: "From the arrival of an append to its acknowledgement.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
+		entries: prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_appended_entries_total", Help: "Entries acknowledged to writers."}),
+		bytes:   prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_appended_bytes_total", Help: "Bytes of the entries acknowledged to writers."}),
+	}
+	shard := prometheus.Labels{"shard": fmt.Sprint(g.Shard())}
+	m.all = []prometheus.Collector{m.commitLatency, m.entries, m.bytes,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_committed_lsn", Help: "LSN of the last committed entry.", ConstLabels: shard},
+			func() float64 { return float64(g.Committed()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_queued_requests", Help: "Requests that wait for the shard's loop.", ConstLabels: shard},
+			func() float64 { return float64(g.Status().Queued) }),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range m.all {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+func (m *metrics) unregister() {
+	if m.registerer == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.registerer.Unregister(c)
+	}
+}
+
+func sinceMilliseconds(t time.Time) int64 { return time.Since(t).Milliseconds() }

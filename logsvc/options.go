@@ -1,0 +1,94 @@
+package logsvc
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/replication"
+)
+
+// EntryBytesMaxDefault is the largest payload of an entry unless configured otherwise.
+const EntryBytesMaxDefault = 16 << 20
+
+// EntryOverheadMax is what the envelope adds to a payload at most: the hot log's own
+// limit must be at least EntryBytesMax plus this.
+const EntryOverheadMax = catalog.RecordHeaderBytes + catalog.PositionBytesMax
+
+// Options configures a Service.
+type Options struct {
+	// Group is the shard's replication group. Required; the caller closes it, after the
+	// service.
+	Group *replication.Group
+	// Archive is the archive tier; nil means none: nothing is ever trimmed then.
+	Archive Archive
+	// EntryBytesMax bounds the payload of one entry; 0 means 16 MiB. The hot log under
+	// Group must take EntryOverheadMax more.
+	EntryBytesMax int
+	// Lease is how long a writer that is silent counts as alive; 0 means 5 s.
+	Lease time.Duration
+	// ReadWait is how long a read that doesn't follow waits for an LSN that is in the
+	// future; 0 means 2 s.
+	ReadWait time.Duration
+	// HeartbeatEvery is how often an idle follower is told how far the shard is; 0 means 200 ms.
+	HeartbeatEvery time.Duration
+	// HotBytesKeep is how many bytes of segments stay in the hot tier although the archive
+	// covers them, unless the disk is short; 0 means 256 MiB.
+	HotBytesKeep int64
+	// TrimEvery is how often the service looks for segments to let go of; 0 means 1 s.
+	TrimEvery time.Duration
+	// Cluster and Version are shown by Status.
+	Cluster, Version string
+	// Corruptions returns the checksum failures counted so far, for Status; nil means 0.
+	Corruptions func() uint64
+	// Logger; nil means slog.Default().
+	Logger *slog.Logger
+	// Registerer for the metrics; nil means they are not registered.
+	Registerer prometheus.Registerer
+}
+
+func (o Options) withDefaults() Options {
+	if o.EntryBytesMax == 0 {
+		o.EntryBytesMax = EntryBytesMaxDefault
+	}
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{{&o.Lease, 5 * time.Second}, {&o.ReadWait, 2 * time.Second}, {&o.HeartbeatEvery, 200 * time.Millisecond}, {&o.TrimEvery, time.Second}} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	if o.HotBytesKeep == 0 {
+		o.HotBytesKeep = 256 << 20
+	}
+	if o.Corruptions == nil {
+		o.Corruptions = func() uint64 { return 0 }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: logsvc.Options: "+format, append([]any{logcore.ErrInvalid}, args...)...))
+	}
+	if o.Group == nil {
+		bad("Group is nil")
+	}
+	if o.EntryBytesMax < 1 || o.EntryBytesMax > 64<<20-EntryOverheadMax {
+		bad("EntryBytesMax %d: want 1 to %d", o.EntryBytesMax, 64<<20-EntryOverheadMax)
+	}
+	if o.Lease < 0 || o.ReadWait < 0 || o.HeartbeatEvery < 0 || o.TrimEvery < 0 || o.HotBytesKeep < 0 {
+		bad("Lease %v, ReadWait %v, HeartbeatEvery %v, TrimEvery %v and HotBytesKeep %d must not be negative", o.Lease, o.ReadWait, o.HeartbeatEvery, o.TrimEvery, o.HotBytesKeep)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,141 @@
+package logsvc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+	"github.com/logcore/logcore/replication"
+)
+
+// Service serves LogCoreService, AdminService and the health of both.
+type Service struct {
+	logcorev1.UnimplementedLogCoreServiceServer
+
+	opts    Options
+	group   *replication.Group
+	log     *slog.Logger
+	metrics *metrics
+	health  *health.Server
+	started time.Time
+
+	// leases is touched by Prepare functions only, which run on the group's loop.
+	leases leases
+
+	// running counts the service's goroutines; stop ends them and every stream.
+	running sync.WaitGroup
+	stop    context.CancelFunc
+	stopped context.Context
+}
+
+// New returns a service over a group and starts its housekeeping. Close it before the group.
+func New(opts Options) (*Service, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{opts: opts, group: opts.Group, log: opts.Logger, health: health.NewServer(), started: time.Now(),
+		leases: leases{duration: opts.Lease, now: time.Now}}
+	var err error
+	if s.metrics, err = newMetrics(opts.Registerer, opts.Group); err != nil {
+		return nil, err
+	}
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	s.setHealth()
+	s.running.Go(s.housekeep)
+	return s, nil
+}
+
+// ServerOptions returns the options a gRPC server needs to serve entries of up to
+// entryBytesMax bytes (0 means EntryBytesMaxDefault) at speed.
+func ServerOptions(entryBytesMax int) []grpc.ServerOption {
+	if entryBytesMax == 0 {
+		entryBytesMax = EntryBytesMaxDefault
+	}
+	return []grpc.ServerOption{
+		// One entry of the largest size, or several smaller ones: clients send about 1 MiB a message.
+		grpc.MaxRecvMsgSize(entryBytesMax + 2<<20),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.InitialWindowSize(4 << 20),
+		grpc.InitialConnWindowSize(16 << 20),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}
+}
+
+// Register registers the services, health included.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	logcorev1.RegisterLogCoreServiceServer(r, s)
+	logcorev1.RegisterAdminServiceServer(r, admin{s: s})
+	healthv1.RegisterHealthServer(r, s.health)
+}
+
+// Health returns the health server, so that other services of the process can show
+// theirs.
+func (s *Service) Health() *health.Server { return s.health }
+
+// Close ends every stream and the housekeeping, and waits for them. Stop the gRPC
+// server's new calls first, or after; the group stays open.
+func (s *Service) Close() error {
+	s.stop()
+	s.health.Shutdown()
+	s.running.Wait()
+	s.metrics.unregister()
+	return nil
+}
+
+// within returns ctx, ended also when the service closes.
+func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(s.stopped, func() { cancel(fmt.Errorf("logsvc: %w", logcore.ErrClosed)) })
+	return ctx, func() { unhook(); cancel(nil) }
+}
+
+// logByName returns a copy of what the applied catalog says of a log.
+func (s *Service) logByName(name string) (l catalog.Log, err error) {
+	s.group.View(func(state *catalog.State) {
+		var found *catalog.Log
+		if found, err = state.ByName(name); err == nil {
+			l = *found
+		}
+	})
+	return l, err
+}
+
+// housekeep trims the hot tier and keeps the health up to date.
+func (s *Service) housekeep() {
+	tick := time.NewTicker(s.opts.TrimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stopped.Done():
+			return
+		case <-tick.C:
+		}
+		s.setHealth()
+		if err := s.TrimHot(); err != nil {
+			s.log.Error("logsvc: the hot tier was not trimmed", "err", err)
+		}
+	}
+}
+
+func (s *Service) setHealth() {
+	state := healthv1.HealthCheckResponse_SERVING
+	if s.group.Err() != nil || !s.group.Status().Leading {
+		state = healthv1.HealthCheckResponse_NOT_SERVING
+	}
+	s.health.SetServingStatus("", state)
+	s.health.SetServingStatus(logcorev1.LogCoreService_ServiceDesc.ServiceName, state)
+	s.health.SetServingStatus(logcorev1.AdminService_ServiceDesc.ServiceName, state)
+}

@@ -1,0 +1,123 @@
+package logsvc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/internal/wire"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+	"github.com/logcore/logcore/replication"
+)
+
+// OpenWriter implements logcorev1.LogCoreServiceServer.
+func (s *Service) OpenWriter(ctx context.Context, req *logcorev1.OpenWriterRequest) (*logcorev1.OpenWriterResponse, error) {
+	if err := logcore.ValidateLogName(req.Log); err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	if len(req.Writer) > catalog.WriterNameMax {
+		return nil, wire.ToStatus(fmt.Errorf("%w: writer name of %d bytes, at most %d", logcore.ErrInvalid, len(req.Writer), catalog.WriterNameMax), req.Log)
+	}
+	resp := &logcorev1.OpenWriterResponse{LeaseMs: uint32(s.opts.Lease.Milliseconds()), EntryBytesMax: uint64(s.opts.EntryBytesMax)}
+	err := s.do(ctx, func(p *replication.Proposer) error { return s.openWriter(p, req, resp) })
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	s.log.Info("logsvc: writer opened", "log", req.Log, "epoch", resp.Epoch, "writer", req.Writer, "takeover", req.Takeover)
+	return resp, nil
+}
+
+// openWriter runs on the loop.
+func (s *Service) openWriter(p *replication.Proposer, req *logcorev1.OpenWriterRequest, resp *logcorev1.OpenWriterResponse) error {
+	s.leases.enter(p.Term())
+	l, err := p.Catalog().ByName(req.Log)
+	switch {
+	case errors.Is(err, logcore.ErrLogNotFound) && req.Create:
+		if err := p.DiskFull(); err != nil {
+			return err
+		}
+		id := p.Catalog().NextLog()
+		if _, err := p.Command(catalog.Command{Op: catalog.OpCreate, Log: id, Name: req.Log}); err != nil {
+			return err
+		}
+		if l, err = p.Catalog().ByID(id); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	if left := s.leases.left(l.ID); l.WriterOpen && left > 0 && !req.Takeover {
+		return fmt.Errorf("%w: log %q is held by writer %q at epoch %d for %v more; wait, close it, or take over", logcore.ErrWriterActive, l.Name, l.Writer, l.Epoch, left.Round(time.Millisecond))
+	}
+	resp.LogId, resp.Epoch, resp.LastLsn = uint64(l.ID), uint64(l.Epoch+1), uint64(l.LastLSN)
+	_, err = p.Command(catalog.Command{Op: catalog.OpOpenWriter, Log: l.ID, Epoch: l.Epoch + 1, Writer: req.Writer})
+	s.leases.renew(l.ID)
+	return err
+}
+
+// CloseWriter implements logcorev1.LogCoreServiceServer. Closing again is no error.
+func (s *Service) CloseWriter(ctx context.Context, req *logcorev1.CloseWriterRequest) (*logcorev1.CloseWriterResponse, error) {
+	err := s.do(ctx, func(p *replication.Proposer) error {
+		s.leases.enter(p.Term())
+		l, err := p.Catalog().ByName(req.Log)
+		if err != nil {
+			return err
+		}
+		if uint64(l.Epoch) == req.Epoch && req.Epoch != 0 && !l.WriterOpen {
+			p.WaitFor(p.Catalog().LSN)
+			return nil
+		}
+		_, err = p.Command(catalog.Command{Op: catalog.OpCloseWriter, Log: l.ID, Epoch: logcore.Epoch(req.Epoch)})
+		if err == nil {
+			s.leases.release(l.ID)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	return &logcorev1.CloseWriterResponse{}, nil
+}
+
+// RenewWriter implements logcorev1.LogCoreServiceServer.
+func (s *Service) RenewWriter(ctx context.Context, req *logcorev1.RenewWriterRequest) (*logcorev1.RenewWriterResponse, error) {
+	err := s.do(ctx, func(p *replication.Proposer) error {
+		s.leases.enter(p.Term())
+		l, err := p.Catalog().ByName(req.Log)
+		if err != nil {
+			return err
+		}
+		if _, err = p.Catalog().CheckWriter(l.ID, logcore.Epoch(req.Epoch)); err != nil {
+			return err
+		}
+		s.leases.renew(l.ID)
+		return nil
+	})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	l, err := s.logByName(req.Log)
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	return &logcorev1.RenewWriterResponse{LastLsn: uint64(l.LastLSN)}, nil
+}
+
+// requestTimeout bounds a request whose caller gave no deadline.
+const requestTimeout = time.Minute
+
+// do runs prepare on the loop and waits until what it proposed is durable.
+func (s *Service) do(ctx context.Context, prepare func(*replication.Proposer) error) error {
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	ctx, cancelTimeout := context.WithTimeout(ctx, requestTimeout)
+	defer cancelTimeout()
+	err := s.group.Do(ctx, prepare)
+	if err != nil && s.stopped.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
