@@ -89,10 +89,12 @@ func (a *Archiver) checkSpan(s Span, segment Segment, first, last logcore.LSN) e
 		return fmt.Errorf("%w: tiering: the hot tier gave entries [%d,%d] of segment %d for [%d,%d] of segment %d",
 			logcore.ErrInvalid, s.First, s.Last, s.SegmentFirst, first, last, segment.First)
 	}
-	for _, o := range a.state.Load().segmentObjects(s.SegmentFirst) {
+	st := a.state.Load()
+	if i := st.find(s.First - 1); i < len(st.path) && st.path[i].Last+1 == s.First && st.path[i].sum != s.Prev {
+		return diverged(s.First-1, st.path[i].sum, s.Prev)
+	}
+	for _, o := range st.segmentObjects(s.SegmentFirst) {
 		switch {
-		case o.Last+1 == s.First && o.sum != s.Prev:
-			return diverged(o.Last, o.sum, s.Prev)
 		case o.Last == s.Last && o.sum != s.Sum:
 			return diverged(o.Last, o.sum, s.Sum)
 		case o.First == s.First && o.prev != s.Prev:

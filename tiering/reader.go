@@ -256,7 +256,7 @@ func (r *Reader) Spans(ctx context.Context, from, to logcore.LSN) iter.Seq2[Span
 		var before *object
 		for i := s.find(from); i < len(s.path) && s.path[i].First <= to; i++ {
 			span, o, err := r.readAgain(ctx, s.path[i])
-			if err == nil && before != nil && before.SegmentFirst == o.SegmentFirst && before.sum != o.prev {
+			if err == nil && before != nil && before.sum != o.prev {
 				err = damaged(-1, "%s does not continue %s: checksum %08x, want %08x", o.describe(), before.describe(), o.prev, before.sum)
 			}
 			if !yield(span, err) || err != nil {

@@ -14,7 +14,7 @@ type Span struct {
 	SegmentFirst        logcore.LSN // first LSN of the segment the frames belong to
 	First, Last         logcore.LSN // both included
 	FirstTime, LastTime logcore.HLC
-	Prev, Sum           uint32 // checksum of the entry before First (0 at the segment's start), and of Last
+	Prev, Sum           uint32 // checksum of the entry before First, in the segment before when First begins one, and of Last
 	Sealed              bool   // Last is the last entry of a sealed segment
 	Frames              []byte
 }
