@@ -137,6 +137,9 @@ func (l *Log) repair(s *segfile, r segment.Recovered, newest bool, report *Recov
 		return nil
 	}
 	if !report.Clean {
+		if _, err := s.f.WriteAt(s.header.Append(nil), 0); err != nil {
+			return err
+		}
 		if err := rewrite(s.f, s.mark.End, r.End); err != nil {
 			return err
 		}

@@ -1,0 +1,254 @@
+package hotlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/internal/simdisk"
+)
+
+// world drives a log on a simulated disk with random operations and knows what the
+// log owes: the model that every crash state is compared with.
+type world struct {
+	disk *simdisk.Disk
+	opts Options
+	rng  *rand.Rand
+	log  *Log
+
+	mu        sync.Mutex      // the committer reports, hooks look
+	gen       byte            // differs between entries of the same LSN
+	entries   []logcore.Entry // entries[lsn-1], submitted last
+	acked     logcore.LSN     // must be there after a crash
+	firstMin  logcore.LSN     // First may be from here ..
+	firstMax  logcore.LSN     // .. to here
+	ackErrors int
+	afterErr  int // acknowledged after an error was reported
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func simOptions() Options {
+	o := Options{Dir: "simdisk", SegmentBytes: 64 << 10, EntryBytesMax: 40 << 10, CacheBytes: 64 << 10, DiskReserveBytes: 4096, Logger: quiet()}
+	o, err := o.withDefaults()
+	if err != nil {
+		panic(err)
+	}
+	return o
+}
+
+func newWorld(seed uint64) *world {
+	return &world{disk: simdisk.New(seed), opts: simOptions(), rng: rand.New(rand.NewPCG(seed, 11)), firstMin: 1, firstMax: 1}
+}
+
+func (w *world) open() (err error) {
+	w.log, _, err = openOn(context.Background(), w.disk, w.opts, openMode{inline: true})
+	return err
+}
+
+// make returns n new entries behind the last ones, and puts them into the model.
+func (w *world) make(n int, seal bool) []logcore.Entry {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gen++
+	var out []logcore.Entry
+	for i := range n {
+		size := w.rng.IntN(2500)
+		switch w.rng.IntN(20) {
+		case 0:
+			size = 0
+		case 1:
+			size = w.rng.IntN(20000)
+		}
+		lsn := logcore.LSN(len(w.entries) + 1)
+		e := logcore.Entry{LSN: lsn, Term: uint64(w.gen), Kind: logcore.KindData, Time: logcore.HLC(lsn) << 16, Tx: logcore.TxID{w.gen}, Payload: bytes.Repeat([]byte{byte(lsn), w.gen}, size/2)}
+		if seal && i == n-1 {
+			e.Kind, e.Payload = logcore.KindSeal, nil
+		}
+		out = append(out, e)
+		w.entries = append(w.entries, e)
+	}
+	return out
+}
+
+// submit hands entries to the log; the model learns of the outcome on completion.
+func (w *world) submit(entries []logcore.Entry, wait *sync.WaitGroup) error {
+	last := entries[len(entries)-1].LSN
+	wait.Add(1)
+	err := w.log.Submit(entries, func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		defer wait.Done()
+		if err != nil {
+			w.ackErrors++
+			return
+		}
+		if w.ackErrors > 0 {
+			w.afterErr++
+		}
+		w.acked = max(w.acked, last)
+	})
+	if err != nil {
+		wait.Done()
+	}
+	return err
+}
+
+// step does one random operation. An error is what the log returned.
+func (w *world) step() error {
+	var wait sync.WaitGroup
+	defer w.settle(&wait)
+	switch p := w.rng.IntN(100); {
+	case p < 70:
+		return w.submit(w.make(1+w.rng.IntN(4), w.log.SealDue() || w.rng.IntN(30) == 0), &wait)
+	case p < 85: // several in flight
+		for range 1 + w.rng.IntN(5) {
+			if err := w.submit(w.make(1+w.rng.IntN(3), w.log.SealDue()), &wait); err != nil {
+				return err
+			}
+		}
+		return nil
+	case p < 90:
+		return w.trim()
+	case p < 95:
+		return w.truncate()
+	default:
+		if err := w.log.Close(); err != nil {
+			return err
+		}
+		return w.open()
+	}
+}
+
+// settle waits for completions and for the committer to be idle, so that the order
+// of file operations is a function of the seed.
+func (w *world) settle(wait *sync.WaitGroup) {
+	wait.Wait()
+	if w.log == nil {
+		return
+	}
+	idle := make(chan struct{})
+	select {
+	case w.log.commands <- func() { close(idle) }:
+		<-idle
+	case <-w.log.done:
+	}
+}
+
+func (w *world) trim() error {
+	upTo := logcore.LSN(w.rng.Uint64N(uint64(w.log.Durable()) + 1))
+	w.mu.Lock()
+	for _, s := range w.log.Segments() {
+		if s.Sealed && s.Last <= upTo {
+			w.firstMax = s.Last + 1
+		}
+	}
+	w.mu.Unlock()
+	if err := w.log.TrimHead(upTo); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	// A sealed segment stays as long as the next has not begun, so ask.
+	w.firstMin, w.firstMax = w.log.First(), w.log.First()
+	return nil
+}
+
+func (w *world) truncate() error {
+	w.mu.Lock()
+	back := logcore.LSN(w.rng.Uint64N(40))
+	after := max(w.acked-min(back, w.acked), w.log.First()-1)
+	w.acked = after
+	w.mu.Unlock()
+	if err := w.log.TruncateTail(after); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.entries = w.entries[:after]
+	return nil
+}
+
+// verify lets the disk crash and compares what is left with the model, appends to
+// it, lets it crash again, and compares again.
+func (w *world) verify(seed uint64) error {
+	w.mu.Lock() // the crash and the model must be of one moment
+	defer w.mu.Unlock()
+	model := world{disk: w.disk.Crash(seed), opts: w.opts, rng: rand.New(rand.NewPCG(seed, 12)), gen: w.gen + 100,
+		entries: w.entries[:len(w.entries):len(w.entries)], acked: w.acked, firstMin: w.firstMin, firstMax: w.firstMax}
+	return model.verifyAndGoOn(seed)
+}
+
+func (w *world) verifyAndGoOn(seed uint64) error {
+	if err := w.compare(); err != nil {
+		return err
+	}
+	w.entries = w.entries[:w.log.Last():w.log.Last()]
+	w.firstMin, w.firstMax = w.log.First(), w.log.First()
+	var wait sync.WaitGroup
+	if err := w.submit(w.make(2, false), &wait); err != nil {
+		return fmt.Errorf("append after recovery: %w", err)
+	}
+	wait.Wait()
+	if int(w.acked) != len(w.entries) {
+		return errors.New("append after recovery was not acknowledged")
+	}
+	again := w.disk.Crash(seed + 1)
+	if err := w.log.Close(); err != nil {
+		return fmt.Errorf("close after recovery: %w", err)
+	}
+	w.disk = again
+	if err := w.compare(); err != nil {
+		return fmt.Errorf("second crash: %w", err)
+	}
+	return w.log.Close()
+}
+
+// compare opens w.disk and checks all that the log owes.
+func (w *world) compare() error {
+	if err := w.open(); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	return w.check()
+}
+
+// check compares an open log with the model.
+func (w *world) check() error {
+	first, last := w.log.First(), w.log.Last()
+	if last < w.acked {
+		return fmt.Errorf("lost: acknowledged up to %d, the log ends at %d", w.acked, last)
+	}
+	if last > logcore.LSN(len(w.entries)) {
+		return fmt.Errorf("garbage: submitted up to %d, the log ends at %d", len(w.entries), last)
+	}
+	if first < w.firstMin || first > w.firstMax {
+		return fmt.Errorf("first is %d, want %d to %d", first, w.firstMin, w.firstMax)
+	}
+	for at := first; at <= last; {
+		got, err := w.log.Entries(at, last+1, 1<<20)
+		if err != nil {
+			return fmt.Errorf("read %d: %w", at, err)
+		}
+		for _, e := range got {
+			if err := sameEntry(e, w.entries[at-1]); err != nil {
+				return fmt.Errorf("entry %d of %d to %d: %w", at, first, last, err)
+			}
+			at++
+		}
+	}
+	return nil
+}
+
+func sameEntry(got, want logcore.Entry) error {
+	if got.LSN != want.LSN || got.Term != want.Term || got.Kind != want.Kind || got.Time != want.Time || got.Tx != want.Tx || !bytes.Equal(got.Payload, want.Payload) {
+		return fmt.Errorf("differs: LSN %d term %d kind %v time %v, %d bytes; want LSN %d term %d kind %v time %v, %d bytes",
+			got.LSN, got.Term, got.Kind, got.Time, len(got.Payload), want.LSN, want.Term, want.Kind, want.Time, len(want.Payload))
+	}
+	return nil
+}
