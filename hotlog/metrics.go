@@ -27,7 +27,7 @@ func newMetrics(o Options) (*metrics, error) {
 	}
 	latency := prometheus.ExponentialBuckets(50e-6, 1.6, 24) // 50 µs to 2.5 s
 	m := &metrics{
-		commitLatency:  hist("logcore_commit_latency_seconds", "Time from submission of entries to their durability on this member.", latency),
+		commitLatency:  hist("logcore_hotlog_commit_seconds", "Time from submission of entries to their durability on this member.", latency),
 		syncSeconds:    hist("logcore_hotlog_sync_seconds", "Duration of one device sync.", latency),
 		batchEntries:   hist("logcore_hotlog_batch_entries", "Entries made durable by one sync.", prometheus.ExponentialBuckets(1, 2, 16)),
 		batchBytes:     hist("logcore_hotlog_batch_bytes", "Bytes of entries made durable by one sync.", prometheus.ExponentialBuckets(256, 4, 10)),
