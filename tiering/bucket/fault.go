@@ -76,13 +76,13 @@ func Unavailable() Effect { return Fail(errors.New("injected: 503 Service Unavai
 // Throttled is a 503 Slow Down.
 func Throttled() Effect { return Fail(fmt.Errorf("injected: %w", ErrThrottled)) }
 
-// DoneButLost makes the call happen and fail with err all the same: stored but reported
-// lost. nil is a broken connection.
+// DoneButLost makes the call happen and fail with err, whatever its own result: stored
+// but reported lost. nil is a broken connection.
 func DoneButLost(err error) Effect {
 	if err == nil {
 		err = errLost
 	}
-	return Effect{After: func(_ Call, done error) error { return errors.Join(done, err) }}
+	return Effect{After: func(Call, error) error { return err }}
 }
 
 // HalfPut stores the first half of the bytes and returns err, nil included: a provider

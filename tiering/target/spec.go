@@ -56,7 +56,7 @@ func Parse(rawURL string) (Spec, error) {
 	}
 	known, ok := fields[u.Scheme]
 	if !ok {
-		return Spec{}, fmt.Errorf("%w: target %q: scheme %q: want dir, s3, minio or mem, as in dir:///abs/path?name=a1&provider=a", bucket.ErrInvalid, u.Redacted(), u.Scheme)
+		return Spec{}, fmt.Errorf("%w: target %q: scheme %q: want dir, s3, minio or mem, as in dir:///abs/path?name=a1&provider=a", bucket.ErrInvalid, redacted(u), u.Scheme)
 	}
 	var bad []error
 	badf := func(format string, args ...any) { bad = append(bad, fmt.Errorf(format, args...)) }
@@ -95,12 +95,9 @@ func Parse(rawURL string) (Spec, error) {
 	return s, nil
 }
 
+// redacted is a URL as far as no secret can stand in it by mistake.
 func redacted(u *url.URL) string {
-	copied := *u
-	if copied.User != nil {
-		copied.User = url.User("xxxxx") // an access key may stand in either place
-	}
-	return copied.String()
+	return (&url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, Path: u.Path}).String()
 }
 
 func sortedKeys(query url.Values) []string {

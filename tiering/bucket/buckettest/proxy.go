@@ -7,6 +7,12 @@ import (
 	"net/url"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/logcore/logcore/tiering/bucket/s3api"
 )
 
 // Proxy stands in front of a real gateway that serves plain http and spoils what it is
@@ -85,10 +91,25 @@ func Answer(status int, code string) Spoil {
 }
 
 // IgnoreConditions strips If-None-Match: the bucket's conditional put silently isn't
-// conditional.
-func IgnoreConditions() Spoil {
-	return Spoil{Request: func(_ http.ResponseWriter, r *http.Request) bool {
-		r.Header.Del("If-None-Match")
-		return false
+// conditional. The credentials are needed to sign what is left.
+func IgnoreConditions(c s3api.Credentials) Spoil { return strip("If-None-Match", c) }
+
+// IgnoreChecksums strips the checksum of a put: the provider doesn't look at it.
+func IgnoreChecksums(c s3api.Credentials) Spoil { return strip("X-Amz-Checksum-Crc32c", c) }
+
+func strip(header string, c s3api.Credentials) Spoil {
+	return Spoil{Request: func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get(header) == "" {
+			return false
+		}
+		r.Header.Del(header)
+		r.Header.Del("Authorization")
+		signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+		credentials := aws.Credentials{AccessKeyID: c.AccessKey, SecretAccessKey: c.SecretKey}
+		err := signer.SignHTTP(r.Context(), credentials, r, r.Header.Get("X-Amz-Content-Sha256"), "s3", "us-east-1", time.Now())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+		return err != nil
 	}}
 }
