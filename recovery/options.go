@@ -32,8 +32,6 @@ type Options struct {
 	// Zero means everything; at most one may be set.
 	LSN  logcore.LSN
 	Time time.Time
-	// SegmentBytes is that of the service; 0 means 128 MiB.
-	SegmentBytes int64
 	// Progress is told how far the restore is, from one goroutine; nil is allowed.
 	Progress func(Progress)
 	// Logger; nil means slog.Default().
@@ -57,9 +55,6 @@ func (p Progress) String() string {
 }
 
 func (o Options) withDefaults() Options {
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 128 << 20
-	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

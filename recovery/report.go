@@ -40,9 +40,10 @@ type Report struct {
 	// everything it ever acknowledged, up to LastLSN, is here.
 	Lost []Loss `json:"lost"`
 	// Fork is set when the point in time is earlier than the newest archived entry: the
-	// restored service is a new cluster, and needs targets of its own.
-	Fork  bool   `json:"fork"`
-	Steps []Step `json:"steps"`
+	// restored service is a new cluster, ForkCluster, and needs targets of its own.
+	Fork        bool   `json:"fork"`
+	ForkCluster string `json:"fork_cluster,omitempty"`
+	Steps       []Step `json:"steps"`
 }
 
 // LogReport describes a restored log.
@@ -107,6 +108,9 @@ func (r Report) WriteText(w io.Writer) error {
 	}
 	for _, l := range r.Lost {
 		line("lost", "LSN %d to %d: %s", l.First, l.Last, l.Reason)
+	}
+	if r.Fork {
+		line("fork", "the archive holds newer entries, to LSN %d: this history is a cluster of its own, %s, and needs targets of its own", r.ArchivedLSN, r.ForkCluster)
 	}
 	steps := make([]string, len(r.Steps))
 	for i, s := range r.Steps {

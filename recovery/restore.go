@@ -13,12 +13,18 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/replication"
 	"github.com/logcore/logcore/tiering"
 )
 
 // stageDir is where a restore works; it becomes the service's directory at the end.
 const stageDir = ".restoring"
+
+// segmentBytesFirst is what is allocated for a segment at first; a file grows to what its
+// entries need, whatever the service's own segment size is.
+const segmentBytesFirst = 16 << 20
 
 // ErrNotEmpty: the directory to restore to holds a service already.
 var ErrNotEmpty = errors.New("recovery: the directory is not empty")
@@ -142,15 +148,10 @@ func (r *restore) openArchive(ctx context.Context) error {
 		return fmt.Errorf("the archive of cluster %s: %w", r.report.Cluster, &logcore.LagError{Asked: r.o.LSN, Available: reader.Covered()})
 	case r.o.LSN != 0 && r.o.LSN < reader.First():
 		return fmt.Errorf("%w: LSN %d, the archive begins at %d", logcore.ErrTrimmed, r.o.LSN, reader.First())
-	case !r.o.Time.IsZero() && logcore.HLCAt(r.o.Time.Add(time.Millisecond)) <= r.firstTimeBound():
-		return fmt.Errorf("%w: nothing was written at or before %s", logcore.ErrTrimmed, timeText(r.o.Time))
 	}
 	r.step("manifest")
 	return nil
 }
-
-// firstTimeBound is a reading that no entry is before.
-func (r *restore) firstTimeBound() logcore.HLC { return 0 }
 
 func (r *restore) point() point {
 	p := point{lsn: r.o.LSN}
@@ -223,21 +224,53 @@ func (r *restore) noteLoss(err error) {
 }
 
 func (r *restore) hotlogOptions() hotlog.Options {
-	return hotlog.Options{Dir: ShardDir(r.stage, r.o.Shard), Shard: r.o.Shard, SegmentBytes: r.o.SegmentBytes, Logger: r.o.Logger}
+	return hotlog.Options{Dir: ShardDir(r.stage, r.o.Shard), Shard: r.o.Shard, SegmentBytes: segmentBytesFirst, Logger: r.o.Logger}
 }
 
 // verify reads back from the disk what was written, every byte.
 func (r *restore) verify(ctx context.Context) error {
-	rep, err := hotlog.Check(ctx, ShardDir(r.stage, r.o.Shard), nil)
+	progress := func(done, total int64) {
+		r.o.Progress(Progress{Step: "verify", LSN: r.replay.last.LSN, Last: r.replay.last.LSN, Bytes: done})
+	}
+	check, err := hotlog.Check(ctx, ShardDir(r.stage, r.o.Shard), progress)
+	if err == nil && len(check.Problems) > 0 {
+		err = errors.Join(check.Problems...)
+	}
+	if err == nil && (check.Last != r.replay.last.LSN || check.Entries != r.replay.entries) {
+		err = fmt.Errorf("%w: the files hold %d entries to LSN %d, want %d to %d", logcore.ErrCorrupt, check.Entries, check.Last, r.replay.entries, r.replay.last.LSN)
+	}
 	if err != nil {
 		return fmt.Errorf("verifying what was restored: %w", err)
 	}
-	_ = rep
+	r.report.Segments = check.Segments
 	r.step("verify")
 	return nil
 }
 
+// identify writes what a log service needs besides the hot log: its Raft state, with a
+// new incarnation so that page servers forget what they knew, and the cluster that
+// it belongs to. A fork of the history is a cluster of its own: it must not write to
+// the archive whose newer entries it does not have.
+func (r *restore) identify() error {
+	last := r.replay.last
+	// The archiver's fencing token is the term: go on above every one that may have been
+	// used, that of an archiver which had claimed the archive and not written yet included.
+	last.Term = max(last.Term, r.reader.Epoch()) + 1
+	if _, err := replication.InitRestored(replication.Options{Log: r.hotlogOptions()}, last); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	id := cluster.ID(r.reader.Cluster())
+	if r.report.Fork {
+		id = cluster.NewID()
+		r.report.ForkCluster = id.String()
+	}
+	return cluster.Write(filepath.Join(r.stage, serviceDir), id)
+}
+
 func (r *restore) publish() error {
+	if err := r.identify(); err != nil {
+		return err
+	}
 	// Commit point: the rename makes the restored service exist.
 	if err := os.Rename(filepath.Join(r.stage, serviceDir), filepath.Join(r.o.To, serviceDir)); err != nil {
 		return fmt.Errorf("recovery: %w", err)

@@ -17,14 +17,14 @@ import (
 // read opens the database read-only, at an LSN or at the newest, and proves that its
 // content is what its ledger says.
 func (d *demo) read(ctx context.Context, lsn logcore.LSN) (sampledb.State, []sampledb.Ack, error) {
-	c, err := client.Dial(ctx, client.Options{Addr: d.addr})
+	c, err := client.Dial(ctx, client.Options{Addr: d.addr, Logger: quiet(d.app)})
 	if err != nil {
 		return sampledb.State{}, nil, err
 	}
 	defer c.Close()
 	var state sampledb.State
 	var ledger []sampledb.Ack
-	opts := sqlite.Options{Log: demoLog, Source: sqlite.NewSource(c, demoLog, "logcore demo"), LSN: lsn, ReadOnly: true, ReadTimeout: 30 * time.Second}
+	opts := sqlite.Options{Log: demoLog, Source: sqlite.NewSource(c, demoLog, "logcore demo"), LSN: lsn, ReadOnly: true, ReadTimeout: 30 * time.Second, Logger: quiet(d.app)}
 	err = d.app.withDatabase(ctx, opts, func(db *sqlite.Database, conn *sqlite3.Conn) error {
 		if state, err = sampledb.Verify(conn); err != nil {
 			return db.Explain(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -51,18 +52,28 @@ func startChild(name, logDir string, env []string, args ...string) (*child, erro
 	c.cmd.Stdout, c.cmd.Stderr = write, stderr
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.SysProcAttr = childAttributes()
-	err = c.cmd.Start()
+	started := make(chan error, 1)
+	go c.live(started)
+	err = <-started
 	write.Close()
 	if err != nil {
 		read.Close()
 		return nil, fmt.Errorf("demo: starting %s: %w", name, err)
 	}
-	go c.wait()
 	go c.read(read)
 	return c, nil
 }
 
-func (c *child) wait() {
+// live starts the process and waits for it on one locked thread: the kernel kills a
+// child when the thread that started it ends, and Go ends idle threads as it likes.
+func (c *child) live(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := c.cmd.Start(); err != nil {
+		started <- err
+		return
+	}
+	started <- nil
 	c.err = c.cmd.Wait()
 	close(c.exited)
 }

@@ -57,7 +57,7 @@ func (a *app) demoWriterCommand() *cobra.Command {
 }
 
 func (a *app) demoWrite(ctx context.Context, c *client.Client, run func(context.Context, *sampledb.Session) error, charactersMax int) error {
-	opts := sqlite.Options{Log: demoLog, Source: sqlite.NewSource(c, demoLog, "logcore demo"), Takeover: true, WriteNow: true}
+	opts := sqlite.Options{Log: demoLog, Source: sqlite.NewSource(c, demoLog, "logcore demo"), Takeover: true, WriteNow: true, Logger: quiet(a)}
 	out := json.NewEncoder(a.out)
 	return a.withDatabase(ctx, opts, func(db *sqlite.Database, conn *sqlite3.Conn) error {
 		s, err := sampledb.NewSession(ctx, conn, sampledb.Options{LSN: db.LSN, CharactersMax: charactersMax,

@@ -26,7 +26,7 @@ func (a *app) connectFlags(cmd *cobra.Command) {
 
 // dial connects to --addr. The caller closes the client.
 func (a *app) dial(ctx context.Context) (*client.Client, error) {
-	return client.Dial(ctx, client.Options{Addr: a.addr, Timeout: a.timeout, DialTimeout: min(a.timeout, 5*time.Second)})
+	return client.Dial(ctx, client.Options{Addr: a.addr, Timeout: a.timeout, DialTimeout: min(a.timeout, 5*time.Second), Logger: quiet(a)})
 }
 
 // online runs f with a connection and a context that ends after --timeout.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
-	_ "github.com/ncruces/go-sqlite3/embed" // SQLite itself
 	"github.com/spf13/cobra"
 
 	"github.com/logcore/logcore"
@@ -24,6 +22,7 @@ type sqliteFlags struct {
 	at       string
 	readOnly bool
 	takeover bool
+	replace  bool
 }
 
 func (a *app) sqliteCommand() *cobra.Command {
@@ -34,8 +33,8 @@ func (a *app) sqliteCommand() *cobra.Command {
 		Long: `Work on the SQLite database that the log NAME holds: a shell on a terminal, the SQL
 of -c, or that on standard input. The database is created by its first write.
 
-import FILE replaces its content by that of an SQLite file, as one transaction;
-export FILE writes it to a new file. --lsn and --time read it as it was.`,
+import FILE makes its content that of an SQLite file, in one transaction; export
+FILE writes it to a new file. --lsn and --time read the database as it was.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 1:
@@ -56,6 +55,7 @@ export FILE writes it to a new file. --lsn and --time read it as it was.`,
 	cmd.Flags().Uint64Var(&f.lsn, "lsn", 0, "read the database as of this LSN")
 	cmd.Flags().StringVar(&f.at, "time", "", "read the database as of this time")
 	cmd.Flags().BoolVar(&f.readOnly, "read-only", false, "refuse to write")
+	cmd.Flags().BoolVar(&f.replace, "replace", false, "let import replace a database that holds something, and export a file that exists")
 	cmd.Flags().BoolVar(&f.takeover, "takeover", false, "fence another writer even when it is alive")
 	a.connectFlags(cmd)
 	a.outputFlag(cmd, "table", "json", "csv")
@@ -80,7 +80,7 @@ func (a *app) sqlite(ctx context.Context, args []string, f sqliteFlags, isComman
 		if args[1] == "import" && (opts.ReadOnly || opts.LSN != 0) {
 			return exit.Usagef("import writes: --read-only, --lsn and --time don't go with it")
 		}
-		return a.sqliteFile(ctx, opts, args[1], args[2])
+		return a.sqliteFile(ctx, opts, args[1], args[2], f.replace)
 	}
 	return a.withDatabase(ctx, opts, func(db *sqlite.Database, conn *sqlite3.Conn) error {
 		s := &shell{app: a, conn: conn, format: a.format}
@@ -129,7 +129,7 @@ func (a *app) sqliteOptions(ctx context.Context, c *client.Client, name string, 
 	host, _ := os.Hostname()
 	source := sqlite.NewSource(c, name, fmt.Sprintf("logcore sqlite, %s pid %d", host, os.Getpid()))
 	return sqlite.Options{Log: name, Source: source, LSN: point, ReadOnly: f.readOnly || point != 0, Follow: f.readOnly && point == 0,
-		Takeover: f.takeover, CommitTimeout: a.timeout, ReadTimeout: a.timeout}, nil
+		Takeover: f.takeover, CommitTimeout: a.timeout, ReadTimeout: a.timeout, Logger: quiet(a)}, nil
 }
 
 // withDatabase opens the database and one connection, and closes both.
@@ -138,13 +138,7 @@ func (a *app) withDatabase(ctx context.Context, opts sqlite.Options, f func(*sql
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if closeErr := db.Close(ctx); err == nil {
-			err = closeErr
-		}
-	}()
+	defer a.closeDatabase(ctx, db, &err)
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return err
@@ -154,9 +148,37 @@ func (a *app) withDatabase(ctx context.Context, opts sqlite.Options, f func(*sql
 }
 
 // sqliteFile imports or exports an SQLite file.
-func (a *app) sqliteFile(ctx context.Context, opts sqlite.Options, verb, path string) error {
+func (a *app) sqliteFile(ctx context.Context, opts sqlite.Options, verb, path string, replace bool) (err error) {
 	m := a.newMeter()
 	defer m.done()
-	_ = io.Discard
-	return nil
+	db, err := sqlite.Open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer a.closeDatabase(ctx, db, &err)
+	transfer := sqlite.TransferOptions{Replace: replace, Progress: func(done, total int) { m.update("%s: %d of %d pages", verb, done, total) }}
+	var done sqlite.Transferred
+	if verb == "import" {
+		done, err = sqlite.Import(ctx, db, path, transfer)
+	} else {
+		done, err = sqlite.Export(ctx, db, path, transfer)
+	}
+	if err != nil {
+		return err
+	}
+	m.done()
+	if a.format == "json" {
+		return a.writeJSON(map[string]any{"pages": done.Pages, "lsn": done.LSN})
+	}
+	_, err = fmt.Fprintf(a.out, "%sed %d pages at LSN %d\n", verb, done.Pages, done.LSN)
+	return err
+}
+
+// closeDatabase gives the writer epoch back, even when ctx is done.
+func (a *app) closeDatabase(ctx context.Context, db *sqlite.Database, err *error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if closeErr := db.Close(ctx); *err == nil {
+		*err = closeErr
+	}
 }

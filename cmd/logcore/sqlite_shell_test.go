@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/ncruces/go-sqlite3"
-	_ "github.com/ncruces/go-sqlite3/embed"
 )
 
 func TestCompleteSQL(t *testing.T) {

@@ -66,7 +66,7 @@ func TestEveryBadFieldIsReportedTogether(t *testing.T) {
 }
 
 func TestValidationNamesFieldAndSource(t *testing.T) {
-	path := write(t, "listen: nowhere\nlog_level: loud\nsegment_bytes: 5\ntargets: [dir:///a]\nentry_bytes_max: 64MiB\nqueue_bytes_max: 1MiB\n")
+	path := write(t, "listen: nowhere\nlog_level: loud\nsegment_bytes: 5\ntargets: [dir:///a]\nentry_bytes_max: 32MiB\nqueue_bytes_max: 1MiB\n")
 	err := Load(DefaultLogService(), path, environ(nil), nil)
 	if err == nil {
 		t.Fatal("accepted")

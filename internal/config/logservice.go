@@ -20,6 +20,8 @@ type LogService struct {
 	SegmentBytes Bytes
 	// EntryBytesMax is the largest payload of an entry.
 	EntryBytesMax Bytes
+	// HotBytesKeep is what stays in the hot tier although the archive has it.
+	HotBytesKeep Bytes
 	// CacheBytes is the memory for recent entries.
 	CacheBytes Bytes
 	// QueueBytesMax bounds the entries that wait for the disk.
@@ -37,6 +39,7 @@ func DefaultLogService() *LogService {
 		ArchiveMaxAge:    2 * time.Second,
 		SegmentBytes:     128 << 20,
 		EntryBytesMax:    16 << 20,
+		HotBytesKeep:     1 << 30,
 		CacheBytes:       64 << 20,
 		QueueBytesMax:    64 << 20,
 		DiskReserveBytes: 256 << 20,
@@ -55,6 +58,7 @@ func (c *LogService) Fields() []Field {
 		{"archive_max_age", "how long an acknowledged entry may wait for the archive", Duration(&c.ArchiveMaxAge)},
 		{"segment_bytes", "size at which a segment is sealed", &c.SegmentBytes},
 		{"entry_bytes_max", "largest payload of one entry", &c.EntryBytesMax},
+		{"hot_bytes_keep", "archived segments that stay on the local disk for readers, while it has room", &c.HotBytesKeep},
 		{"cache_bytes", "memory for recent entries", &c.CacheBytes},
 		{"queue_bytes_max", "bound on the entries that wait for the disk", &c.QueueBytesMax},
 		{"disk_reserve_bytes", "space that stays free on the device", &c.DiskReserveBytes},
@@ -72,8 +76,9 @@ func (c *LogService) Validate() []Problem {
 		v.required("key", c.Key, "the archive is encrypted; make a key with `logcore key generate FILE`")
 	}
 	v.durationBetween("archive_max_age", c.ArchiveMaxAge, 50*time.Millisecond, time.Hour)
-	v.sizeBetween("segment_bytes", c.SegmentBytes, 1<<20, 4<<30)
-	v.sizeBetween("entry_bytes_max", c.EntryBytesMax, 4<<10, 64<<20)
+	v.sizeBetween("segment_bytes", c.SegmentBytes, 1<<20, 1<<30)
+	v.sizeBetween("entry_bytes_max", c.EntryBytesMax, 4<<10, 63<<20)
+	v.sizeBetween("hot_bytes_keep", c.HotBytesKeep, 1, 1<<50)
 	v.sizeBetween("cache_bytes", c.CacheBytes, 1<<20, 1<<40)
 	v.sizeBetween("queue_bytes_max", c.QueueBytesMax, 1<<20, 1<<40)
 	v.sizeBetween("disk_reserve_bytes", c.DiskReserveBytes, 0, 1<<50)

@@ -40,6 +40,9 @@ type DevDir struct {
 	Fresh bool
 }
 
+// LogServiceDir is where the log service lives.
+func (d DevDir) LogServiceDir() string { return filepath.Dir(d.ShardDir()) }
+
 // ShardDir is where the hot log of the shard lies.
 func (d DevDir) ShardDir() string { return recovery.ShardDir(d.Path, 0) }
 

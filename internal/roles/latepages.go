@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -18,7 +19,13 @@ type latePages struct {
 	service atomic.Pointer[logcorev1.PageServiceServer]
 }
 
-func (l *latePages) set(s logcorev1.PageServiceServer) { l.service.Store(&s) }
+var _ grpc.ServiceRegistrar = (*latePages)(nil)
+
+// RegisterService takes the page service: what would register with a server registers here.
+func (l *latePages) RegisterService(_ *grpc.ServiceDesc, impl any) {
+	s := impl.(logcorev1.PageServiceServer) // it is the page server's own Register that calls
+	l.service.Store(&s)
+}
 
 func (l *latePages) get() (logcorev1.PageServiceServer, error) {
 	if s := l.service.Load(); s != nil {

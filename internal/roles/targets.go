@@ -17,8 +17,8 @@ type Targets struct {
 	// All holds one for each URL, in order. The bucket of one that could not be opened is
 	// nil: a lost cloud, which the archive copes with.
 	All []tiering.Target
-	// Lost says why each of those could not be opened.
-	Lost []error
+	// Lost says why each of those could not be opened, by name.
+	Lost map[string]error
 
 	opened []bucket.Bucket
 }
@@ -53,7 +53,7 @@ func OpenTargets(ctx context.Context, urls []string, log *slog.Logger) (*Targets
 	if len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	out := &Targets{}
+	out := &Targets{Lost: map[string]error{}}
 	for i, spec := range specs {
 		if err := out.open(ctx, spec, urls[i], log); err != nil {
 			return nil, errors.Join(err, out.Close())
@@ -62,31 +62,52 @@ func OpenTargets(ctx context.Context, urls []string, log *slog.Logger) (*Targets
 	return out, nil
 }
 
+// open adds the target of spec. Refused credentials of a target are no error here: a
+// provider that locks us out is a lost cloud too. Who needs all targets asks Lost.
 func (t *Targets) open(ctx context.Context, spec target.Spec, url string, log *slog.Logger) error {
-	lost := func(err error) {
-		log.Warn("target is lost", "target", spec.Name, "err", err)
-		t.All = append(t.All, tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region})
-		t.Lost = append(t.Lost, err)
-	}
+	t.All = append(t.All, tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region})
+	last := len(t.All) - 1
 	opened, err := target.Open(ctx, url)
-	if err != nil {
-		if errors.Is(err, bucket.ErrDenied) {
-			return err
-		}
-		lost(err)
-		return nil
+	if err == nil {
+		t.opened = append(t.opened, opened.Bucket)
+		t.All[last].Bucket = opened.Bucket
+		err = target.Check(ctx, opened)
 	}
-	err = target.Check(ctx, opened)
 	switch {
-	case errors.Is(err, bucket.ErrDenied):
-		return errors.Join(fmt.Errorf("%w: check its credentials and permissions", err), opened.Bucket.Close())
-	case err != nil && ctx.Err() != nil:
-		return errors.Join(err, opened.Bucket.Close())
-	case err != nil:
+	case err == nil:
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, bucket.ErrGone) || errors.Is(err, bucket.ErrDenied) || t.All[last].Bucket == nil:
+		log.Warn("target is lost", "target", spec.Name, "err", err)
+		t.lose(last, err)
+	default:
 		// It answers badly now but may well later: it stays in the set.
-		log.Warn("target does not answer", "target", spec.Name, "err", err)
+		log.Warn("target does not answer well", "target", spec.Name, "err", err)
 	}
-	t.opened = append(t.opened, opened.Bucket)
-	t.All = append(t.All, tiering.Target{Name: opened.Name, Provider: opened.Provider, Region: opened.Region, Bucket: opened.Bucket})
 	return nil
+}
+
+// lose takes a target out of use.
+func (t *Targets) lose(i int, err error) {
+	t.All[i].Bucket = nil
+	t.Lost[t.All[i].Name] = err
+}
+
+// Explain adds to an error of the archive why targets are lost, when some are: without
+// it "too few targets" would not say what to do.
+func (t *Targets) Explain(err error) error {
+	if err == nil || len(t.Lost) == 0 {
+		return err
+	}
+	for _, target := range t.All {
+		if why := t.Lost[target.Name]; why != nil {
+			err = fmt.Errorf("%w\n  %w", err, why)
+		}
+	}
+	return err
+}
+
+// discover lists the archives on the targets.
+func discover(ctx context.Context, t *Targets) ([]tiering.Location, error) {
+	return tiering.Discover(ctx, t.All)
 }

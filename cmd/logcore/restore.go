@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/config"
+	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/internal/roles"
+	"github.com/logcore/logcore/recovery"
+	"github.com/logcore/logcore/tiering"
+)
+
+// archiveFlags say where an archive is and what opens it.
+type archiveFlags struct {
+	dir     string
+	targets []string
+	key     string
+}
+
+func (f *archiveFlags) add(cmd *cobra.Command, dirUsage string) {
+	cmd.Flags().StringVar(&f.dir, "dir", "", dirUsage)
+	cmd.Flags().Var(config.Strings(&f.targets), "targets", "buckets of the archive as URLs, the lost ones included")
+	cmd.Flags().StringVar(&f.key, "key", "", "file with the archive's key")
+}
+
+// fill completes the flags from what DIR says of itself. What stands in flags wins.
+func (f *archiveFlags) fill() error {
+	if f.dir == "" {
+		if len(f.targets) == 0 || f.key == "" {
+			return exit.Usagef("give --dir DIR of a development service, or --targets URL,... and --key FILE")
+		}
+		return nil
+	}
+	d, err := roles.OpenDevDir(f.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return exit.With(exit.Usage, fmt.Errorf("%w: name the archive with --targets and --key instead", err))
+	}
+	if err != nil {
+		return err
+	}
+	if len(f.targets) == 0 {
+		f.targets = d.Targets
+	}
+	if f.key == "" {
+		f.key = d.Key
+	}
+	return nil
+}
+
+type restoreFlags struct {
+	archiveFlags
+	to, log, at, cluster string
+	lsn                  uint64
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var f restoreFlags
+	cmd := &cobra.Command{
+		Use:   "restore",
+		Short: "Rebuild a service from the archive's targets alone",
+		Long: `Rebuild the logs of a service from the archive's targets and the key, into the
+directory of --to; any 4 of 6 targets will do. With --dir, the directory of a
+development service whose hot tier is gone says where the archive is and is itself
+rebuilt.
+
+All logs share one history, so all of them are restored; --log names one that must be
+among them, and limits the report to it. --lsn and --time restore the past: that is
+another history from there on, a cluster of its own that needs targets of its own.
+
+The report says what was read and rebuilt, and what is lost: nothing, or exactly what.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.lsn != 0 && f.at != "" {
+				return exit.Usagef("--lsn and --time: give one of them")
+			}
+			if f.dir == "" && f.to == "" {
+				return exit.Usagef("--to DIR is required: the directory to restore to")
+			}
+			if err := f.fill(); err != nil {
+				return err
+			}
+			return a.restore(cmd.Context(), f)
+		},
+	}
+	f.add(cmd, "directory of a development service to rebuild in place")
+	cmd.Flags().StringVar(&f.to, "to", "", "directory to restore to; it must hold no service")
+	cmd.Flags().StringVar(&f.log, "log", "", "a log that must be there; the report shows no other")
+	cmd.Flags().Uint64Var(&f.lsn, "lsn", 0, "restore up to this LSN; 0 for everything")
+	cmd.Flags().StringVar(&f.at, "time", "", "restore up to this time")
+	cmd.Flags().StringVar(&f.cluster, "cluster", "", "which cluster, when the targets hold several")
+	a.outputFlag(cmd, "text", "json")
+	a.progressFlag(cmd)
+	return cmd
+}
+
+func (a *app) restore(ctx context.Context, f restoreFlags) error {
+	opts := recovery.Options{To: f.to, Log: f.log, LSN: logcore.LSN(f.lsn), Logger: quiet(a)}
+	if opts.To == "" {
+		opts.To = f.dir
+	}
+	var err error
+	if f.at != "" {
+		if opts.Time, err = parseTime(f.at); err != nil {
+			return exit.With(exit.Usage, err)
+		}
+	}
+	if f.cluster != "" {
+		if n, err := hex.Decode(opts.Cluster[:], []byte(f.cluster)); err != nil || n != len(opts.Cluster) {
+			return exit.Usagef("--cluster %q: want 32 hexadecimal digits", f.cluster)
+		}
+	}
+	ring, err := tiering.LoadKeyFile(f.key)
+	if err != nil {
+		return err
+	}
+	opts.Keys = ring
+	targets, err := roles.OpenTargets(ctx, f.targets, opts.Logger)
+	if err != nil {
+		return err
+	}
+	defer targets.Close()
+	m := a.newMeter()
+	opts.Targets = targets.All
+	opts.Progress = func(p recovery.Progress) { m.update("%v", p) }
+	report, err := recovery.Restore(ctx, opts)
+	m.done()
+	if err != nil {
+		if len(report.Lost) > 0 {
+			err = exit.With(exit.Integrity, fmt.Errorf("%w\nwhat is before can be had with --lsn %d", err, report.Lost[0].First-1))
+		}
+		return targets.Explain(err)
+	}
+	if !report.Fork {
+		if err := roles.RecordRestored(opts.To, f.key, f.targets); err != nil {
+			return err
+		}
+	}
+	return a.writeRestored(report, opts.To)
+}
+
+func (a *app) writeRestored(report recovery.Report, to string) error {
+	if a.format == "json" {
+		return a.writeJSON(report)
+	}
+	if err := report.WriteText(a.out); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.out, "start it with:\n  logcore dev --dir %s\n", to)
+	return err
+}
+
+// quiet logs warnings only when someone asked to see what is going on: the commands
+// say in their own words what went wrong.
+func quiet(a *app) *slog.Logger {
+	level := slog.LevelError
+	if a.progress {
+		level = slog.LevelWarn
+	}
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,97 @@
+package roles
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/logsvc"
+	"github.com/logcore/logcore/recovery"
+	"github.com/logcore/logcore/tiering"
+)
+
+// archive is the archive of the one shard as the log service needs it.
+type archive struct {
+	archiver *tiering.Archiver
+	source   *hotSource
+	lost     map[string]error // why a target could not be opened at the start, by name
+}
+
+var _ logsvc.Archive = (*archive)(nil)
+
+// Read yields archived entries.
+func (a *archive) Read(ctx context.Context, _ logcore.ShardID, from, to logcore.LSN) iter.Seq2[logcore.Entry, error] {
+	return func(yield func(logcore.Entry, error) bool) {
+		for span, err := range a.archiver.Reader().Spans(ctx, from, to) {
+			if err != nil {
+				yield(logcore.Entry{}, err)
+				return
+			}
+			for e, err := range recovery.ToHotLog(span).Entries() {
+				if err != nil {
+					yield(logcore.Entry{}, fmt.Errorf("archived entries of LSN %d to %d: %w", span.First, span.Last, err))
+					return
+				}
+				if e.LSN < from {
+					continue
+				}
+				if e.LSN > to || !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Covered returns up to where everything is archived.
+func (a *archive) Covered(logcore.ShardID) logcore.LSN { return a.archiver.Covered() }
+
+// Trimmable returns what the archive said may go; it looks at the disk's pressure itself.
+func (a *archive) Trimmable(logcore.ShardID, bool) logcore.LSN {
+	return logcore.LSN(a.source.trimmable.Load())
+}
+
+// Flush archives up to lsn at once.
+func (a *archive) Flush(ctx context.Context, _ logcore.ShardID, lsn logcore.LSN) error {
+	return a.archiver.Flush(ctx, lsn)
+}
+
+// Status says how far behind the archive is and what is wrong with it.
+func (a *archive) Status(logcore.ShardID) logsvc.ArchiveStatus {
+	st := a.archiver.Status()
+	out := logsvc.ArchiveStatus{Lag: st.Lag}
+	if st.LastError != "" {
+		out.Problems = append(out.Problems, "archiving is held up: "+st.LastError)
+	}
+	for _, t := range a.archiver.TargetStatus() {
+		if !t.Healthy {
+			out.Problems = append(out.Problems, fmt.Sprintf("target %s: %s", t.Name, a.reason(t)))
+		}
+	}
+	if st.Degraded > 0 {
+		out.Problems = append(out.Problems, fmt.Sprintf("%d of %d archived objects lack a fragment", st.Degraded, st.Objects))
+	}
+	return out
+}
+
+func (a *archive) reason(t tiering.TargetStatus) string {
+	if err := a.lost[t.Name]; err != nil {
+		return err.Error()
+	}
+	return t.LastError
+}
+
+// Targets describes the buckets.
+func (a *archive) Targets(context.Context) ([]logsvc.Target, error) {
+	var out []logsvc.Target
+	for _, t := range a.archiver.TargetStatus() {
+		target := logsvc.Target{Name: t.Name, URL: t.Location, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy,
+			Fragments: uint64(t.Fragments), Bytes: uint64(t.Bytes)}
+		if !t.Healthy {
+			target.Error = a.reason(t)
+		}
+		out = append(out, target)
+	}
+	return out, nil
+}

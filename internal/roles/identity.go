@@ -1,0 +1,111 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/logcore/logcore/internal/cluster"
+	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/tiering/bucket"
+	"github.com/logcore/logcore/tiering/target"
+)
+
+// identify finds out which cluster dir belongs to, makes a new one of an empty
+// directory, and claims the targets for it.
+//
+// A directory without a hot log beside an archive that has one is a lost hot tier. To
+// start it empty would be to start another history, so it is refused: restore first.
+func identify(ctx context.Context, dir, shardDir string, targets *Targets, log *slog.Logger) (cluster.ID, error) {
+	hasLog, err := holdsFiles(shardDir)
+	if err != nil {
+		return cluster.ID{}, err
+	}
+	id, err := cluster.Read(dir)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case fresh && hasLog:
+		return id, fmt.Errorf("%s holds a hot log, but the file %s/%s that says of which cluster is missing: put it back from your copy, or restore from the archive into a new directory", shardDir, dir, cluster.FileName)
+	case err != nil && !fresh:
+		return id, err
+	}
+	if !hasLog {
+		if err := refuseLostHotTier(ctx, dir, targets, id); err != nil {
+			return id, err
+		}
+	}
+	if fresh {
+		id = cluster.NewID()
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
+			return id, err
+		}
+		if err := cluster.Write(dir, id); err != nil {
+			return id, err
+		}
+	}
+	return id, claim(ctx, id, targets, fresh, log)
+}
+
+func holdsFiles(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return len(entries) > 0, err
+}
+
+// refuseLostHotTier looks for an archive that the missing hot log may have written. A
+// marker alone is none when it is ours: a first start may have been cut short.
+func refuseLostHotTier(ctx context.Context, dir string, targets *Targets, own cluster.ID) error {
+	for _, t := range targets.All {
+		if t.Bucket == nil {
+			continue
+		}
+		m, err := target.ReadMarker(ctx, t.Bucket)
+		if err == nil && cluster.ID(m.Cluster) != own {
+			return fmt.Errorf("%s holds no hot log, but target %s belongs to cluster %v: to bring that cluster back run `logcore restore`; for a new one give empty targets", dir, t.Name, m.Cluster)
+		}
+	}
+	if own == (cluster.ID{}) || len(targets.All) == 0 {
+		return nil
+	}
+	found, err := discover(ctx, targets)
+	if err != nil {
+		return err
+	}
+	for _, loc := range found {
+		if cluster.ID(loc.Cluster) == own {
+			return fmt.Errorf("%s holds no hot log, but the targets hold its archive: run `logcore restore` first", dir)
+		}
+	}
+	return nil
+}
+
+// claim writes the cluster's marker to every target. A target of another cluster is
+// refused; one that can't be written is an error in a new cluster, and a lost one in
+// an old cluster, which must start all the same.
+func claim(ctx context.Context, id cluster.ID, targets *Targets, fresh bool, log *slog.Logger) error {
+	for i, t := range targets.All {
+		if t.Bucket == nil {
+			if fresh {
+				return fmt.Errorf("target %s: a new cluster needs all its targets: %w", t.Name, targets.Lost[t.Name])
+			}
+			continue
+		}
+		err := target.WriteMarker(ctx, t.Bucket, target.Marker{Cluster: target.ClusterID(id), Name: t.Name})
+		switch {
+		case err == nil:
+		case errors.Is(err, bucket.ErrExists):
+			return fmt.Errorf("%w; the directory belongs to cluster %v (a restore to an earlier point makes a cluster of its own, which needs targets of its own)", err, id)
+		case fresh || ctx.Err() != nil:
+			return fmt.Errorf("target %s: %w: a new cluster needs to write to all its targets", t.Name, err)
+		default:
+			log.Warn("target is lost", "target", t.Name, "err", err)
+			targets.lose(i, err)
+		}
+	}
+	return nil
+}

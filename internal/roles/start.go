@@ -1,0 +1,161 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/engine/pages"
+	"github.com/logcore/logcore/internal/config"
+	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/logsvc"
+	"github.com/logcore/logcore/pageserver"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// StartLogService starts the log service role: its listener first, so that a port in
+// use is found before anything is touched; then the parts of logService; then it serves.
+func StartLogService(ctx context.Context, cfg *config.LogService, version string, log *slog.Logger) (Running, error) {
+	return start(ctx, log, version, cfg.Listen, cfg.Metrics, func(ctx context.Context, p *process, b *building) error {
+		s, err := buildLogService(ctx, p, cfg)
+		if err != nil {
+			return err
+		}
+		srv := grpc.NewServer(logsvc.ServerOptions(int(cfg.EntryBytesMax))...)
+		s.register(srv)
+		serve(p.group, srv, b.listener)
+		b.healthy = s.problems
+		return nil
+	})
+}
+
+// StartPageServer starts the page server role on the log service at cfg.LogService.
+func StartPageServer(ctx context.Context, cfg *config.PageServer, version string, log *slog.Logger) (Running, error) {
+	return start(ctx, log, version, cfg.Listen, cfg.Metrics, func(ctx context.Context, p *process, b *building) error {
+		pages, err := buildPageServer(ctx, p, cfg)
+		if err != nil {
+			return err
+		}
+		srv := grpc.NewServer(logsvc.ServerOptions(0)...)
+		pages.Register(srv)
+		h := health.NewServer()
+		healthv1.RegisterHealthServer(srv, h)
+		h.SetServingStatus(logcorev1.PageService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+		serve(p.group, srv, b.listener)
+		return nil
+	})
+}
+
+// DevOptions configures StartDev.
+type DevOptions struct {
+	Dir     DevDir
+	Listen  string
+	Metrics string // empty for none
+	Config  config.LogService
+	Version string
+	Logger  *slog.Logger
+}
+
+// StartDev starts both roles in one process on one port. The page server follows the
+// log through that port like any other client, so that what is tried here is what
+// runs apart elsewhere.
+func StartDev(ctx context.Context, o DevOptions) (Running, error) {
+	for name, addr := range map[string]string{"--listen": o.Listen, "--metrics": o.Metrics} {
+		if addr == "" && name == "--metrics" {
+			continue
+		}
+		if err := requireLoopback(name, addr); err != nil {
+			return nil, err
+		}
+	}
+	cfg := o.Config
+	cfg.Dir, cfg.Key, cfg.Targets = o.Dir.LogServiceDir(), o.Dir.Key, o.Dir.Targets
+	if bad := cfg.Validate(); len(bad) > 0 {
+		return nil, &config.Error{Problems: bad}
+	}
+	return start(ctx, o.Logger, o.Version, o.Listen, o.Metrics, func(ctx context.Context, p *process, b *building) error {
+		s, err := buildLogService(ctx, p, &cfg)
+		if err != nil {
+			return err
+		}
+		srv := grpc.NewServer(logsvc.ServerOptions(int(cfg.EntryBytesMax))...)
+		s.register(srv)
+		late := &latePages{}
+		logcorev1.RegisterPageServiceServer(srv, late)
+		serve(p.group, srv, b.listener)
+		pcfg := config.DefaultPageServer()
+		pcfg.Dir, pcfg.LogService = o.Dir.PageServerDir(), b.listener.Addr().String()
+		pages, err := buildPageServer(ctx, p, pcfg)
+		if err != nil {
+			return err
+		}
+		pages.Register(late)
+		s.service.Health().SetServingStatus(logcorev1.PageService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+		b.healthy = s.problems
+		return nil
+	})
+}
+
+// buildPageServer connects to the log service and starts a page server that follows it.
+func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*pageserver.Server, error) {
+	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, Logger: p.log})
+	if err != nil {
+		return nil, fmt.Errorf("log_service: %w", err)
+	}
+	p.group.add("log service connection", func(context.Context) error { return c.Close() })
+	srv, err := pageserver.Open(pageserver.Options{Dir: cfg.Dir, Source: logSource{c}, Decoder: pages.Decoder{}, Logger: p.log, Registerer: p.registry,
+		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2})
+	if err != nil {
+		return nil, fmt.Errorf("page server: %w", err)
+	}
+	run, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := srv.Run(run); err != nil {
+			p.group.fail("page server", err)
+		}
+	}()
+	p.group.add("page server", func(context.Context) error {
+		cancel()
+		<-done
+		return srv.Close()
+	})
+	return srv, nil
+}
+
+// start does what every role begins and ends with: the listener, the parts that build
+// makes, and the metrics. When something fails, what was started is stopped.
+func start(ctx context.Context, log *slog.Logger, version, listenAddr, metricsAddr string, build func(context.Context, *process, *building) error) (Running, error) {
+	p := newProcess(log, version)
+	l, err := listen("listen", listenAddr)
+	if err != nil {
+		return nil, err
+	}
+	b := &building{listener: l, healthy: func() []string { return nil }}
+	err = build(ctx, p, b)
+	r := &role{process: p, addr: l.Addr().String()}
+	if err == nil && metricsAddr != "" {
+		r.metrics, err = startHTTP(p.group, metricsAddr, p.registry, func(context.Context) []string { return b.healthy() })
+	}
+	if err != nil {
+		// Closing the listener again does no harm when a server has it.
+		err = errors.Join(err, p.group.stop())
+		l.Close()
+		return nil, exit.With(exit.Of(err), fmt.Errorf("can't start: %w", err))
+	}
+	return r, nil
+}
+
+// building is what build gets and what it leaves.
+type building struct {
+	listener net.Listener
+	healthy  func() []string
+}
