@@ -17,7 +17,7 @@ import (
 var goldenID = ID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 
 func TestGolden(t *testing.T) {
-	golden, err := os.ReadFile(filepath.Join("testdata", "v1"))
+	golden, err := os.ReadFile(filepath.Join("testdata", "golden-v1"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,10 +126,10 @@ type layer struct {
 var layers = []layer{
 	{"vocabulary", []string{"."}},
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/tidy", "engine"}},
-	{"pure formats and devices", []string{"internal/wire", "hotlog/media/", "hotlog/media", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages"}},
-	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "internal/exit"}},
+	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages"}},
+	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config"}},
 	{"replication", []string{"replication", "internal/s3test", "engine/enginetest"}},
-	{"services", []string{"logsvc", "recovery", "engine/sqlite"}},
+	{"services", []string{"internal/exit", "logsvc", "recovery", "engine/sqlite"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb"}},
 	{"commands", []string{"cmd/"}},
 }
