@@ -620,6 +620,9 @@ func TestRestart(t *testing.T) {
 	if _, err := c.OpenWriter(ctx, "a", client.WriterOptions{}); !errors.Is(err, logcore.ErrWriterActive) {
 		t.Errorf("a second writer after the restart: %v", err)
 	}
+	if err := w.Close(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestOverloaded(t *testing.T) {

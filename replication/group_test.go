@@ -223,6 +223,14 @@ func TestSegments(t *testing.T) {
 	})
 }
 
+// TestReopen: a restart that has nothing to propose must still tell that it leads.
+func TestReopen(t *testing.T) {
+	opts := testOptions(t.TempDir())
+	for range 40 {
+		openGroup(t, opts).Close()
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	ctx := testContext(t)
 	opts := testOptions(t.TempDir())

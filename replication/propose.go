@@ -75,6 +75,7 @@ func (l *loop) lead() {
 		return
 	}
 	l.g.leading.Store(true)
+	l.g.announce() // Open waits for it, and there may be nothing to apply for long
 	l.g.log.Info("replication: leading", "term", l.state.Term, "lsn", l.spec.LSN)
 }
 
