@@ -130,7 +130,7 @@ func (ch *changes) record(base *view, o *overlay) {
 	length := base.pages
 	add := func(r engine.Record) { ch.records = append(ch.records, r) }
 	switch {
-	case ch.repaged && base.pages > 0:
+	case ch.repaged && base.pageSize != 0:
 		add(engine.Record{Space: Space, Op: engine.OpDrop, PageSize: base.pageSize})
 		length = 0
 	case o.floor < base.pages:

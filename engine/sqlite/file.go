@@ -114,6 +114,13 @@ func (f *file) Truncate(size int64) error {
 	if err := f.writing(); err != nil {
 		return err
 	}
+	if now, within := f.overlay.size, size%max(f.overlay.unit, 1); size < now && within != 0 {
+		// The rest of the last block is cut, too, should the file grow again.
+		rest := min(f.overlay.unit-within, now-size)
+		if _, err := f.WriteAt(make([]byte, rest), size); err != nil {
+			return err
+		}
+	}
 	f.overlay.truncate(size)
 	return nil
 }

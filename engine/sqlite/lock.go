@@ -169,8 +169,8 @@ func (f *file) fault(err error, code sqlite3.ExtendedErrorCode) error {
 	switch {
 	case errors.As(err, &stale):
 		return vfs.SystemError(err, sqlite3.BUSY_SNAPSHOT)
-	case errors.Is(err, logcore.ErrWriterActive):
-		return vfs.SystemError(err, sqlite3.BUSY)
+	case errors.Is(err, logcore.ErrWriterActive), code == sqlite3.IOERR_LOCK && errors.Is(err, logcore.ErrLSNInFuture):
+		return vfs.SystemError(err, sqlite3.BUSY) // trying again will do; an I/O error would roll back
 	case errors.As(err, &large), errors.Is(err, logcore.ErrTooLarge):
 		return vfs.SystemError(err, sqlite3.FULL)
 	}

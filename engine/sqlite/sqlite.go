@@ -74,6 +74,9 @@ func Open(ctx context.Context, opts Options) (*Database, error) {
 	db.ctx, db.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := db.start(ctx); err != nil {
 		db.cancel()
+		if db.writer != nil {
+			err = errors.Join(err, db.writer.Close(ctx))
+		}
 		return nil, err
 	}
 	vfs.Register(db.vfsName, fileSystem{db})

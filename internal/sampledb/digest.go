@@ -163,3 +163,15 @@ func texts(conn *sqlite3.Conn, sql string) ([]string, error) {
 	}
 	return out, nil
 }
+
+// MarshalText writes a digest as String does, also into JSON.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads it back.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != 2*len(d) {
+		return fmt.Errorf("sampledb: a digest of %d digits: want %d", len(text), 2*len(d))
+	}
+	_, err := hex.Decode(d[:], text)
+	return err
+}

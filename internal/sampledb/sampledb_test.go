@@ -2,6 +2,7 @@ package sampledb
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -233,5 +234,24 @@ func TestDigestArithmetic(t *testing.T) {
 	h.bytes('t', []byte("bc"))
 	if one == h.sum() {
 		t.Fatal("columns run into each other")
+	}
+}
+
+func TestAckAsJSON(t *testing.T) {
+	_, acks := sample(t, 50, 3)
+	want := acks[len(acks)-1]
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Ack
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Digest != want.Digest || got.N != want.N || got.Commit != want.Commit || !got.Began.Equal(want.Began) {
+		t.Fatalf("%s became %+v", data, got)
+	}
+	if err := json.Unmarshal([]byte(`{"Digest":"abc"}`), &got); err == nil {
+		t.Fatal("a short digest was read")
 	}
 }
