@@ -75,6 +75,7 @@ func (l *Log) truncate(after logcore.LSN) error {
 	if after >= l.Durable() {
 		return nil
 	}
+	l.log.Info("hot log: tail truncated", "dir", l.dir.Path(), "after", after, "durable", l.Durable())
 	s, err := l.dropAbove(after)
 	if err == nil {
 		err = l.cut(s, after)
@@ -101,6 +102,10 @@ func (l *Log) dropAbove(after logcore.LSN) (*segfile, error) {
 		if drop {
 			view = view[: len(view)-1 : len(view)-1]
 			l.view.Store(&view)
+			// Readers must not be sent to what has gone, even if the rest fails.
+			l.last = view[len(view)-1].committed.last
+			l.durable.Store(uint64(l.last))
+			l.cache.reset()
 		}
 		l.mu.Unlock()
 		if !drop {
@@ -118,12 +123,7 @@ func (l *Log) cut(s *segfile, after logcore.LSN) error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	old := s.committed.end
-	if s.committed.sealed {
-		old += int64(segment.FooterBytes(len(s.sum.Points)))
-	}
-	l.mu.Unlock()
+	old := l.lower(s, c, sum, term)
 	// First the proof is lowered, then the entries go: the other way round a crash
 	// would leave proven entries missing.
 	if c.end < old {
@@ -134,17 +134,24 @@ func (l *Log) cut(s *segfile, after logcore.LSN) error {
 			return err
 		}
 	}
-	if err := s.writeMark(s.next(c, max(s.mark.Reach, c.end+reachAheadBytes))); err != nil {
-		return err
-	}
+	return s.writeMark(s.next(c, max(s.mark.Reach, c.end+reachAheadBytes)))
+}
+
+// lower makes the log end where c says, in memory, and returns where what segment s
+// held ended in its file. Readers must not be sent to what goes, even if that fails.
+func (l *Log) lower(s *segfile, c committed, sum segment.Summary, term uint64) (old int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	old = s.committed.end
+	if s.committed.sealed {
+		old += int64(segment.FooterBytes(len(s.sum.Points)))
+	}
 	s.sum, s.sealed, s.committed = sum, false, c
 	l.tail, l.filling = s, nil
-	l.last, l.lastSum, l.lastTerm = after, c.sum, term
-	l.durable.Store(uint64(after))
+	l.last, l.lastSum, l.lastTerm = c.last, c.sum, term
+	l.durable.Store(uint64(c.last))
 	l.cache.reset()
-	return nil
+	return old
 }
 
 // prefix reads segment s up to and with after.

@@ -130,6 +130,11 @@ func (w *world) step() error {
 // of file operations is a function of the seed.
 func (w *world) settle(wait *sync.WaitGroup) {
 	wait.Wait()
+	w.idle()
+}
+
+// idle waits until the committer has nothing to do.
+func (w *world) idle() {
 	if w.log == nil {
 		return
 	}

@@ -1,0 +1,181 @@
+package hotlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/internal/simdisk"
+)
+
+// F12: no room from every operation on. Nothing acknowledged is lost, reads go on,
+// and once there is room the log works again: without reopening it when nothing was
+// written, after reopening it when a write had failed.
+func TestDiskFullAtEveryOperation(t *testing.T) {
+	reached, healedOpen := 0, 0
+	for at := 0; ; at++ {
+		w := newWorld(uint64(at))
+		full := false
+		w.disk.Hook = func(op simdisk.Op) error {
+			if op.Index >= at && (op.Kind == "write" || op.Kind == "create" || op.Kind == "grow") {
+				full = true
+				return fmt.Errorf("injected: %w", logcore.ErrDiskFull)
+			}
+			return nil
+		}
+		err := w.open()
+		for i := 0; err == nil && w.ackErrors == 0 && i < 60; i++ {
+			err = w.step()
+		}
+		if !full {
+			break
+		}
+		reached++
+		if err != nil && !errors.Is(err, logcore.ErrDiskFull) {
+			t.Fatalf("full from operation %d: %v; want ErrDiskFull", at, err)
+		}
+		poisoned, err := w.heal()
+		if err != nil {
+			t.Fatalf("full from operation %d: %v", at, err)
+		}
+		if !poisoned {
+			healedOpen++
+		}
+	}
+	if reached < 100 {
+		t.Fatalf("void: only %d indexes were reached", reached)
+	}
+	t.Logf("%d operations, %d of them healed without reopening", reached, healedOpen)
+}
+
+// heal checks that reads go on, gives the room back, and goes on.
+func (w *world) heal() (poisoned bool, err error) {
+	if w.log != nil {
+		w.idle()
+		if w.log.Err() == nil { // nothing of what failed was written
+			w.entries = w.entries[:max(w.log.Last(), w.acked)]
+		}
+		if err := w.check(); err != nil {
+			return false, fmt.Errorf("while full: %w", err)
+		}
+	}
+	w.disk.Hook = nil
+	if poisoned = w.log == nil || w.log.Err() != nil; poisoned {
+		if w.log != nil {
+			w.log.Close()
+		}
+		if err := w.compare(); err != nil {
+			return poisoned, fmt.Errorf("reopen: %w", err)
+		}
+		w.entries = w.entries[:w.log.Last()]
+	}
+	w.ackErrors = 0
+	w.firstMin, w.firstMax = 1, w.log.First()
+	for range 20 {
+		if err := w.step(); err != nil || w.ackErrors > 0 {
+			return poisoned, fmt.Errorf("after it healed: %d failed, %v", w.ackErrors, err)
+		}
+	}
+	if err := w.check(); err != nil {
+		return poisoned, err
+	}
+	if err := w.verify(1); err != nil {
+		return poisoned, err
+	}
+	return poisoned, w.log.Close()
+}
+
+// A disk that really fills up: appends are refused in good time, what is there can be
+// read and sealed, and trimming makes room again.
+func TestDiskFillsUp(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(1)
+	w.disk.Capacity = 400 << 10 // six segments
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	pressed := false
+	for range 1000 {
+		if used, limit := w.log.Pressure(); used >= limit {
+			pressed = true
+		}
+		if err = w.log.Append(ctx, w.make(1, w.log.SealDue())); err != nil {
+			break
+		}
+		w.acked = logcore.LSN(len(w.entries))
+	}
+	if !errors.Is(err, logcore.ErrDiskFull) {
+		t.Fatalf("append to a full disk: %v", err)
+	}
+	if !pressed {
+		t.Fatal("the disk was full before Pressure said so")
+	}
+	if w.log.Err() != nil {
+		t.Fatalf("a full disk poisoned the log: %v", w.log.Err())
+	}
+	w.entries = w.entries[:w.log.Last()]
+	if err := w.check(); err != nil {
+		t.Fatal(err)
+	}
+	segs := w.log.Segments()
+	if err := w.log.TrimHead(segs[1].Last); err != nil {
+		t.Fatal(err)
+	}
+	w.firstMin, w.firstMax = segs[2].First, segs[2].First
+	for range 20 {
+		if err := w.log.Append(ctx, w.make(1, w.log.SealDue())); err != nil {
+			t.Fatalf("append after a trim: %v", err)
+		}
+	}
+	w.acked = logcore.LSN(len(w.entries))
+	if err := w.verify(3); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A segment that passed its size can always be sealed, disk full or not: the room
+// for it is never given to other entries.
+func TestSealOnFullDisk(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(1)
+	w.disk.Capacity = 72 << 10 // one segment and less than another
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for err == nil {
+		if err = w.log.Append(ctx, w.make(1, false)); err == nil {
+			w.acked = logcore.LSN(len(w.entries))
+		}
+	}
+	if !errors.Is(err, logcore.ErrDiskFull) {
+		t.Fatal(err)
+	}
+	w.entries = w.entries[:w.acked]
+	if err := w.log.Append(ctx, w.make(1, true)); err != nil {
+		t.Fatalf("seal on a full disk: %v", err)
+	}
+	w.acked++
+	if segs := w.log.Segments(); len(segs) != 1 || !segs[0].Sealed {
+		t.Fatalf("segments %+v", segs)
+	}
+	if err := w.log.Append(ctx, w.make(1, false)); !errors.Is(err, logcore.ErrDiskFull) {
+		t.Fatalf("append without a segment: %v", err)
+	}
+	w.entries = w.entries[:w.acked]
+	if err := w.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.compare(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
