@@ -34,6 +34,7 @@ func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode fun
 	answers := make(chan piece, len(order)) // each asked target answers once, whoever still listens
 	pieces := make([][]byte, len(o.fragments))
 	asked, good, open := 0, 0, 0
+	whole := make([]bool, len(pieces)) // which of them are good
 	ask := func(count int) {
 		for ; count > 0 && asked < len(order); count-- {
 			i := order[asked]
@@ -55,7 +56,8 @@ func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode fun
 		select {
 		case p := <-answers:
 			open--
-			pieces[p.index] = p.data
+			pieces[p.index], whole[p.index] = p.data, p.err == nil
+			r.stats.bytes.Add(int64(len(p.data)))
 			if p.err == nil {
 				good++
 			} else {
@@ -78,6 +80,7 @@ func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode fun
 			r.reportFaults(o, faults) // whole fragments were checked against their hashes
 		}
 		if err == nil {
+			r.stats.countRebuilt(whole[:o.K])
 			return data, nil
 		}
 		why = append(why, err.Error())

@@ -30,6 +30,8 @@ type Reader struct {
 	cluster     [16]byte
 	shard       logcore.ShardID
 
+	stats readerCounts
+
 	mu     sync.Mutex
 	recent []recentSpan // guarded by mu: newest last
 }
@@ -347,6 +349,7 @@ func (r *Reader) readObject(ctx context.Context, o *object) (Span, error) {
 	if err != nil {
 		return Span{}, err
 	}
+	r.stats.objects.Add(1)
 	span, err := openObject(ctx, r.keys, sealed)
 	if err != nil {
 		return Span{}, at(err, "archive", o.describe())
