@@ -128,11 +128,6 @@ func refuseService(dir string) error {
 
 func (r *restore) openArchive(ctx context.Context) error {
 	r.o.Progress(Progress{Step: "manifest"})
-	for _, t := range r.o.Targets {
-		if t.Bucket == nil {
-			r.report.Unreachable = append(r.report.Unreachable, t.Name)
-		}
-	}
 	reader, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: r.o.Targets, Keys: r.o.Keys, Cluster: r.o.Cluster, Shard: r.o.Shard, Logger: r.o.Logger})
 	if err != nil {
 		return fmt.Errorf("reading the manifest: %w", err)
@@ -170,6 +165,9 @@ func (r *restore) rebuild(ctx context.Context) error {
 	}
 	spans := r.replay.through(r.spans(ctx), r.point(), passed)
 	err := hotlog.Import(ctx, r.hotlogOptions(), spans)
+	stats := r.reader.Stats()
+	r.report.ObjectsRead, r.report.BytesRead, r.report.FragmentsRebuilt = int(stats.Objects), stats.Bytes, int(stats.Rebuilt)
+	r.report.Unreachable = r.reader.Unreachable()
 	if err != nil {
 		r.noteLoss(err)
 		return fmt.Errorf("rebuilding: %w", err)

@@ -80,9 +80,9 @@ func (r *demoResult) oneLine() string {
 		steps[i] = fmt.Sprintf("%s %.1f s", s.Name, s.Seconds)
 	}
 	return fmt.Sprintf("DONE: %d rows loaded and %d transactions committed over %s at %.0f/s (commit p50 %.2f ms, p99 %.2f ms); "+
-		"killed in mid-commit with the hot tier kept: lost %s (%d of %d there); killed again, hot tier and page server deleted, cloud %s gone, restored from the rest: lost %s "+
-		"(%d of %d there, each equal to its acknowledgement); read again as of LSN %d; verified %s; %s",
+		"killed in mid-commit with the hot tier kept: lost %s (%d acknowledged, %d there); killed again, hot tier and page server deleted, cloud %s gone, restored from the rest: lost %s "+
+		"(%d acknowledged, %d there, each equal to its acknowledgement); read again as of LSN %d; verified %s; %s",
 		r.Rows, r.Transactions, r.Targets, r.PerSecond, r.CommitP50Ms, r.CommitP99Ms,
-		r.Crash.missingText(), r.Crash.Recovered, r.Crash.Acknowledged, r.LostCloud,
-		r.Disaster.missingText(), r.Disaster.Recovered, r.Disaster.Acknowledged, r.EarlierLSN, sizeText(r.Verified.Bytes), strings.Join(steps, ", "))
+		r.Crash.missingText(), r.Crash.Acknowledged, r.Crash.Recovered, r.LostCloud,
+		r.Disaster.missingText(), r.Disaster.Acknowledged, r.Disaster.Recovered, r.EarlierLSN, sizeText(r.Verified.Bytes), strings.Join(steps, ", "))
 }

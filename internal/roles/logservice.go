@@ -18,6 +18,7 @@ import (
 	"github.com/logcore/logcore/recovery"
 	"github.com/logcore/logcore/replication"
 	"github.com/logcore/logcore/tiering"
+	"github.com/logcore/logcore/tiering/bucket"
 )
 
 // leadWithin bounds how long a shard may take to get its leader at the start.
@@ -82,6 +83,24 @@ func (s *logService) openTargets(ctx context.Context) (err error) {
 		return err
 	}
 	s.process.group.add("targets", func(context.Context) error { return s.targets.Close() })
+	return s.harden()
+}
+
+// harden puts metrics, a limit and retries around each target. The archiver tries again
+// by itself, later and elsewhere, so that a call is not repeated here for long.
+func (s *logService) harden() error {
+	m := bucket.NewMetrics(s.process.registry)
+	for i, t := range s.targets.All {
+		if t.Bucket == nil {
+			continue
+		}
+		b, err := bucket.Harden(t.Bucket, bucket.HardenOptions{Target: t.Name, Metrics: m,
+			Retry: bucket.RetryOptions{Attempts: 3, AttemptTimeout: 15 * time.Second, BackoffMax: time.Second}})
+		if err != nil {
+			return err
+		}
+		s.targets.All[i].Bucket = b
+	}
 	return nil
 }
 
