@@ -51,17 +51,29 @@ type Archiver struct {
 	trimmed   logcore.LSN              // guarded by mu: what the source was last told
 	inFlight  map[objectName]bool      // guarded by mu: placed or being placed, not yet in the manifest
 	retiredAt map[objectName]time.Time // guarded by mu: since when a name is known to be superseded
-	gone      map[objectName]bool      // guarded by mu: retired and deleted from every target
-	oldRecord map[string]time.Time     // guarded by mu: keys of records before the base, since when known
+	gone      map[objectName]targetSet // guarded by mu: the targets that retired objects were deleted from
+	oldRecord map[string]oldRecord     // guarded by mu: records before the base, by key
 	unswept   map[string]bool          // guarded by mu: targets to be searched for orphans
 
 	flush  chan struct{}   // wakes the tail lane; capacity 1
 	wake   chan struct{}   // wakes the care lane; capacity 1
 	rotten chan rottenSeen // fragments a reader found damaged; full = dropped, the next reader finds them again
 
+	rollupMin int // records after which a small archive is rolled up
+	fanIn     int // tails that are folded into one
+
 	// hook runs before each step that has an effect; an error from it stops the archiver
 	// as a crash would. nil but in tests.
 	hook func(step string) error
+}
+
+// targetSet is a set of indexes into the targets.
+type targetSet uint64
+
+// oldRecord is a record that a rollup made superfluous.
+type oldRecord struct {
+	since time.Time
+	gone  targetSet // the targets it was deleted from
 }
 
 // rottenSeen names a fragment that a reader found damaged or missing.
@@ -97,8 +109,8 @@ func newArchiver(o Options) (*Archiver, error) {
 	a := &Archiver{o: o, log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
 		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
 		covered: make(chan struct{}), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
-		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]bool{},
-		oldRecord: map[string]time.Time{}, unswept: map[string]bool{}}
+		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
+		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, rollupMin: rollupAfterMin, fanIn: tailFanIn}
 	a.reader = newReader(a.remotes, o.Keys, o.Corruptions, a.log, a.state.Load)
 	a.reader.onRotten = a.noteRotten
 	var err error

@@ -62,7 +62,7 @@ func (a *Archiver) syncTargets(ctx context.Context) error {
 	chain := a.chainNow()
 	var errs []error
 	for _, r := range a.remotes {
-		if len(r.lacks(chain)) == 0 {
+		if ok, _ := r.health(); ok && len(r.lacks(chain)) == 0 {
 			continue
 		}
 		err := a.syncRemote(ctx, r, chain)
@@ -108,7 +108,7 @@ const tailFanIn = 16
 
 // foldTails folds one run of tails.
 func (a *Archiver) foldTails(ctx context.Context) error {
-	run := findRun(a.state.Load().path, a.o.objectBytesMax())
+	run := findRun(a.state.Load().path, a.fanIn, a.o.objectBytesMax())
 	if run == nil {
 		return nil
 	}
@@ -122,17 +122,17 @@ func (a *Archiver) foldTails(ctx context.Context) error {
 	return nil // sealed or trimmed meanwhile: its sealed objects will do
 }
 
-// findRun returns tailFanIn tails of one segment and level that follow each other at
+// findRun returns fanIn tails of one segment and level that follow each other at
 // the end of the path's tails of that level, and that fit in one object.
-func findRun(path []*object, bytesMax int64) []*object {
+func findRun(path []*object, fanIn int, bytesMax int64) []*object {
 	end := len(path)
 	for end > 0 && path[end-1].kind() == KindTail {
 		start, bytes := end-1, path[end-1].rawBytes
-		for start > 0 && end-start < tailFanIn && sameRun(path[start-1], path[end-1]) && bytes+path[start-1].rawBytes <= bytesMax {
+		for start > 0 && end-start < fanIn && sameRun(path[start-1], path[end-1]) && bytes+path[start-1].rawBytes <= bytesMax {
 			start--
 			bytes += path[start].rawBytes
 		}
-		if end-start == tailFanIn {
+		if end-start == fanIn {
 			return path[start:end]
 		}
 		end = start
@@ -287,7 +287,7 @@ const (
 // rollUp writes the whole state as one record once enough have piled up.
 func (a *Archiver) rollUp(ctx context.Context) error {
 	s := a.state.Load()
-	if len(a.chainNow()) <= min(max(len(s.live)/4, rollupAfterMin), rollupAfterMax) {
+	if len(a.chainNow()) <= min(max(len(s.live)/4, a.rollupMin), rollupAfterMax) {
 		return nil
 	}
 	if err := a.step("rollup"); err != nil {
@@ -295,8 +295,8 @@ func (a *Archiver) rollUp(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	gone := make(map[objectName]bool, len(a.gone))
-	for n := range a.gone {
-		gone[n] = true
+	for n, on := range a.gone {
+		gone[n] = on == allTargets(a.o.K+a.o.M)
 	}
 	a.mu.Unlock()
 	err := a.commit(ctx, func(s *state) *record { return s.rollup(a.o.Epoch, a.targetNames(), gone) })
@@ -305,9 +305,11 @@ func (a *Archiver) rollUp(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for n := range gone {
-		delete(a.gone, n)
-		delete(a.retiredAt, n)
+	for n, everywhere := range gone {
+		if everywhere {
+			delete(a.gone, n)
+			delete(a.retiredAt, n)
+		}
 	}
 	return nil
 }

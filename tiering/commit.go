@@ -112,6 +112,6 @@ func (a *Archiver) retireRecords(chain []stored) {
 	defer a.mu.Unlock()
 	now := time.Now()
 	for _, s := range chain {
-		a.oldRecord[s.key()] = now
+		a.oldRecord[s.key()] = oldRecord{since: now}
 	}
 }

@@ -8,7 +8,7 @@ func openWithHook(ctx context.Context, o Options, hook func(step string) error) 
 	if err != nil {
 		return nil, err
 	}
-	a.hook = hook
+	a.hook, a.rollupMin, a.fanIn = hook, testRollupMin, testFanIn
 	if err := a.takeOver(ctx); err != nil {
 		if !awaitsTargets(err) || ctx.Err() != nil {
 			return nil, err
@@ -17,3 +17,9 @@ func openWithHook(ctx context.Context, o Options, hook func(step string) error) 
 	}
 	return a, nil
 }
+
+// Small ones, so that short tests roll up and fold.
+const (
+	testRollupMin = 8
+	testFanIn     = 4
+)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -44,6 +45,7 @@ type loader struct {
 	remotes []*remote
 
 	seen     []map[recordName]bool // per remote: what its listing shows; nil = it did not answer
+	claims   []uint64              // per remote: the lowest epoch that left its claim there; 0 = none
 	errs     []error               // per remote
 	got      []map[string]stored   // per remote: valid records by key
 	problems []Problem
@@ -59,7 +61,7 @@ type loader struct {
 // target is asked for the record after the tip.
 func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shard logcore.ShardID, keys KeyProvider) (*manifest, error) {
 	l := &loader{cluster: cluster, shard: shard, keys: keys, remotes: remotes,
-		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), got: make([]map[string]stored, len(remotes))}
+		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([]uint64, len(remotes)), got: make([]map[string]stored, len(remotes))}
 	l.listAll(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -86,6 +88,14 @@ func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shar
 
 func (l *loader) listAll(ctx context.Context) {
 	eachLimited(len(l.remotes), len(l.remotes), func(i int) {
+		claims, err := l.remotes[i].list(ctx, claimPrefix(l.cluster, l.shard), "")
+		if err != nil {
+			l.errs[i] = err
+			return
+		}
+		if len(claims) > 0 {
+			l.claims[i], _ = strconv.ParseUint(strings.TrimPrefix(claims[0].Key, claimPrefix(l.cluster, l.shard)), 16, 64)
+		}
 		keys, err := l.remotes[i].list(ctx, recordPrefix(l.cluster, l.shard), "")
 		if err != nil {
 			l.errs[i] = err
@@ -308,8 +318,14 @@ func hasProblem(ps []Problem, target, key string) bool {
 	return slices.ContainsFunc(ps, func(p Problem) bool { return p.Target == target && p.Key == key })
 }
 
-// checkQuorum refuses when the targets that answered can't prove the newest record. An
-// empty target beside others that hold records proves nothing: it may have lost them.
+// proves reports whether remote i would show the tip had it got it. A target with
+// neither records nor a claim as old as the tip's epoch may have lost both.
+func (l *loader) proves(i int, s *state) bool {
+	return slices.Contains(s.targets, l.remotes[i].Name) &&
+		(len(l.got[i]) > 0 || l.claims[i] > 0 && l.claims[i] <= s.epoch || hasTarget(l.problems, l.remotes[i].Name))
+}
+
+// checkQuorum refuses when the targets that answered can't prove the newest record.
 func (l *loader) checkQuorum(m *manifest) error {
 	names := m.state.targets
 	var silent []string
@@ -319,7 +335,7 @@ func (l *loader) checkQuorum(m *manifest) error {
 			silent = append(silent, fmt.Sprintf("%s (%v)", r.Name, l.errs[i]))
 			continue
 		}
-		if len(m.chain) > 0 && slices.Contains(names, r.Name) && (len(l.got[i]) > 0 || hasTarget(l.problems, r.Name)) {
+		if len(m.chain) > 0 && l.proves(i, m.state) {
 			proving++
 		}
 	}
@@ -347,7 +363,7 @@ func (l *loader) checkQuorum(m *manifest) error {
 		}
 	}
 	if need := len(names) - majority(len(names)) + 1; proving < need {
-		return fmt.Errorf("%w: %d of the %d targets hold the manifest and answered, %d are needed; without an answer: %s: bring one back and try again",
+		return fmt.Errorf("%w: %d of the %d targets answered and have not lost their part of the manifest, %d are needed; no answer from: %s: bring one back and try again",
 			ErrUnproven, proving, len(names), need, cmp.Or(strings.Join(silent, ", "), "none"))
 	}
 	return nil

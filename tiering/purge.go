@@ -16,46 +16,59 @@ const retiredMax = 1 << 14
 // and manifest records that a rollup made superfluous as long ago. Whoever loaded the
 // manifest before may still be reading them till then.
 func (a *Archiver) purge(ctx context.Context) error {
-	s := a.state.Load()
-	due, records := a.duePurges(s)
+	due, records := a.duePurges(a.state.Load())
 	for _, n := range due {
-		if err := a.step("purge"); err != nil {
+		// Its fragment i is on target i; one that is elsewhere is found by the sweep.
+		a.mu.Lock()
+		gone := a.gone[n]
+		a.mu.Unlock()
+		gone, err := a.deleteFrom(ctx, "purge", gone, a.o.K+a.o.M, func(i int) string { return n.key(a.o.Cluster, a.o.Shard, i) })
+		a.mu.Lock()
+		a.gone[n] = gone
+		a.mu.Unlock()
+		if err != nil {
 			return err
-		}
-		gone := true
-		for i := range a.o.K + a.o.M {
-			// Its fragment i is on target i; one that is elsewhere is found by the sweep.
-			r := a.remotes[i]
-			if err := r.delete(ctx, n.key(a.o.Cluster, a.o.Shard, i)); err != nil {
-				gone = false
-			}
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if gone {
-			a.mu.Lock()
-			a.gone[n] = true
-			a.mu.Unlock()
 		}
 	}
 	for _, key := range records {
-		if err := a.step("purge-record"); err != nil {
-			return err
-		}
-		gone := true
-		for _, r := range a.remotes {
-			if err := r.delete(ctx, key); err != nil {
-				gone = false
-			}
-		}
-		if gone {
-			a.mu.Lock()
+		a.mu.Lock()
+		old := a.oldRecord[key]
+		a.mu.Unlock()
+		gone, err := a.deleteFrom(ctx, "purge-record", old.gone, len(a.remotes), func(int) string { return key })
+		a.mu.Lock()
+		if old.gone = gone; gone == allTargets(len(a.remotes)) {
 			delete(a.oldRecord, key)
-			a.mu.Unlock()
+		} else {
+			a.oldRecord[key] = old
+		}
+		a.mu.Unlock()
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// allTargets is the set of the first n targets.
+func allTargets(n int) targetSet { return 1<<n - 1 }
+
+// deleteFrom deletes a key from each of the first n targets that is healthy and not in
+// gone, and returns gone with those added.
+func (a *Archiver) deleteFrom(ctx context.Context, step string, gone targetSet, n int, key func(i int) string) (targetSet, error) {
+	for i, r := range a.remotes[:n] {
+		if ok, _ := r.health(); !ok || gone&(1<<i) != 0 {
+			continue
+		}
+		if err := a.step(step); err != nil {
+			return gone, err
+		}
+		if err := r.delete(ctx, key(i)); err == nil {
+			gone |= 1 << i
+		} else if ctx.Err() != nil {
+			return gone, ctx.Err()
+		}
+	}
+	return gone, nil
 }
 
 // duePurges returns what may be deleted now. Nothing that the state names is among it.
@@ -66,13 +79,13 @@ func (a *Archiver) duePurges(s *state) (due []objectName, records []string) {
 	now := time.Now()
 	for _, n := range s.retired {
 		since, known := a.retiredAt[n]
-		if known && now.Sub(since) >= a.o.Grace && !a.gone[n] && !a.inFlight[n] && live[n] == nil {
+		if known && now.Sub(since) >= a.o.Grace && a.gone[n] != allTargets(a.o.K+a.o.M) && !a.inFlight[n] && live[n] == nil {
 			due = append(due, n)
 		}
 	}
-	for key, since := range a.oldRecord {
+	for key, old := range a.oldRecord {
 		n, ok := parseRecordKey(a.o.Cluster, a.o.Shard, key)
-		if ok && now.Sub(since) >= a.o.Grace && n.number < s.base {
+		if ok && now.Sub(old.since) >= a.o.Grace && n.number < s.base {
 			records = append(records, key)
 		}
 	}
@@ -180,7 +193,7 @@ func (a *Archiver) sweepRecords(ctx context.Context, r *remote) error {
 	for _, k := range records {
 		n, ok := parseRecordKey(a.o.Cluster, a.o.Shard, k.Key)
 		if _, known := a.oldRecord[k.Key]; ok && !known && n.number < a.state.Load().base {
-			a.oldRecord[k.Key] = time.Now()
+			a.oldRecord[k.Key] = oldRecord{since: time.Now()}
 		}
 	}
 	return nil

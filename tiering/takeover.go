@@ -177,9 +177,11 @@ func (a *Archiver) adopt(ctx context.Context, m *manifest) error {
 }
 
 // syncRemote writes to a target the records of the chain that it lacks. Other bytes
-// under such a key are rot or a fork: the chain is on a majority, so it goes.
+// under such a key are rot or a fork: the chain is on a majority, so it goes. It makes
+// one call at least, which tells whether the target is there.
 func (a *Archiver) syncRemote(ctx context.Context, r *remote, chain []stored) error {
-	for _, s := range r.lacks(chain) {
+	missing := r.lacks(chain)
+	for _, s := range missing {
 		if err := a.step("sync"); err != nil {
 			return err
 		}
@@ -188,8 +190,7 @@ func (a *Archiver) syncRemote(ctx context.Context, r *remote, chain []stored) er
 		}
 		r.hold(s.key(), true)
 	}
-	// One call even when nothing is missing: it tells whether the target is there.
-	if len(chain) == 0 {
+	if len(missing) == 0 {
 		_, err := r.list(ctx, claimPrefix(a.o.Cluster, a.o.Shard), claimKey(a.o.Cluster, a.o.Shard, a.o.Epoch))
 		return err
 	}

@@ -131,6 +131,9 @@ func (c *checker) checkArchive(ctx context.Context, l Location) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if errors.Is(err, ErrKeyNotFound) || errors.Is(err, logcore.ErrUnsupportedVersion) {
+		return fmt.Errorf("tiering: cluster %x, shard %d: %w", l.Cluster, l.Shard, err) // nothing is known to be damaged
+	}
 	proved := err == nil
 	if m == nil {
 		m = &manifest{state: &state{cluster: l.Cluster, shard: l.Shard}}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/erasure"
 )
@@ -80,6 +81,10 @@ func (c *checker) checkStray(ctx context.Context, r *remote, key string, n objec
 		c.unreachable(r.Name, err)
 		return
 	}
+	if _, err := erasure.ParseHeader(data); errors.Is(err, logcore.ErrUnsupportedVersion) {
+		c.problem(problemOf(r.Name, key, ProblemForeign, err))
+		return
+	}
 	faults := erasure.VerifyFragment(nil, index, data)
 	if len(faults) == 0 {
 		if h, _ := erasure.ParseHeader(data); nameOf(h.Meta) != n || h.Index != index {
@@ -138,7 +143,8 @@ func (c *checker) repairRecord(ctx context.Context, m *manifest, p Problem) {
 		}
 	}
 	if whole == nil {
-		if !inChain && m.state.number > 0 && r.delete(ctx, p.Key) == nil {
+		// What can't be read for want of a key or of a newer build is not damage.
+		if !inChain && m.state.number > 0 && errors.Is(p.err, logcore.ErrCorrupt) && r.delete(ctx, p.Key) == nil {
 			c.fix(p)
 		}
 		return
