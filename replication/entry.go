@@ -75,6 +75,8 @@ func toRaft(e logcore.Entry) (*raftpb.Entry, error) {
 	default:
 		return nil, fmt.Errorf("%w: LSN %d: RAFT entry of sort %d: use a newer build", logcore.ErrUnsupportedVersion, e.LSN, e.Payload[0])
 	}
-	r.Data = e.Payload[1:]
+	if len(e.Payload) > 1 {
+		r.Data = e.Payload[1:]
+	}
 	return r, nil
 }

@@ -70,6 +70,10 @@ func (s memberState) encode() []byte {
 			b = binary.LittleEndian.AppendUint64(b, id)
 		}
 	}
+	return appendSum(b)
+}
+
+func appendSum(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 

@@ -32,6 +32,7 @@ type loop struct {
 	waiting  []waiting       // requests proposed and not applied, by LSN
 	full     error           // the disk had no room when last asked
 	held     bool            // an append was refused; it is tried again with the next tick
+	warned   bool            // that it is so was logged
 	ticks    int
 	failed   bool
 }
@@ -240,7 +241,7 @@ func (l *loop) takeCompletions() {
 		a := l.oldestUnderWay()
 		switch {
 		case err == nil:
-			a.done = true
+			a.done, l.warned = true, false
 		case errors.Is(err, logcore.ErrDiskFull):
 			a.refused, l.full = true, err
 		default:
@@ -288,6 +289,10 @@ func (l *loop) takeBackRefused() {
 		}
 	}
 	l.sent, l.held = first, true
+	if l.warned {
+		return
+	}
+	l.warned = true // once for each time the disk fills up
 	l.g.log.Warn("replication: the disk is full, entries wait for room", "from", last+1, "err", l.full)
 }
 

@@ -1,0 +1,161 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+)
+
+// breakOpenFiles makes every write to a file that this process has open for writing
+// under dir fail, as a device that turned read-only would: the descriptor is replaced
+// by one of the same file that can only be read.
+func breakOpenFiles(t *testing.T, dir string) (broken int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range fds {
+		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
+		if err != nil || !strings.HasPrefix(target, dir) || strings.HasSuffix(target, ".lock") || strings.HasSuffix(target, "LOCK") {
+			continue
+		}
+		var fd int
+		for _, c := range e.Name() {
+			fd = fd*10 + int(c-'0')
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
+			continue
+		}
+		readOnly, err := unix.Open(target, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Dup3(readOnly, fd, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(readOnly)
+		broken++
+	}
+	return broken
+}
+
+// TestPoisoned (I10): a failed write ends the group. Nothing is acknowledged from then
+// on, readers are still served, and reopening recovers what was acknowledged.
+func TestPoisoned(t *testing.T) {
+	ctx := testContext(t)
+	opts := testOptions(t.TempDir())
+	g := openGroup(t, opts)
+	id := createLog(t, g, "a")
+	last, err := appendOne(g, ctx, id, []byte("kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if breakOpenFiles(t, opts.Log.Dir) == 0 {
+		t.Fatal("void: no file was broken")
+	}
+	if _, err := appendOne(g, ctx, id, []byte("lost")); !errors.Is(err, logcore.ErrPoisoned) {
+		t.Fatalf("append onto a broken device: %v", err)
+	}
+	if _, err := appendOne(g, ctx, id, []byte("lost")); !errors.Is(err, logcore.ErrPoisoned) {
+		t.Fatalf("append afterwards: %v", err)
+	}
+	if g.Committed() != last.LSN || !errors.Is(g.Err(), logcore.ErrPoisoned) || g.Status().Leading {
+		t.Fatalf("committed %d after %d, %v", g.Committed(), last.LSN, g.Err())
+	}
+	entries, err := g.HotLog().Entries(last.LSN, last.LSN+1, 0)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("read from a poisoned log: %v", err)
+	}
+	g.View(func(s *catalog.State) {
+		if l, err := s.ByID(id); err != nil || l.LastLSN != last.LSN {
+			t.Fatalf("catalog of a poisoned group: %+v, %v", l, err)
+		}
+	})
+	g.Close()
+	g = openGroup(t, opts)
+	if _, err := appendOne(g, ctx, id, []byte("goes on")); err != nil {
+		t.Fatal(err)
+	}
+	checkLog(t, g)
+}
+
+// TestDiskFull (F12): with no room for another segment, appends wait or are refused,
+// reads go on, and once something was trimmed it all heals without a restart.
+func TestDiskFull(t *testing.T) {
+	ctx := testContext(t)
+	opts := testOptions(t.TempDir())
+	g := openGroup(t, opts)
+	id := createLog(t, g, "a")
+	for len(g.HotLog().Segments()) < 4 {
+		if _, err := appendOne(g, ctx, id, make([]byte, 32<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.Close()
+	opts.Log.DiskReserveBytes = 1 << 60 // no device has that much: nothing more is allocated
+	g = openGroup(t, opts)
+	var refused error
+	var stuck catalog.Place
+	for stuck.LSN == 0 {
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		var place catalog.Place
+		err := g.Do(short, func(p *Proposer) error {
+			if refused = p.DiskFull(); refused != nil && !strings.Contains(refused.Error(), "uses") {
+				return refused
+			}
+			l, err := p.Catalog().ByID(id)
+			if err != nil {
+				return err
+			}
+			place = p.Propose(dataDraft(id, l.Epoch, l.Sequence+1, make([]byte, 32<<10)))
+			return nil
+		})
+		cancel()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			stuck = place // it is in Raft's log and waits for room
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	if err := g.Err(); err != nil {
+		t.Fatalf("a full disk ended the group: %v", err)
+	}
+	if err := g.Do(ctx, func(p *Proposer) error { return p.DiskFull() }); !errors.Is(err, logcore.ErrDiskFull) {
+		t.Fatalf("told %v, want ErrDiskFull", err)
+	}
+	if _, err := g.HotLog().Entries(g.Committed(), g.Committed()+1, 0); err != nil {
+		t.Fatalf("read from a full log: %v", err)
+	}
+	if err := g.HotLog().TrimHead(g.HotLog().Segments()[1].Last); err != nil {
+		t.Fatal(err)
+	}
+	for g.Committed() < stuck.LSN {
+		changed := g.Changed()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatal("it didn't heal")
+		}
+	}
+	if _, err := appendOne(g, ctx, id, []byte("goes on")); err != nil {
+		t.Fatal(err)
+	}
+	before := g.Committed()
+	g.Close()
+	g = openGroup(t, opts)
+	if g.Committed() <= before {
+		t.Fatalf("committed %d after %d", g.Committed(), before)
+	}
+}
