@@ -76,5 +76,5 @@ func contenders(c cell, dev *device, peers []peer) []contender {
 
 // allPeers is the field: the hot log first, then the others.
 func allPeers(ctx context.Context, hotSegmentBytes int64) []peer {
-	return []peer{etcdPeer(), raftWALPeer(), tidwallPeer(), pebblePeer(), pebbleDriverPeer()}
+	return []peer{hotlogPeer(ctx, hotSegmentBytes), etcdPeer(), raftWALPeer(), tidwallPeer(), pebblePeer(), pebbleDriverPeer()}
 }

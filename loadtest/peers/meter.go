@@ -27,6 +27,7 @@ const sampleStride = 13
 type meter struct {
 	stop      atomic.Bool // the load lets what is in flight finish and returns
 	recording atomic.Bool
+	sampled   atomic.Bool // a latency of the measured window is there
 	payload   int
 	stride    int
 	written   counter
@@ -90,6 +91,9 @@ func (l *lane) ended(t time.Time, ops int) {
 		return
 	}
 	l.buf[l.n] = int64(time.Since(t))
+	if l.n == 0 {
+		l.m.sampled.Store(true)
+	}
 	l.n++
 	if l.n == len(l.buf) {
 		l.flush()
@@ -153,7 +157,7 @@ func (m *meter) figures(c cell) (figures, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ops == 0 || m.hist.TotalCount() == 0 {
-		return figures{}, fmt.Errorf("no append finished in %v: give it more --seconds", elapsed.Round(time.Millisecond))
+		return figures{}, fmt.Errorf("no append finished in %v", elapsed.Round(time.Millisecond))
 	}
 	us := func(q float64) float64 { return float64(m.hist.ValueAtQuantile(q)) / 1e3 }
 	rate := ops / elapsed.Seconds()

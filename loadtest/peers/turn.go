@@ -25,6 +25,9 @@ type timing struct {
 // warmUp precedes the measured window: a quarter of it, at most a quarter of a second.
 func (t timing) warmUp() time.Duration { return min(t.seconds/4, 250*time.Millisecond) }
 
+// windowLateMax bounds how much longer a window lasts that saw no append finish.
+const windowLateMax = 30 * time.Second
+
 // pollEvery is how often a turn looks at its disk use. Looking allocates, so it
 // begins only once the payloads alone are a pollFraction-th of the budget: no log
 // needs that many times its payload.
@@ -48,6 +51,9 @@ func takeTurn(ctx context.Context, c contender, cl cell, dir string, t timing) (
 	if err != nil {
 		return figures{}, fmt.Errorf("open: %w", err)
 	}
+	if err := settle(ctx, t); err != nil {
+		return figures{}, errors.Join(err, l.Close())
+	}
 	m := newMeter(cl, t.written)
 	finished := make(chan error, 1)
 	go func() { finished <- l.run(m) }()
@@ -60,6 +66,37 @@ func takeTurn(ctx context.Context, c contender, cl cell, dir string, t timing) (
 	return m.figures(cl)
 }
 
+// settle waits until nothing was written for quietFor: what a log prepares in the
+// background when it is opened is no part of its steady state. On a machine that
+// writes all the time it gives up after twice the turn's length, at most two seconds.
+func settle(ctx context.Context, t timing) error {
+	before, err := t.written.read()
+	if err != nil {
+		return err
+	}
+	quiet := time.Duration(0)
+	for waited := time.Duration(0); quiet < quietFor && waited < min(2*t.seconds, 2*time.Second); waited += quietStep {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(quietStep):
+		}
+		now, err := t.written.read()
+		if err != nil {
+			return err
+		}
+		if quiet += quietStep; now != before {
+			quiet, before = 0, now
+		}
+	}
+	return nil
+}
+
+const (
+	quietFor  = 50 * time.Millisecond
+	quietStep = 10 * time.Millisecond
+)
+
 // observe lets the load warm up, then measures it. A load that returns early has
 // failed; its error stays in finished for the caller.
 func observe(ctx context.Context, m *meter, dir string, t timing, finished chan error) error {
@@ -71,6 +108,12 @@ func observe(ctx context.Context, m *meter, dir string, t timing, finished chan 
 	}
 	if err := pause(ctx, m, dir, t.seconds, t.diskBytes, finished); err != nil && !errors.Is(err, errDiskBudget) {
 		return err
+	}
+	// A window shorter than a slow log's sync lasts until that sync is there.
+	for late := time.Duration(0); !m.sampled.Load() && late < windowLateMax; late += pollEvery {
+		if err := pause(ctx, m, dir, pollEvery, t.diskBytes, finished); err != nil {
+			return err
+		}
 	}
 	return m.end()
 }
