@@ -187,7 +187,7 @@ func (s *Server) read(ctx context.Context, log string, at ReadAt, visit func(*re
 		seen := l.generations()
 		lsn, err := s.waitWithParents(ctx, l, at, deadline)
 		if err == nil {
-			err = s.visit(l, seen, lsn, visit)
+			err = s.classify(s.visit(l, seen, lsn, visit))
 		}
 		switch {
 		case errors.Is(err, errVanished):

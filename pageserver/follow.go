@@ -66,7 +66,7 @@ const (
 	followPauseMax = 2 * time.Second
 	// strikesMax is how many times in a row, without progress, a source may break its
 	// contract, or a page fail to heal, before the log's ingest is stopped.
-	strikesMax = 5
+	strikesMax = 8
 )
 
 // follow ingests a log until ctx is done or an error rules out that it goes on. Other
@@ -74,12 +74,12 @@ const (
 func (s *Server) follow(ctx context.Context, l *logState) {
 	pause, strikes := followPauseMin, 0
 	for ctx.Err() == nil {
-		before := l.snapshot().ingested
+		before := l.snapshot().entry
 		err := s.followOnce(ctx, l)
 		if ctx.Err() != nil {
 			break
 		}
-		if l.snapshot().ingested > before {
+		if l.snapshot().entry > before {
 			pause, strikes = followPauseMin, 0
 		}
 		if final := s.judge(ctx, l, err, &strikes); final {
@@ -108,6 +108,8 @@ func (s *Server) judge(ctx context.Context, l *logState, err error, strikes *int
 		return true
 	case errors.As(err, &broken):
 		s.log.Warn("pageserver: batch refused, the log is read again from the position reached", "log", l.name(), "err", err)
+		// What it said about the stretch without entries may be wrong as well.
+		l.update(func() { l.state.ingested = max(l.state.entry, l.state.branchLSN) })
 		if *strikes++; *strikes >= strikesMax {
 			s.stop(l, err)
 			return true
@@ -130,8 +132,20 @@ func (s *Server) judge(ctx context.Context, l *logState, err error, strikes *int
 // served.
 func (s *Server) stop(l *logState, err error) {
 	s.log.Error("pageserver: ingest of a log stopped; it is tried again when the page server restarts", "log", l.name(), "ingested", uint64(l.snapshot().ingested), "err", err)
-	s.metrics.stopped.Inc()
 	l.update(func() { l.stopped = err })
+}
+
+// stoppedLogs is the number of logs whose ingest stopped.
+func (s *Server) stoppedLogs() float64 {
+	n := 0
+	for _, l := range s.registry.all() {
+		l.mu.Lock()
+		if l.stopped != nil {
+			n++
+		}
+		l.mu.Unlock()
+	}
+	return float64(n)
 }
 
 // errOtherIncarnation: the source has begun again since the state was made.
@@ -163,7 +177,9 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 		}
 	}
 	l.update(func() { l.confirmed, l.lastErr, l.caughtUp = true, nil, max(info.Last, l.state.branchLSN) })
-	from := l.snapshot().ingested + 1
+	// From the last entry, not from the ingested LSN: should the source have left out
+	// entries before that, they come now, or their absence shows in the sequence.
+	from := max(l.snapshot().entry, l.branch.lsn) + 1
 	for batch, err := range s.opts.Source.Follow(ctx, info, from) {
 		if err != nil {
 			return err

@@ -98,20 +98,21 @@ type stateValue struct {
 	incarnation uint64
 	parent      logcore.LogID
 	branchLSN   logcore.LSN
-	ingested    logcore.LSN
+	ingested    logcore.LSN // nothing of the log up to it is missing, as far as the source said
+	entry       logcore.LSN // the last entry
 	visible     logcore.LSN // the last commit
 	visibleTime logcore.HLC
-	epoch       logcore.Epoch // of the last entry
+	epoch       logcore.Epoch // of that entry
 	sequence    uint64
 	name        string
 }
 
-const stateFixedBytes = 8 * 8
+const stateFixedBytes = 9 * 8
 
 func encodeState(v stateValue) []byte {
 	b := make([]byte, 0, stateFixedBytes+len(v.name)+checksumBytes)
 	for _, n := range []uint64{v.incarnation, uint64(v.parent), uint64(v.branchLSN), uint64(v.ingested),
-		uint64(v.visible), uint64(v.visibleTime), uint64(v.epoch), v.sequence} {
+		uint64(v.entry), uint64(v.visible), uint64(v.visibleTime), uint64(v.epoch), v.sequence} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
 	return append(b, v.name...)
@@ -126,8 +127,8 @@ func decodeState(key, sealed []byte) (stateValue, error) {
 		return stateValue{}, corruptValue(key, "state of %d bytes", len(b))
 	}
 	n := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
-	return stateValue{n(0), logcore.LogID(n(1)), logcore.LSN(n(2)), logcore.LSN(n(3)), logcore.LSN(n(4)),
-		logcore.HLC(n(5)), logcore.Epoch(n(6)), n(7), string(b[stateFixedBytes:])}, nil
+	return stateValue{n(0), logcore.LogID(n(1)), logcore.LSN(n(2)), logcore.LSN(n(3)), logcore.LSN(n(4)), logcore.LSN(n(5)),
+		logcore.HLC(n(6)), logcore.Epoch(n(7)), n(8), string(b[stateFixedBytes:])}, nil
 }
 
 // part is an entry of a transaction that is still open.

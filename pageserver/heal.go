@@ -12,11 +12,31 @@ import (
 	"github.com/logcore/logcore/engine"
 )
 
+// ancestorsMax bounds how many damaged ancestors of a page are healed on its behalf.
+const ancestorsMax = 64
+
 // heal rebuilds one version of a page from the log and stores it as an image in place
 // of the damaged one. It counts the damage.
 func (s *Server) heal(ctx context.Context, d *damagedPage) error {
 	s.healMu.Lock()
 	defer s.healMu.Unlock()
+	err := s.healOne(ctx, d)
+	var below *damagedPage
+	for range ancestorsMax {
+		if !errors.As(err, &below) || below.owner == d.owner {
+			break
+		}
+		// A branch builds on its parent's page, which is damaged as well: that one first.
+		if err = s.healOne(ctx, below); err == nil {
+			err = s.healOne(ctx, d)
+		}
+	}
+	return err
+}
+
+// healOne heals one version, provided that the parent's page is sound. The caller
+// holds healMu.
+func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 	if sound, err := s.isSound(d); sound || err != nil {
 		return err // somebody else healed it
 	}

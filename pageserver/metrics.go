@@ -14,11 +14,10 @@ type metrics struct {
 	resets     prometheus.Counter
 	healed     prometheus.Counter
 	violations *prometheus.CounterVec
-	stopped    prometheus.Gauge
 	latency    prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_pageserver_" + name + "_total", Help: help})
 	}
@@ -34,8 +33,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		healed:    counter("healed_pages", "Page versions rebuilt from the log because their checksum failed."),
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_pageserver_source_violations_total",
 			Help: "Batches of the log source that were refused, by what was wrong."}, []string{"kind"}),
-		stopped: prometheus.NewGauge(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
-			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "logcore_pageserver_get_pages_latency_seconds",
 			Help: "Time to serve one GetPages request, waiting included.", Buckets: prometheus.ExponentialBuckets(16e-6, 2, 20)}),
 	}
@@ -43,7 +40,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.violations.WithLabelValues(kind)
 	}
 	if reg != nil {
-		reg.MustRegister(m.entries, m.records, m.images, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.healed, m.violations, m.stopped, m.latency)
+		reg.MustRegister(m.entries, m.records, m.images, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.healed, m.violations, m.latency,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
+				Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped))
 	}
 	return m
 }

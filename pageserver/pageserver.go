@@ -63,8 +63,9 @@ func Open(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: opts, log: opts.Logger, metrics: newMetrics(opts.Registerer), cache: newPageCache(opts.PageCacheBytes),
+	s := &Server{opts: opts, log: opts.Logger, cache: newPageCache(opts.PageCacheBytes),
 		lock: lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
+	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs)
 	if err := s.openAndLoad(); err != nil {
 		lock.Unlock()
 		return nil, err
@@ -200,18 +201,21 @@ func (s *Server) damaged(err error) {
 	}
 }
 
+// classify returns an error of Pebble that says that the store is damaged as one that
+// wraps logcore.ErrCorrupt, and any other error as it is.
+func (s *Server) classify(err error) error {
+	if err != nil && !errors.Is(err, logcore.ErrCorrupt) && pebble.IsCorruptionError(err) {
+		return &logcore.CorruptionError{Place: s.opts.Dir, Object: storeDir, Offset: -1, Reason: err.Error()}
+	}
+	return err
+}
+
 // noteStoreError asks for a rebuild when err, which came from Pebble or from a value
-// that cannot be healed by itself, says that the store is damaged. It returns err as
-// an error that wraps logcore.ErrCorrupt then, and as it is otherwise.
+// that cannot be healed by itself, says that the store is damaged. It returns the
+// error classified.
 func (s *Server) noteStoreError(err error) error {
-	switch {
-	case err == nil || errors.Is(err, logcore.ErrClosed):
-		return err
-	case errors.Is(err, logcore.ErrCorrupt):
-		s.damaged(err)
-		return err
-	case pebble.IsCorruptionError(err):
-		err = &logcore.CorruptionError{Place: s.opts.Dir, Object: storeDir, Offset: -1, Reason: err.Error()}
+	err = s.classify(err)
+	if errors.Is(err, logcore.ErrCorrupt) {
 		s.damaged(err)
 	}
 	return err

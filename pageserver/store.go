@@ -176,7 +176,8 @@ func deleteLog(db *pebble.DB, log logcore.LogID) error {
 	return db.Apply(b, pebble.NoSync)
 }
 
-// prefixEnd returns the smallest key above every key that begins with prefix.
+// prefixEnd returns the smallest key above every key that begins with prefix, which
+// begins with a tag.
 func prefixEnd(prefix []byte) []byte {
 	end := bytes.Clone(prefix)
 	for i := len(end) - 1; i >= 0; i-- {
@@ -184,7 +185,7 @@ func prefixEnd(prefix []byte) []byte {
 			return end[:i+1]
 		}
 	}
-	return []byte{0xff}
+	panic("pageserver: a prefix of 0xff bytes only")
 }
 
 // pebbleLogger turns Pebble's log into ours. Fatalf is Pebble's way to say that it

@@ -1,0 +1,99 @@
+package pageserver
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/zeebo/xxh3"
+
+	"github.com/logcore/logcore/engine"
+)
+
+// CorruptVersions flips a bit in the newest stored version of a page of a log and in
+// every version below it, behind Pebble's back as far as its checksums go.
+func CorruptVersions(s *Server, log string, space engine.Space, page uint32) (int, error) {
+	l := s.registry.named(log)
+	prefix := appendVersionKey(nil, l.id, space, page, pos{})[:versionPrefixBytes]
+	return s.mapValues(prefix, func(_, value []byte) []byte {
+		value[len(value)/2] ^= 0x10
+		return value
+	})
+}
+
+// DropVersions deletes every version of a page but the newest.
+func DropVersions(s *Server, log string, space engine.Space, page uint32) (int, error) {
+	l := s.registry.named(log)
+	prefix := appendVersionKey(nil, l.id, space, page, pos{})[:versionPrefixBytes]
+	first := true
+	return s.mapValues(prefix, func(_, value []byte) []byte {
+		if first {
+			first = false
+			return value
+		}
+		return nil
+	})
+}
+
+// CorruptSizes flips a bit in every stored length of a space.
+func CorruptSizes(s *Server, log string, space engine.Space) (int, error) {
+	l := s.registry.named(log)
+	key := appendSpaceKey(nil, tagSize, l.id, space, pos{})
+	return s.mapValues(key[:len(key)-posBytes], func(_, value []byte) []byte {
+		value[0] ^= 1
+		return value
+	})
+}
+
+// mapValues replaces every value under a prefix; nil deletes. It returns their number.
+func (s *Server) mapValues(prefix []byte, change func(key, value []byte) []byte) (int, error) {
+	s.storeMu.Lock()
+	defer s.storeMu.Unlock()
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	n := 0
+	for it.First(); it.Valid(); it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return n, err
+		}
+		if value = change(it.Key(), append([]byte(nil), value...)); value == nil {
+			err = s.db.Delete(it.Key(), pebble.NoSync)
+		} else {
+			err = s.db.Set(it.Key(), value, pebble.NoSync)
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	s.cache = newPageCache(s.opts.PageCacheBytes)
+	return n, it.Error()
+}
+
+// LongestChain returns the largest depth of any version in the store.
+func LongestChain(s *Server) (int, error) {
+	longest := 0
+	_, err := s.mapValues([]byte{tagVersion}, func(key, value []byte) []byte {
+		h, _, err := decodeVersion(key, value)
+		if err != nil {
+			panic(fmt.Sprintf("decode %x: %v", key, err))
+		}
+		longest = max(longest, int(h.depth))
+		return value
+	})
+	return longest, err
+}
+
+// OpenParts returns the number of parts of open transactions in the store.
+func OpenParts(s *Server) (int, error) {
+	return s.mapValues([]byte{tagPart}, func(_, value []byte) []byte { return value })
+}
+
+// SealMarker makes the checksum of a format marker right.
+func SealMarker(b []byte) []byte {
+	return binary.LittleEndian.AppendUint64(b[:16:16], xxh3.Hash(b[:16]))
+}

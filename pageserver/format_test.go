@@ -1,0 +1,217 @@
+package pageserver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/zeebo/xxh3"
+	"pgregory.net/rapid"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+)
+
+// oneOfEach returns a key and a sealed value of every kind.
+func oneOfEach() []struct{ name, key, value []byte } {
+	var all []struct{ name, key, value []byte }
+	add := func(name string, key, value []byte) {
+		all = append(all, struct{ name, key, value []byte }{[]byte(name), key, seal(key, value)})
+	}
+	at := pos{0x1122334455667788, 3}
+	ranges := []engine.Range{{Offset: 1, Data: []byte("ab")}, {Offset: 0, Data: []byte("xyz")}}
+	version := appendVersionKey(nil, 9, 2, 5, at)
+	add("image", version, append(appendVersionHeader(nil, versionHeader{kind: kindImage, pageSize: 8}), "8 bytes."...))
+	add("delta", version, appendRanges(appendVersionHeader(nil, versionHeader{kindDelta, 2, 31, 8}), ranges))
+	add("size", appendSpaceKey(nil, tagSize, 9, 2, at), encodeSize(sizeValue{77, 4096}))
+	add("cut", appendSpaceKey(nil, tagCut, 9, 2, at), encodeCut(cutValue{12, pos{34, 1}}))
+	add("commit", appendCommitKey(nil, 9, 1234), encodeTime(0xabcdef))
+	add("part", appendPartKey(nil, 9, logcore.TxID{1, 2}, 1234), encodePart(4, []byte("payload")))
+	add("state", appendLogKey(nil, tagState, 9), encodeState(stateValue{1, 2, 3, 4, 5, 6, 7, 8, 9, "db/main"}))
+	return all
+}
+
+func TestGolden(t *testing.T) {
+	const file = "testdata/v1.golden"
+	var b strings.Builder
+	fmt.Fprintf(&b, "marker %x\n", encodeMarker())
+	for _, x := range oneOfEach() {
+		fmt.Fprintf(&b, "%s %x %x\n", x.name, x.key, x.value)
+	}
+	if os.Getenv("REWRITE_GOLDEN") != "" {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("the encoder drifted from %s:\n got\n%s\nwant\n%s", file, b.String(), want)
+	}
+	for line := range strings.Lines(string(want)) {
+		if err := decodeGolden(strings.Fields(line)); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// decodeGolden decodes a line of the golden file with the decoder of its kind.
+func decodeGolden(fields []string) error {
+	raw := make([][]byte, len(fields)-1)
+	for i := range raw {
+		var err error
+		if raw[i], err = hex.DecodeString(fields[i+1]); err != nil {
+			return err
+		}
+	}
+	if fields[0] == "marker" {
+		return decodeMarker(raw[0])
+	}
+	return decodeAny(fields[0], raw[0], raw[1])
+}
+
+func decodeAny(name string, key, value []byte) error {
+	var err error
+	switch name {
+	case "image", "delta":
+		var body []byte
+		var h versionHeader
+		if h, body, err = decodeVersion(key, value); err == nil && h.kind == kindDelta {
+			applyBody(make([]byte, h.pageSize), body)
+		}
+	case "size":
+		_, err = decodeSize(key, value)
+	case "cut":
+		_, err = decodeCut(key, value)
+	case "commit":
+		_, err = decodeTime(key, value)
+	case "part":
+		_, _, err = decodePart(key, value)
+	case "state":
+		_, err = decodeState(key, value)
+	default:
+		err = fmt.Errorf("unknown kind %q", name)
+	}
+	return err
+}
+
+// TestEveryFlip: a flipped bit anywhere in a value, or in its key, is detected.
+func TestEveryFlip(t *testing.T) {
+	flips := 0
+	for _, x := range oneOfEach() {
+		for _, field := range [][]byte{x.key, x.value} {
+			for bit := range 8 * len(field) {
+				field[bit/8] ^= 1 << (bit % 8)
+				if err := decodeAny(string(x.name), x.key, x.value); !errors.Is(err, logcore.ErrCorrupt) {
+					t.Fatalf("%s with bit %d flipped: %v, want ErrCorrupt", x.name, bit, err)
+				}
+				field[bit/8] ^= 1 << (bit % 8)
+				flips++
+			}
+		}
+	}
+	marker := encodeMarker()
+	for bit := range 8 * len(marker) {
+		marker[bit/8] ^= 1 << (bit % 8)
+		if err := decodeMarker(marker); !errors.Is(err, logcore.ErrCorrupt) {
+			t.Fatalf("marker with bit %d flipped: %v, want ErrCorrupt", bit, err)
+		}
+		marker[bit/8] ^= 1 << (bit % 8)
+		flips++
+	}
+	t.Logf("%d flips detected", flips)
+}
+
+func TestMarkerVersions(t *testing.T) {
+	with := func(at int, v uint16) []byte {
+		b := encodeMarker()
+		binary.LittleEndian.PutUint16(b[at:], v)
+		binary.LittleEndian.PutUint64(b[16:], xxh3.Hash(b[:16]))
+		return b
+	}
+	if err := decodeMarker(with(8, 2)); err != nil {
+		t.Errorf("version 2 for readers of 1: %v", err)
+	}
+	newer := with(8, 2)
+	binary.LittleEndian.PutUint16(newer[10:], 2)
+	binary.LittleEndian.PutUint64(newer[16:], xxh3.Hash(newer[:16]))
+	for name, b := range map[string][]byte{"reader": newer, "flag": with(12, 1)} {
+		if err := decodeMarker(b); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
+			t.Errorf("%s: %v, want ErrUnsupportedVersion alone", name, err)
+		}
+	}
+	key := appendVersionKey(nil, 1, 1, 1, pos{1, 0})
+	value := appendVersionHeader(nil, versionHeader{kind: kindImage, pageSize: 1})
+	value[1] = 0x80
+	if _, _, err := decodeVersion(key, seal(key, append(value, 'x'))); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
+		t.Errorf("unknown flag of a version: %v", err)
+	}
+}
+
+// TestKeyOrder: later places sort first, pages and spaces in order, and Pebble's
+// comparer keeps its promises about prefixes.
+func TestKeyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type k struct {
+			log   logcore.LogID
+			space engine.Space
+			page  uint32
+			at    pos
+		}
+		gen := rapid.Custom(func(t *rapid.T) k {
+			small := rapid.Uint32Range(0, 2)
+			return k{logcore.LogID(small.Draw(t, "log")), engine.Space(small.Draw(t, "space")), small.Draw(t, "page"), pos{logcore.LSN(small.Draw(t, "lsn")), small.Draw(t, "seq")}}
+		})
+		a, b := gen.Draw(t, "a"), gen.Draw(t, "b")
+		keyA := appendVersionKey(nil, a.log, a.space, a.page, a.at)
+		keyB := appendVersionKey(nil, b.log, b.space, b.page, b.at)
+		samePage := a.log == b.log && a.space == b.space && a.page == b.page
+		if samePage && a.at.less(b.at) != (comparer.Compare(keyB, keyA) < 0) {
+			t.Fatalf("%v and %v in the wrong order", a, b)
+		}
+		prefixA, prefixB := comparer.Split.Prefix(keyA), comparer.Split.Prefix(keyB)
+		if samePage != bytes.Equal(prefixA, prefixB) {
+			t.Fatal("the prefix is not the page")
+		}
+		if comparer.Compare(keyA, keyB) <= 0 && comparer.Compare(prefixA, prefixB) > 0 {
+			t.Fatal("prefixes are not ordered as keys are")
+		}
+		if got := decodePos(keyA[versionPrefixBytes:]); got != a.at {
+			t.Fatalf("decoded %v, want %v", got, a.at)
+		}
+	})
+}
+
+func TestPrefixEnd(t *testing.T) {
+	for _, c := range [][2][]byte{{{1, 2}, {1, 3}}, {{1, 0xff}, {2}}} {
+		if got := prefixEnd(c[0]); !slices.Equal(got, c[1]) {
+			t.Errorf("prefixEnd(%x) = %x, want %x", c[0], got, c[1])
+		}
+	}
+}
+
+// FuzzDecodeValue: arbitrary bytes never crash a decoder, and what passes for a
+// version stays inside its page. The checksum is made right, or nothing would pass.
+func FuzzDecodeValue(f *testing.F) {
+	for _, x := range oneOfEach() {
+		f.Add(string(x.name), x.value[:len(x.value)-checksumBytes])
+	}
+	key := appendVersionKey(nil, 1, 2, 3, pos{4, 5})
+	f.Fuzz(func(t *testing.T, name string, value []byte) {
+		err := decodeAny(name, key, seal(key, bytes.Clone(value)))
+		if err != nil && !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion) && !strings.Contains(err.Error(), "unknown kind") {
+			t.Fatalf("untyped error %v", err)
+		}
+		if err := decodeMarker(value); err != nil && !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion) {
+			t.Fatalf("untyped error %v", err)
+		}
+	})
+}
