@@ -48,13 +48,13 @@ func (o Options) withDefaults() Options {
 func (o Options) validate() error {
 	var bad []error
 	if !filepath.IsAbs(o.Dir) {
-		bad = append(bad, fmt.Errorf("Dir %q: want an absolute path", o.Dir))
+		bad = append(bad, fmt.Errorf("option Dir %q: want an absolute path", o.Dir))
 	}
 	if len(o.Clouds) == 0 {
-		bad = append(bad, errors.New("Clouds: want at least one"))
+		bad = append(bad, errors.New("option Clouds: want at least one"))
 	}
 	if o.ReadyTimeout < 0 {
-		bad = append(bad, fmt.Errorf("ReadyTimeout %v: negative", o.ReadyTimeout))
+		bad = append(bad, fmt.Errorf("option ReadyTimeout %v: negative", o.ReadyTimeout))
 	}
 	if len(bad) > 0 {
 		return fmt.Errorf("s3test: %w", errors.Join(bad...))

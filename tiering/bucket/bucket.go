@@ -103,7 +103,7 @@ func ValidateKey(key string) error {
 	for i := 0; i <= len(key); i++ {
 		if i == len(key) || key[i] == '/' {
 			if seg := key[start:i]; seg == "" || seg == "." || seg == ".." || len(seg) > 255 {
-				return fmt.Errorf("%w: key %q: segment %q: want 1 to 255 bytes, not . or ..", ErrInvalid, key, seg)
+				return fmt.Errorf("%w: key %q: segment %q: want 1 to 255 bytes, and more than dots", ErrInvalid, key, seg)
 			}
 			start = i + 1
 			continue
