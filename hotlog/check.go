@@ -22,6 +22,9 @@ type CheckReport struct {
 	// Problems are corruptions (CorruptionError) and files that can't be read or
 	// are of an unknown version.
 	Problems []error
+	// Rotten are marks (each a CorruptionError) that are unreadable beside one that says
+	// that nothing was being written. Nothing is lost by them; Open writes them again.
+	Rotten []error
 	// Notes are traces of a crash, which Open repairs: a torn tail, a torn mark.
 	Notes []string
 	Took  time.Duration
@@ -65,7 +68,10 @@ func checkOn(ctx context.Context, dir media.Dir, progress Progress) (report Chec
 		}
 	}
 	for _, x := range c.free {
-		if x.identity.Refree {
+		switch {
+		case x.identity.TornMark:
+			report.Rotten = append(report.Rotten, rottenMark(dir, x))
+		case x.identity.Refree:
 			report.Notes = append(report.Notes, fmt.Sprintf("%s: a mark of this free file is torn or rotten; it holds no entry", x.name))
 		}
 	}
@@ -83,7 +89,10 @@ func (r *CheckReport) segment(dir media.Dir, c *contents, i int) {
 	r.Last, r.Proven = rec.Last, rec.Mark.LSN
 	r.Entries += rec.Entries
 	r.Bytes += max(rec.End-segment.FramesOffset, 0)
-	if x.identity.TornMark {
+	switch {
+	case x.identity.TornMark && x.identity.Mark.Clean:
+		r.Rotten = append(r.Rotten, rottenMark(dir, x))
+	case x.identity.TornMark:
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: a mark is torn by a crash, or rotten; the other one proves LSN %d", x.name, x.identity.Mark.LSN))
 	}
 	if err != nil {
@@ -103,6 +112,12 @@ func (r *CheckReport) segment(dir media.Dir, c *contents, i int) {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: torn tail behind LSN %d at offset %d; never acknowledged", x.name, rec.Last, rec.End))
 	}
 	r.problem(c.follows(dir, i, rec))
+}
+
+// rottenMark is the error about the slot beside the newest intact mark.
+func rottenMark(dir media.Dir, x loaded) error {
+	return &logcore.CorruptionError{Place: dir.Path(), Object: x.name, Offset: segment.MarkSlotOffset(x.identity.Mark.Seq + 1),
+		Reason: "a mark is unreadable; nothing is lost, the other one proves what is durable"}
 }
 
 // problem records an error and those it joins.

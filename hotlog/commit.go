@@ -282,7 +282,8 @@ func (l *Log) afterRoll() {
 	l.wakeHousekeeper()
 }
 
-// markIdle proves the last batch with a mark of its own.
+// markIdle proves the last batch with a mark of its own. A clean mark goes into both
+// slots: then an unreadable one is rot, and not the write of a crash.
 func (l *Log) markIdle(clean bool) {
 	l.mu.Lock()
 	s, c, err := l.tail, l.tail.committed, l.err
@@ -290,9 +291,20 @@ func (l *Log) markIdle(clean bool) {
 	if err != nil || s.f == nil || s.mark.LSN == c.last && s.mark.Clean == clean {
 		return
 	}
-	m := s.next(c, s.mark.Reach)
-	m.Clean = clean
-	if err := s.writeMark(m); err != nil {
-		l.poison(nil, fmt.Errorf("mark: %w", err))
+	for range slotsOf(clean) {
+		m := s.next(c, s.mark.Reach)
+		m.Clean = clean
+		if err := s.writeMark(m); err != nil {
+			l.poison(nil, fmt.Errorf("mark: %w", err))
+			return
+		}
 	}
+}
+
+// slotsOf returns how many slots a mark goes into.
+func slotsOf(clean bool) int {
+	if clean {
+		return 2
+	}
+	return 1
 }

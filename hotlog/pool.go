@@ -171,11 +171,22 @@ func (l *Log) markSealed() error {
 		l.mu.Lock()
 		c := s.committed
 		l.mu.Unlock()
+		if err := s.sealMarks(c); err != nil {
+			s.markFailed = true
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+// sealMarks writes the mark of a sealed segment into both slots: then an unreadable
+// one is rot, and not the write of a crash.
+func (s *segfile) sealMarks(c committed) error {
+	for range slotsOf(true) {
 		m := s.next(c, s.mark.Reach)
 		m.State, m.Clean = segment.StateSealed, true
 		if err := s.writeMark(m); err != nil {
-			s.markFailed = true
-			return fmt.Errorf("%s: %w", s.name, err)
+			return err
 		}
 	}
 	return nil

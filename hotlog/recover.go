@@ -132,7 +132,12 @@ func (l *Log) repair(s *segfile, r segment.Recovered, newest bool, report *Recov
 	}
 	if !newest {
 		if r.FooterError != nil {
-			return s.f.Sync()
+			if err := s.f.Sync(); err != nil {
+				return err
+			}
+		}
+		if r.TornMark && s.mark.State == segment.StateSealed {
+			return s.sealMarks(s.committed)
 		}
 		return nil
 	}
