@@ -1,6 +1,15 @@
 package tiering
 
-import "context"
+import (
+	"context"
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/logcore/logcore/tiering/erasure"
+)
 
 // openWithHook is Open with a failpoint at every step.
 func openWithHook(ctx context.Context, o Options, hook func(step string) error) (*Archiver, error) {
@@ -23,3 +32,22 @@ const (
 	testRollupMin = 8
 	testFanIn     = 4
 )
+
+func crc32c(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// recheckBlocks makes the block checksums of a one-stripe fragment fit its header.
+func recheckBlocks(b []byte) []byte {
+	salt := make([]byte, 12)
+	copy(salt, b[erasure.HeaderBytes-4:erasure.HeaderBytes])
+	block := b[erasure.HeaderBytes : len(b)-4]
+	binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Update(crc32c(salt), castagnoli, block))
+	return b
+}
+
+func counterValue(c prometheus.Counter) float64 {
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		panic(err)
+	}
+	return m.GetCounter().GetValue()
+}
