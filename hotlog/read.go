@@ -26,13 +26,14 @@ func (l *Log) First() logcore.LSN {
 // kept but must not be changed. Entries that are not in memory are read from the
 // medium, and every byte is checked: damage is a CorruptionError.
 func (l *Log) Entries(lo, hi logcore.LSN, bytesMax int) ([]logcore.Entry, error) {
-	hi = min(hi, l.Durable()+1)
-	if err := l.readable(lo); err != nil {
-		return nil, err
-	}
 	if lo >= hi {
 		return nil, fmt.Errorf("%w: hotlog: read of [%d, %d)", logcore.ErrInvalid, lo, hi)
 	}
+	durable := l.Durable()
+	if err := l.readable(lo, durable); err != nil {
+		return nil, err
+	}
+	hi = min(hi, durable+1)
 	l.mu.Lock()
 	runs := l.cache.runs(lo, hi)
 	l.mu.Unlock()
@@ -43,11 +44,11 @@ func (l *Log) Entries(lo, hi logcore.LSN, bytesMax int) ([]logcore.Entry, error)
 }
 
 // readable checks that lsn is neither trimmed nor ahead of what is durable.
-func (l *Log) readable(lsn logcore.LSN) error {
+func (l *Log) readable(lsn, durable logcore.LSN) error {
 	if first := l.First(); lsn < first {
 		return fmt.Errorf("%w: hotlog: LSN %d, the oldest kept is %d", logcore.ErrTrimmed, lsn, first)
 	}
-	if durable := l.Durable(); lsn > durable {
+	if lsn > durable {
 		return &logcore.LagError{Asked: lsn, Available: durable}
 	}
 	return nil
@@ -106,7 +107,7 @@ func (l *Log) find(lsn logcore.LSN) (*segfile, committed, []segment.Point, error
 	view := *l.view.Load()
 	i := sort.Search(len(view), func(i int) bool { return view[i].header.ID.First > lsn }) - 1
 	if i < 0 {
-		if err := l.readable(lsn); err != nil {
+		if err := l.readable(lsn, l.Durable()); err != nil {
 			return nil, committed{}, nil, err
 		}
 		return nil, committed{}, nil, fmt.Errorf("hotlog: %s: %w", l.dir.Path(), logcore.ErrClosed)

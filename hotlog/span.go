@@ -12,7 +12,7 @@ import (
 // Span returns the raw frames of [first, last], which must lie in one segment and be
 // durable. Every frame is checked on the way. The caller owns the span.
 func (l *Log) Span(first, last logcore.LSN) (segment.Span, error) {
-	if err := errors.Join(l.readable(first), l.readable(last)); err != nil {
+	if err := errors.Join(l.readable(first, l.Durable()), l.readable(last, l.Durable())); err != nil {
 		return segment.Span{}, err
 	}
 	l.structMu.RLock()
