@@ -18,6 +18,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // requestEntriesMax bounds the entries of one message: all of them can be answered again.
 const requestEntriesMax = catalog.WindowEntries
 
+// frameBytes is what the hot log adds to a draft, about.
+const frameBytes = 48
+
 // appendOp is the entries of one message on their way through the loop.
 type appendOp struct {
 	s      *Service
@@ -25,7 +28,7 @@ type appendOp struct {
 	epoch  logcore.Epoch
 	first  uint64 // sequence of the first entry; they rise by one
 	drafts []replication.Draft
-	bytes  int
+	bytes  int // on the disk
 	begun  time.Time
 	// places, one per entry, is written by prepare.
 	places []catalog.Place
@@ -48,7 +51,7 @@ func (s *Service) stage(log logcore.LogID, epoch uint64, entries []*logcorev1.Ne
 			return nil, fmt.Errorf("sequence %d: %w", e.Sequence, err)
 		}
 		op.drafts[i] = draft
-		op.bytes += len(draft)
+		op.bytes += len(draft) + frameBytes
 	}
 	return op, nil
 }
@@ -138,7 +141,7 @@ func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*lo
 	}
 	op, err := s.stage(l.ID, req.Epoch, req.Entries)
 	if err == nil {
-		err = s.do(ctx, op.prepare)
+		err = s.doBytes(ctx, op.bytes, op.prepare)
 	}
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)

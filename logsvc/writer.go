@@ -111,11 +111,18 @@ const requestTimeout = time.Minute
 
 // do runs prepare on the loop and waits until what it proposed is durable.
 func (s *Service) do(ctx context.Context, prepare func(*replication.Proposer) error) error {
+	return s.doBytes(ctx, commandBytes, prepare)
+}
+
+// commandBytes is more than any catalog command takes.
+const commandBytes = 1 << 10
+
+func (s *Service) doBytes(ctx context.Context, bytes int, prepare func(*replication.Proposer) error) error {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
 	ctx, cancelTimeout := context.WithTimeout(ctx, requestTimeout)
 	defer cancelTimeout()
-	err := s.group.Do(ctx, prepare)
+	err := s.group.Do(ctx, bytes, prepare)
 	if err != nil && s.stopped.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -110,7 +110,7 @@ func TestDiskFull(t *testing.T) {
 	for stuck.LSN == 0 {
 		short, cancel := context.WithTimeout(ctx, 2*time.Second)
 		var place catalog.Place
-		err := g.Do(short, func(p *Proposer) error {
+		err := g.Do(short, 0, func(p *Proposer) error {
 			if refused = p.DiskFull(); refused != nil && !strings.Contains(refused.Error(), "uses") {
 				return refused
 			}
@@ -132,7 +132,7 @@ func TestDiskFull(t *testing.T) {
 	if err := g.Err(); err != nil {
 		t.Fatalf("a full disk ended the group: %v", err)
 	}
-	if err := g.Do(ctx, func(p *Proposer) error { return p.DiskFull() }); !errors.Is(err, logcore.ErrDiskFull) {
+	if err := g.Do(ctx, 0, func(p *Proposer) error { return p.DiskFull() }); !errors.Is(err, logcore.ErrDiskFull) {
 		t.Fatalf("told %v, want ErrDiskFull", err)
 	}
 	if _, err := g.HotLog().Entries(g.Committed(), g.Committed()+1, 0); err != nil {

@@ -21,7 +21,8 @@ const (
 	electionTicks  = 10
 	batchBytesMax  = 4 << 20 // of one proposal of several entries
 	applyBytesMax  = 32 << 20
-	pressureTicks  = 5 // the disk is asked for its room every so many ticks
+	roomTrusted    = 64 << 20 // the disk is asked for its room every so many bytes
+	entryOverhead  = 128      // of an entry on the disk, at most
 	startBytesRead = 1 << 20
 )
 
@@ -57,7 +58,8 @@ type Group struct {
 
 // Request is something to be written.
 type Request struct {
-	// Bytes is the memory it holds while it waits.
+	// Bytes is the memory it holds while it waits, and what its entries take on the
+	// disk, about.
 	Bytes int
 	// Prepare checks the request against what will be once everything before it is
 	// applied, and proposes its entries. It runs on the loop and must not block. When it
@@ -170,11 +172,11 @@ func (g *Group) Submit(r Request) error {
 	return nil
 }
 
-// Do submits a request and waits until it is durable and applied. When ctx ends first
+// Do submits a request of so many bytes and waits until it is durable and applied. When ctx ends first
 // it returns ctx's error, and whether the request is carried out is not known.
-func (g *Group) Do(ctx context.Context, prepare func(*Proposer) error) error {
+func (g *Group) Do(ctx context.Context, bytes int, prepare func(*Proposer) error) error {
 	done := make(chan error, 1)
-	if err := g.Submit(Request{Prepare: prepare, Done: func(err error) { done <- err }}); err != nil {
+	if err := g.Submit(Request{Bytes: bytes, Prepare: prepare, Done: func(err error) { done <- err }}); err != nil {
 		return err
 	}
 	select {

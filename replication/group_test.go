@@ -38,7 +38,7 @@ func openGroup(t testing.TB, opts Options) *Group {
 func createLog(t testing.TB, g *Group, name string) logcore.LogID {
 	t.Helper()
 	var id logcore.LogID
-	err := g.Do(testContext(t), func(p *Proposer) error {
+	err := g.Do(testContext(t), 0, func(p *Proposer) error {
 		id = p.Catalog().NextLog()
 		if _, err := p.Command(catalog.Command{Op: catalog.OpCreate, Log: id, Name: name}); err != nil {
 			return err
@@ -60,7 +60,7 @@ func dataDraft(log logcore.LogID, epoch logcore.Epoch, seq uint64, body []byte) 
 // appendOne appends under the log's current epoch, next in sequence.
 func appendOne(g *Group, ctx context.Context, id logcore.LogID, body []byte) (catalog.Place, error) {
 	var place catalog.Place
-	err := g.Do(ctx, func(p *Proposer) error {
+	err := g.Do(ctx, 0, func(p *Proposer) error {
 		l, err := p.Catalog().ByID(id)
 		if err != nil {
 			return err
@@ -239,7 +239,7 @@ func TestRefusals(t *testing.T) {
 	id := createLog(t, g, "a")
 
 	refused := errors.New("no")
-	if err := g.Do(ctx, func(*Proposer) error { return refused }); !errors.Is(err, refused) {
+	if err := g.Do(ctx, 0, func(*Proposer) error { return refused }); !errors.Is(err, refused) {
 		t.Fatalf("Prepare's error: %v", err)
 	}
 	// While the loop stands still, the queue fills.

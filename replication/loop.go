@@ -31,9 +31,9 @@ type loop struct {
 	inflight int64           // bytes in appends
 	waiting  []waiting       // requests proposed and not applied, by LSN
 	full     error           // the disk had no room when last asked
+	room     int64           // bytes it had, less what was proposed since
 	held     bool            // an append was refused; it is tried again with the next tick
 	warned   bool            // that it is so was logged
-	ticks    int
 	failed   bool
 }
 
@@ -85,12 +85,25 @@ func (l *loop) tick() {
 	}
 	l.rn.Tick()
 	l.held = false
-	if l.ticks++; l.ticks%pressureTicks == 0 {
-		l.full = nil
-		if used, limit := l.g.hot.Pressure(); used >= limit {
-			l.full = fmt.Errorf("%w: the hot log of shard %d uses %d bytes of the %d it may: is the archive behind?", logcore.ErrDiskFull, l.g.opts.Log.Shard, used, limit)
-		}
+}
+
+// askRoom looks whether the disk has room for so many bytes more, and sets full when it
+// hasn't. The device is asked only when what it last said may be used up.
+func (l *loop) askRoom(need int64) {
+	if l.full == nil && l.room >= need {
+		l.room -= need
+		return
 	}
+	if l.full != nil && l.sent < len(l.appends) {
+		return // entries that were refused wait for room already
+	}
+	used, limit := l.g.hot.Pressure()
+	l.room = limit - used - l.inflight
+	if l.full = nil; l.room < need {
+		l.full = fmt.Errorf("%w: the hot log of shard %d uses %d bytes of the %d it may: is the archive behind?", logcore.ErrDiskFull, l.g.opts.Log.Shard, used, limit)
+		return
+	}
+	l.room = min(l.room-need, roomTrusted) // others use the device too
 }
 
 // finished refuses what is queued once the group closes, and reports whether nothing

@@ -109,8 +109,11 @@ func (l *loop) house() bool {
 }
 
 // sealDue asks the hot log, which knows only of what it was given: entries that still
-// wait for room on the disk come first.
-func (l *loop) sealDue() bool { return l.sent == len(l.appends) && l.g.hot.SealDue() }
+// wait for room on the disk come first. While the disk is full the segment stays open:
+// its last eighth is for the few entries that must go on.
+func (l *loop) sealDue() bool {
+	return l.full == nil && l.sent == len(l.appends) && l.g.hot.SealDue()
+}
 
 // propose takes requests from the queue, one batch, and reports whether it did
 // anything.
@@ -118,10 +121,11 @@ func (l *loop) propose() bool {
 	if l.spec == nil || l.inflight >= l.g.opts.InflightBytesMax || l.sent < len(l.appends) && l.full == nil {
 		return false
 	}
-	requests := l.takeRequests()
+	requests, bytes := l.takeRequests()
 	if len(requests) == 0 {
 		return false
 	}
+	l.askRoom(bytes)
 	if l.sealDue() && !l.house() {
 		return false
 	}
@@ -154,8 +158,9 @@ func (l *loop) await(lsn logcore.LSN, done func(error)) {
 	}
 }
 
-// takeRequests takes the next requests of the queue, about batchBytesMax of them.
-func (l *loop) takeRequests() []Request {
+// takeRequests takes the next requests of the queue, about batchBytesMax of them, and
+// says what they take on the disk at most.
+func (l *loop) takeRequests() (taken []Request, diskBytes int64) {
 	g := l.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -164,13 +169,13 @@ func (l *loop) takeRequests() []Request {
 		bytes += int64(g.queue[n].Bytes)
 		n++
 	}
-	taken := g.queue[:n:n]
+	taken = g.queue[:n:n]
 	g.queue = g.queue[n:]
 	if len(g.queue) == 0 {
 		g.queue = nil
 	}
 	g.queueBytes -= bytes
-	return taken
+	return taken, bytes + int64(n)*entryOverhead
 }
 
 // offer hands a batch to Raft; false when it would not take it.
