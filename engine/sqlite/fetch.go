@@ -27,13 +27,9 @@ func (r *readAhead) next(page uint32) uint32 {
 	return r.window
 }
 
-// page returns a page of v, from its cache or from the page server, which is then also
-// asked for the pages that a scan will want next. The caller must not modify it.
-func (db *Database) page(ctx context.Context, v *view, page uint32, ahead *readAhead) ([]byte, error) {
-	if data := v.cache.get(page); data != nil {
-		db.metrics.hits.Inc()
-		return data, nil
-	}
+// fetchPage gets a page of v from the page server into the cache and returns it; with
+// it come the pages that a scan will want next.
+func (db *Database) fetchPage(ctx context.Context, v *view, page uint32, ahead *readAhead) ([]byte, error) {
 	wanted := []uint32{page}
 	end := min(page+min(ahead.next(page), math.MaxUint32-page), v.pages)
 	for next := page + 1; next < end; next++ {

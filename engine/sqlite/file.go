@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -19,6 +20,7 @@ type file struct {
 	view    *view
 	overlay *overlay // what the transaction wrote; nil = nothing
 	ahead   readAhead
+	conn    *sqlite3.Conn // set by SQLite; nil while it opens the file
 }
 
 var (
@@ -27,6 +29,32 @@ var (
 	_ vfs.FilePragma         = (*file)(nil)
 	_ vfs.FileSync           = (*file)(nil)
 )
+
+// SetDB is told which connection the file belongs to.
+func (f *file) SetDB(conn any) { f.conn, _ = conn.(*sqlite3.Conn) }
+
+// context is what SQLite's waiting for LogCore runs under: it ends with the Database
+// and with the context that the application gave to sqlite3.Conn.SetInterrupt. Not so
+// a commit: giving up waiting for one leaves its outcome unknown.
+func (f *file) context() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(f.db.ctx)
+	if f.conn == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(f.conn.GetInterrupt(), cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// page returns a page of a view; the caller must not modify it.
+func (f *file) page(v *view, no uint32) ([]byte, error) {
+	if data := v.cache.get(no); data != nil {
+		f.db.metrics.hits.Inc()
+		return data, nil
+	}
+	ctx, cancel := f.context()
+	defer cancel()
+	return f.db.fetchPage(ctx, v, no, &f.ahead)
+}
 
 // Close drops the handle and what it had not committed.
 func (f *file) Close() error {
@@ -79,7 +107,7 @@ func (f *file) block(v *view, no uint32) ([]byte, error) {
 			return data, nil
 		}
 	}
-	return f.db.page(f.db.ctx, v, no, &f.ahead)
+	return f.page(v, no)
 }
 
 // WriteAt keeps the write until the transaction commits.
@@ -88,7 +116,7 @@ func (f *file) WriteAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	err := f.overlay.write(b, off, func(no uint32) ([]byte, error) {
-		return f.db.page(f.db.ctx, f.view, no, &f.ahead)
+		return f.page(f.view, no)
 	})
 	if err != nil {
 		return 0, f.fault(err, sqlite3.IOERR_WRITE)

@@ -49,7 +49,9 @@ func (f *file) lockShared() error {
 	}
 	db.shared++
 	db.mu.Unlock()
-	v, err := db.currentView(db.ctx)
+	ctx, cancel := f.context()
+	defer cancel()
+	v, err := db.currentView(ctx)
 	if err != nil {
 		db.mu.Lock()
 		db.leaveShared()
@@ -74,7 +76,9 @@ func (f *file) lockReserved() error {
 	}
 	db.reserved = f
 	db.mu.Unlock()
-	head, err := db.acquire(db.ctx)
+	ctx, cancel := f.context()
+	defer cancel()
+	head, err := db.acquire(ctx)
 	if err == nil && head.version != f.view.version {
 		err = busySnapshot{f.view.at, head.at}
 	}
@@ -167,6 +171,8 @@ func (f *file) fault(err error, code sqlite3.ExtendedErrorCode) error {
 	var stale busySnapshot
 	var large errTxTooLarge
 	switch {
+	case f.conn != nil && f.conn.GetInterrupt().Err() != nil:
+		return vfs.SystemError(err, sqlite3.INTERRUPT)
 	case errors.As(err, &stale):
 		return vfs.SystemError(err, sqlite3.BUSY_SNAPSHOT)
 	case errors.Is(err, logcore.ErrWriterActive), code == sqlite3.IOERR_LOCK && errors.Is(err, logcore.ErrLSNInFuture):

@@ -134,7 +134,7 @@ func (s *service) log(t *testing.T, log string) Source {
 
 // TestWorkloadOnTheService is TestWorkloadAgainstSQLite on the real thing.
 func TestWorkloadOnTheService(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 2))
 			s := randomSetting(rng)
@@ -352,7 +352,7 @@ func TestKilledWriter(t *testing.T) {
 	s := startService(t, 100_000)
 	rng := rand.New(rand.NewPCG(4, 4))
 	var acked []sampledb.Ack
-	for round := range 12 {
+	for round := range 8 {
 		c := spawn(t, "writer", "LOGCORE_SQLITE_TEST_ADDR="+s.addr)
 		var err error
 		if acked, err = c.acks(acked, 1+rng.IntN(60)); err != nil {
@@ -366,7 +366,7 @@ func TestKilledWriter(t *testing.T) {
 		c.cmd.Wait()
 		acked = verifySample(t, s.log(t, "sample"), acked)
 	}
-	t.Logf("%d transactions acknowledged over 12 kills", len(acked))
+	t.Logf("%d transactions acknowledged over 8 kills", len(acked))
 }
 
 // verifySample compares the database with what was acknowledged, and returns what is

@@ -2,14 +2,17 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	_ "github.com/ncruces/go-sqlite3/driver"
 
 	"github.com/logcore/logcore"
 )
@@ -295,5 +298,69 @@ func TestExclusiveLockingMode(t *testing.T) {
 	check(t, h.conn)
 	if got := query(t, h.conn, `SELECT count(*) FROM t`); got != "5" {
 		t.Fatalf("%s rows after reopening", got)
+	}
+}
+
+// slow is a Source whose pages, once armed, take until somebody gives up.
+type slow struct {
+	Source
+	armed   *atomic.Bool
+	waiting chan struct{}
+}
+
+func (s slow) Pages(ctx context.Context, pages []uint32, lsn, since logcore.LSN) ([][]byte, error) {
+	if !s.armed.Load() {
+		return s.Source.Pages(ctx, pages, lsn, since)
+	}
+	close(s.waiting)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// An application that gives up waiting must not have to wait for the page server.
+func TestInterruptedRead(t *testing.T) {
+	m := newModel()
+	w := open(t, Options{Source: m})
+	w.exec(t, fillSQL, 200)
+	source := slow{m, new(atomic.Bool), make(chan struct{})}
+	h := open(t, Options{Source: source, ReadOnly: true, ReadTimeout: time.Hour})
+	query(t, h.conn, `SELECT * FROM t WHERE id = 1`)
+	source.armed.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	h.conn.SetInterrupt(ctx)
+	go func() {
+		<-source.waiting
+		cancel()
+	}()
+	if got, err := tryQuery(h.conn, `SELECT sum(length(b)) FROM t NOT INDEXED`); !errors.Is(err, sqlite3.INTERRUPT) {
+		t.Fatalf("an interrupted read: %q, %v", got, err)
+	}
+	h.conn.SetInterrupt(t.Context())
+	source.armed.Store(false)
+	check(t, h.conn)
+}
+
+func TestDatabaseSQL(t *testing.T) {
+	h := open(t, Options{Source: newModel()})
+	db, err := sql.Open("sqlite3", h.db.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), `CREATE TABLE t(a); INSERT INTO t VALUES (41)`); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(`UPDATE t SET a = a + ?`, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, h.conn, `SELECT a FROM t`); got != "42" {
+		t.Fatalf("a = %s", got)
 	}
 }
