@@ -61,13 +61,21 @@ func RepairHotLog(ctx context.Context, o RepairOptions) (RepairReport, error) {
 		o.Logger = slog.Default()
 	}
 	check, err := hotlog.Check(ctx, o.Dir, o.Progress)
-	report := RepairReport{Bytes: check.Bytes, Damage: check.Problems}
-	if err != nil || len(check.Problems) == 0 {
+	report := RepairReport{Bytes: check.Bytes, Damage: append(check.Problems, check.Rotten...)}
+	if err != nil || len(report.Damage) == 0 {
 		return report, err
 	}
-	r := &repair{o: o, report: &report}
+	if len(check.Problems) == 0 {
+		return report, rewriteMarks(ctx, o)
+	}
+	r := &repair{o: o, report: &report, damage: check.Problems}
 	if err := r.run(ctx); err != nil {
 		return report, fmt.Errorf("repairing the hot log %s, where %w: %w", o.Dir, errors.Join(check.Problems...), err)
+	}
+	if len(check.Rotten) > 0 {
+		if err := rewriteMarks(ctx, o); err != nil {
+			return report, err
+		}
 	}
 	check, err = hotlog.Check(ctx, o.Dir, o.Progress)
 	if err == nil && len(check.Problems) > 0 {
@@ -76,15 +84,26 @@ func RepairHotLog(ctx context.Context, o RepairOptions) (RepairReport, error) {
 	return report, err
 }
 
+// rewriteMarks opens the log, which writes an unreadable mark again from what the other
+// one says.
+func rewriteMarks(ctx context.Context, o RepairOptions) error {
+	l, _, err := hotlog.Open(ctx, hotlog.Options{Dir: o.Dir, Shard: o.Shard, SegmentBytes: segmentBytesFirst, Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
 type repair struct {
 	o       RepairOptions
 	report  *RepairReport
+	damage  []error
 	archive *tiering.Reader
 }
 
 func (r *repair) run(ctx context.Context) error {
 	damaged := map[string]bool{}
-	for _, p := range r.report.Damage {
+	for _, p := range r.damage {
 		var c *logcore.CorruptionError
 		if !errors.As(p, &c) || c.Object == "" {
 			return p // no damage to a segment: another version, or a disk that can't be read

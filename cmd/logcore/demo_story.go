@@ -169,7 +169,7 @@ func (d *demo) load(ctx context.Context) error {
 // work commits the transactions and kills every process while more are under way.
 func (d *demo) work(ctx context.Context) error {
 	first := len(d.acks)
-	if err := d.workUntilKilled(ctx, "1", d.flags.transactions); err != nil {
+	if err := d.workUntilKilled(ctx, "1", d.flags.transactions, 0); err != nil {
 		return err
 	}
 	d.result.latencies(d.acks[first : first+d.flags.transactions])
@@ -178,10 +178,10 @@ func (d *demo) work(ctx context.Context) error {
 	return nil
 }
 
-// workUntilKilled runs a writer without an end, waits for count acknowledgements and a
-// random moment more, and kills the service and the writer. What was acknowledged up to
+// workUntilKilled runs a writer without an end, waits for count acknowledgements, until
+// atLeast has passed, and a random moment more, and kills the service and the writer. What was acknowledged up to
 // then is in d.acks: the pipe outlives them.
-func (d *demo) workUntilKilled(ctx context.Context, seed string, count int) error {
+func (d *demo) workUntilKilled(ctx context.Context, seed string, count int, atLeast time.Duration) error {
 	w, err := d.writer("--seed", seed)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (d *demo) workUntilKilled(ctx context.Context, seed string, count int) erro
 	defer w.end()
 	m := d.app.newMeter()
 	defer m.done()
-	for i := range count {
+	for i := 0; i < count || time.Since(d.began) < atLeast; i++ {
 		_, ok, err := d.acknowledged(ctx, w)
 		if err != nil {
 			return err
@@ -257,7 +257,8 @@ func (d *demo) crashAndRestart(ctx context.Context) error {
 
 // workOn makes commits that the archive can't all have when everything is killed again.
 func (d *demo) workOn(ctx context.Context) error {
-	if err := d.workUntilKilled(ctx, "2", d.flags.transactions/4); err != nil {
+	// Long enough that some of it is archived by then, and some is not.
+	if err := d.workUntilKilled(ctx, "2", d.flags.transactions/4, archiveMaxAge+archiveMaxAge/2); err != nil {
 		return err
 	}
 	d.say("killed again  every process in mid-commit, %d transactions acknowledged", len(d.acks))

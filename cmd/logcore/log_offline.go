@@ -55,12 +55,13 @@ func (a *app) logCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			problems := append(check.Problems, check.Rotten...)
 			out := checkJSON{Dir: args[0], Segments: check.Segments, First: check.First, Last: check.Last, Proven: check.Proven,
-				Entries: check.Entries, Bytes: check.Bytes, Problems: errorTexts(check.Problems), Notes: append([]string{}, check.Notes...)}
+				Entries: check.Entries, Bytes: check.Bytes, Problems: errorTexts(problems), Notes: append([]string{}, check.Notes...)}
 			if err := a.writeCheck(out); err != nil {
 				return err
 			}
-			return problemsError(check.Problems)
+			return problemsError(problems)
 		},
 	}
 	a.outputFlag(cmd)

@@ -128,7 +128,7 @@ func (a *app) verifyDir(ctx context.Context, f verifyFlags, targets *roles.Targe
 		return err
 	}
 	out.HotLogBytes = check.Bytes
-	for _, p := range check.Problems {
+	for _, p := range append(check.Problems, check.Rotten...) {
 		out.found(p)
 	}
 	out.Notices = append(out.Notices, check.Notes...)
