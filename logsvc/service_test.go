@@ -491,8 +491,6 @@ func TestFollow(t *testing.T) {
 		}
 	})
 	var got []client.LogEntry
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var target logcore.LSN
 	for b, err := range c.Read(ctx, "a", client.ReadOptions{Follow: true}) {
 		if err != nil {
