@@ -114,7 +114,7 @@ func (l *Log) write(b *batch) (wrote bool, err error) {
 	// The mark speaks of the batches before, and goes under the same sync.
 	start := time.Now()
 	// Commit point: of the batch.
-	if err := s.writeMark(s.next(before, end+reachAheadBytes)); err != nil {
+	if err := s.writeMark(s.next(before, end+l.opts.reachAheadBytes())); err != nil {
 		return true, err
 	}
 	l.metrics.syncSeconds.Observe(time.Since(start).Seconds())
@@ -243,7 +243,7 @@ func (l *Log) begin(s *segfile) (wrote bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("next segment: %w", err)
 	}
-	if err := s.begin(p); err != nil {
+	if err := s.begin(p, l.opts.reachAheadBytes()); err != nil {
 		return true, fmt.Errorf("begin segment %d: %w", s.header.ID.First, err)
 	}
 	l.mu.Lock()

@@ -157,7 +157,7 @@ func (l *Log) repair(s *segfile, r segment.Recovered, newest bool, report *Recov
 	if err := s.f.Sync(); err != nil {
 		return err
 	}
-	m := s.next(s.committed, end+reachAheadBytes)
+	m := s.next(s.committed, end+l.opts.reachAheadBytes())
 	if r.Sealed {
 		m.State, m.Clean = segment.StateSealed, true
 	}

@@ -8,9 +8,10 @@ import (
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
-// reachAheadBytes is how far behind the end of a batch the next one may write. The
-// mark states it in advance, so recovery knows where writes of a crash can be.
-const reachAheadBytes = 8 << 20
+// reachAheadBytes is how far behind the end of a batch the next one may write without
+// a mark of its own: a sixteenth of the segment, at most 8 MiB. The mark states it in
+// advance, so recovery knows where the writes of a crash can be.
+func (o Options) reachAheadBytes() int64 { return min(o.SegmentBytes/16, 8<<20) }
 
 // segfile is a segment and its file.
 type segfile struct {
@@ -74,12 +75,12 @@ func (s *segfile) writeMark(m segment.Mark) error {
 }
 
 // begin gives the prepared file p to the segment: header and first mark, one sync.
-func (s *segfile) begin(p poolFile) error {
+func (s *segfile) begin(p poolFile, ahead int64) error {
 	s.name, s.f, s.mark = p.name, p.f, segment.Mark{Seq: p.seq}
 	if _, err := s.f.WriteAt(s.header.Append(nil), 0); err != nil {
 		return err
 	}
-	return s.writeMark(s.next(s.committed, segment.FramesOffset+reachAheadBytes))
+	return s.writeMark(s.next(s.committed, segment.FramesOffset+ahead))
 }
 
 // zero overwrites [from, to) of a file, as far as it goes, without syncing.

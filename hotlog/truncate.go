@@ -134,7 +134,7 @@ func (l *Log) cut(s *segfile, after logcore.LSN) error {
 			return err
 		}
 	}
-	return s.writeMark(s.next(c, max(s.mark.Reach, c.end+reachAheadBytes)))
+	return s.writeMark(s.next(c, max(s.mark.Reach, c.end+l.opts.reachAheadBytes())))
 }
 
 // lower makes the log end where c says, in memory, and returns where what segment s

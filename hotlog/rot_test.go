@@ -1,0 +1,279 @@
+package hotlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/internal/simdisk"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// closedWorld returns a disk with a log that was closed in good order: some sealed
+// segments and an open one.
+func closedWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(5)
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 12 {
+		if err := w.log.Append(context.Background(), w.make(5, i%5 == 4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.acked = logcore.LSN(len(w.entries))
+	w.idle()
+	if err := w.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// on returns the same world on a copy of its disk.
+func (w *world) on(d *simdisk.Disk) *world {
+	return &world{disk: d, opts: w.opts, rng: w.rng, gen: w.gen, entries: w.entries, acked: w.acked, firstMin: 1, firstMax: 1}
+}
+
+// extent is a file and how much of it means something.
+type extent struct {
+	name string
+	end  int64
+}
+
+func extents(t *testing.T, d *simdisk.Disk) (out []extent) {
+	t.Helper()
+	c, err := load(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.live {
+		r, err := c.recoverSegment(d, i, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := r.End
+		if r.Sealed {
+			end += int64(segment.FooterBytes(len(r.Points)))
+		}
+		out = append(out, extent{c.live[i].name, end})
+	}
+	return out
+}
+
+// F6: a flipped bit anywhere in a closed log is found by Check. Open and reads give
+// the right entries or an error with the place, and count it; nothing is cut.
+func TestRotIsFound(t *testing.T) {
+	w := closedWorld(t)
+	files := extents(t, w.disk)
+	if len(files) != 3 {
+		t.Fatalf("%d segments", len(files))
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	refused, repaired := 0, 0
+	for trial := range 1000 {
+		d := w.disk.Crash(1)
+		f := files[trial%len(files)]
+		at, bit := rng.Int64N(f.end), rng.IntN(8)
+		if trial < 600 { // the small parts deserve more than their share
+			at = rng.Int64N(segment.FramesOffset)
+		}
+		d.Corrupt(f.name, func(b []byte) { b[at] ^= 1 << bit })
+		report, err := checkOn(context.Background(), d, nil)
+		if err != nil || len(report.Problems)+len(report.Rotten) == 0 {
+			t.Fatalf("bit %d of byte %d of %s: not found by Check: %+v, %v", bit, at, f.name, report, err)
+		}
+		c := w.on(d)
+		counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "c"})
+		c.opts.Corruptions = counter
+		err = c.compare()
+		if c.log != nil {
+			c.log.Close()
+		}
+		if err == nil {
+			repaired++
+			continue
+		}
+		refused++
+		var place *logcore.CorruptionError
+		if !errors.As(err, &place) || place.Object != f.name || place.Place == "" || place.Offset < 0 {
+			t.Fatalf("bit %d of byte %d of %s: %v", bit, at, f.name, err)
+		}
+		if value(t, counter) == 0 {
+			t.Fatalf("bit %d of byte %d of %s: not counted", bit, at, f.name)
+		}
+	}
+	if refused < 100 || repaired < 100 {
+		t.Fatalf("void: %d refused, %d repaired", refused, repaired)
+	}
+	t.Logf("%d flips found; %d refused with their place, %d repaired", refused+repaired, refused, repaired)
+}
+
+func value(t *testing.T, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
+
+// F8: each entry damaged in turn, in a log that was closed, so that all of it is
+// proven: never cut.
+func TestCommittedIsNeverCut(t *testing.T) {
+	w := closedWorld(t)
+	files := extents(t, w.disk)
+	for lsn := range w.acked {
+		lsn++
+		d := w.disk.Crash(1)
+		name, off := locate(t, d, files, lsn)
+		d.Corrupt(name, func(b []byte) { b[off+40] ^= 16 })
+		c := w.on(d)
+		err := c.compare()
+		var place *logcore.CorruptionError
+		if !errors.As(err, &place) || place.LSN != lsn || place.Object != name || place.Offset != off {
+			t.Fatalf("LSN %d at %d of %s: %v", lsn, off, name, err)
+		}
+		if c.log != nil { // found by the read of a sealed segment
+			if c.log.Last() != w.acked {
+				t.Fatalf("LSN %d: the log was cut at %d", lsn, c.log.Last())
+			}
+			c.log.Close()
+		}
+	}
+}
+
+// locate returns where the frame of an LSN begins.
+func locate(t *testing.T, d *simdisk.Disk, files []extent, lsn logcore.LSN) (string, int64) {
+	t.Helper()
+	c, err := load(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range c.live {
+		h := x.identity.Header
+		frames := segment.NewReader(x.f, h.ID, segment.Point{LSN: h.ID.First, Offset: segment.FramesOffset, Prev: h.Prev}, files[i].end)
+		for {
+			at := frames.Offset()
+			e, _, err := frames.Next()
+			if err != nil {
+				break
+			}
+			if e.LSN == lsn {
+				return x.name, at
+			}
+		}
+	}
+	t.Fatalf("no LSN %d", lsn)
+	return "", 0
+}
+
+// F7: files swapped with each other, or one lost: found by Open and by Check.
+func TestFilesSwappedOrLost(t *testing.T) {
+	w := closedWorld(t)
+	files := extents(t, w.disk)
+	lose := w.disk.Crash(1)
+	if err := lose.Remove(files[1].name); err != nil {
+		t.Fatal(err)
+	}
+	twice := w.disk.Crash(1)
+	var first []byte
+	twice.Corrupt(files[0].name, func(b []byte) { first = bytes.Clone(b) })
+	twice.Corrupt(files[2].name, func(b []byte) { copy(b, first) })
+	frames := w.disk.Crash(1)
+	frames.Corrupt(files[2].name, func(b []byte) { copy(b[segment.FramesOffset:], first[segment.FramesOffset:]) })
+	for name, d := range map[string]*simdisk.Disk{"lost": lose, "twice": twice, "frames of another": frames} {
+		report, err := checkOn(context.Background(), d, nil)
+		if err != nil || len(report.Problems) == 0 {
+			t.Errorf("%s: Check: %+v, %v", name, report, err)
+		}
+		if err := w.on(d).compare(); !errors.Is(err, logcore.ErrCorrupt) {
+			t.Errorf("%s: Open: %v", name, err)
+		}
+	}
+	// Names mean nothing: what is in a file counts.
+	d := w.disk.Crash(1)
+	for _, r := range [][2]string{{files[0].name, "x"}, {files[1].name, files[0].name}, {"x", files[1].name}} {
+		if err := d.Rename(r[0], r[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.on(d).compare(); err != nil {
+		t.Errorf("renamed: %v", err)
+	}
+}
+
+// A newer version anywhere refuses the directory as unsupported, not corrupt.
+func TestNewerVersionIsUnsupported(t *testing.T) {
+	w := closedWorld(t)
+	files := extents(t, w.disk)
+	d := w.disk.Crash(1)
+	d.Corrupt(files[0].name, func(b []byte) {
+		h := segment.Header{ID: segment.ID{First: 1}}.Append(nil)
+		copy(b, newerVersion(h))
+	})
+	if err := w.on(d).compare(); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
+		t.Fatalf("Open: %v", err)
+	}
+	report, err := checkOn(context.Background(), d, nil)
+	if err != nil || len(report.Problems) == 0 || !errors.Is(report.Problems[0], logcore.ErrUnsupportedVersion) {
+		t.Fatalf("Check: %+v, %v", report, err)
+	}
+}
+
+// A footer is derived: damaged or never written, it is made anew from its frames.
+func TestFooterIsRebuilt(t *testing.T) {
+	w := closedWorld(t)
+	files := extents(t, w.disk)
+	d := w.disk.Crash(1)
+	d.Corrupt(files[0].name, func(b []byte) { clear(b[files[0].end-150 : files[0].end]) })
+	c := w.on(d)
+	l, report, err := openOn(context.Background(), d, c.opts, openMode{inline: true})
+	if err != nil || report.FootersRebuilt != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.compare(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if check, err := checkOn(context.Background(), d, nil); err != nil || len(check.Problems) != 0 {
+		t.Fatalf("%+v, %v", check, err)
+	}
+}
+
+// Check of a sound log says what is there; Dump lists every entry.
+func TestCheckAndDump(t *testing.T) {
+	o := testOptions(t.TempDir())
+	l := mustOpen(t, o)
+	fill(t, l, 95, 40, 7)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var done, total int64
+	report, err := Check(context.Background(), o.Dir, func(d, n int64) { done, total = d, n })
+	if err != nil || len(report.Problems)+len(report.Rotten)+len(report.Notes) != 0 || report.Entries != 95 || report.First != 1 || report.Last != 95 || report.Proven != 95 || report.Segments != 3 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if done != total || done == 0 {
+		t.Fatalf("progress %d of %d", done, total)
+	}
+	var out bytes.Buffer
+	if err := Dump(context.Background(), o.Dir, &out); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), " checksum="); n != 95 || !strings.Contains(out.String(), "first LSN 81") {
+		t.Fatalf("dump lists %d entries:\n%s", n, out.String())
+	}
+}
