@@ -105,10 +105,10 @@ func (s *Server) writePage(l *logState, r *reader, b *pebble.Batch, at pos, spac
 	}
 	bytes := uint64(base.bytes) + uint64(rangesBytes(pf.ranges))
 	if base.exists && int(base.depth) < s.opts.ChainDeltasMax && bytes <= uint64(pageSize) {
-		h := versionHeader{kind: kindDelta, depth: base.depth + 1, chainBytes: uint32(bytes), pageSize: pageSize}
+		h := versionHeader{kindDelta, base.depth + 1, uint32(bytes), pageSize, base.at}
 		key := appendVersionKey(nil, l.id, space, n, at)
-		l.ingest.remember(pageID{space, n}, chain{true, h.depth, h.chainBytes})
-		value := make([]byte, 0, versionHeaderBytes+rangesBytes(pf.ranges)+checksumBytes)
+		l.ingest.remember(pageID{space, n}, chain{true, at, h.depth, h.chainBytes})
+		value := make([]byte, 0, versionHeaderBytes+baseBytes+rangesBytes(pf.ranges)+checksumBytes)
 		return b.Set(key, seal(key, appendRanges(appendVersionHeader(value, h), pf.ranges)), nil)
 	}
 	page := make([]byte, pageSize)
@@ -126,7 +126,7 @@ func (s *Server) writePage(l *logState, r *reader, b *pebble.Batch, at pos, spac
 
 func (s *Server) writeImage(l *logState, b *pebble.Batch, at pos, space engine.Space, n uint32, page []byte) error {
 	key := appendVersionKey(nil, l.id, space, n, at)
-	l.ingest.remember(pageID{space, n}, chain{exists: true})
+	l.ingest.remember(pageID{space, n}, chain{exists: true, at: at})
 	return b.Set(key, sealImage(key, page), nil)
 }
 
@@ -145,7 +145,7 @@ func (s *Server) chainOf(l *logState, r *reader, space engine.Space, n uint32, a
 	if err != nil || !v.alive {
 		return chain{}, err
 	}
-	return chain{true, v.header.depth, v.header.chainBytes}, nil
+	return chain{true, v.at, v.header.depth, v.header.chainBytes}, nil
 }
 
 func (i *ingestState) remember(id pageID, c chain) {

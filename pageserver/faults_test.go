@@ -203,6 +203,13 @@ func TestHealedPages(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.append("fork", 60)
+			for _, log := range []string{"db", "fork"} { // a chain that ends in deltas
+				fresh := engine.Record{Space: 0, Op: engine.OpImage, PageSize: 256, Data: make([]byte, 256)}
+				change := engine.Record{Space: 0, Op: engine.OpDelta, PageSize: 256, Ranges: []engine.Range{{Offset: 9, Data: []byte("delta")}}}
+				appendRecords(t, r.source, log, fresh)
+				appendRecords(t, r.source, log, change)
+				appendRecords(t, r.source, log, change)
+			}
 			r.compare(s, "db", 1)
 			r.compare(s, "fork", 1)
 			for _, log := range []string{"db", "fork"} {

@@ -31,6 +31,7 @@ const (
 	posBytes           = 8 + 4
 	checksumBytes      = 8
 	versionHeaderBytes = 12
+	baseBytes          = 12 // follows the header of a delta
 	rangeHeaderBytes   = 4
 )
 
@@ -135,13 +136,19 @@ type versionHeader struct {
 	depth      uint16 // deltas since the image, this one included; 0 for an image
 	chainBytes uint32 // bytes of their bodies
 	pageSize   uint32
+	base       pos // delta: the version it changes
 }
 
 func appendVersionHeader(dst []byte, h versionHeader) []byte {
 	dst = append(dst, byte(h.kind), 0)
 	dst = binary.LittleEndian.AppendUint16(dst, h.depth)
 	dst = binary.LittleEndian.AppendUint32(dst, h.chainBytes)
-	return binary.LittleEndian.AppendUint32(dst, h.pageSize)
+	dst = binary.LittleEndian.AppendUint32(dst, h.pageSize)
+	if h.kind == kindDelta {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(h.base.lsn))
+		dst = binary.LittleEndian.AppendUint32(dst, h.base.seq)
+	}
+	return dst
 }
 
 func appendRanges(dst []byte, ranges []engine.Range) []byte {
@@ -185,7 +192,9 @@ func decodeVersion(key, sealed []byte) (versionHeader, []byte, error) {
 	}
 	switch {
 	case h.kind == kindImage && len(body) == int(h.pageSize) && h.depth == 0:
-	case h.kind == kindDelta && h.depth > 0:
+	case h.kind == kindDelta && h.depth > 0 && len(body) >= baseBytes:
+		h.base = pos{logcore.LSN(binary.LittleEndian.Uint64(body)), binary.LittleEndian.Uint32(body[8:])}
+		body = body[baseBytes:]
 		if err := checkRanges(key, body, h.pageSize); err != nil {
 			return h, nil, err
 		}

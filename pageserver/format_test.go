@@ -28,7 +28,7 @@ func oneOfEach() []struct{ name, key, value []byte } {
 	ranges := []engine.Range{{Offset: 1, Data: []byte("ab")}, {Offset: 0, Data: []byte("xyz")}}
 	version := appendVersionKey(nil, 9, 2, 5, at)
 	add("image", version, append(appendVersionHeader(nil, versionHeader{kind: kindImage, pageSize: 8}), "8 bytes."...))
-	add("delta", version, appendRanges(appendVersionHeader(nil, versionHeader{kindDelta, 2, 31, 8}), ranges))
+	add("delta", version, appendRanges(appendVersionHeader(nil, versionHeader{kindDelta, 2, 31, 8, pos{77, 1}}), ranges))
 	add("size", appendSpaceKey(nil, tagSize, 9, 2, at), encodeSize(sizeValue{77, 4096}))
 	add("cut", appendSpaceKey(nil, tagCut, 9, 2, at), encodeCut(cutValue{12, pos{34, 1}}))
 	add("commit", appendCommitKey(nil, 9, 1234), encodeTime(0xabcdef))

@@ -25,6 +25,7 @@ type pageID struct {
 // chain says what a page's newest version costs to read.
 type chain struct {
 	exists bool
+	at     pos
 	depth  uint16
 	bytes  uint32
 }

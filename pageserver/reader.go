@@ -280,8 +280,7 @@ func (r *reader) unwritten(l *logState, space engine.Space, page uint32, at, cut
 // materialise builds the page of a version under the iterator.
 //
 // Invariant: below a delta there is always a version of the same page, in the same
-// log or in an ancestor, and no cut between the two; depth counts the deltas down
-// to the image (an image written when a page was healed ends a chain early).
+// log or in an ancestor, at the place that the delta names, and no cut between the two.
 func (r *reader) materialise(v version, space engine.Space, page uint32) ([]byte, error) {
 	top := v
 	var deltas [][]byte
@@ -291,8 +290,7 @@ func (r *reader) materialise(v version, space engine.Space, page uint32) ([]byte
 		if err != nil {
 			return nil, err
 		}
-		if !below.alive || below.header.pageSize != v.header.pageSize ||
-			below.header.kind == kindDelta && below.header.depth+1 != v.header.depth {
+		if !below.alive || below.at != v.header.base || below.header.pageSize != v.header.pageSize {
 			key := appendVersionKey(nil, v.owner.id, space, page, v.at)
 			return nil, &damagedPage{err: corruptValue(key, "the version that this delta changes is missing"), owner: v.owner, space: space, page: page, at: v.at}
 		}
