@@ -84,8 +84,8 @@ func (o Options) validate() error {
 	if o.Group == nil {
 		bad("Group is nil")
 	}
-	if o.EntryBytesMax < 1 || o.EntryBytesMax > 64<<20-EntryOverheadMax {
-		bad("EntryBytesMax %d: want 1 to %d", o.EntryBytesMax, 64<<20-EntryOverheadMax)
+	if o.EntryBytesMax < 1 || o.Group != nil && o.EntryBytesMax > o.Group.EntryBytesMax()-EntryOverheadMax {
+		bad("EntryBytesMax %d: want at least 1, and %d less than the hot log's limit", o.EntryBytesMax, EntryOverheadMax)
 	}
 	if o.Lease < 0 || o.ReadWait < 0 || o.HeartbeatEvery < 0 || o.TrimEvery < 0 || o.HotBytesKeep < 0 {
 		bad("Lease %v, ReadWait %v, HeartbeatEvery %v, TrimEvery %v and HotBytesKeep %d must not be negative", o.Lease, o.ReadWait, o.HeartbeatEvery, o.TrimEvery, o.HotBytesKeep)

@@ -234,6 +234,36 @@ func TestAppendReadInfo(t *testing.T) {
 	}
 }
 
+func TestBadOptions(t *testing.T) {
+	if _, err := logsvc.New(logsvc.Options{EntryBytesMax: -1, Lease: -1}); !errors.Is(err, logcore.ErrInvalid) || strings.Count(err.Error(), "logsvc.Options") != 3 {
+		t.Errorf("bad options: %v", err)
+	}
+	n, _ := simple(t)
+	if _, err := logsvc.New(logsvc.Options{Group: n.group, EntryBytesMax: 17 << 20}); !errors.Is(err, logcore.ErrInvalid) {
+		t.Errorf("entries larger than the hot log takes: %v", err)
+	}
+}
+
+// TestLargestEntry: the default limit of 16 MiB is really taken, through everything.
+func TestLargestEntry(t *testing.T) {
+	_, c := simple(t)
+	ctx := testContext(t)
+	w := openWriter(t, c, "a", client.WriterOptions{Create: true})
+	if w.EntryBytesMax() != 16<<20 {
+		t.Fatalf("limit %d", w.EntryBytesMax())
+	}
+	parts := [][]byte{make([]byte, 16<<20), make([]byte, 16<<20), []byte("end")}
+	parts[0][1], parts[1][2] = 1, 2
+	if _, err := w.AppendTx(ctx, logcore.TxID{}, parts, make([]byte, 256)); err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range readLog(t, c, "a", client.ReadOptions{}) {
+		if string(e.Payload) != string(parts[i]) {
+			t.Errorf("part %d differs", i)
+		}
+	}
+}
+
 func TestTypedErrors(t *testing.T) {
 	n := start(t, t.TempDir(), "", logsvc.Options{EntryBytesMax: 1000, ReadWait: 50 * time.Millisecond}, replication.Options{})
 	c, raw, ctx := n.client(client.Options{}), n.raw(), testContext(t)

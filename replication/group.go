@@ -99,6 +99,11 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 	if err != nil {
 		return nil, err
 	}
+	if hot.Last() < logcore.LSN(state.Commit) {
+		opts.Log.Corruptions.Inc()
+		return nil, &logcore.CorruptionError{Place: opts.Log.Dir, Object: "hot log", Offset: -1, LSN: hot.Last(),
+			Reason: fmt.Sprintf("the log ends here, but entries up to LSN %d were committed: restore the directory from the archive", state.Commit)}
+	}
 	st := &storage{log: hot, initial: state, last: hot.Last()}
 	if st.last >= hot.First() {
 		tail, err := hot.Entries(st.last, st.last+1, 0)
@@ -112,7 +117,7 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 	if state.soleVoter() {
 		st.initial.Commit = uint64(st.last)
 	}
-	st.initial.Commit = min(max(st.initial.Commit, uint64(hot.First()-1)), uint64(st.last))
+	st.initial.Commit = max(st.initial.Commit, uint64(hot.First()-1))
 	start, err := findStart(ctx, hot, logcore.LSN(st.initial.Commit))
 	if err != nil {
 		return nil, err
@@ -244,6 +249,9 @@ func (g *Group) View(look func(*catalog.State)) {
 // HotLog returns the group's hot log, to be read, archived and trimmed. Read it up to
 // Committed only.
 func (g *Group) HotLog() *hotlog.Log { return g.hot }
+
+// EntryBytesMax returns the largest payload of an entry. A longer one must not be proposed.
+func (g *Group) EntryBytesMax() int { return g.opts.Log.EntryBytesMax }
 
 // Shard returns the group's shard.
 func (g *Group) Shard() logcore.ShardID { return g.opts.Log.Shard }

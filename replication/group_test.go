@@ -327,6 +327,11 @@ func TestRestored(t *testing.T) {
 		t.Fatalf("InitRestored twice: %v", err)
 	}
 	r := openGroup(t, restored)
+	r.View(func(s *catalog.State) {
+		if s.Incarnation != fresh {
+			t.Fatalf("incarnation %#x when it opens, want %#x", s.Incarnation, fresh)
+		}
+	})
 	if r.Status().Term <= last[0].Term || r.Committed() <= cut || fresh == incarnation {
 		t.Fatalf("term %d after %d, committed %d, incarnation %#x after %#x", r.Status().Term, last[0].Term, r.Committed(), fresh, incarnation)
 	}
@@ -345,4 +350,24 @@ func TestRestored(t *testing.T) {
 			t.Fatalf("after a restart: incarnation %#x, log %+v, %v", s.Incarnation, l, err)
 		}
 	})
+}
+
+// TestLostTail: a log that ends before what is known to be committed is not served as
+// if nothing had been there.
+func TestLostTail(t *testing.T) {
+	opts := testOptions(t.TempDir())
+	g := openGroup(t, opts)
+	last := g.Committed()
+	g.Close()
+	s, err := readState(opts.Log.Dir)
+	if err != nil || s.Commit == 0 || s.Commit > uint64(last) {
+		t.Fatalf("state %+v, %v", s, err)
+	}
+	s.Commit = uint64(last) + 1
+	if err := writeState(opts.Log.Dir, s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(testContext(t), opts); !errors.Is(err, logcore.ErrCorrupt) {
+		t.Fatalf("open of a log that lost its tail: %v", err)
+	}
 }

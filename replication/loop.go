@@ -23,8 +23,9 @@ type loop struct {
 	// spec is the catalog once everything proposed is applied; nil while not leading.
 	// Invariant: spec.LSN is the LSN of the last entry proposed, so the next gets spec.LSN+1.
 	spec          *catalog.State
-	checkpointDue bool // the open segment has no checkpoint yet
-	leadDue       bool // this member was elected and has applied its term's first entry
+	checkpointDue bool        // the open segment has no checkpoint yet
+	housed        logcore.LSN // of the last entry this leadership began with
+	leadDue       bool        // this member was elected and has applied its term's first entry
 
 	appends  []storageAppend // handed to the hot log or about to be; oldest first
 	sent     int             // appends[:sent] were handed over
@@ -388,6 +389,7 @@ func (l *loop) afterApply(lsn logcore.LSN, term uint64, checkpoint logcore.LSN) 
 	clear(l.waiting[:n])
 	l.waiting = l.waiting[n:]
 	l.g.announce()
+	l.settleIn(lsn)
 	if checkpoint != 0 {
 		l.g.newest.Store(uint64(checkpoint))
 		next := l.state

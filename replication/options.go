@@ -15,7 +15,8 @@ import (
 type Options struct {
 	// Log configures the hot log. Log.Dir, required, is the shard's directory: the state
 	// file stands in it too. Log.Shard is the shard. Its Logger, Registerer and
-	// Corruptions serve the group as well.
+	// Corruptions serve the group as well. Log.EntryBytesMax is raised to
+	// EntryBytesMin, and Log.QueueBytesMax to what a batch may take.
 	Log hotlog.Options
 	// Member is this member's Raft id; 0 means 1.
 	Member uint64
@@ -31,7 +32,14 @@ type Options struct {
 	Clock *logcore.Clock
 }
 
+// EntryBytesMin is the smallest limit a group's hot log may have for one entry: a
+// checkpoint of the fullest catalog must fit.
+const EntryBytesMin = hotlog.EntryBytesMaxDefault
+
 func (o Options) withDefaults() Options {
+	o.Log.EntryBytesMax = max(o.Log.EntryBytesMax, EntryBytesMin)
+	// A batch is at most a checkpoint, requests of batchBytesMax, and one longer request.
+	o.Log.QueueBytesMax = max(o.Log.QueueBytesMax, 4*int64(o.Log.EntryBytesMax))
 	if o.Member == 0 {
 		o.Member = 1
 	}

@@ -74,9 +74,20 @@ func (l *loop) lead() {
 	if !l.house() {
 		return
 	}
+	// Open returns, and readers come, once what the shard itself needs is applied too: a
+	// reader must not see the incarnation that a restored log had before.
+	l.housed = l.spec.LSN
+	l.settleIn(l.g.Committed())
+}
+
+// settleIn opens the group once lsn, which is applied, covers what lead proposed.
+func (l *loop) settleIn(lsn logcore.LSN) {
+	if l.spec == nil || lsn < l.housed || l.g.leading.Load() {
+		return
+	}
 	l.g.leading.Store(true)
-	l.g.announce() // Open waits for it, and there may be nothing to apply for long
-	l.g.log.Info("replication: leading", "term", l.state.Term, "lsn", l.spec.LSN)
+	l.g.announce()
+	l.g.log.Info("replication: leading", "term", l.state.Term, "lsn", lsn)
 }
 
 // resign stops taking requests. Whether what was proposed is committed is up to the
