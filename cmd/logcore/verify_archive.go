@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/roles"
@@ -16,10 +17,14 @@ func (a *app) verifyArchive(ctx context.Context, f verifyFlags, targets *roles.T
 	progress := func(p tiering.Progress) {
 		m.update("verify: archive, %s %d of %d, %d MiB, %d problems", p.Phase, p.Objects, p.ObjectsTotal, p.Bytes>>20, p.Problems)
 	}
-	if err := verifyMarkers(ctx, targets, out); err != nil {
-		return err
-	}
 	if f.repair {
+		markers, err := roles.RepairMarkers(ctx, targets)
+		if err != nil {
+			return err
+		}
+		for _, name := range markers {
+			out.Repaired = append(out.Repaired, name+": "+target.MarkerKey)
+		}
 		done, err := tiering.Repair(ctx, targets.All, keys, progress)
 		if err != nil {
 			return err
@@ -27,6 +32,9 @@ func (a *app) verifyArchive(ctx context.Context, f verifyFlags, targets *roles.T
 		for _, p := range done.Fixed {
 			out.Repaired = append(out.Repaired, p.String())
 		}
+	}
+	if err := verifyMarkers(ctx, targets, out); err != nil {
+		return err
 	}
 	report, err := tiering.Verify(ctx, targets.All, keys, progress)
 	if err != nil {
@@ -53,7 +61,7 @@ func verifyMarkers(ctx context.Context, targets *roles.Targets, out *verifyResul
 		switch {
 		case err == nil:
 		case errors.Is(err, logcore.ErrCorrupt) || errors.Is(err, logcore.ErrUnsupportedVersion):
-			out.found(err)
+			out.found(fmt.Errorf("target %s: %s: %w", t.Name, target.MarkerKey, err))
 		case errors.Is(err, bucket.ErrNotFound):
 			out.Notices = append(out.Notices, "target "+t.Name+" has no marker")
 		case ctx.Err() != nil:

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -108,4 +109,40 @@ func claim(ctx context.Context, id cluster.ID, targets *Targets, fresh bool, log
 		}
 	}
 	return nil
+}
+
+// RepairMarkers writes the damaged markers of targets again, and returns the names of those
+// targets. Whose target it is, the whole markers of a majority say; without one nothing
+// is done. A marker of another cluster is left alone: only damage is repaired.
+func RepairMarkers(ctx context.Context, targets *Targets) (repaired []string, err error) {
+	votes := map[target.ClusterID]int{}
+	var damaged []int
+	for i, t := range targets.All {
+		if t.Bucket == nil {
+			continue
+		}
+		m, err := target.ReadMarker(ctx, t.Bucket)
+		switch {
+		case err == nil && m.Name == t.Name:
+			votes[m.Cluster]++
+		case errors.Is(err, logcore.ErrCorrupt):
+			damaged = append(damaged, i)
+		}
+	}
+	for id, n := range votes {
+		if n <= len(targets.All)/2 {
+			continue
+		}
+		for _, i := range damaged {
+			t := targets.All[i]
+			if err := t.Bucket.Delete(ctx, target.MarkerKey); err != nil {
+				return repaired, fmt.Errorf("target %s: %w", t.Name, err)
+			}
+			if err := target.WriteMarker(ctx, t.Bucket, target.Marker{Cluster: id, Name: t.Name}); err != nil {
+				return repaired, fmt.Errorf("target %s: %w", t.Name, err)
+			}
+			repaired = append(repaired, t.Name)
+		}
+	}
+	return repaired, nil
 }

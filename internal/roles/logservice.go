@@ -105,6 +105,14 @@ func (s *logService) harden() error {
 }
 
 func (s *logService) identify(ctx context.Context) error {
+	repaired, err := RepairMarkers(ctx, s.targets)
+	if err != nil {
+		s.process.log.Warn("a damaged target marker was not repaired", "err", err)
+	}
+	for _, name := range repaired {
+		s.process.corrupt.WithLabelValues("manifest").Inc()
+		s.process.log.Warn("a target's marker was damaged; written again", "target", name)
+	}
 	id, err := identify(ctx, s.cfg.Dir, s.shardDir(), s.targets, s.process.log)
 	s.cluster = id
 	return err
