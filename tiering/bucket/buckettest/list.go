@@ -1,6 +1,7 @@
 package buckettest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,6 +111,21 @@ func testListPages(t *testing.T, f fixture) {
 			t.Fatalf("List after %d: from %s to %s", after, got[0], got[len(got)-1])
 		}
 	}
+	f.checkListCanceled(t)
+}
+
+// checkListCanceled: a listing that is canceled in the middle must not look complete.
+func (f fixture) checkListCanceled(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(f.ctx)
+	defer cancel()
+	seen := 0
+	err := f.List(ctx, f.prefix, "", func(bucket.Attributes) bool {
+		cancel()
+		seen++
+		return true
+	})
+	wantErr(t, fmt.Sprintf("List canceled at its first key, after %d keys", seen), err, context.Canceled)
 }
 
 // testListCallsBucket calls the bucket from inside List, as a collector does.
