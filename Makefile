@@ -9,7 +9,7 @@ FUZZTIME  ?= 20s
 BENCHTIME ?= 1s
 COUNT     ?= 5
 
-.PHONY: help build demo demo-s3 test race lint fmt fuzz bench proto proto-baseline clean
+.PHONY: help build demo demo-s3 test race lint fmt fuzz bench bench-hotlog proto proto-baseline clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,6 +27,7 @@ $(BIN)/s3gateway: tools/s3gateway/go.mod $(wildcard tools/s3gateway/*.go)
 	cd tools/s3gateway && go build -o ../../$(BIN)/s3gateway .
 
 test: build $(BIN)/s3gateway ## every test
+	cd loadtest/peers && go test -count=1 -timeout 20m ./...
 	go test -count=1 -timeout 20m ./...
 
 race: $(BIN)/s3gateway ## the core's tests under the race detector
@@ -57,6 +58,9 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 
 bench: ## every benchmark, COUNT (5) times for BENCHTIME (1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
+
+bench-hotlog: ## the hot log beside the device's limit and other logs: JSON lines on stdout, a table on stderr
+	@mkdir -p .cache/bench && cd loadtest/peers && go run . --dir $(CURDIR)/.cache/bench --rounds 5 --seconds 1 $(ARGS)
 
 proto: ## generate the Go code of proto/
 	$(TOOL) buf generate
