@@ -172,7 +172,8 @@ func (r *restore) rebuild(ctx context.Context) error {
 		r.noteLoss(err)
 		return fmt.Errorf("rebuilding: %w", err)
 	}
-	if r.replay.entries == 0 {
+	// The entries of the first leader have no time yet: they alone are nothing.
+	if r.replay.entries == 0 || !r.o.Time.IsZero() && r.replay.last.Time == 0 {
 		return fmt.Errorf("%w: the archive has no entry at or before the point in time; it begins at LSN %d", logcore.ErrTrimmed, r.reader.First())
 	}
 	if err := r.replay.report(&r.report, r.o.Log); err != nil {
