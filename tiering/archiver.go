@@ -17,11 +17,10 @@ import (
 // Archiver moves the log of one shard from its Source to the targets. One archiver at
 // a time may hold an epoch; a higher epoch fences a lower one.
 //
-// Two lanes run beside each other. The tail lane archives what is committed and not
-// covered yet, within MaxAge. The care lane does all the rest: it folds tails into
-// sealed objects, places what degraded objects lack, brings targets that were away up
-// to date, rolls the manifest up, deletes what was superseded and lets the hot tier
-// trim.
+// Three lanes run beside each other. The tail lane archives what is committed and not
+// covered yet, within MaxAge. The care lane folds tails into sealed objects, lets the
+// hot tier trim, places what degraded objects lack, brings targets that were away up to
+// date and rolls the manifest up. The tidy lane deletes what was superseded.
 type Archiver struct {
 	o       Options
 	log     *slog.Logger
@@ -57,6 +56,7 @@ type Archiver struct {
 
 	flush  chan struct{}   // wakes the tail lane; capacity 1
 	wake   chan struct{}   // wakes the care lane; capacity 1
+	tidy   chan struct{}   // wakes the tidy lane; capacity 1
 	rotten chan rottenSeen // fragments a reader found damaged; full = dropped, the next reader finds them again
 
 	rollupMin int // records after which a small archive is rolled up
@@ -108,7 +108,7 @@ func newArchiver(o Options) (*Archiver, error) {
 	}
 	a := &Archiver{o: o, log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
 		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
-		covered: make(chan struct{}), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
+		covered: make(chan struct{}), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
 		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, rollupMin: rollupAfterMin, fanIn: tailFanIn}
 	a.reader = newReader(a.remotes, o.Keys, o.Corruptions, a.log, a.state.Load)
@@ -160,20 +160,24 @@ func (a *Archiver) Run(ctx context.Context) error {
 	return err
 }
 
-func (a *Archiver) runLanes(ctx context.Context) error {
+// runLanes runs all lanes until one of them ends, stops the others, waits for them, and
+// returns why: the fatal reason when there is one.
+func (a *Archiver) runLanes(ctx context.Context) (why error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	errs := make(chan error, 2)
-	for _, lane := range []func(context.Context) error{a.tailLane, a.careLane} {
+	lanes := []func(context.Context) error{a.tailLane, a.careLane, a.tidyLane}
+	errs := make(chan error, len(lanes))
+	for _, lane := range lanes {
 		go func() { errs <- lane(ctx) }()
 	}
-	first := <-errs
-	cancel()
-	second := <-errs
-	if isFatal(second) && !isFatal(first) {
-		return second
+	for range lanes {
+		err := <-errs
+		cancel()
+		if why == nil || isFatal(err) && !isFatal(why) {
+			why = err
+		}
 	}
-	return first
+	return why
 }
 
 // awaitSource blocks until the source has committed what the archive covers: right

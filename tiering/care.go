@@ -12,16 +12,18 @@ import (
 	"github.com/logcore/logcore/tiering/erasure"
 )
 
-// carePause is how long the care lane sleeps when nothing wakes it.
+// carePause is how long a lane sleeps when nothing wakes it.
 const carePause = time.Second
 
-// careLane does everything that may wait a moment. Each duty is tried every round; one
-// that fails is tried again in the next and does not keep the others from their work.
+// duty is one of the things that a lane does over and over.
+type duty struct {
+	what string
+	do   func(context.Context) error
+}
+
+// careLane does what changes the manifest and may wait a moment.
 func (a *Archiver) careLane(ctx context.Context) error {
-	duties := []struct {
-		what string
-		do   func(context.Context) error
-	}{
+	return a.duties(ctx, a.wake, []duty{
 		{"bring targets up to date", a.syncTargets},
 		{"seal segments", a.foldSegments},
 		{"trim the hot tier", a.trim},
@@ -29,9 +31,22 @@ func (a *Archiver) careLane(ctx context.Context) error {
 		{"place missing fragments", a.placeMissing},
 		{"rewrite rotten fragments", a.rewriteRotten},
 		{"roll the manifest up", a.rollUp},
+	})
+}
+
+// tidyLane deletes what the manifest no longer names. It has a lane of its own: many
+// small calls, of which some may hang.
+func (a *Archiver) tidyLane(ctx context.Context) error {
+	return a.duties(ctx, a.tidy, []duty{
 		{"delete what was superseded", a.purge},
 		{"delete orphans", a.sweep},
-	}
+	})
+}
+
+// duties does every duty each round, and a round whenever woken and every carePause.
+// One that fails is tried again in the next round and does not keep the others from
+// their work.
+func (a *Archiver) duties(ctx context.Context, wake <-chan struct{}, duties []duty) error {
 	for {
 		for _, d := range duties {
 			err := d.do(ctx)
@@ -46,7 +61,7 @@ func (a *Archiver) careLane(ctx context.Context) error {
 		}
 		timer := time.NewTimer(carePause)
 		select {
-		case <-a.wake:
+		case <-wake:
 		case <-timer.C:
 		case <-ctx.Done():
 		}
@@ -57,27 +72,47 @@ func (a *Archiver) careLane(ctx context.Context) error {
 	}
 }
 
-// syncTargets writes the records that a target missed while it was away.
+// probeTimeout bounds the first call to a target that failed before, so that one that
+// hangs does not hold the care lane up.
+const probeTimeout = 2 * time.Second
+
+// syncTargets looks whether targets that failed are back, and writes the records that
+// they missed.
 func (a *Archiver) syncTargets(ctx context.Context) error {
 	chain := a.chainNow()
-	var errs []error
-	for _, r := range a.remotes {
-		if ok, _ := r.health(); ok && len(r.lacks(chain)) == 0 {
-			continue
-		}
-		err := a.syncRemote(ctx, r, chain)
-		if err == nil {
-			a.log.Info("target is up to date again", "target", r.Name)
-			a.mu.Lock()
-			a.unswept[r.Name] = true
-			a.mu.Unlock()
-		} else if isFatal(err) {
+	errs := make([]error, len(a.remotes))
+	eachLimited(len(a.remotes), len(a.remotes), func(i int) { errs[i] = a.syncTarget(ctx, a.remotes[i], chain) })
+	for i, err := range errs {
+		if isFatal(err) {
 			return err
-		} else if !errors.Is(err, errBreakerOpen) && !errors.Is(err, errNoBucket) {
-			errs = append(errs, err)
+		}
+		if errors.Is(err, errBreakerOpen) || errors.Is(err, errNoBucket) {
+			errs[i] = nil // known; Status shows it
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (a *Archiver) syncTarget(ctx context.Context, r *remote, chain []stored) error {
+	ok, _ := r.health()
+	if ok && len(r.lacks(chain)) == 0 {
+		return nil
+	}
+	if !ok {
+		probe, cancel := context.WithTimeoutCause(ctx, probeTimeout, errStraggler)
+		defer cancel()
+		if err := a.syncRemote(probe, r, nil); err != nil {
+			return err
+		}
+	}
+	if err := a.syncRemote(ctx, r, chain); err != nil {
+		return err
+	}
+	a.log.Info("target is up to date again", "target", r.Name)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unswept[r.Name] = true
+	return nil
 }
 
 // foldSegments archives as sealed objects the sealed segments that tails cover.
@@ -200,7 +235,12 @@ func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote)
 	if err := a.step("repair"); err != nil {
 		return nil, err
 	}
-	fragments, err := a.reader.rebuildFragments(ctx, o)
+	from := *o
+	from.fragments = slices.Clone(o.fragments)
+	for i := range todo {
+		from.fragments[i].target = "" // not there, or known to be rotten: no need to read it
+	}
+	fragments, err := a.reader.rebuildFragments(ctx, &from)
 	if err != nil {
 		return nil, err
 	}

@@ -104,6 +104,7 @@ func (a *Archiver) publish(next *state) {
 		a.covered = make(chan struct{})
 	}
 	poke(a.wake)
+	poke(a.tidy)
 }
 
 // retireRecords notes the records that a rollup makes superfluous.

@@ -125,13 +125,15 @@ func (r *running) quiesce() error {
 		unswept := len(r.unswept)
 		r.mu.Unlock()
 		due, _ := r.duePurges(r.state.Load())
-		if st := r.Status(); !sealed && st.Degraded == 0 && st.Covered == r.o.Source.Committed() && unswept == 0 && len(due) == 0 {
+		if st := r.Status(); !sealed && st.Degraded == 0 && st.Covered == r.o.Source.Committed() && unswept == 0 && len(due) == 0 &&
+			len(r.chainNow()) <= max(st.Objects/4, r.rollupMin) {
 			return nil
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("never quiet: %+v, %d unswept, %d due", r.Status(), unswept, len(due))
 		}
 		poke(r.wake)
+		poke(r.tidy)
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/erasure"
 )
 
@@ -50,4 +52,14 @@ func counterValue(c prometheus.Counter) float64 {
 		panic(err)
 	}
 	return m.GetCounter().GetValue()
+}
+
+// fixSum makes the checksum at the end of a record fit.
+func fixSum(b []byte) { binary.LittleEndian.PutUint32(b[len(b)-4:], crc32c(b[:len(b)-4])) }
+
+// staleRecords hides new manifest records from listings.
+func staleRecords() bucket.Fault {
+	return bucket.Fault{Op: bucket.OpList, Effect: bucket.Effect{Hides: func(key string, newer bool) bool {
+		return newer && strings.Contains(key, "/manifest/")
+	}}}
 }

@@ -292,26 +292,49 @@ func (l *loader) compare(m *manifest) {
 		if l.seen[i] == nil || l.errs[i] != nil {
 			continue
 		}
-		holds := map[string]bool{}
+		m.holds[r.Name] = map[string]bool{}
 		for key, s := range l.got[i] {
 			hash, ok := inChain[key]
 			switch {
 			case ok && hash == s.hash:
-				holds[key] = true
+				m.holds[r.Name][key] = true
 			case s.number >= base:
 				m.forks[r.Name] = append(m.forks[r.Name], key)
 				m.problems = append(m.problems, Problem{Target: r.Name, Key: key, Offset: -1, Kind: ProblemRecordFork,
 					Detail: fmt.Sprintf("record %d of epoch %d is not of the chain that counts", s.number, s.epoch)})
 			}
 		}
-		m.holds[r.Name] = holds
-		for _, s := range m.chain {
-			if !holds[s.key()] && !hasProblem(m.problems, r.Name, s.key()) {
-				m.problems = append(m.problems, Problem{Target: r.Name, Key: s.key(), Offset: -1, Kind: ProblemRecordMissing,
-					Detail: fmt.Sprintf("record %d is missing: lost, or the target was rolled back or away", s.number)})
+	}
+	l.noteMissing(m)
+}
+
+// noteMissing notes the records of the chain that targets lack. The newest one may be
+// on no majority because its archiver stopped while writing it: it counts all the same
+// once it is found, and who lacks it has lost nothing.
+func (l *loader) noteMissing(m *manifest) {
+	for i, s := range m.chain {
+		key, kind, detail := s.key(), ProblemRecordMissing, "lost, or the target was rolled back or away"
+		if i == len(m.chain)-1 && l.maybeOn(m, key) < majority(len(m.state.targets)) {
+			kind, detail = ProblemRecordOpen, "its archiver stopped while writing it; the next one completes it"
+		}
+		for name, holds := range m.holds {
+			if !holds[key] && !hasProblem(m.problems, name, key) {
+				m.problems = append(m.problems, Problem{Target: name, Key: key, Offset: -1, Kind: kind,
+					Detail: fmt.Sprintf("record %d is missing: %s", s.number, detail)})
 			}
 		}
 	}
+}
+
+// maybeOn counts the targets that hold a record, or held it and damaged it, or were not
+// read.
+func (l *loader) maybeOn(m *manifest, key string) (n int) {
+	for _, name := range m.state.targets {
+		if holds, read := m.holds[name]; !read || holds[key] || hasProblem(m.problems, name, key) {
+			n++
+		}
+	}
+	return n
 }
 
 func hasProblem(ps []Problem, target, key string) bool {

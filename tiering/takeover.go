@@ -178,9 +178,12 @@ func (a *Archiver) adopt(ctx context.Context, m *manifest) error {
 
 // syncRemote writes to a target the records of the chain that it lacks. Other bytes
 // under such a key are rot or a fork: the chain is on a majority, so it goes. It makes
-// one call at least, which tells whether the target is there.
+// one call at least, which tells whether the target is there; with a nil chain only that.
 func (a *Archiver) syncRemote(ctx context.Context, r *remote, chain []stored) error {
-	missing := r.lacks(chain)
+	var missing []stored
+	if chain != nil {
+		missing = r.lacks(chain)
+	}
 	for _, s := range missing {
 		if err := a.step("sync"); err != nil {
 			return err

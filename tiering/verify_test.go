@@ -28,7 +28,9 @@ func filled(t testing.TB, seed uint64) (*world, logcore.LSN) {
 	}
 	w.hot.append(3, 3000)
 	a.flushAll()
-	a.settled()
+	if err := a.quiesce(); err != nil {
+		t.Fatal(err)
+	}
 	if err := a.close(); err != nil {
 		t.Fatal(err)
 	}

@@ -256,6 +256,7 @@ func (r *running) until(what string, cond func() bool) {
 			r.t.Fatalf("never: %s; status %+v, targets %+v", what, r.Status(), r.TargetStatus())
 		}
 		poke(r.wake)
+		poke(r.tidy)
 		time.Sleep(2 * time.Millisecond)
 	}
 }

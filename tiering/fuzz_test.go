@@ -1,0 +1,71 @@
+package tiering
+
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+)
+
+// fitSum lets the fuzzer past the checksum at the end of a header.
+func fitSum(b []byte) []byte {
+	b = append([]byte(nil), b...)
+	if len(b) > preludeBytes {
+		if n := binary.LittleEndian.Uint32(b[offHeaderLen:]); n >= preludeBytes+headerSumSize && int64(n) <= int64(len(b)) {
+			resum(b)
+		}
+	}
+	return b
+}
+
+func FuzzObject(f *testing.F) {
+	f.Add(mustSeal(f, testSpan(testFrames(9000)), chunkBytesMin))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := parseObjectHeader(fitSum(b))
+		if err == nil && (h.objectBytes() <= int64(h.bytes) || h.rawBytes > rawBytesMax) {
+			t.Fatalf("%+v", h)
+		}
+		openObject(context.Background(), testKeys(), fitSum(b))
+	})
+}
+
+func FuzzRecord(f *testing.F) {
+	b, err := encodeRecord(context.Background(), testKeys(), testRecord())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := parseRecord(context.Background(), nil, fitSum(b))
+		if err != nil {
+			return
+		}
+		// Whatever passes can be folded and written again.
+		if _, err := encodeRecord(context.Background(), testKeys(), r); err != nil {
+			t.Fatal(err)
+		}
+		s := &state{}
+		s.apply(r, [32]byte{})
+		findPath(r.objects)
+	})
+}
+
+func FuzzKeyFile(f *testing.F) {
+	f.Add(encodeKeyFile([][32]byte{{1}, {2}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		keys, err := parseKeyFile(b)
+		if err == nil && (len(keys) == 0 || len(keys) > keysMax) {
+			t.Fatal(len(keys))
+		}
+	})
+}
+
+func FuzzKeys(f *testing.F) {
+	f.Add(objectName{10, 12, 40, KindSealed, 3, [8]byte{1}}.key(testCluster, 0, 3))
+	f.Fuzz(func(t *testing.T, key string) {
+		if n, i, ok := parseFragmentKey(testCluster, 0, key); ok && n.key(testCluster, 0, i) != key {
+			t.Fatal(key)
+		}
+		parseRecordKey(testCluster, 0, key)
+		parseLocation(key)
+	})
+}
