@@ -218,9 +218,9 @@ func TestProbe(t *testing.T) {
 		{"s3 locked", clouds.URL("s3", "a", "locked", "a1"), buckettest.Spoil{}, "checksum conditional-put range read-after-write", "retention"},
 		{"minio locked", clouds.URL("minio", "a", "locked", "a1"), buckettest.Spoil{}, "checksum conditional-put range read-after-write", "retention"},
 		// A provider whose conditional put is silently not conditional.
-		{"s3 unconditional", clouds.URL("s3", "a", "one", "a1"), buckettest.IgnoreConditions(credentials), "checksum -conditional-put range read-after-write", "-retention"},
-		{"minio unconditional", clouds.URL("minio", "a", "one", "a1"), buckettest.IgnoreConditions(credentials), "checksum -conditional-put range read-after-write", "-retention"},
-		{"s3 unchecked", clouds.URL("s3", "a", "one", "a1"), buckettest.IgnoreChecksums(credentials), "-checksum conditional-put range read-after-write", "-retention"},
+		{"s3 unconditional", clouds.URL("s3", "a", "one", "a1"), buckettest.IgnoreConditions(credentials.AccessKey, credentials.SecretKey), "checksum -conditional-put range read-after-write", "-retention"},
+		{"minio unconditional", clouds.URL("minio", "a", "one", "a1"), buckettest.IgnoreConditions(credentials.AccessKey, credentials.SecretKey), "checksum -conditional-put range read-after-write", "-retention"},
+		{"s3 unchecked", clouds.URL("s3", "a", "one", "a1"), buckettest.IgnoreChecksums(credentials.AccessKey, credentials.SecretKey), "-checksum conditional-put range read-after-write", "-retention"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			proxy.Set(test.spoil)

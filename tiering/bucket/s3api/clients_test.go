@@ -1,4 +1,4 @@
-package buckettest
+package s3api_test
 
 import (
 	"context"
@@ -14,11 +14,37 @@ import (
 
 	"github.com/logcore/logcore/internal/s3test"
 	"github.com/logcore/logcore/tiering/bucket"
+	"github.com/logcore/logcore/tiering/bucket/buckettest"
+	"github.com/logcore/logcore/tiering/bucket/minio"
+	"github.com/logcore/logcore/tiering/bucket/s3"
 	"github.com/logcore/logcore/tiering/bucket/s3api"
 )
 
-// OpenS3 opens a bucket with the client under test.
-type OpenS3 func(s3api.Config) (bucket.Bucket, error)
+// openFunc opens a bucket with the client under test.
+type openFunc func(s3api.Config) (bucket.Bucket, error)
+
+// Both clients do the same, against real gateways: the conformance suite over TLS and
+// over plain http, and the ways in which a provider fails. They are tested here, beside
+// what they share, because a client imports no other and no server.
+func TestS3Client(t *testing.T) {
+	t.Parallel()
+	runClient(t, func(c s3api.Config) (bucket.Bucket, error) { return s3.Open(c) })
+}
+
+func TestMinioClient(t *testing.T) {
+	t.Parallel()
+	runClient(t, func(c s3api.Config) (bucket.Bucket, error) { return minio.Open(c) })
+}
+
+// callTimeout bounds what a test waits for a gateway.
+const callTimeout = time.Minute
+
+func wantErr(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("%s: got error %v, want one that is %v", what, err, want)
+	}
+}
 
 // checksummer is what both S3 clients offer beside bucket.Bucket.
 type checksummer interface {
@@ -31,9 +57,7 @@ const (
 	lockedBucket = "locked"
 )
 
-// RunS3 runs what every S3 client must do against real gateways: the conformance suite
-// over TLS and over plain http, and the ways in which a provider fails.
-func RunS3(t *testing.T, open OpenS3) {
+func runClient(t *testing.T, open openFunc) {
 	buckets := s3test.Options{Clouds: []string{"a"}, Buckets: []string{plainBucket}, LockedBuckets: []string{lockedBucket}}
 	secure := s3test.StartTest(t, buckets)
 	buckets.PlainHTTP = true
@@ -43,7 +67,7 @@ func RunS3(t *testing.T, open OpenS3) {
 		"TLS": f.config(t, secure, plainBucket), "PlainHTTP": f.config(t, plain, plainBucket), "ObjectLock": f.config(t, secure, lockedBucket),
 	} {
 		t.Run("Conformance"+name, func(t *testing.T) {
-			Run(t, func(t *testing.T) bucket.Bucket { return f.mustOpen(t, c) })
+			buckettest.Run(t, func(t *testing.T) bucket.Bucket { return f.mustOpen(t, c) })
 		})
 	}
 	t.Run("Denied", f.testDenied)
@@ -61,7 +85,7 @@ func RunS3(t *testing.T, open OpenS3) {
 }
 
 type s3Fixture struct {
-	open          OpenS3
+	open          openFunc
 	secure, plain *s3test.Servers
 }
 
@@ -220,7 +244,7 @@ func (f s3Fixture) testRetention(t *testing.T) {
 }
 
 func (f s3Fixture) testAnswers(t *testing.T) {
-	proxy := StartProxy(t, f.plain.Cloud("a").Endpoint())
+	proxy := buckettest.StartProxy(t, f.plain.Cloud("a").Endpoint())
 	c := f.config(t, f.plain, plainBucket)
 	c.Endpoint = proxy.Endpoint
 	b := f.mustOpen(t, c)
@@ -238,7 +262,7 @@ func (f s3Fixture) testAnswers(t *testing.T) {
 		{301, "PermanentRedirect", bucket.ErrInvalid, true}, {400, "AuthorizationHeaderMalformed", bucket.ErrInvalid, true},
 		{501, "NotImplemented", bucket.ErrInvalid, true}, {404, "NoSuchBucket", bucket.ErrGone, true},
 	} {
-		proxy.Set(Answer(test.status, test.code))
+		proxy.Set(buckettest.Answer(test.status, test.code))
 		proxy.Requests()
 		err := b.PutIfAbsent(t.Context(), "some/key", []byte("x"))
 		if n := proxy.Requests(); n != 1 {
@@ -255,15 +279,15 @@ func (f s3Fixture) testAnswers(t *testing.T) {
 
 // testRottenAnswer flips one bit in a body on its way back.
 func (f s3Fixture) testRottenAnswer(t *testing.T) {
-	proxy := StartProxy(t, f.plain.Cloud("a").Endpoint())
+	proxy := buckettest.StartProxy(t, f.plain.Cloud("a").Endpoint())
 	c := f.config(t, f.plain, plainBucket)
 	c.Endpoint = proxy.Endpoint
 	b := f.mustOpen(t, c)
-	data := Bytes(3, 50_000)
+	data := buckettest.Bytes(3, 50_000)
 	if err := b.PutIfAbsent(t.Context(), "rotten", data); err != nil {
 		t.Fatal(err)
 	}
-	proxy.Set(Spoil{Response: func(r *http.Response) error {
+	proxy.Set(buckettest.Spoil{Response: func(r *http.Response) error {
 		body, err := io.ReadAll(r.Body)
 		if len(body) > 100 {
 			body[100] ^= 4
@@ -282,14 +306,14 @@ func (f s3Fixture) testRottenAnswer(t *testing.T) {
 
 // testShortAnswer cuts the connection in the middle of a body.
 func (f s3Fixture) testShortAnswer(t *testing.T) {
-	proxy := StartProxy(t, f.plain.Cloud("a").Endpoint())
+	proxy := buckettest.StartProxy(t, f.plain.Cloud("a").Endpoint())
 	c := f.config(t, f.plain, plainBucket)
 	c.Endpoint = proxy.Endpoint
 	b := f.mustOpen(t, c)
-	if err := b.PutIfAbsent(t.Context(), "short", Bytes(4, 50_000)); err != nil {
+	if err := b.PutIfAbsent(t.Context(), "short", buckettest.Bytes(4, 50_000)); err != nil {
 		t.Fatal(err)
 	}
-	proxy.Set(Spoil{Response: func(r *http.Response) error {
+	proxy.Set(buckettest.Spoil{Response: func(r *http.Response) error {
 		r.Body = io.NopCloser(io.LimitReader(r.Body, 1000))
 		return nil
 	}})
@@ -302,14 +326,14 @@ func (f s3Fixture) testShortAnswer(t *testing.T) {
 }
 
 func (f s3Fixture) testRangeIgnored(t *testing.T) {
-	proxy := StartProxy(t, f.plain.Cloud("a").Endpoint())
+	proxy := buckettest.StartProxy(t, f.plain.Cloud("a").Endpoint())
 	c := f.config(t, f.plain, plainBucket)
 	c.Endpoint = proxy.Endpoint
 	b := f.mustOpen(t, c)
-	if err := b.PutIfAbsent(t.Context(), "ranged", Bytes(4, 5000)); err != nil {
+	if err := b.PutIfAbsent(t.Context(), "ranged", buckettest.Bytes(4, 5000)); err != nil {
 		t.Fatal(err)
 	}
-	proxy.Set(Spoil{Response: func(r *http.Response) error {
+	proxy.Set(buckettest.Spoil{Response: func(r *http.Response) error {
 		r.Header.Del("Content-Range")
 		r.StatusCode = http.StatusOK
 		return nil
@@ -321,13 +345,13 @@ func (f s3Fixture) testRangeIgnored(t *testing.T) {
 
 // testHang: a provider that never answers holds nobody longer than the deadline.
 func (f s3Fixture) testHang(t *testing.T) {
-	proxy := StartProxy(t, f.plain.Cloud("a").Endpoint())
+	proxy := buckettest.StartProxy(t, f.plain.Cloud("a").Endpoint())
 	c := f.config(t, f.plain, plainBucket)
 	c.Endpoint = proxy.Endpoint
 	b := f.mustOpen(t, c)
 	release := make(chan struct{})
 	defer close(release)
-	proxy.Set(Spoil{Request: func(_ http.ResponseWriter, r *http.Request) bool {
+	proxy.Set(buckettest.Spoil{Request: func(_ http.ResponseWriter, r *http.Request) bool {
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -360,7 +384,7 @@ func (f s3Fixture) testKilled(t *testing.T) {
 	for w := range failed {
 		writers.Go(func() {
 			for ; ctx.Err() == nil; acknowledged[w]++ {
-				if failed[w] = b.PutIfAbsent(ctx, fmt.Sprintf("killed/%d/%d", w, acknowledged[w]), Bytes(uint64(w), 30_000)); failed[w] != nil {
+				if failed[w] = b.PutIfAbsent(ctx, fmt.Sprintf("killed/%d/%d", w, acknowledged[w]), buckettest.Bytes(uint64(w), 30_000)); failed[w] != nil {
 					return
 				}
 			}
@@ -380,7 +404,7 @@ func (f s3Fixture) testKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for w, n := range acknowledged {
-		data := Bytes(uint64(w), 30_000)
+		data := buckettest.Bytes(uint64(w), 30_000)
 		for i := range n + 1 { // the one that failed may or may not be there: put it again
 			if err := b.PutIfAbsent(ctx, fmt.Sprintf("killed/%d/%d", w, i), data); err != nil {
 				t.Fatalf("writer %d, object %d: %v", w, i, err)
