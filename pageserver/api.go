@@ -130,7 +130,7 @@ func (s *Server) WaitLSN(ctx context.Context, log string, at ReadAt) (logcore.LS
 // an error that wraps logcore.ErrTrimmed.
 func (s *Server) ResolveTime(ctx context.Context, log string, t time.Time, wait time.Duration) (logcore.LSN, logcore.HLC, error) {
 	last := logcore.HLCAt(t.Add(time.Millisecond)) - 1
-	info, err := s.opts.Source.Info(ctx, log)
+	info, err := s.sourceInfo(ctx, log)
 	if err != nil {
 		return 0, 0, fmt.Errorf("pageserver: log %q: %w", log, err)
 	}
@@ -180,7 +180,7 @@ func (s *Server) read(ctx context.Context, log string, at ReadAt, visit func(*re
 	deadline := time.Now().Add(at.patience())
 	var damage error
 	for range readAttempts {
-		l, err := s.lookup(ctx, log)
+		l, err := s.lookupBefore(ctx, log, deadline)
 		if err != nil {
 			return 0, err
 		}
@@ -205,6 +205,12 @@ func (s *Server) read(ctx context.Context, log string, at ReadAt, visit func(*re
 		return 0, damage
 	}
 	return 0, fmt.Errorf("pageserver: log %q: %w: its pages are being built again", log, logcore.ErrOverloaded)
+}
+
+func (s *Server) lookupBefore(ctx context.Context, log string, deadline time.Time) (*logState, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return s.lookup(ctx, log)
 }
 
 // waitWithParents waits for what is asked of a log and, on a branch, for its parents

@@ -136,7 +136,7 @@ func TestFlippedFiles(t *testing.T) {
 	s.Stop(t)
 	files := storeFiles(t, r.opts.Dir)
 	detected := 0
-	const flips = 60
+	const flips = 40
 	for i := range flips {
 		file := files[i%len(files)]
 		dir := t.TempDir()

@@ -3,6 +3,7 @@ package pageserver
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -16,8 +17,9 @@ type followers struct {
 	ctx   context.Context
 	group sync.WaitGroup
 
-	mu   sync.Mutex
-	logs map[*logState]*follower // guarded by mu
+	mu    sync.Mutex
+	ended bool                    // no new ones any more; guarded by mu
+	logs  map[*logState]*follower // guarded by mu
 }
 
 type follower struct {
@@ -33,7 +35,7 @@ func newFollowers(ctx context.Context) *followers {
 func (f *followers) start(l *logState, follow func(context.Context, *logState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.logs[l] != nil || f.ctx.Err() != nil {
+	if f.logs[l] != nil || f.ended {
 		return
 	}
 	ctx, cancel := context.WithCancel(f.ctx)
@@ -59,7 +61,12 @@ func (f *followers) stop(l *logState) {
 }
 
 // wait returns when every goroutine has ended; ctx must be done.
-func (f *followers) wait() { f.group.Wait() }
+func (f *followers) wait() {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	f.group.Wait()
+}
 
 const (
 	followPauseMin = 20 * time.Millisecond
@@ -67,6 +74,8 @@ const (
 	// strikesMax is how many times in a row, without progress, a source may break its
 	// contract, or a page fail to heal, before the log's ingest is stopped.
 	strikesMax = 8
+	// sourceTimeout bounds a question to the source.
+	sourceTimeout = 10 * time.Second
 )
 
 // follow ingests a log until ctx is done or an error rules out that it goes on. Other
@@ -131,7 +140,12 @@ func (s *Server) judge(ctx context.Context, l *logState, err error, strikes *int
 // stop ends the ingest of one log for good; the others go on, and what it holds is
 // served.
 func (s *Server) stop(l *logState, err error) {
-	s.log.Error("pageserver: ingest of a log stopped; it is tried again when the page server restarts", "log", l.name(), "ingested", uint64(l.snapshot().ingested), "err", err)
+	level, what := slog.LevelError, "pageserver: ingest of a log stopped; it is tried again when the page server restarts"
+	var bad *badEntry
+	if v := l.snapshot(); v.visible == 0 && errors.As(err, &bad) {
+		level, what = slog.LevelInfo, "pageserver: a log holds no pages that this page server can decode; it is left alone"
+	}
+	s.log.Log(context.Background(), level, what, "log", l.name(), "ingested", uint64(l.snapshot().ingested), "err", err)
 	l.update(func() { l.stopped = err })
 }
 
@@ -155,7 +169,7 @@ var errOtherIncarnation = errors.New("pageserver: the log service has another in
 func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	l.ingest = ingestState{}
 	mine := l.info()
-	info, err := s.opts.Source.Info(ctx, mine.Name)
+	info, err := s.sourceInfo(ctx, mine.Name)
 	if err != nil {
 		return err
 	}
@@ -189,6 +203,18 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 		}
 	}
 	return nil
+}
+
+func (s *Server) sourceInfo(ctx context.Context, name string) (LogInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+	defer cancel()
+	return s.opts.Source.Info(ctx, name)
+}
+
+func (s *Server) sourceList(ctx context.Context) ([]LogInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+	defer cancel()
+	return s.opts.Source.List(ctx)
 }
 
 // persistNew stores the state of a log without entries, so that its incarnation is

@@ -97,7 +97,7 @@ func (s *Server) replayPage(ctx context.Context, d *damagedPage) ([]byte, error)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	mine := d.owner.info()
-	info, err := s.opts.Source.Info(ctx, mine.Name)
+	info, err := s.sourceInfo(ctx, mine.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func newState(info LogInfo) stateValue {
 // refresh asks the source for its logs and follows those it did not know.
 func (s *Server) refresh(ctx context.Context) {
 	known := s.registry.all()
-	infos, err := s.opts.Source.List(ctx)
+	infos, err := s.sourceList(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.log.Warn("pageserver: the log service does not list its logs; asked again later", "err", err)
@@ -217,7 +217,7 @@ func (s *Server) lookup(ctx context.Context, name string) (*logState, error) {
 	if l := s.registry.named(name); l != nil {
 		return l, nil
 	}
-	info, err := s.opts.Source.Info(ctx, name)
+	info, err := s.sourceInfo(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("pageserver: log %q: %w", name, err)
 	}
@@ -229,7 +229,7 @@ func (s *Server) adoptWithParents(ctx context.Context, info LogInfo) (*logState,
 	if l := s.adoptOne(info); l != nil {
 		return l, nil
 	}
-	infos, err := s.opts.Source.List(ctx)
+	infos, err := s.sourceList(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("pageserver: log %q: its parent is not known: %w", info.Name, err)
 	}
