@@ -162,9 +162,21 @@ func (w *world) reopenAfterSyncError(fail int) error {
 			return fmt.Errorf("crash: %w", err)
 		}
 	}
-	if err := w.compare(); err != nil {
+	// The power may fail in the middle of the recovery too.
+	var found error
+	seed := uint64(0)
+	w.disk.Hook = func(op simdisk.Op) error {
+		if seed++; found == nil {
+			if err := w.verify(seed); err != nil {
+				found = fmt.Errorf("crash in operation %s of the recovery: %w", op.Kind, err)
+			}
+		}
+		return nil
+	}
+	if err := errors.Join(w.compare(), found); err != nil {
 		return fmt.Errorf("reopen: %w", err)
 	}
+	w.disk.Hook = nil
 	// Whatever the reopened log shows it owes from now on.
 	w.acked = w.log.Last()
 	w.entries = w.entries[:w.acked]

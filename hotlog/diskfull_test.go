@@ -148,16 +148,19 @@ func TestSealOnFullDisk(t *testing.T) {
 	if err := w.open(); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	for err == nil {
-		if err = w.log.Append(ctx, w.make(1, false)); err == nil {
-			w.acked = logcore.LSN(len(w.entries))
+	for _, size := range []int{2000, 100, 0} { // until not even an empty entry fits
+		var err error
+		for err == nil {
+			e := entry(w.log.Last()+1, size)
+			if err = w.log.Append(ctx, []logcore.Entry{e}); err == nil {
+				w.entries = append(w.entries, e)
+			}
+		}
+		if !errors.Is(err, logcore.ErrDiskFull) {
+			t.Fatal(err)
 		}
 	}
-	if !errors.Is(err, logcore.ErrDiskFull) {
-		t.Fatal(err)
-	}
-	w.entries = w.entries[:w.acked]
+	w.acked = logcore.LSN(len(w.entries))
 	if err := w.log.Append(ctx, w.make(1, true)); err != nil {
 		t.Fatalf("seal on a full disk: %v", err)
 	}

@@ -210,6 +210,58 @@ func TestFilesSwappedOrLost(t *testing.T) {
 	}
 }
 
+// A batch of which the first entry did not reach the disk, and the others did: they
+// are gone for ever, also when the first ones are submitted again, equal to the bit,
+// and the chain of checksums leads up to the others.
+func TestGivenUpEntriesStayGone(t *testing.T) {
+	const n = 40 // 40 KB, more than a mark's reach in so small a segment
+	w := newWorld(9)
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	for lsn := logcore.LSN(1); lsn <= n; lsn++ {
+		w.entries = append(w.entries, entry(lsn, 1000))
+	}
+	result := make(chan *simdisk.Disk, 1)
+	if err := w.log.Submit(w.entries, func(error) { result <- w.disk.Crash(1) }); err != nil { // before an idle mark
+		t.Fatal(err)
+	}
+	crashed := <-result
+	crashed.Corrupt("00000001.seg", func(b []byte) {
+		id, err := segment.Identify(b[:segment.FramesOffset])
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(b[segment.FramesOffset:][:4096])
+		b[segment.MarkSlotOffset(id.Mark.Seq)+50] ^= 1 // nor did the mark written with it
+	})
+	for again := range n - 1 {
+		again++
+		c := w.on(crashed.Crash(1))
+		for _, entries := range [][]logcore.Entry{w.entries[:again], nil} {
+			if err := c.open(); err != nil {
+				t.Fatal(err)
+			}
+			if entries != nil {
+				if c.log.Last() != 0 {
+					t.Fatalf("the log ends at %d", c.log.Last())
+				}
+				if err := c.log.Append(context.Background(), entries); err != nil {
+					t.Fatal(err)
+				}
+			} else if c.log.Last() != logcore.LSN(again) {
+				t.Fatalf("%d entries were submitted again, the log ends at %d", again, c.log.Last())
+			}
+			if err := c.log.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A newer version anywhere refuses the directory as unsupported, not corrupt.
 func TestNewerVersionIsUnsupported(t *testing.T) {
 	w := closedWorld(t)
