@@ -92,8 +92,14 @@ type changes struct {
 	counter  uint32 // SQLite's file change counter, 0 when page 0 did not change
 }
 
-// position is what SQLite calls the transaction: its file change counter, decimal.
-func (ch *changes) position() []byte { return strconv.AppendUint(nil, uint64(ch.counter), 10) }
+// position is what SQLite calls the transaction: its file change counter, decimal;
+// nothing when the transaction did not change it.
+func (ch *changes) position() []byte {
+	if ch.counter == 0 {
+		return nil
+	}
+	return strconv.AppendUint(nil, uint64(ch.counter), 10)
+}
 
 // changes turns the overlay into page records: a cut first, then what was written,
 // as deltas against the base where it is known, then the growth that was not written.

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -89,6 +90,9 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 		block, err := f.block(v, uint32(off/unit))
 		if err != nil {
 			return n, f.fault(err, sqlite3.IOERR_READ)
+		}
+		if int64(len(block)) != unit {
+			return n, f.fault(fmt.Errorf("sqlite: block %d has %d bytes, want %d", off/unit, len(block), unit), sqlite3.IOERR_READ)
 		}
 		within := off % unit
 		m := copy(b[n:min(int64(len(b)), int64(n)+size-off)], block[within:])

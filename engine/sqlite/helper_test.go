@@ -85,15 +85,29 @@ func tryQuery(conn *sqlite3.Conn, sql string) (string, error) {
 // dump is the whole logical content of a database, to compare two of them.
 func dump(t *testing.T, conn *sqlite3.Conn) string {
 	t.Helper()
-	var b strings.Builder
-	b.WriteString(query(t, conn, `SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2`))
-	tables := query(t, conn, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_stat%' ORDER BY 1`)
-	for _, table := range strings.Fields(tables) {
-		rows := strings.Split(query(t, conn, `SELECT * FROM `+sqlite3.QuoteIdentifier(table)), "\n")
-		slices.Sort(rows)
-		fmt.Fprintf(&b, "\n--%s\n%s", table, strings.Join(rows, "\n"))
+	content, err := tryDump(conn)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return b.String()
+	return content
+}
+
+func tryDump(conn *sqlite3.Conn) (string, error) {
+	content, err := tryQuery(conn, `SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2`)
+	if err != nil {
+		return "", err
+	}
+	tables, err := tryQuery(conn, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_stat%' ORDER BY 1`)
+	for _, table := range strings.Fields(tables) {
+		var all string
+		if all, err = tryQuery(conn, `SELECT * FROM `+sqlite3.QuoteIdentifier(table)); err != nil {
+			break
+		}
+		rows := strings.Split(all, "\n")
+		slices.Sort(rows)
+		content += fmt.Sprintf("\n--%s\n%s", table, strings.Join(rows, "\n"))
+	}
+	return content, err
 }
 
 // check runs SQLite's own integrity check.

@@ -45,6 +45,7 @@ const (
 	refused         // the service says no, nothing is written
 	lostBefore      // the writer never learns that it was not written
 	lostAfter       // the writer never learns that it was written
+	lied            // it is acknowledged and not written: the bug that the tests must find
 )
 
 type modelFile struct {
@@ -100,6 +101,8 @@ func (w *modelWriter) AppendTx(_ context.Context, _ logcore.TxID, parts [][]byte
 	case lostBefore:
 		w.err = errors.New("model: outcome unknown")
 		return 0, 0, w.err
+	case lied:
+		return m.last, 0, nil
 	}
 	var kept [][]byte
 	for _, p := range parts {
