@@ -107,8 +107,9 @@ func (r *restore) openStage() (*durable.DirLock, error) {
 }
 
 // mayStay are the names that a directory may hold before a restore: what a service's
-// directory keeps when its hot tier and its page versions are gone.
-var mayStay = map[string]bool{"key": true, "targets": true, "logcore.yaml": true, "lost+found": true, stageDir: true}
+// directory keeps when its hot tier is gone. Page versions are derived data, and a page
+// server throws away those of another incarnation by itself.
+var mayStay = map[string]bool{"key": true, "targets": true, "logcore.yaml": true, "pageserver": true, "lost+found": true, stageDir: true}
 
 func refuseService(dir string) error {
 	entries, err := os.ReadDir(dir)
@@ -119,11 +120,42 @@ func refuseService(dir string) error {
 		return fmt.Errorf("recovery: %w", err)
 	}
 	for _, e := range entries {
+		if e.Name() == serviceDir {
+			gone, err := hotLogGone(filepath.Join(dir, serviceDir))
+			if err != nil {
+				return fmt.Errorf("recovery: %w", err)
+			}
+			if gone {
+				continue
+			}
+		}
 		if !mayStay[e.Name()] {
 			return fmt.Errorf("%w: %s holds %q: give a new directory, or move that away first", ErrNotEmpty, dir, e.Name())
 		}
 	}
 	return nil
+}
+
+// hotLogGone reports whether a log service's directory holds no hot log any more:
+// nothing but the cluster file, and directories without a file.
+func hotLogGone(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if e.Name() == cluster.FileName {
+			continue
+		}
+		if !e.IsDir() {
+			return false, nil
+		}
+		inside, err := os.ReadDir(filepath.Join(dir, e.Name()))
+		if err != nil || len(inside) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (r *restore) openArchive(ctx context.Context) error {
@@ -269,6 +301,10 @@ func (r *restore) identify() error {
 func (r *restore) publish() error {
 	if err := r.identify(); err != nil {
 		return err
+	}
+	// What refuseService let stand there: the remains of a service without its hot log.
+	if err := os.RemoveAll(filepath.Join(r.o.To, serviceDir)); err != nil {
+		return fmt.Errorf("recovery: %w", err)
 	}
 	// Commit point: the rename makes the restored service exist.
 	if err := os.Rename(filepath.Join(r.stage, serviceDir), filepath.Join(r.o.To, serviceDir)); err != nil {

@@ -29,14 +29,21 @@ func (a *app) dial(ctx context.Context) (*client.Client, error) {
 	return client.Dial(ctx, client.Options{Addr: a.addr, Timeout: a.timeout, DialTimeout: min(a.timeout, 5*time.Second), Logger: quiet(a)})
 }
 
+// answerSlack is what a server that waits for --timeout gets to say that it waited in vain.
+const answerSlack = 2 * time.Second
+
 // online runs f with a connection and a context that ends after --timeout.
 func (a *app) online(ctx context.Context, f func(context.Context, *client.Client) error) error {
+	return a.onlineFor(ctx, a.timeout, f)
+}
+
+func (a *app) onlineFor(ctx context.Context, timeout time.Duration, f func(context.Context, *client.Client) error) error {
 	c, err := a.dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return f(ctx, c)
 }

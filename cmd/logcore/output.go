@@ -16,9 +16,12 @@ func (a *app) outputFlag(cmd *cobra.Command, formats ...string) {
 	if len(formats) == 0 {
 		formats = []string{"table", "json"}
 	}
-	cmd.Flags().StringVarP(&a.format, "output", "o", formats[0], "form of the output: "+strings.Join(formats, ", "))
+	// A variable of its own: a shared one would get the default of whichever command was
+	// made last.
+	format := cmd.Flags().StringP("output", "o", formats[0], "form of the output: "+strings.Join(formats, ", "))
 	next := cmd.PreRunE
 	cmd.PreRunE = func(c *cobra.Command, args []string) error {
+		a.format = *format
 		for _, f := range formats {
 			if a.format == f {
 				if next != nil {

@@ -44,7 +44,7 @@ func (a *app) pageGetCommand() *cobra.Command {
 			if lsn != 0 && at != "" {
 				return exit.Usagef("--lsn and --time: give one of them")
 			}
-			return a.online(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+			return a.onlineFor(cmd.Context(), a.timeout+answerSlack, func(ctx context.Context, c *client.Client) error {
 				point, err := a.pointInTime(ctx, c, args[0], lsn, at)
 				if err != nil {
 					return err
