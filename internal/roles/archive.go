@@ -67,6 +67,8 @@ func (a *archive) Status(logcore.ShardID) logsvc.ArchiveStatus {
 	for _, t := range a.archiver.TargetStatus() {
 		if !t.Healthy {
 			out.Problems = append(out.Problems, fmt.Sprintf("target %s: %s", t.Name, a.reason(t)))
+		} else if t.Missing > 0 {
+			out.Problems = append(out.Problems, fmt.Sprintf("target %s lacks %d fragments that it did not take: is it full, or read-only?", t.Name, t.Missing))
 		}
 	}
 	if st.Degraded > 0 {

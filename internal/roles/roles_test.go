@@ -1,0 +1,369 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/config"
+	"github.com/logcore/logcore/internal/exit"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// dev starts both roles on a directory and returns a client.
+func dev(t *testing.T, d DevDir) (*role, *client.Client) {
+	t.Helper()
+	ctx := testContext(t)
+	cfg := config.DefaultLogService()
+	cfg.SegmentBytes, cfg.DiskReserveBytes = 1<<20, 1<<20
+	r, err := StartDev(ctx, DevOptions{Dir: d, Listen: "127.0.0.1:0", Metrics: "127.0.0.1:0", Config: *cfg, Version: "test", Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.Dial(ctx, client.Options{Addr: r.Addr(), Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		if err := r.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r.(*role), c
+}
+
+func prepare(t *testing.T, dir string, targets ...string) DevDir {
+	t.Helper()
+	d, err := PrepareDevDir(testContext(t), dir, targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func appendOne(t *testing.T, c *client.Client, log, text string) logcore.LSN {
+	t.Helper()
+	ctx := testContext(t)
+	w, err := c.OpenWriter(ctx, log, client.WriterOptions{Create: true, Takeover: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close(ctx)
+	at, err := w.AppendTx(ctx, logcore.TxID{}, [][]byte{[]byte(text)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at.LSN
+}
+
+func TestGroupStopsInReverse(t *testing.T) {
+	g := newGroup(quiet())
+	var order []string
+	for _, name := range []string{"a", "b", "c"} {
+		g.add(name, func(context.Context) error {
+			order = append(order, name)
+			if name == "b" {
+				return errors.New("stuck")
+			}
+			return nil
+		})
+	}
+	err := g.stop()
+	if !slices.Equal(order, []string{"c", "b", "a"}) || err == nil || !strings.Contains(err.Error(), "stopping b: stuck") {
+		t.Errorf("stopped %v, %v", order, err)
+	}
+	if err := g.stop(); err != nil || len(order) != 3 {
+		t.Errorf("a second stop: %v, %v", order, err)
+	}
+	g.fail("x", errors.New("first"))
+	g.fail("y", errors.New("second")) // must not block
+	if err := <-g.failed; err.Error() != "x: first" {
+		t.Errorf("failed with %v", err)
+	}
+}
+
+func TestRequireLoopback(t *testing.T) {
+	for addr, want := range map[string]exit.Code{"127.0.0.1:7420": exit.OK, "127.9.9.9:0": exit.OK, "[::1]:80": exit.OK, "localhost:1": exit.OK,
+		"0.0.0.0:7420": exit.Usage, ":7420": exit.Usage, "[::]:1": exit.Usage, "10.0.0.1:1": exit.Usage, "example.com:1": exit.Usage, "nonsense": exit.Usage} {
+		if err := requireLoopback("--listen", addr); exit.Of(err) != want {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+}
+
+// A start that fails half way leaves nothing behind that would hinder the next one.
+func TestFailedStartStopsWhatWasStarted(t *testing.T) {
+	d := prepare(t, filepath.Join(t.TempDir(), "lc"))
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	cfg := config.DefaultLogService()
+	cfg.SegmentBytes, cfg.DiskReserveBytes = 1<<20, 1<<20
+	_, err = StartDev(testContext(t), DevOptions{Dir: d, Listen: "127.0.0.1:0", Metrics: busy.Addr().String(), Config: *cfg, Logger: quiet()})
+	if err == nil || !strings.Contains(err.Error(), "metrics: "+busy.Addr().String()+" is in use") {
+		t.Fatalf("started with the metrics' port in use: %v", err)
+	}
+	_, c := dev(t, d)
+	appendOne(t, c, "l", "x")
+}
+
+func TestMetricsAndHealth(t *testing.T) {
+	r, c := dev(t, prepare(t, filepath.Join(t.TempDir(), "lc")))
+	appendOne(t, c, "l", "x")
+	get := func(path string) (int, string) {
+		resp, err := http.Get("http://" + r.MetricsAddr() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+	if code, body := get("/healthz"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: %d %q", code, body)
+	}
+	code, body := get("/metrics")
+	for _, want := range []string{`logcore_corruption_total{component="hotlog"} 0`, `logcore_corruption_total{component="fragment"} 0`, `logcore_corruption_total{component="pageserver"} 0`,
+		"logcore_commit_latency_seconds_count 1", "logcore_bucket_requests_total{", "logcore_archive_rpo_seconds", "go_goroutines", "process_open_fds"} {
+		if code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("/metrics: %d, lacks %s", code, want)
+		}
+	}
+}
+
+func TestDevDir(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "lc")
+	if _, err := OpenDevDir(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opened nothing: %v", err)
+	}
+	first := prepare(t, dir)
+	if !first.Fresh || len(first.Targets) != 6 || first.Key != filepath.Join(dir, "key") {
+		t.Errorf("new directory: %+v", first)
+	}
+	lost := filepath.Join(dir, "targets", "b1")
+	if err := os.RemoveAll(lost); err != nil {
+		t.Fatal(err)
+	}
+	again := prepare(t, dir)
+	if again.Fresh || !slices.Equal(again.Targets, first.Targets) || again.Key != first.Key {
+		t.Errorf("again: %+v", again)
+	}
+	if _, err := os.Stat(lost); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a lost target was made again: %v", err)
+	}
+	// One that was cut short before the configuration was written is completed, under the same key.
+	key, err := os.ReadFile(first.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, config.DevFile)); err != nil {
+		t.Fatal(err)
+	}
+	completed := prepare(t, dir)
+	if after, err := os.ReadFile(completed.Key); !completed.Fresh || err != nil || !slices.Equal(after, key) {
+		t.Errorf("completed: %+v, %v", completed, err)
+	}
+}
+
+// A lost target costs nothing but its name in the status; what is written meanwhile is
+// archived on the others.
+func TestLostTarget(t *testing.T) {
+	d := prepare(t, filepath.Join(t.TempDir(), "lc"))
+	r, c := dev(t, d)
+	appendOne(t, c, "l", "x")
+	c.Close()
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(d.Path, "targets", "c2")); err != nil {
+		t.Fatal(err)
+	}
+	_, c = dev(t, d)
+	lsn := appendOne(t, c, "l", "y")
+	ctx := testContext(t)
+	if archived, err := c.Flush(ctx, "l"); err != nil || archived < lsn {
+		t.Fatalf("flushed to %d, %v", archived, err)
+	}
+	st, err := c.Status(ctx)
+	if err != nil || st.Healthy || !strings.Contains(strings.Join(st.Problems, "\n"), "c2") {
+		t.Errorf("status %+v, %v: want unhealthy, c2 named", st, err)
+	}
+}
+
+// mountTmpfs mounts a file system of its own on a new directory. It needs root.
+func mountTmpfs(t *testing.T, at, options string) {
+	t.Helper()
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, options); err != nil {
+		t.Fatalf("this test mounts a tmpfs and so must run as root (uid is %d): %v", os.Getuid(), err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", at, err)
+		}
+	})
+}
+
+// Two targets that fill up, and two that turn read-only: the service goes on, says so
+// with their names, and nothing is lost.
+func TestFullAndReadOnlyTargets(t *testing.T) {
+	for name, option := range map[string]string{"full": "size=64k", "read-only": "size=4m"} {
+		root := filepath.Join(t.TempDir(), "lc")
+		for _, target := range []string{"a1", "a2"} {
+			mountTmpfs(t, filepath.Join(root, "targets", target), option)
+		}
+		d := prepare(t, root)
+		_, c := dev(t, d)
+		appendOne(t, c, "l", "first")
+		ctx := testContext(t)
+		if _, err := c.Flush(ctx, "l"); err != nil {
+			t.Fatal(err)
+		}
+		if name == "read-only" {
+			for _, target := range []string{"a1", "a2"} {
+				if err := unix.Mount("", filepath.Join(root, "targets", target), "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		random := make([]byte, 600<<10) // incompressible enough
+		for i := range random {
+			random[i] = byte(i*i>>3) ^ byte(i>>7) ^ byte(i*7919>>11)
+		}
+		lsn := appendOne(t, c, "l", string(random))
+		if archived, err := c.Flush(ctx, "l"); err != nil || archived < lsn {
+			t.Fatalf("%s: flushed to %d, want %d: %v", name, archived, lsn, err)
+		}
+		st, err := c.Status(ctx)
+		if problems := strings.Join(st.Problems, "\n"); err != nil || st.Healthy || !strings.Contains(problems, "a1") || !strings.Contains(problems, "a2") {
+			t.Errorf("%s: status %+v, %v: want unhealthy, a1 and a2 named", name, st, err)
+		}
+		n := 0
+		for b, err := range c.Read(ctx, "l", client.ReadOptions{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(b.Entries)
+		}
+		if n != 2 {
+			t.Errorf("%s: %d entries, want 2", name, n)
+		}
+	}
+}
+
+// The targets of one cluster are no place for another.
+func TestTargetsOfAnotherCluster(t *testing.T) {
+	root := t.TempDir()
+	d := prepare(t, filepath.Join(root, "one"))
+	r, c := dev(t, d)
+	appendOne(t, c, "l", "x")
+	c.Close()
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	other := d
+	other.Path = filepath.Join(root, "two")
+	cfg := config.DefaultLogService()
+	_, err := StartDev(testContext(t), DevOptions{Dir: other, Listen: "127.0.0.1:0", Config: *cfg, Logger: quiet()})
+	if err == nil || !strings.Contains(err.Error(), "target a1 belongs to cluster") || !strings.Contains(err.Error(), "logcore restore") {
+		t.Errorf("a new directory on an old archive: %v", err)
+	}
+	// An established one as well.
+	second := prepare(t, filepath.Join(root, "three"))
+	r, c = dev(t, second)
+	appendOne(t, c, "l", "x")
+	c.Close()
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	second.Targets = d.Targets
+	if _, err = StartDev(testContext(t), DevOptions{Dir: second, Listen: "127.0.0.1:0", Config: *cfg, Logger: quiet()}); err == nil || !strings.Contains(err.Error(), "cluster") {
+		t.Errorf("an old directory on another's archive: %v", err)
+	}
+}
+
+func TestOpenTargetsReportsEveryBadURL(t *testing.T) {
+	_, err := OpenTargets(testContext(t), []string{"ftp://x", "dir:///a/b?name=n", "dir:///a/c?name=n", "dir:///a/d?colour=blue"}, quiet())
+	var bad *config.Error
+	if !errors.As(err, &bad) || len(bad.Problems) != 3 {
+		t.Fatalf("error %v", err)
+	}
+	for _, want := range []string{"item 1", "item 3", `two targets are named "n"`, "item 4", "colour"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("lacks %q: %v", want, err)
+		}
+	}
+}
+
+// Spans that the archiver gets hold whole frames and respect its memory.
+func TestReadSpanRespectsTheLimit(t *testing.T) {
+	d := prepare(t, filepath.Join(t.TempDir(), "lc"))
+	ctx := testContext(t)
+	p := newProcess(quiet(), "test")
+	cfg := config.DefaultLogService()
+	cfg.Dir, cfg.SegmentBytes, cfg.DiskReserveBytes = d.LogServiceDir(), 1<<20, 1<<20
+	s, err := buildLogService(ctx, p, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.group.stop()
+	l, err := listen("listen", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := newTestServer(s)
+	serve(p.group, srv, l)
+	c, err := client.Dial(ctx, client.Options{Addr: l.Addr().String(), Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 30 {
+		appendOne(t, c, "l", strings.Repeat("x", 5000))
+	}
+	source := &hotSource{group: s.group}
+	last := source.Committed()
+	for _, limit := range []int64{1, 6000, 20000, 1 << 20} {
+		next := logcore.LSN(1)
+		for next <= last {
+			span, err := source.ReadSpan(ctx, next, last, limit)
+			if err != nil || span.First != next || span.Last < next {
+				t.Fatalf("limit %d from %d: [%d,%d], %v", limit, next, span.First, span.Last, err)
+			}
+			if int64(len(span.Frames)) > limit && span.Last > span.First {
+				t.Errorf("limit %d: %d bytes in [%d,%d]", limit, len(span.Frames), span.First, span.Last)
+			}
+			next = span.Last + 1
+		}
+	}
+}
