@@ -82,7 +82,7 @@ func (s *Server) GetPages(ctx context.Context, log string, space engine.Space, n
 	set.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
 		set.Pages = set.Pages[:0]
 		for _, n := range numbers {
-			p, err := r.page(l, space, n, endOf(lsn))
+			p, err := r.pageAtLSN(l, space, n, lsn)
 			if err != nil {
 				return err
 			}
@@ -247,6 +247,7 @@ func (s *Server) visit(l *logState, seen []uint64, lsn logcore.LSN, fn func(*rea
 	}
 	r := s.newReader()
 	defer r.close()
+	r.exact = l.covers(lsn)
 	return fn(r, l, lsn)
 }
 

@@ -341,3 +341,43 @@ func TestOpen(t *testing.T) {
 		}
 	}
 }
+
+// TestFalseClaim: a caller who claims that a page was not modified, when it was, gets
+// what follows from that; nobody else does.
+func TestFalseClaim(t *testing.T) {
+	r := newRig(t, 0)
+	s := r.start()
+	first := appendRecords(t, r.source, "db", image(1, 0, 'a'))
+	waitFor(t, s, first)
+	future := first + 100
+	set, err := s.GetPages(t.Context(), "db", 1, []uint32{0}, pageserver.ReadAt{LSN: future, NotModifiedSince: first, Wait: wait})
+	if err != nil || set.Pages[0].Data[0] != 'a' {
+		t.Fatalf("%+v, %v", set, err)
+	}
+	for last := first; last < future; {
+		last = appendRecords(t, r.source, "db", image(1, 0, byte(last)))
+	}
+	if _, err := enginetest.Compare(t.Context(), s.Server, r.source, pages.Decoder{}, "db", future, []engine.Space{1}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCachedReads: pages read again and again at the newest and at older LSNs while
+// they change, are cut and come back are those of the replay.
+func TestCachedReads(t *testing.T) {
+	r := newRig(t, 50)
+	r.opts.PageCacheBytes = 8 << 20
+	s := r.start()
+	r.compare(s, "db", 1)
+	for range 60 {
+		r.append("db", 2)
+		for _, at := range []logcore.LSN{0, r.source.Last(), r.source.Last() - 2, r.source.Last() / 2, r.source.Last()} {
+			if _, err := enginetest.Compare(t.Context(), s.Server, r.source, pages.Decoder{}, "db", at, r.spaces); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if hits := r.metric("page_cache_hits_total"); hits < 1000 {
+		t.Errorf("%v cache hits: the run is void", hits)
+	}
+}

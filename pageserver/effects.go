@@ -89,6 +89,7 @@ func (s *Server) writeCut(l *logState, r *reader, b *pebble.Batch, at pos, space
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.newestCut[space] = at
+	l.cutEpochs[space]++
 	return nil
 }
 
@@ -96,6 +97,7 @@ func (s *Server) writeCut(l *logState, r *reader, b *pebble.Batch, at pos, space
 // below it stays short and smaller than an image.
 func (s *Server) writePage(l *logState, r *reader, b *pebble.Batch, at pos, space engine.Space, sf *spaceFold, n uint32, pf *pageFold) error {
 	pageSize := sf.size.pageSize
+	s.current.close(l.currentID(space, n), at.lsn)
 	if pf.image != nil {
 		return s.writeImage(l, b, at, space, n, pf.image)
 	}

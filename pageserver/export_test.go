@@ -21,17 +21,16 @@ func CorruptVersions(s *Server, log string, space engine.Space, page uint32) (in
 	})
 }
 
-// DropVersions deletes every version of a page but the newest.
-func DropVersions(s *Server, log string, space engine.Space, page uint32) (int, error) {
+// DropVersion deletes the version below a page's newest one.
+func DropVersion(s *Server, log string, space engine.Space, page uint32) (int, error) {
 	l := s.registry.named(log)
 	prefix := appendVersionKey(nil, l.id, space, page, pos{})[:versionPrefixBytes]
-	first := true
+	seen := 0
 	return s.mapValues(prefix, func(_, value []byte) []byte {
-		if first {
-			first = false
-			return value
+		if seen++; seen == 2 {
+			return nil
 		}
-		return nil
+		return value
 	})
 }
 
@@ -70,7 +69,7 @@ func (s *Server) mapValues(prefix []byte, change func(key, value []byte) []byte)
 		}
 		n++
 	}
-	s.cache = newPageCache(s.opts.PageCacheBytes)
+	s.cache, s.current = newPageCache(s.opts.PageCacheBytes), newCurrentPages(256)
 	return n, it.Error()
 }
 

@@ -194,7 +194,7 @@ func flipBit(t *testing.T, file string, rng *rand.Rand) {
 // TestHealedPages: versions whose own checksum fails are rebuilt from the log.
 func TestHealedPages(t *testing.T) {
 	for name, damage := range map[string]func(*pageserver.Server, string, engine.Space, uint32) (int, error){
-		"flipped": pageserver.CorruptVersions, "missing": pageserver.DropVersions,
+		"flipped": pageserver.CorruptVersions, "missing": pageserver.DropVersion,
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 200)
@@ -205,10 +205,10 @@ func TestHealedPages(t *testing.T) {
 			r.append("fork", 60)
 			for _, log := range []string{"db", "fork"} { // a chain that ends in deltas
 				fresh := engine.Record{Space: 0, Op: engine.OpImage, PageSize: 256, Data: make([]byte, 256)}
-				change := engine.Record{Space: 0, Op: engine.OpDelta, PageSize: 256, Ranges: []engine.Range{{Offset: 9, Data: []byte("delta")}}}
 				appendRecords(t, r.source, log, fresh)
-				appendRecords(t, r.source, log, change)
-				appendRecords(t, r.source, log, change)
+				for offset := range uint32(3) {
+					appendRecords(t, r.source, log, engine.Record{Space: 0, Op: engine.OpDelta, PageSize: 256, Ranges: []engine.Range{{Offset: 9 * offset, Data: []byte("delta")}}})
+				}
 			}
 			r.compare(s, "db", 1)
 			r.compare(s, "fork", 1)

@@ -123,8 +123,9 @@ func (s *Server) ingestEntry(l *logState, e Entry) error {
 	if err := s.loadOpen(l); err != nil {
 		return err
 	}
+	l.writing.Store(uint64(e.LSN))
 	b := s.db.NewBatch()
-	defer func() { b.Close() }()
+	defer b.Close()
 	var err error
 	switch e.Kind {
 	case logcore.KindData:

@@ -29,6 +29,10 @@ type logState struct {
 	// held for writing and mu, so either is enough to read it.
 	generation uint64
 
+	// writing is the LSN of the newest entry that the follower has begun to write; see
+	// currentPages. Written by the follower.
+	writing atomic.Uint64
+
 	mu sync.Mutex
 	// state is what the next batch writes; its ingested LSN is what readers see.
 	state stateValue // guarded by mu
@@ -45,6 +49,8 @@ type logState struct {
 	// newestCut caches the pos of the newest cut of a space: a version that is newer
 	// is alive. Filled from the store; guarded by mu.
 	newestCut map[engine.Space]pos
+	// cutEpochs counts the cuts of a space in this process; guarded by mu.
+	cutEpochs map[engine.Space]uint64
 
 	ingest ingestState // owned by the log's follower
 }
@@ -63,10 +69,31 @@ func (l *logState) reset(state stateValue) {
 	defer l.mu.Unlock()
 	state.ingested = max(state.ingested, state.branchLSN)
 	l.state, l.saved, l.confirmed, l.caughtUp, l.stopped = state, 0, false, 0, nil
-	l.newestCut = map[engine.Space]pos{}
+	l.newestCut, l.cutEpochs = map[engine.Space]pos{}, map[engine.Space]uint64{}
+	l.writing.Store(uint64(state.ingested))
 	l.generation = generations.Add(1)
 	l.ingest = ingestState{}
 	l.broadcast()
+}
+
+// currentID names a page of the log as it is after the cuts that the follower has
+// begun to write.
+func (l *logState) currentID(space engine.Space, page uint32) currentID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return currentID{l.id, l.generation, l.cutEpochs[space], space, page}
+}
+
+// covers reports whether the log and its ancestors are ingested as far as a reader at
+// an LSN can see.
+func (l *logState) covers(lsn logcore.LSN) bool {
+	for ; l != nil; l = l.parent {
+		if l.snapshot().ingested < lsn {
+			return false
+		}
+		lsn = min(lsn, l.branch.lsn)
+	}
+	return true
 }
 
 // broadcast wakes everyone who waits; the caller holds mu.

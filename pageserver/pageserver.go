@@ -23,6 +23,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	cache   *pageCache
+	current *currentPages
 	lock    *durable.DirLock
 
 	// storeMu is held for reading by whoever uses db or a log's stored state, and for
@@ -64,7 +65,9 @@ func Open(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: opts, log: opts.Logger, cache: newPageCache(opts.PageCacheBytes),
-		lock: lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
+		// As many as there can be images of 4 KiB, and a few for tiny caches.
+		current: newCurrentPages(int(max(256, opts.PageCacheBytes>>12))),
+		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
 	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs)
 	if err := s.openAndLoad(); err != nil {
 		lock.Unlock()

@@ -19,6 +19,10 @@ type reader struct {
 	s   *Server
 	it  *pebble.Iterator // opened on first use
 	key []byte           // scratch
+	// exact: what is read at is ingested, in the log and in its ancestors. It need not
+	// be when the caller said what was not modified since: that is the caller's word,
+	// and only the caller gets what follows from it.
+	exact bool
 }
 
 func (s *Server) newReader() *reader { return &reader{s: s} }
@@ -251,6 +255,11 @@ func (r *reader) page(l *logState, space engine.Space, page uint32, at pos) (pag
 	if !v.alive {
 		return r.unwritten(l, space, page, at, v.at)
 	}
+	return r.pageOf(v, space, page)
+}
+
+// pageOf materialises a version under the iterator.
+func (r *reader) pageOf(v version, space engine.Space, page uint32) (pageAt, error) {
 	id := versionID{v.owner.id, v.owner.generation, space, page, v.at}
 	if im, ok := r.s.cache.get(id); ok {
 		r.s.metrics.cacheHits.Inc()
@@ -263,6 +272,30 @@ func (r *reader) page(l *logState, space engine.Space, page uint32, at pos) (pag
 	im := image{data, xxh3.Hash(data)}
 	r.s.cache.put(id, im)
 	return pageAt{im, v.at.lsn}, nil
+}
+
+// pageAtLSN is page for a reader of the log at an LSN that is ingested: without a look
+// into the store when the version to read is known and its image cached.
+func (r *reader) pageAtLSN(l *logState, space engine.Space, page uint32, lsn logcore.LSN) (pageAt, error) {
+	id := l.currentID(space, page)
+	if version, ok := r.s.current.find(id, lsn); ok {
+		if im, ok := r.s.cache.get(version); ok {
+			r.s.metrics.cacheHits.Inc()
+			return pageAt{im, version.at.lsn}, nil
+		}
+	}
+	v, err := r.newest(l, space, page, endOf(lsn))
+	if err != nil {
+		return pageAt{}, err
+	}
+	if !v.alive {
+		return r.unwritten(l, space, page, endOf(lsn), v.at)
+	}
+	p, err := r.pageOf(v, space, page)
+	if err == nil && r.exact {
+		r.s.current.learn(l, id, versionID{v.owner.id, v.owner.generation, space, page, v.at}, lsn)
+	}
+	return p, err
 }
 
 // unwritten is a page without a version: zeros within the space's length, nothing
