@@ -126,7 +126,7 @@ type layer struct {
 var layers = []layer{
 	{"vocabulary", []string{"."}},
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/tidy", "engine"}},
-	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages"}},
+	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages"}},
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config"}},
 	{"replication", []string{"replication", "internal/s3test", "engine/enginetest"}},
 	{"services", []string{"internal/exit", "logsvc", "recovery", "engine/sqlite"}},
@@ -136,12 +136,13 @@ var layers = []layer{
 
 // within lists the imports inside one layer that are meant: importer → imported.
 var within = map[string][]string{
-	"tiering/bucket/": {"tiering/bucket", "tiering/bucket/s3api"}, // an implementation imports the interface; the two S3 clients share what S3 is
-	"hotlog/media/":   {"hotlog/media"},
-	"hotlog/segment":  {"hotlog/media"},
-	"hotlog/segment/": {"hotlog/segment", "hotlog/media"},
-	"internal/wire":   {},
-	"cmd/":            {"cmd/"},
+	"tiering/bucket/":  {"tiering/bucket", "tiering/bucket/s3api"}, // an implementation imports the interface; the two S3 clients share what S3 is
+	"hotlog/media/":    {"hotlog/media"},
+	"hotlog/internal/": {"hotlog/media"},
+	"hotlog/segment":   {"hotlog/media"},
+	"hotlog/segment/":  {"hotlog/segment", "hotlog/media"},
+	"internal/wire":    {},
+	"cmd/":             {"cmd/"},
 }
 
 // height returns the layer index of a directory, -1 when no layer lists it.
