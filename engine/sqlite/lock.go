@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -13,6 +14,19 @@ import (
 // exclusiveWait is how long a lock waits for readers to leave before it is busy;
 // SQLite's own busy handler decides how often that is repeated.
 const exclusiveWait = time.Millisecond
+
+// askAgainAfter spaces the requests for an epoch that another process holds.
+const askAgainAfter = 20 * time.Millisecond
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
 
 // Lock raises the file's lock. A SHARED lock pins the snapshot that the transaction
 // reads; a RESERVED lock takes the writer epoch.
@@ -79,6 +93,9 @@ func (f *file) lockReserved() error {
 	ctx, cancel := f.context()
 	defer cancel()
 	head, err := db.acquire(ctx)
+	if errors.Is(err, logcore.ErrWriterActive) {
+		pause(ctx, askAgainAfter) // SQLite's busy handler would ask hundreds of times a second
+	}
 	if err == nil && head.version != f.view.version {
 		err = busySnapshot{f.view.at, head.at}
 	}

@@ -364,3 +364,52 @@ func TestDatabaseSQL(t *testing.T) {
 		t.Fatalf("a = %s", got)
 	}
 }
+
+// In journal_mode=off SQLite cannot undo what a transaction has written to the file;
+// here it has written nothing yet.
+func TestRollbackWithoutAJournal(t *testing.T) {
+	h := open(t, Options{Source: newModel()})
+	h.exec(t, `PRAGMA journal_mode = off; PRAGMA cache_size = 1`)
+	h.exec(t, fillSQL, 200)
+	want := dump(t, h.conn)
+	h.exec(t, `BEGIN; UPDATE t SET b = randomblob(2000), c = 'gone'; DELETE FROM t WHERE id > 50`)
+	h.conn.Exec(`ROLLBACK`)
+	check(t, h.conn)
+	if dump(t, h.conn) != want {
+		t.Fatal("the rollback left something")
+	}
+}
+
+func TestSnapshotLSN(t *testing.T) {
+	m := newModel()
+	w := open(t, Options{Source: m})
+	w.exec(t, `CREATE TABLE t(a)`)
+	first := w.db.LSN()
+	f := open(t, Options{Source: m, Follow: true})
+	f.exec(t, `BEGIN; SELECT * FROM t`)
+	w.exec(t, `INSERT INTO t VALUES (1)`)
+	other, err := f.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if got := query(t, other, `SELECT * FROM t`); got != "1" {
+		t.Fatalf("read %q", got)
+	}
+	for conn, want := range map[*sqlite3.Conn]logcore.LSN{f.conn: first, other: m.last, w.conn: m.last} {
+		if got, err := SnapshotLSN(conn); err != nil || got != want {
+			t.Errorf("SnapshotLSN = %d, %v; want %d", got, err, want)
+		}
+	}
+	if got := query(t, f.conn, `SELECT count(*) FROM t`); got != "0" {
+		t.Errorf("the first connection's transaction reads %s rows", got)
+	}
+	plain, err := sqlite3.Open(":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if _, err := SnapshotLSN(plain); err == nil {
+		t.Error("an LSN of a connection to no log")
+	}
+}

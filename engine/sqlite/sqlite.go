@@ -202,6 +202,29 @@ func (db *Database) LSN() logcore.LSN {
 	return db.view.at
 }
 
+// SnapshotLSN is the LSN that the connection's open transaction reads; outside of one it
+// is that of the Database. The connection must be one to a Database.
+func SnapshotLSN(conn *sqlite3.Conn) (logcore.LSN, error) {
+	handle, err := conn.FileControl("main", sqlite3.FCNTL_FILE_POINTER)
+	if err != nil {
+		return 0, fmt.Errorf("sqlite: snapshot of a connection: %w", err)
+	}
+	for {
+		switch f := handle.(type) {
+		case *file:
+			v, err := f.reading()
+			if err != nil {
+				return 0, err
+			}
+			return v.at, nil
+		case vfs.FileUnwrap:
+			handle = f.Unwrap()
+		default:
+			return 0, fmt.Errorf("%w: sqlite: the connection is to no log but a %T", logcore.ErrInvalid, handle)
+		}
+	}
+}
+
 // LastCommit is the last transaction that this Database committed, zero when none.
 func (db *Database) LastCommit() Commit {
 	db.mu.Lock()
@@ -269,7 +292,8 @@ func (db *Database) Explain(err error) error {
 	return err
 }
 
-// Close gives the writer epoch back. It refuses, changing nothing, while connections
+// Close gives the writer epoch back; everything that COMMIT returned for is durable
+// already. It refuses, changing nothing, while connections
 // are open (logcore.ErrInUse). A second Close does nothing.
 func (db *Database) Close(ctx context.Context) error {
 	db.mu.Lock()
@@ -278,7 +302,7 @@ func (db *Database) Close(ctx context.Context) error {
 		db.mu.Unlock()
 		return fmt.Errorf("%w: sqlite: log %q: %d connections are open: close them first", logcore.ErrInUse, db.opts.Log, n)
 	}
-	writer, closed := db.writer, db.closed
+	writer, closed, reported := db.writer, db.closed, db.poison
 	db.closed, db.writer, db.based = true, nil, false
 	db.mu.Unlock()
 	if closed {
@@ -287,7 +311,8 @@ func (db *Database) Close(ctx context.Context) error {
 	vfs.Unregister(db.vfsName)
 	db.cancel()
 	if writer != nil {
-		if err := writer.Close(ctx); err != nil {
+		// A writer that failed says so again; whoever saw it fail knows.
+		if err := writer.Close(ctx); err != nil && reported == nil {
 			return fmt.Errorf("sqlite: log %q: close: %w", db.opts.Log, err)
 		}
 	}

@@ -116,7 +116,10 @@ func Export(ctx context.Context, db *Database, path string, opts TransferOptions
 	if _, err := firstColumn(conn, `SELECT count(*) FROM sqlite_schema`); err != nil {
 		return fail(err)
 	}
-	lsn := db.LSN()
+	lsn, err := SnapshotLSN(conn)
+	if err != nil {
+		return fail(err)
+	}
 	pages, err := copyPages(ctx, conn, target, opts.Progress)
 	if err != nil {
 		return fail(err)
