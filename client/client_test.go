@@ -205,6 +205,36 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 }
 
+// TestRefusedAfterALostAttempt: an attempt is on its way when the connection breaks, and
+// the next one is refused. The first may still be written, so nobody may say that it was not.
+func TestRefusedAfterALostAttempt(t *testing.T) {
+	s := startService(t, replication.Options{QueueRequestsMax: 1})
+	p := startProxy(t, s.addr)
+	c, ctx := dial(t, client.Options{Addr: p.addr, RetryFor: 300 * time.Millisecond}), testContext(t)
+	w, err := c.OpenWriter(ctx, "a", client.WriterOptions{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entered, leave := make(chan struct{}), make(chan struct{})
+	if err := s.group.Submit(replication.Request{Prepare: func(*replication.Proposer) error { close(entered); <-leave; return nil }, Done: func(error) {}}); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	f := w.Submit(ctx, logcore.TxID{}, [][]byte{[]byte("x")}, nil)
+	for s.group.Status().Queued == 0 { // until the service has it
+		time.Sleep(time.Millisecond)
+	}
+	p.cut() // what follows finds the queue full
+	if _, err := f.Wait(ctx); !errors.Is(err, client.ErrUnknownOutcome) || !errors.Is(err, logcore.ErrOverloaded) {
+		t.Errorf("append: %v", err)
+	}
+	close(leave)
+	w.Close(ctx)
+	if entries := readAll(t, dial(t, client.Options{Addr: s.addr}), "a"); len(entries) != 1 {
+		t.Errorf("the first attempt was to be written, the log holds %d entries", len(entries))
+	}
+}
+
 func TestContextOfAnAppend(t *testing.T) {
 	s := startService(t, replication.Options{})
 	c, ctx := dial(t, client.Options{Addr: s.addr}), testContext(t)

@@ -536,7 +536,12 @@ func TestFollow(t *testing.T) {
 			target = a.LSN
 		}
 		if target != 0 && b.Through >= target {
-			break // a heartbeat brought it: the entry is none of this log
+			// A heartbeat brought it: the entry is none of this log. Nothing is claimed
+			// that isn't committed.
+			if info, err := c.Info(ctx, "a"); err != nil || b.Through > info.Committed {
+				t.Fatalf("through %d, committed %d, %v", b.Through, info.Committed, err)
+			}
+			break
 		}
 	}
 	for i, e := range got {

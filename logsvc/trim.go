@@ -22,11 +22,7 @@ func (s *Service) TrimHot() error {
 	if pressure {
 		keep = 0
 	}
-	checkpoint := s.group.Checkpoint()
-	if checkpoint == 0 {
-		return nil
-	}
-	upTo := trimPoint(hot.Segments(), keep, min(s.opts.Archive.Trimmable(s.group.Shard(), pressure), checkpoint-1))
+	upTo := trimPoint(hot.Segments(), keep, s.opts.Archive.Trimmable(s.group.Shard(), pressure), s.group.Checkpoint())
 	if upTo == 0 {
 		return nil
 	}
@@ -38,14 +34,14 @@ func (s *Service) TrimHot() error {
 }
 
 // trimPoint returns the last LSN to let go of, 0 for none: whole sealed segments, oldest
-// first, none with an entry above max, while more than keep bytes remain.
-func trimPoint(segments []hotlog.SegmentInfo, keep int64, max logcore.LSN) (upTo logcore.LSN) {
+// first, all of it trimmable and before the checkpoint, while more than keep bytes remain.
+func trimPoint(segments []hotlog.SegmentInfo, keep int64, trimmable, checkpoint logcore.LSN) (upTo logcore.LSN) {
 	var total int64
 	for _, seg := range segments {
 		total += seg.Bytes
 	}
 	for _, seg := range segments {
-		if !seg.Sealed || seg.Last > max || total-seg.Bytes < keep {
+		if !seg.Sealed || seg.Last > trimmable || seg.Last >= checkpoint || total-seg.Bytes < keep {
 			break
 		}
 		total -= seg.Bytes

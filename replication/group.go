@@ -111,7 +111,6 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 			return nil, err
 		}
 		st.lastTime = tail[0].Time
-		opts.Clock.Restore(st.lastTime)
 	}
 	// In a group of one what is durable here is durable at a quorum.
 	if state.soleVoter() {

@@ -371,3 +371,23 @@ func TestLostTail(t *testing.T) {
 		t.Fatalf("open of a log that lost its tail: %v", err)
 	}
 }
+
+// TestClockSetBack: entries go on rising in time over a restart with an earlier wall clock.
+func TestClockSetBack(t *testing.T) {
+	ctx := testContext(t)
+	opts := testOptions(t.TempDir())
+	g := openGroup(t, opts)
+	id := createLog(t, g, "a")
+	before, err := appendOne(g, ctx, id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Close()
+	opts.Clock = logcore.NewClock(func() time.Time { return time.Now().Add(-time.Hour) })
+	g = openGroup(t, opts)
+	after, err := appendOne(g, ctx, id, nil)
+	if err != nil || after.Time <= before.Time {
+		t.Fatalf("%v after %v, %v", after.Time, before.Time, err)
+	}
+	checkLog(t, g)
+}

@@ -70,7 +70,7 @@ func (l *loop) lead() {
 	l.g.catalogMu.RLock()
 	l.spec = l.g.applied.Clone()
 	l.g.catalogMu.RUnlock()
-	l.g.opts.Clock.Restore(l.spec.Time)
+	l.g.opts.Clock.Restore(l.spec.Time) // whatever the wall clock says now, times go on rising
 	if !l.house() {
 		return
 	}
