@@ -19,6 +19,10 @@ func (l *Log) commitLoop() {
 	defer close(l.done)
 	idle := time.NewTimer(idleMarkAfter)
 	defer idle.Stop()
+	idleC := idle.C
+	if l.inline {
+		idleC = nil // no clock decides anything then
+	}
 	for {
 		if b := l.nextBatch(); b != nil {
 			l.commit(b)
@@ -29,7 +33,7 @@ func (l *Log) commitLoop() {
 		case <-l.wake:
 		case do := <-l.commands:
 			do()
-		case <-idle.C:
+		case <-idleC:
 			l.markIdle(false)
 		case <-l.stop:
 			for b := l.nextBatch(); b != nil; b = l.nextBatch() {
@@ -184,8 +188,10 @@ func (l *Log) retire(b *batch) {
 
 // freeSpace wakes those who wait for room in the queue; mu is held.
 func (l *Log) freeSpace() {
-	close(l.space)
-	l.space = make(chan struct{})
+	if l.space != nil {
+		close(l.space)
+		l.space = nil
+	}
 }
 
 // announce wakes those who wait for Durable to rise; mu is held.

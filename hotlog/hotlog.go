@@ -36,7 +36,7 @@ type Log struct {
 	lock    *durable.DirLock // nil when the directory needs none
 	log     *slog.Logger
 	metrics *metrics
-	inline  bool // housekeeping runs on the committer, not in the background
+	inline  bool // housekeeping runs on the committer, and nothing by the clock
 
 	durable atomic.Uint64              // highest durable LSN; written by the committer
 	view    atomic.Pointer[[]*segfile] // oldest first, immutable; replaced under mu
@@ -54,7 +54,7 @@ type Log struct {
 	pending  []*batch
 	spare    []*batch      // emptied batches
 	queued   int64         // bytes of entries not yet completed
-	space    chan struct{} // closed and replaced when queued shrinks
+	space    chan struct{} // closed when queued shrinks; nil = nobody waits
 	advanced chan struct{} // closed and replaced when durable rises or the log ends; nil = nobody waits
 	cache    cache
 	pool     []poolFile
@@ -122,7 +122,7 @@ type openMode struct {
 func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*Log, RecoveryReport, error) {
 	l := &Log{
 		opts: opts, dir: dir, log: opts.Logger, inline: mode.inline,
-		space: make(chan struct{}), wake: make(chan struct{}, 1), commands: make(chan func()),
+		wake: make(chan struct{}, 1), commands: make(chan func()),
 		hkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	l.cache.init(opts.CacheBytes)

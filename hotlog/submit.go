@@ -163,17 +163,12 @@ func (b *batch) add(frame []byte, in *chunk) {
 // entries is unknown: they may still become durable.
 func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
 	result := make(chan error, 1)
-	for {
-		l.mu.Lock()
-		space := l.space
-		l.mu.Unlock()
-		err := l.Submit(entries, func(err error) { result <- err })
-		if err == nil {
-			break
-		}
+	done := func(err error) { result <- err }
+	for err := l.Submit(entries, done); err != nil; err = l.Submit(entries, done) {
 		if !errors.Is(err, logcore.ErrOverloaded) {
 			return err
 		}
+		space := l.awaitSpace(entries)
 		select {
 		case <-space:
 		case <-ctx.Done():
@@ -186,6 +181,23 @@ func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
 	case <-ctx.Done():
 		return fmt.Errorf("hotlog: append, outcome unknown: %w", ctx.Err())
 	}
+}
+
+// awaitSpace returns a channel that is closed when entries leave the queue, or already
+// is when these fit now.
+func (l *Log) awaitSpace(entries []logcore.Entry) <-chan struct{} {
+	bytes, _ := l.check(entries)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queued+bytes <= l.opts.QueueBytesMax {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	if l.space == nil {
+		l.space = make(chan struct{})
+	}
+	return l.space
 }
 
 // SealDue reports whether the open segment has passed the size at which it should be

@@ -114,7 +114,10 @@ func (w *world) step() error {
 			}
 		}
 		return nil
-	case p < 90:
+	case p < 87: // the log is idle for a while
+		w.log.commands <- func() { w.log.markIdle(false) }
+		return nil
+	case p < 91:
 		return w.trim()
 	case p < 95:
 		return w.truncate()

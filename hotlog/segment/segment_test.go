@@ -84,12 +84,6 @@ func (im *image) mark(m Mark) {
 	copy(im.bytes[MarkSlotOffset(m.Seq):], m.Append(nil))
 }
 
-func (im *image) clone() image {
-	c := *im
-	c.bytes = bytes.Clone(im.bytes)
-	return c
-}
-
 // open identifies and recovers the image, reading every frame.
 func (im *image) open() (Recovered, error) {
 	id, err := Identify(im.bytes[:min(len(im.bytes), FramesOffset)])
