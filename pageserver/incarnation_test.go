@@ -15,6 +15,7 @@ import (
 // the pages of the old history are thrown away, while the page server runs.
 func TestIncarnationWhileRunning(t *testing.T) {
 	r := newRig(t, 120)
+	r.opts.PageCacheBytes = 8 << 20 // pages of the old history stay cached
 	s := r.start()
 	if _, _, err := s.CreateBranch(t.Context(), "db", "fork", pageserver.ReadAt{Wait: wait}); err != nil {
 		t.Fatal(err)
@@ -33,7 +34,7 @@ func TestIncarnationWhileRunning(t *testing.T) {
 func (r *rig) restore() {
 	down := errors.New("the log service restarts")
 	r.source.SetDown(down)
-	r.source.Restore(2, "db", r.source.Last()/2)
+	r.source.Restore(2, r.source.Last()/2)
 	r.append("db", 60)
 	r.source.SetDown(nil)
 }
@@ -41,6 +42,7 @@ func (r *rig) restore() {
 // TestIncarnationAcrossRestart: the same, with the page server stopped meanwhile.
 func TestIncarnationAcrossRestart(t *testing.T) {
 	r := newRig(t, 120)
+	r.opts.PageCacheBytes = 8 << 20 // pages of the old history stay cached
 	s := r.start()
 	r.compare(s, "db", 10)
 	s.Stop(t)

@@ -136,16 +136,22 @@ func (s *Source) NewEpoch(log string) {
 	l.sequence = 0
 }
 
-// Restore makes the source what a log service is after a restore: another
-// incarnation, in which log has nothing above an LSN.
-func (s *Source) Restore(incarnation uint64, log string, keep logcore.LSN) {
+// Restore makes the source what a log service is after a restore to an LSN: another
+// incarnation, without what came later, which gives the LSNs above out again.
+func (s *Source) Restore(incarnation uint64, keep logcore.LSN) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.incarnation = incarnation
-	l := s.logs[s.names[log]]
-	l.entries = slices.DeleteFunc(l.entries, func(e pageserver.Entry) bool { return e.LSN > keep })
-	l.epoch++
-	l.sequence = 0
+	s.incarnation, s.last = incarnation, keep
+	for id, l := range s.logs {
+		if id > logcore.LogID(keep) { // ids are the LSNs of their creation
+			delete(s.logs, id)
+			delete(s.names, l.info.Name)
+			continue
+		}
+		l.entries = slices.DeleteFunc(slices.Clone(l.entries), func(e pageserver.Entry) bool { return e.LSN > keep })
+		l.epoch++
+		l.sequence = 0
+	}
 	s.broadcast()
 }
 
