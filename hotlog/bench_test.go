@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
 	"github.com/logcore/logcore/hotlog/segment"
@@ -36,6 +38,11 @@ func benchLog(b *testing.B) *Log {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
+		var m dto.Metric
+		if err := l.metrics.batchEntries.Write(&m); err != nil {
+			b.Error(err)
+		}
+		b.ReportMetric(m.GetHistogram().GetSampleSum()/max(float64(m.GetHistogram().GetSampleCount()), 1), "entries/sync")
 		if err := l.Close(); err != nil {
 			b.Error(err)
 		}

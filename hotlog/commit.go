@@ -3,6 +3,7 @@ package hotlog
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -174,6 +175,9 @@ func (l *Log) publish(b *batch) {
 		r.done(nil)
 	}
 	l.retire(b)
+	// Whoever was just told may submit again before the next sync begins; without this
+	// it carries only the first of them.
+	runtime.Gosched()
 }
 
 // retire keeps an emptied batch for the next one.
