@@ -21,7 +21,7 @@ import (
 // blocks, holes, shrinking and growing in one transaction, new page sizes), beside a
 // plain slice of bytes; what is committed must also come out of a replay of the log.
 func TestFileAgainstBytes(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(runs(t, "LOGCORE_SEEDS", 10) * 6) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		r := &fileRun{t: t, rng: rng, m: newModel(), pageSize: 512 << rng.IntN(3)}
 		r.m.entryMax = []int{66_000, 16 << 20}[rng.IntN(2)]

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -123,3 +125,18 @@ func check(t *testing.T, conn *sqlite3.Conn) {
 
 // quiet is for tests that provoke what is logged.
 var quiet = slog.New(slog.DiscardHandler)
+
+// runs is how often something is tried: a few times per change, or as often as an
+// environment variable says (LOGCORE_KILLS, LOGCORE_SEEDS) for a night.
+func runs(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	s := os.Getenv(variable)
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < usual {
+		t.Fatalf("%s=%s: want a number, at least %d", variable, s, usual)
+	}
+	return n
+}

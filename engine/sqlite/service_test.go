@@ -134,7 +134,7 @@ func (s *service) log(t *testing.T, log string) Source {
 
 // TestWorkloadOnTheService is TestWorkloadAgainstSQLite on the real thing.
 func TestWorkloadOnTheService(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(runs(t, "LOGCORE_SEEDS", 4)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 2))
 			s := randomSetting(rng)
@@ -352,7 +352,8 @@ func TestKilledWriter(t *testing.T) {
 	s := startService(t, 100_000)
 	rng := rand.New(rand.NewPCG(4, 4))
 	var acked []sampledb.Ack
-	for round := range 8 {
+	kills := runs(t, "LOGCORE_KILLS", 8)
+	for round := range kills {
 		c := spawn(t, "writer", "LOGCORE_SQLITE_TEST_ADDR="+s.addr)
 		var err error
 		if acked, err = c.acks(acked, 1+rng.IntN(60)); err != nil {
@@ -366,7 +367,7 @@ func TestKilledWriter(t *testing.T) {
 		c.cmd.Wait()
 		acked = verifySample(t, s.log(t, "sample"), acked)
 	}
-	t.Logf("%d transactions acknowledged over 8 kills", len(acked))
+	t.Logf("%d transactions acknowledged over %d kills", len(acked), kills)
 }
 
 // verifySample compares the database with what was acknowledged, and returns what is
@@ -423,7 +424,8 @@ func TestKilledService(t *testing.T) {
 	svc, addr := begin("127.0.0.1:0")
 	rng := rand.New(rand.NewPCG(5, 5))
 	var acked []sampledb.Ack
-	for round := range 8 {
+	kills := runs(t, "LOGCORE_KILLS", 6)
+	for round := range kills {
 		w := spawn(t, "writer", "LOGCORE_SQLITE_TEST_ADDR="+addr)
 		var err error
 		if acked, err = w.acks(acked, 1+rng.IntN(40)); err != nil {
@@ -442,5 +444,5 @@ func TestKilledService(t *testing.T) {
 		w.cmd.Wait()
 		acked = verifySample(t, NewSource(dial(t, addr), "sample", "test"), acked)
 	}
-	t.Logf("%d transactions acknowledged over 8 kills of the service", len(acked))
+	t.Logf("%d transactions acknowledged over %d kills of the service", len(acked), kills)
 }

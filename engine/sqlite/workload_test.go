@@ -96,7 +96,7 @@ func statement(rng *rand.Rand) string {
 // SQLite: the same statements must fail and the same content must come out, now, after
 // reopening, and at every earlier LSN.
 func TestWorkloadAgainstSQLite(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(runs(t, "LOGCORE_SEEDS", 10)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
 			s, m := randomSetting(rng), newModel()
