@@ -13,6 +13,12 @@
 // commit boundary to the next. All effects of a transaction carry its COMMIT's LSN,
 // so no reader at any LSN sees a part of one.
 //
+// Incarnations: what a log service had before it was restored may differ from what it
+// has since, at the same LSN. So pages are served only while a stream of the log
+// stands that began after the service had named its incarnation; once it breaks,
+// readers wait until the service has named it again. The source must therefore not
+// mend a broken stream behind the page server's back.
+//
 // The bytes on disk are described in FORMAT.md; format.go is the only place that
 // lays them out.
 package pageserver

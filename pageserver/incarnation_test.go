@@ -23,17 +23,24 @@ func TestIncarnationWhileRunning(t *testing.T) {
 	r.append("fork", 10)
 	r.compare(s, "db", 10)
 	r.compare(s, "fork", 10)
-	r.restore()
+	r.restore(s)
 	r.compare(s, "db", 40)
 	if n := r.metric("incarnation_resets_total"); n < 1 {
 		t.Errorf("%v resets counted", n)
 	}
 }
 
-// restore puts another history in place of the second half of the log.
-func (r *rig) restore() {
-	down := errors.New("the log service restarts")
-	r.source.SetDown(down)
+// restore puts another history in place of the second half of the log. The log
+// service has to die for that, which ends the streams of a running page server: from
+// then on it serves nothing until it knows who it is talking to.
+func (r *rig) restore(running *enginetest.Subject) {
+	r.source.SetDown(errors.New("the log service restarts"))
+	for running != nil {
+		_, err := running.WaitLSN(r.t.Context(), "db", pageserver.ReadAt{LSN: 1, Wait: time.Millisecond})
+		if errors.Is(err, logcore.ErrLSNInFuture) {
+			break
+		}
+	}
 	r.source.Restore(2, r.source.Last()/2)
 	r.append("db", 60)
 	r.source.SetDown(nil)
@@ -46,7 +53,7 @@ func TestIncarnationAcrossRestart(t *testing.T) {
 	s := r.start()
 	r.compare(s, "db", 10)
 	s.Stop(t)
-	r.restore()
+	r.restore(nil)
 	s = r.start()
 	r.compare(s, "db", 40)
 	if n := r.metric("incarnation_resets_total"); n != 1 {

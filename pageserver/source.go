@@ -54,8 +54,9 @@ type LogSource interface {
 	// Info returns one by name, or an error that wraps logcore.ErrLogNotFound.
 	Info(ctx context.Context, name string) (LogInfo, error)
 	// Follow returns the entries with LSN >= from that belong to the log itself, and
-	// waits for new ones until ctx is done or an error ended it. On a branch, from is
-	// above the branch LSN. A log whose beginning was given up and is asked for is an
+	// waits for new ones until ctx is done or an error ended it. A lost connection is
+	// such an error: the service that answers next may be another incarnation. On a
+	// branch, from is above the branch LSN. A log whose beginning was given up and is asked for is an
 	// error that wraps logcore.ErrTrimmed. The consumer is done with a batch, payloads
 	// included, when it asks for the next one.
 	Follow(ctx context.Context, log LogInfo, from logcore.LSN) iter.Seq2[Batch, error]
