@@ -13,6 +13,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/hotlog"
 )
 
 // breakOpenFiles makes every write to a file that this process has open for writing
@@ -157,5 +158,51 @@ func TestDiskFull(t *testing.T) {
 	g = openGroup(t, opts)
 	if g.Committed() <= before {
 		t.Fatalf("committed %d after %d", g.Committed(), before)
+	}
+}
+
+// TestUnreadable (I5): an entry that is damaged behind the hot log's back ends the group
+// with the place, before anything is served; the process goes on.
+func TestUnreadable(t *testing.T) {
+	ctx := testContext(t)
+	opts := testOptions(t.TempDir()).withDefaults()
+	opts.Log.SegmentBytes = 8 << 20
+	g := openGroup(t, opts)
+	id := createLog(t, g, "a")
+	for range 40 { // beyond what looking for a checkpoint reads
+		if _, err := appendOne(g, ctx, id, make([]byte, 100<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.Close()
+	opts.Log.CacheBytes = 1
+	hot, report, err := hotlog.Open(ctx, opts.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(filepath.Join(opts.Log.Dir, "*.seg"))
+	if err != nil || len(segments) == 0 { // the first; another may stand ready
+		t.Fatalf("segments %v, %v", segments, err)
+	}
+	f, err := os.OpenFile(segments[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{0xff}, 3<<20); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	g, err = open(ctx, opts, hot, report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	err = g.waitLeading(ctx)
+	var corrupt *logcore.CorruptionError
+	if !errors.As(err, &corrupt) || corrupt.LSN == 0 || !errors.Is(err, logcore.ErrPoisoned) {
+		t.Fatalf("open over a damaged entry: %v", err)
+	}
+	if _, err := appendOne(g, ctx, id, nil); !errors.Is(err, logcore.ErrPoisoned) {
+		t.Fatalf("append: %v", err)
 	}
 }

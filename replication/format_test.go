@@ -116,6 +116,9 @@ func TestOpenRefusesABadState(t *testing.T) {
 		if _, err := Open(testContext(t), opts); !errors.Is(err, c.want) {
 			t.Errorf("state file of %d bytes: %v, want %v", len(c.file), err, c.want)
 		}
+		if err := CheckState(opts.Log.Dir); !errors.Is(err, c.want) {
+			t.Errorf("check of a state file of %d bytes: %v, want %v", len(c.file), err, c.want)
+		}
 	}
 	if err := os.WriteFile(statePath(opts.Log.Dir), good, 0o644); err != nil {
 		t.Fatal(err)

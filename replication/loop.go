@@ -58,15 +58,15 @@ func (l *loop) run() {
 	defer close(l.g.stopped)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
-	l.step() // apply what is known to be committed before the election looks at it
-	if l.soleVoter() {
+	l.guarded(l.step) // apply what is known to be committed before the election looks at it
+	if l.soleVoter() && !l.failed {
 		// Nobody else could be elected: don't wait for the election timeout.
 		if err := l.rn.Campaign(); err != nil {
 			l.fail(fmt.Errorf("replication: campaign: %w", err))
 		}
 	}
 	for {
-		l.step()
+		l.guarded(l.step)
 		if l.finished() {
 			return
 		}
@@ -78,13 +78,27 @@ func (l *loop) run() {
 	}
 }
 
+// guarded runs f. When the hot log could not be read in it, Raft panicked: that ends
+// the group, not the process.
+func (l *loop) guarded(f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			if l.storage.err == nil {
+				panic(r) // a bug
+			}
+			l.fail(fmt.Errorf("replication: shard %d can't be read: %w", l.g.opts.Log.Shard, l.storage.err))
+		}
+	}()
+	f()
+}
+
 func (l *loop) soleVoter() bool { return l.state.soleVoter() }
 
 func (l *loop) tick() {
 	if l.failed {
 		return
 	}
-	l.rn.Tick()
+	l.guarded(l.rn.Tick)
 	l.held = false
 }
 

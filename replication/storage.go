@@ -22,6 +22,9 @@ type storage struct {
 	// last is the LSN and lastTime the time of the last entry handed to the log.
 	last     logcore.LSN
 	lastTime logcore.HLC
+	// err is why a read failed. Raft knows no such thing as an unreadable log and panics;
+	// the loop finds the reason here.
+	err error
 }
 
 // InitialState implements raft.Storage.
@@ -45,11 +48,13 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 		return nil, raft.ErrCompacted
 	}
 	if err != nil {
+		s.err = err
 		return nil, err
 	}
 	out := make([]*raftpb.Entry, len(entries))
 	for i, e := range entries {
 		if out[i], err = toRaft(e); err != nil {
+			s.err = err
 			return nil, err
 		}
 	}
