@@ -33,6 +33,8 @@ type Archiver struct {
 	// taken over. Written under commitMu.
 	state atomic.Pointer[state]
 
+	background sync.WaitGroup // calls to slow targets that nobody waits for any more but Run
+
 	// chainView is the chain as of the newest state, for who must not wait for commitMu.
 	chainView atomic.Pointer[[]stored]
 
@@ -45,6 +47,7 @@ type Archiver struct {
 	flushTo   logcore.LSN              // guarded by mu: the highest LSN a Flush waits for
 	oldest    time.Time                // guarded by mu: no entry that is not covered is older; zero = none
 	rpo       [rpoWindow]rpoSample     // guarded by mu: ring of the last rounds
+	work      time.Duration            // guarded by mu: how long rounds of the tail lane take, slowly forgetting
 	rpoNext   int                      // guarded by mu
 	lastErr   error                    // guarded by mu: of the last round of either lane
 	trimmed   logcore.LSN              // guarded by mu: what the source was last told
@@ -142,6 +145,9 @@ func awaitsTargets(err error) bool { return errors.Is(err, ErrNoQuorum) || error
 // the archiver can't go on: logcore.ErrFenced, ErrDiverged, or a source that fails. It
 // must be called once.
 func (a *Archiver) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer a.background.Wait()
+	defer cancel()
 	err := a.retry(ctx, "take over the archive", func() error {
 		if a.state.Load() != nil {
 			return nil

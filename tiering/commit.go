@@ -45,14 +45,8 @@ func (a *Archiver) finishPending(ctx context.Context) error {
 	if err := a.step("record"); err != nil {
 		return err
 	}
-	errs := each(ctx, len(a.remotes), majority(len(a.remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
-		if err := a.step("record-put"); err != nil {
-			return err
-		}
-		return a.remotes[i].putVerified(ctx, p.key(), p.encoded, a.isBroken, func() error { return a.step("record-read-back") })
-	})
-	for i, err := range errs {
-		a.remotes[i].hold(p.key(), err == nil)
+	errs := a.round(ctx, func(ctx context.Context, i int) error { return a.putRecord(ctx, a.remotes[i], *p) })
+	for _, err := range errs {
 		if isFatal(err) {
 			return err
 		}
@@ -82,6 +76,16 @@ func (a *Archiver) finishPending(ctx context.Context) error {
 	a.pending = nil
 	a.publish(next)
 	return nil
+}
+
+// putRecord writes a record to a target and reads it back.
+func (a *Archiver) putRecord(ctx context.Context, r *remote, s stored) (err error) {
+	end := r.startWriting(s.key())
+	defer func() { end(err) }()
+	if err := a.step("record-put"); err != nil {
+		return err
+	}
+	return r.putVerified(ctx, s.key(), s.encoded, a.isBroken, func() error { return a.step("record-read-back") })
 }
 
 // publish makes a state the newest one and wakes who waits for it. Called under

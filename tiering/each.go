@@ -12,7 +12,7 @@ var errStraggler = errors.New("slower than the other targets by too much")
 
 // stragglerPatience is how much longer than all that were needed the slow ones may take.
 func stragglerPatience(maxAge, elapsed time.Duration) time.Duration {
-	return max(maxAge/4, 3*elapsed)
+	return max(maxAge*2/5, 3*elapsed)
 }
 
 // each runs f for every index in [0,n) at once and waits for all of them. Once enough
@@ -58,4 +58,43 @@ func eachLimited(n, limit int, f func(i int)) {
 		})
 	}
 	wg.Wait()
+}
+
+// errStillRunning stands for the answer of a target that was not waited for.
+var errStillRunning = errors.New("no answer yet; not waited for")
+
+// roundPatienceMax bounds the wait for those that are a little slower than a majority.
+const roundPatienceMax = 50 * time.Millisecond
+
+// round runs f for every target at once and returns once a majority has succeeded, or
+// all have answered. The slow ones go on in the background, until their deadline or
+// ctx ends; Run waits for them. So a slow target costs nobody time, and gets its copy.
+func (a *Archiver) round(ctx context.Context, f func(ctx context.Context, i int) error) []error {
+	type answer struct {
+		i   int
+		err error
+	}
+	n := len(a.remotes)
+	answers := make(chan answer, n) // each answers once, whoever still listens
+	errs := make([]error, n)
+	for i := range n {
+		errs[i] = errStillRunning
+		a.background.Go(func() { answers <- answer{i, f(ctx, i)} })
+	}
+	good, start := 0, time.Now()
+	var patience <-chan time.Time
+	for range n {
+		select {
+		case got := <-answers:
+			if errs[got.i] = got.err; got.err == nil {
+				good++
+			}
+			if good == majority(n) && patience == nil {
+				patience = time.After(min(roundPatienceMax, 2*time.Since(start)))
+			}
+		case <-patience:
+			return errs
+		}
+	}
+	return errs
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/durable"
 )
 
 const (
@@ -35,22 +36,17 @@ func GenerateKeyFile(path string) (*Keyring, error) {
 	return LoadKeyFile(path) // verify what was written before anything relies on it
 }
 
+// writeKeyFile makes path appear whole or not at all, and never over another file.
 func writeKeyFile(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if _, err := os.Lstat(path); err == nil {
+		return fs.ErrExist
+	}
+	temp := path + ".new"
+	if err := durable.WriteFile(temp, data, 0o600); err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		os.Remove(path)
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	err := os.Link(temp, path) // unlike rename it never replaces
+	return errors.Join(err, os.Remove(temp), durable.SyncDir(filepath.Dir(path)))
 }
 
 // LoadKeyFile reads a key file. A file that others can read or write, or that is

@@ -37,6 +37,7 @@ type remote struct {
 	openTill time.Time       // guarded by mu: when the next probe may go
 	lastErr  error           // guarded by mu: nil once a call succeeded
 	held     map[string]bool // guarded by mu: keys of the chain's records known to be whole here
+	writing  map[string]bool // guarded by mu: keys of records on their way here
 }
 
 func newRemotes(targets []Target, opTimeout time.Duration) []*remote {
@@ -120,8 +121,25 @@ func (r *remote) hold(key string, whole bool) {
 	}
 }
 
-// lacks returns the records of the chain that the target is not known to hold, and
-// forgets what is not of the chain.
+// startWriting notes that a record is on its way; the func it returns that it arrived or
+// did not.
+func (r *remote) startWriting(key string) (end func(err error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.writing == nil {
+		r.writing = map[string]bool{}
+	}
+	r.writing[key] = true
+	return func(err error) {
+		r.hold(key, err == nil)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.writing, key)
+	}
+}
+
+// lacks returns the records of the chain that the target is not known to hold and that
+// are not on their way, and forgets what is not of the chain.
 func (r *remote) lacks(chain []stored) (missing []stored) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +147,7 @@ func (r *remote) lacks(chain []stored) (missing []stored) {
 	for _, s := range chain {
 		if r.held[s.key()] {
 			held[s.key()] = true
-		} else {
+		} else if !r.writing[s.key()] {
 			missing = append(missing, s)
 		}
 	}

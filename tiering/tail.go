@@ -10,8 +10,8 @@ import (
 )
 
 // tailLane archives what is committed and not covered. It begins half of MaxAge after
-// the first such entry was committed, so that the other half is left for the work, or
-// at once when a Flush waits for it.
+// the first such entry was committed, earlier when the targets have been slow, so that
+// enough of MaxAge is left for the work; or at once when a Flush waits for it.
 func (a *Archiver) tailLane(ctx context.Context) error {
 	for {
 		next, err := a.nextUncovered(ctx)
@@ -22,7 +22,7 @@ func (a *Archiver) tailLane(ctx context.Context) error {
 			return err
 		}
 		begun := a.noteOldest(time.Now())
-		if err := a.awaitDue(ctx, begun.Add(a.o.MaxAge/2), next); err != nil {
+		if err := a.awaitDue(ctx, begun.Add(a.o.MaxAge-a.reserve()), next); err != nil {
 			return err
 		}
 		taken, takenAt := a.o.Source.Committed(), time.Now()
@@ -40,6 +40,13 @@ func (a *Archiver) tailLane(ctx context.Context) error {
 		}
 		a.noteCovered(takenAt)
 	}
+}
+
+// reserve is how much of MaxAge is kept for the work: twice what it has taken.
+func (a *Archiver) reserve() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return min(max(2*a.work, a.o.MaxAge/2), a.o.MaxAge*3/4)
 }
 
 // nextUncovered returns the first LSN to archive: the one after what is covered, or
@@ -124,6 +131,7 @@ func (a *Archiver) noteCovered(takenAt time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
+	a.work = max(now.Sub(takenAt), a.work-a.work/8)
 	a.rpo[a.rpoNext%rpoWindow] = rpoSample{now, now.Sub(a.oldest)}
 	a.rpoNext++
 	a.metrics.rpo.Observe(now.Sub(a.oldest).Seconds())

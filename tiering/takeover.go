@@ -115,20 +115,20 @@ func (a *Archiver) quorum(what string, errs []error) error {
 // error for. It needs their majority to answer.
 func (a *Archiver) checkFence(ctx context.Context, errs []error) (fenced bool, err error) {
 	own := claimKey(a.o.Cluster, a.o.Shard, a.o.Epoch)
-	higher := make([]string, len(a.remotes))
-	answers := each(ctx, len(a.remotes), majority(len(a.remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
+	answers := a.round(ctx, func(ctx context.Context, i int) error {
 		if errs[i] != nil {
 			return errs[i]
 		}
 		keys, err := a.remotes[i].list(ctx, claimPrefix(a.o.Cluster, a.o.Shard), own)
 		if err == nil && len(keys) > 0 {
-			higher[i] = keys[len(keys)-1].Key
+			err = fmt.Errorf("%w: %s holds the claim %s of a newer archiver, this one has epoch %d",
+				logcore.ErrFenced, a.remotes[i].Name, keys[len(keys)-1].Key, a.o.Epoch)
 		}
 		return err
 	})
-	for i, key := range higher {
-		if key != "" {
-			return true, fmt.Errorf("%w: %s holds the claim %s of a newer archiver, this one has epoch %d", logcore.ErrFenced, a.remotes[i].Name, key, a.o.Epoch)
+	for _, err := range answers {
+		if errors.Is(err, logcore.ErrFenced) {
+			return true, err
 		}
 	}
 	return false, a.quorum("the look for newer claims", answers)
