@@ -40,8 +40,8 @@ type request struct {
 
 // Submit queues entries, which must follow Last() without a gap, and returns without
 // waiting. done is called once, in the order of submission, on the committer's
-// goroutine: with nil when all entries are durable, or with an error, after which
-// Last() may be lower. It must not block, nor call anything of the log but Submit
+// goroutine: with nil when all entries are durable, or with an error. Then everything
+// submitted behind fails too, and Last() is back at Durable(). It must not block, nor call anything of the log but Submit
 // and the plain getters. Payloads are copied before Submit returns.
 //
 // A KindSeal entry ends its segment. A returned error means that nothing was queued
@@ -137,9 +137,11 @@ func (l *Log) put(e *logcore.Entry) *batch {
 
 // newBatch returns an empty batch for l.tail, whose first entry will be lsn; mu is held.
 func (l *Log) newBatch(lsn logcore.LSN) *batch {
-	b := &batch{}
+	var b *batch
 	if n := len(l.spare); n > 0 {
 		b, l.spare = l.spare[n-1], l.spare[:n-1]
+	} else {
+		b = new(batch)
 	}
 	*b = batch{seg: l.tail, first: lsn, off: l.tail.sum.End, prev: l.lastSum, prevTerm: l.lastTerm,
 		before: l.tail.sum, bufs: b.bufs[:0], requests: b.requests[:0]}

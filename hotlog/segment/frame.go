@@ -16,12 +16,18 @@ func FrameBytes(n int) int64 {
 	return (int64(n) + FrameHeaderBytes + FrameAlign - 1) &^ (FrameAlign - 1)
 }
 
-// salt is the checksum state that every frame of a segment begins with.
+// salt is the checksum state that every frame of a segment begins with: the CRC-32C of
+// shard and first LSN. Bytewise, because a slice handed to the hardware version would
+// be an allocation for each frame.
 func (id ID) salt() uint32 {
-	var b [12]byte
-	le.PutUint32(b[0:], uint32(id.Shard))
-	le.PutUint64(b[4:], uint64(id.First))
-	return crc32.Checksum(b[:], castagnoli)
+	sum := ^uint32(0)
+	for i := range 4 {
+		sum = castagnoli[byte(sum)^byte(id.Shard>>(8*i))] ^ sum>>8
+	}
+	for i := range 8 {
+		sum = castagnoli[byte(sum)^byte(id.First>>(8*i))] ^ sum>>8
+	}
+	return ^sum
 }
 
 // frameSum covers everything but the checksum field itself, padding included.

@@ -1,0 +1,79 @@
+package hotlog
+
+import (
+	"fmt"
+
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// begin gives a segment its file and makes it visible.
+func (l *Log) begin(s *segfile) (wrote bool, err error) {
+	p, err := l.take()
+	if err != nil {
+		return false, fmt.Errorf("next segment: %w", err)
+	}
+	if err := s.begin(p, l.opts.reachAheadBytes()); err != nil {
+		return true, fmt.Errorf("begin segment %d: %w", s.header.ID.First, err)
+	}
+	l.mu.Lock()
+	view := *l.view.Load()
+	view = append(view[:len(view):len(view)], s)
+	l.view.Store(&view)
+	l.mu.Unlock()
+	l.metrics.rolls.Inc()
+	return true, nil
+}
+
+// beginNext begins the segment behind the one just sealed, so that the first entry
+// in it does not wait for that.
+func (l *Log) beginNext() (wrote bool, err error) {
+	l.mu.Lock()
+	if l.tail.sealed && l.tail.committed.sealed {
+		l.tail = newSegfile(segment.Header{ID: segment.ID{Shard: l.opts.Shard, First: l.last + 1}, Prev: l.lastSum, PrevTerm: l.lastTerm})
+	}
+	next := l.tail
+	if len(l.pending) > 0 {
+		next = l.pending[0].seg
+	}
+	l.mu.Unlock()
+	if next.f != nil {
+		return false, nil
+	}
+	return l.begin(next)
+}
+
+// afterRoll has the sealed segment marked and the pool filled.
+func (l *Log) afterRoll() {
+	if l.inline {
+		l.housekeep()
+		return
+	}
+	l.wakeHousekeeper()
+}
+
+// markIdle proves the last batch with a mark of its own. A clean mark goes into both
+// slots: then an unreadable one is rot, and not the write of a crash.
+func (l *Log) markIdle(clean bool) {
+	l.mu.Lock()
+	s, c, err := l.tail, l.tail.committed, l.err
+	l.mu.Unlock()
+	if err != nil || s.f == nil || s.mark.LSN == c.last && s.mark.Clean == clean {
+		return
+	}
+	for range slotsOf(clean) {
+		m := s.next(c, s.mark.Reach)
+		m.Clean = clean
+		if err := s.writeMark(m); err != nil {
+			l.poison(nil, fmt.Errorf("mark: %w", err))
+			return
+		}
+	}
+}
+
+// slotsOf returns how many slots a mark goes into.
+func slotsOf(clean bool) int {
+	if clean {
+		return 2
+	}
+	return 1
+}
