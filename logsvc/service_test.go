@@ -681,3 +681,43 @@ func TestOverloaded(t *testing.T) {
 	w := openWriter(t, c, "b", client.WriterOptions{Create: true}) // retried until there is room
 	mustAppend(t, w, "x")
 }
+
+// TestManyStreams: more streams than the shard's queue has places; nobody is refused for
+// long and nothing is lost or doubled.
+func TestManyStreams(t *testing.T) {
+	n := start(t, t.TempDir(), "", logsvc.Options{}, replication.Options{QueueRequestsMax: 3})
+	ctx := testContext(t)
+	var wg sync.WaitGroup
+	for g := range 12 {
+		c := n.client(client.Options{})
+		wg.Go(func() {
+			w, err := c.OpenWriter(ctx, fmt.Sprint("log", g), client.WriterOptions{Create: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for i := range 300 {
+				w.Submit(ctx, logcore.TxID{}, [][]byte{fmt.Append(nil, i)}, nil)
+			}
+			if err := w.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			i := 0
+			for b, err := range c.Read(ctx, w.Log(), client.ReadOptions{}) {
+				if err != nil {
+					t.Error(err)
+				}
+				for _, e := range b.Entries {
+					if string(e.Payload) != fmt.Sprint(i) {
+						t.Errorf("log %d: entry %d is %q", g, i, e.Payload)
+					}
+					i++
+				}
+			}
+			if i != 300 {
+				t.Errorf("log %d: %d entries", g, i)
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -135,12 +136,33 @@ func (st *appendStream) admit(ctx context.Context, op *appendOp) bool {
 	st.slots = append(st.slots, sl)
 	st.bytes += op.bytes
 	st.mu.Unlock()
-	err := st.s.group.Submit(replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(err error) { st.finish(sl, err) }})
+	err := st.submit(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(err error) { st.finish(sl, err) }})
 	if err != nil {
 		st.finish(sl, err)
 		return false
 	}
 	return true
+}
+
+const (
+	// overloadWait is how long a stream waits for room in the shard's queue before it
+	// tells its client: not receiving slows the client down more gently than an error.
+	overloadWait  = 500 * time.Millisecond
+	overloadPause = 2 * time.Millisecond
+)
+
+func (st *appendStream) submit(ctx context.Context, r replication.Request) error {
+	for begun := time.Now(); ; {
+		err := st.s.group.Submit(r)
+		if !errors.Is(err, logcore.ErrOverloaded) || time.Since(begun) > overloadWait {
+			return err
+		}
+		select {
+		case <-time.After(overloadPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // refuse ends the stream with err after what came before.
