@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/internal/exit"
 	"github.com/logcore/logcore/recovery"
 	"github.com/logcore/logcore/tiering"
+	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/target"
 )
 
@@ -104,12 +106,12 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 	if _, err := tiering.GenerateKeyFile(d.Key); err != nil && !errors.Is(err, fs.ErrExist) {
 		return DevDir{}, err
 	}
+	own, err := cluster.Read(d.LogServiceDir()) // there is one after a restore to the past
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return DevDir{}, err
+	}
 	for _, url := range d.Targets {
-		t, err := target.Init(ctx, url)
-		if err != nil {
-			return DevDir{}, err
-		}
-		if err := t.Bucket.Close(); err != nil {
+		if err := initTarget(ctx, url, own); err != nil {
 			return DevDir{}, err
 		}
 	}
@@ -117,15 +119,38 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 	return d, writeDevFile(d)
 }
 
+// initTarget makes a target ready and refuses one that another cluster has.
+func initTarget(ctx context.Context, url string, own cluster.ID) error {
+	t, err := target.Init(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer t.Bucket.Close()
+	m, err := target.ReadMarker(ctx, t.Bucket)
+	switch {
+	case errors.Is(err, bucket.ErrNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("target %s: %w", t.Name, err)
+	case cluster.ID(m.Cluster) != own:
+		return fmt.Errorf("target %s belongs to cluster %v: to bring that cluster back run `logcore restore`; a new one, and one restored to the past, needs targets of its own", t.Name, m.Cluster)
+	}
+	return nil
+}
+
 // onlyUnfinished refuses a directory with anything but what an interrupted
-// PrepareDevDir leaves: someone else's files are not ours to mix with.
+// PrepareDevDir or a restore leaves: someone else's files are not ours to mix with.
 func onlyUnfinished(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
-		if name := e.Name(); name != devKey && name != devTargets && name != "lost+found" {
+		name := e.Name()
+		if name == devKey || name == devTargets || name == "lost+found" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, name, cluster.FileName)); err != nil {
 			return exit.Usagef("%s is no LogCore directory (there is no %s) and not empty (there is %q): give a new or empty one", dir, config.DevFile, name)
 		}
 	}
