@@ -95,6 +95,9 @@ func TestPoisoned(t *testing.T) {
 	}
 	for serving() == healthv1.HealthCheckResponse_SERVING { // the housekeeping notices
 	}
+	if err := w.Close(ctx); !errors.Is(err, client.ErrUnknownOutcome) {
+		t.Errorf("close: %v", err)
+	}
 	n.stop()
 	n = start(t, dir, "", logsvc.Options{}, replication.Options{})
 	if got := bodies(readLog(t, n.client(client.Options{}), "a", client.ReadOptions{})); !strings.HasPrefix(got, "kept") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
@@ -445,6 +446,7 @@ func TestFencing(t *testing.T) {
 		own := n.client(client.Options{RetryFor: 5 * time.Second})
 		wg.Go(func() {
 			for round := range 12 {
+				time.Sleep(rand.N(10 * time.Millisecond)) // let others write now and then
 				w, err := own.OpenWriter(ctx, "a", client.WriterOptions{Takeover: true, Name: fmt.Sprint(g)})
 				if err != nil {
 					t.Error(err)
