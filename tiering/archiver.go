@@ -30,17 +30,17 @@ type Archiver struct {
 	reader  *Reader
 
 	// state is the newest committed state of the manifest; nil until the archiver has
-	// taken over. Written under commitMu.
+	// taken over. Written under commitSlot.
 	state atomic.Pointer[state]
 
 	background sync.WaitGroup // calls to slow targets that nobody waits for any more but Run
 
-	// chainView is the chain as of the newest state, for who must not wait for commitMu.
+	// chainView is the chain as of the newest state, for who must not wait for commitSlot.
 	chainView atomic.Pointer[[]stored]
 
-	commitMu sync.Mutex
-	chain    []stored // guarded by commitMu: from the newest rollup to the newest record
-	pending  *stored  // guarded by commitMu: written to some targets, its outcome still open
+	commitSlot chan struct{} // capacity 1; holding it is the right to write records
+	chain      []stored      // guarded by commitSlot: from the newest rollup to the newest record
+	pending    *stored       // guarded by commitSlot: written to some targets, its outcome still open
 
 	mu        sync.Mutex
 	covered   chan struct{}            // guarded by mu: closed and replaced whenever Covered rises
@@ -111,7 +111,7 @@ func newArchiver(o Options) (*Archiver, error) {
 	}
 	a := &Archiver{o: o, log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
 		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
-		covered: make(chan struct{}), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
+		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
 		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, rollupMin: rollupAfterMin, fanIn: tailFanIn}
 	a.reader = newReader(a.remotes, o.Keys, o.Corruptions, a.log, a.state.Load)

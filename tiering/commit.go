@@ -12,8 +12,12 @@ import (
 // newer archiver had claimed the archive by then, and the state shows it. A record
 // whose outcome is open is finished before any other: one number, one record.
 func (a *Archiver) commit(ctx context.Context, build func(s *state) *record) error {
-	a.commitMu.Lock()
-	defer a.commitMu.Unlock()
+	select {
+	case a.commitSlot <- struct{}{}:
+		defer func() { <-a.commitSlot }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if a.pending != nil {
 		if err := a.retry(ctx, "finish a manifest record", func() error { return a.finishPending(ctx) }); err != nil {
 			return err
@@ -39,7 +43,7 @@ func (a *Archiver) commit(ctx context.Context, build func(s *state) *record) err
 }
 
 // finishPending tries once to get the pending record onto a majority. Called under
-// commitMu.
+// commitSlot.
 func (a *Archiver) finishPending(ctx context.Context) error {
 	p := a.pending
 	if err := a.step("record"); err != nil {
@@ -89,7 +93,7 @@ func (a *Archiver) putRecord(ctx context.Context, r *remote, s stored) (err erro
 }
 
 // publish makes a state the newest one and wakes who waits for it. Called under
-// commitMu, after the chain was set.
+// commitSlot, after the chain was set.
 func (a *Archiver) publish(next *state) {
 	before := a.Covered()
 	a.state.Store(next)

@@ -160,8 +160,8 @@ func (a *Archiver) adopt(ctx context.Context, m *manifest) error {
 			_ = r.delete(ctx, key)
 		}
 	}
-	a.commitMu.Lock()
-	defer a.commitMu.Unlock()
+	a.commitSlot <- struct{}{} // free: nothing commits before the take-over
+	defer func() { <-a.commitSlot }()
 	a.chain = slices.Clone(m.chain)
 	a.publish(m.state)
 	a.mu.Lock()
