@@ -57,7 +57,11 @@ func (l *Log) markIdle(clean bool) {
 	l.mu.Lock()
 	s, c, err := l.tail, l.tail.committed, l.err
 	l.mu.Unlock()
-	if err != nil || s.f == nil || s.mark.LSN == c.last && s.mark.Clean == clean {
+	if err == nil && s.f == nil {
+		l.markUnfollowed()
+		return
+	}
+	if err != nil || s.mark.LSN == c.last && s.mark.Clean == clean {
 		return
 	}
 	for range slotsOf(clean) {
@@ -67,6 +71,25 @@ func (l *Log) markIdle(clean bool) {
 			l.poison(nil, fmt.Errorf("mark: %w", err))
 			return
 		}
+	}
+}
+
+// markUnfollowed marks the last segment as sealed when there was no room for the next
+// one: no later segment proves its last batch then.
+func (l *Log) markUnfollowed() {
+	view := *l.view.Load()
+	if len(view) == 0 {
+		return
+	}
+	s := view[len(view)-1]
+	if s.mark.State == segment.StateSealed || s.markFailed {
+		return
+	}
+	l.mu.Lock()
+	c := s.committed
+	l.mu.Unlock()
+	if err := s.sealMarks(c); err != nil {
+		l.poison(nil, fmt.Errorf("mark: %w", err))
 	}
 }
 

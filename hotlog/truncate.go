@@ -93,24 +93,24 @@ func (l *Log) truncate(after logcore.LSN) error {
 
 // dropAbove frees the segments that hold nothing at or below after, the newest
 // first, so that the log never has a gap, and returns the one that remains last.
+//
+// Their entries are erased, not only given up: the file may get a segment that begins
+// at the same LSN again, whose frames have the same salt, and with the same entries
+// the chain of checksums would lead up to those that were given up.
 func (l *Log) dropAbove(after logcore.LSN) (*segfile, error) {
 	for {
-		l.mu.Lock()
 		view := *l.view.Load()
 		s := view[len(view)-1]
-		drop := s.header.ID.First > after+1
-		if drop {
-			view = view[: len(view)-1 : len(view)-1]
-			l.view.Store(&view)
-			// Readers must not be sent to what has gone, even if the rest fails.
-			l.last = view[len(view)-1].committed.last
-			l.durable.Store(uint64(l.last))
-			l.cache.reset()
-		}
-		l.mu.Unlock()
-		if !drop {
+		if s.header.ID.First <= after+1 {
 			return s, nil
 		}
+		if err := l.cut(s, s.header.ID.First-1); err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		view = view[: len(view)-1 : len(view)-1]
+		l.view.Store(&view)
+		l.mu.Unlock()
 		if err := l.recycle(s); err != nil {
 			return nil, err
 		}

@@ -25,6 +25,7 @@ type world struct {
 	mu        sync.Mutex      // the committer reports, hooks look
 	gen       byte            // differs between entries of the same LSN
 	entries   []logcore.Entry // entries[lsn-1], submitted last
+	given     []logcore.Entry // what make hands out for as long as it has some
 	acked     logcore.LSN     // must be there after a crash
 	firstMin  logcore.LSN     // First may be from here ..
 	firstMax  logcore.LSN     // .. to here
@@ -59,6 +60,11 @@ func (w *world) make(n int, seal bool) []logcore.Entry {
 	w.gen++
 	var out []logcore.Entry
 	for i := range n {
+		if next := len(w.entries); next < len(w.given) { // the same again, to the bit
+			out = append(out, w.given[next])
+			w.entries = append(w.entries, w.given[next])
+			continue
+		}
 		size := w.rng.IntN(2500)
 		switch w.rng.IntN(20) {
 		case 0:
@@ -179,7 +185,11 @@ func (w *world) truncate() error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.entries = w.entries[:after]
+	w.given = nil
+	if w.rng.IntN(2) == 0 {
+		w.given = w.entries
+	}
+	w.entries = w.entries[:after:after]
 	return nil
 }
 

@@ -65,6 +65,10 @@ func Identify(b []byte) (Identity, error) {
 	if err == nil && h.ID != id.Mark.ID {
 		err = damage("header is of segment %d, the newest mark of segment %d", h.ID.First, id.Mark.ID.First)
 	}
+	if err == nil && id.Mark.LSN+1 == h.ID.First && id.Mark.Sum != h.Prev {
+		// The file had a segment that began at the same LSN, behind another entry.
+		err = damage("header follows checksum %08x, the mark says %08x", h.Prev, id.Mark.Sum)
+	}
 	if err != nil && otherErr == nil && other.State == StateFree {
 		id.State, id.Refree = StateFree, true
 		return id, nil

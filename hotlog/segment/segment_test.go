@@ -256,6 +256,12 @@ func TestIdentifyBegin(t *testing.T) {
 	if id, err := Identify(im.bytes[:FramesOffset]); err != nil || id.State != StateOpen {
 		t.Fatalf("begun: %+v, %v", id.State, err)
 	}
+	stale := Header{ID: im.header.ID, Prev: 77}.Append(nil)
+	copy(im.bytes, stale)
+	if id, err := Identify(im.bytes[:FramesOffset]); err != nil || id.State != StateFree || !id.Refree {
+		t.Fatalf("header of an earlier life with the same first LSN: %+v, %v", id, err)
+	}
+	copy(im.bytes, im.header.Append(nil))
 	im.bytes[41] ^= 1
 	if id, err := Identify(im.bytes[:FramesOffset]); err != nil || id.State != StateFree || !id.Refree {
 		t.Fatalf("bad header beside a free mark: %+v, %v", id, err)
