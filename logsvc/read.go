@@ -111,6 +111,9 @@ func (r *reader) run() error {
 	for {
 		changed := r.s.group.Changed()
 		end := r.s.group.Committed()
+		if !r.follow && r.to == 0 && r.next <= end+1 {
+			r.to = end // what is committed now: the end must not run away from the reader
+		}
 		if r.to != 0 {
 			end = min(end, r.to)
 		}
@@ -121,9 +124,6 @@ func (r *reader) run() error {
 		}
 		if r.to != 0 && r.next > r.to {
 			return r.flush(r.to)
-		}
-		if !r.follow && r.to == 0 && r.next <= r.s.group.Committed()+1 {
-			return r.flush(r.next - 1)
 		}
 		if err := r.wait(changed); err != nil {
 			return err

@@ -723,3 +723,43 @@ func TestManyStreams(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestReadEnds: a read that does not follow ends at what was committed when it began,
+// however fast others append.
+func TestReadEnds(t *testing.T) {
+	_, c := simple(t)
+	ctx, cancel := context.WithCancel(testContext(t))
+	w := openWriter(t, c, "a", client.WriterOptions{Create: true})
+	for range 200 {
+		w.Submit(ctx, logcore.TxID{}, [][]byte{make([]byte, 100<<10)}, nil)
+	}
+	first := mustAppend(t, w, "x")
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			w.AppendTx(ctx, logcore.TxID{}, [][]byte{make([]byte, 100<<10)}, nil)
+		}
+	})
+	before, err := c.Info(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var through, slowest logcore.LSN
+	for b, err := range c.Read(ctx, "a", client.ReadOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slowest == 0 { // the log grows under the reader
+			for a := w.LastLSN(); w.LastLSN() < a+20; {
+				time.Sleep(time.Millisecond)
+			}
+			slowest = w.LastLSN()
+		}
+		through = b.Through
+	}
+	if through < before.Committed || through < first.LSN || through >= slowest {
+		t.Errorf("read through %d; %d was committed before, %d while it was under way", through, before.Committed, slowest)
+	}
+	cancel()
+	wg.Wait()
+}
