@@ -36,39 +36,51 @@ func (d *demo) read(ctx context.Context, lsn logcore.LSN) (sampledb.State, []sam
 }
 
 // compare reads everything and holds it against what was acknowledged, transaction by
-// transaction. restored is the LSN that a restore reached, 0 when the hot tier was
-// kept: a transaction at or below it must be there, one above it can't be.
+// transaction. restored is the LSN that a restore reached, 0 when the hot tier was kept.
 func (d *demo) compare(ctx context.Context, restored logcore.LSN) (demoCrash, error) {
 	state, ledger, err := d.read(ctx, 0)
 	if err != nil {
 		return demoCrash{}, err
 	}
-	found := demoCrash{Acknowledged: int64(len(d.acks)), Recovered: state.N, Missing: []int64{}, Digest: state.Digest.String()}
-	for i, l := range ledger[:min(len(ledger), len(d.acks))] {
-		a := d.acks[i]
+	found, err := compareLedger(d.acks, ledger, restored, d.crashed)
+	found.Digest = state.Digest.String()
+	if err != nil {
+		return found, exit.With(exit.Integrity, err)
+	}
+	// The one that was under way is in the database and nobody was told: it counts from now on.
+	if len(ledger) > len(d.acks) {
+		d.acks = append(d.acks, ledger[len(d.acks)])
+	}
+	return found, nil
+}
+
+// compareLedger holds the ledger of the database against what was acknowledged; both
+// are without gaps, from transaction 1 on. A transaction at or below restored, when it
+// is not 0, must be there, one above it can't be. Only the one that was under way may be
+// more than what was acknowledged.
+func compareLedger(acks, ledger []sampledb.Ack, restored logcore.LSN, crashed time.Time) (demoCrash, error) {
+	found := demoCrash{Acknowledged: int64(len(acks)), Recovered: int64(len(ledger)), Missing: []int64{}}
+	for i, l := range ledger[:min(len(ledger), len(acks))] {
+		a := acks[i]
 		if l.N != a.N || l.Kind != a.Kind || l.Changes != a.Changes || l.Digest != a.Digest {
-			return found, exit.With(exit.Integrity, fmt.Errorf("transaction %d differs: acknowledged %+v, found %+v", a.N, a, l))
+			return found, fmt.Errorf("transaction %d differs: acknowledged %+v, found %+v", a.N, a, l)
 		}
 		if restored != 0 && a.LSN > restored {
-			return found, exit.With(exit.Integrity, fmt.Errorf("transaction %d of LSN %d is there, but the restore says it reached LSN %d", a.N, a.LSN, restored))
+			return found, fmt.Errorf("transaction %d of LSN %d is there, but the restore says it reached LSN %d", a.N, a.LSN, restored)
 		}
 		found.Compared++
 	}
-	if state.N > int64(len(d.acks))+1 {
-		return found, exit.With(exit.Integrity, fmt.Errorf("%d transactions are there, %d were acknowledged: only the one under way may be more", state.N, len(d.acks)))
+	if len(ledger) > len(acks)+1 {
+		return found, fmt.Errorf("%d transactions are there, %d were acknowledged: only the one under way may be more", len(ledger), len(acks))
 	}
-	for _, a := range d.acks[min(int(state.N), len(d.acks)):] {
+	for _, a := range acks[found.Compared:] {
 		if restored != 0 && a.LSN != 0 && a.LSN <= restored {
-			return found, exit.With(exit.Integrity, fmt.Errorf("transaction %d of LSN %d is missing, but the restore says it reached LSN %d", a.N, a.LSN, restored))
+			return found, fmt.Errorf("transaction %d of LSN %d is missing, but the restore says it reached LSN %d", a.N, a.LSN, restored)
 		}
 		if len(found.Missing) == 0 {
-			found.MissingMs = milliseconds(d.crashed.Sub(a.Began.Add(a.Total)))
+			found.MissingMs = milliseconds(crashed.Sub(a.Began.Add(a.Total)))
 		}
 		found.Missing = append(found.Missing, a.N)
-	}
-	// The one that was under way is in the database and nobody was told: it counts from now on.
-	if state.N == int64(len(d.acks))+1 {
-		d.acks = append(d.acks, ledger[state.N-1])
 	}
 	return found, nil
 }

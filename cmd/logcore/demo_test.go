@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	lc "github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/internal/sampledb"
 )
 
 // runDemo runs the real binary and returns what it found.
@@ -71,10 +74,43 @@ func TestDemoCleansOnlyItsOwn(t *testing.T) {
 	}
 }
 
-// A database that does not hold what was acknowledged must fail the demo's comparison.
-func TestMissingText(t *testing.T) {
-	c := demoCrash{Missing: []int64{7, 8, 9}, MissingMs: 12}
-	if text := c.missingText(); !strings.Contains(text, "7 to 9") || !strings.Contains(text, "12 ms") {
+// The comparison finds every way in which a database can differ from what was
+// acknowledged, and counts what may be missing.
+func TestCompareLedger(t *testing.T) {
+	crashed := time.Now()
+	acks := func(n int) (list []sampledb.Ack) {
+		for i := range n {
+			list = append(list, sampledb.Ack{N: int64(i + 1), Kind: "view", Changes: i, Digest: sampledb.Digest{byte(i)}, LSN: lc.LSN(10 + i),
+				Began: crashed.Add(time.Duration(i-n) * time.Millisecond)})
+		}
+		return list
+	}
+	changed := acks(5)
+	changed[3].Digest[31] = 1
+	for name, tc := range map[string]struct {
+		acks, ledger []sampledb.Ack
+		restored     lc.LSN
+		missing      int
+		bad          string
+	}{
+		"all there":                      {acks(5), acks(5), 0, 0, ""},
+		"one more, under way":            {acks(5), acks(6), 0, 0, ""},
+		"two more":                       {acks(5), acks(7), 0, 0, "only the one under way"},
+		"another content":                {acks(5), changed, 0, 0, "transaction 4 differs"},
+		"missing, hot tier kept":         {acks(5), acks(3), 0, 2, ""},
+		"missing above the restored LSN": {acks(5), acks(3), 12, 2, ""},
+		"missing below the restored LSN": {acks(5), acks(3), 13, 0, "transaction 4 of LSN 13 is missing"},
+		"there above the restored LSN":   {acks(5), acks(5), 13, 0, "transaction 5 of LSN 14 is there"},
+	} {
+		found, err := compareLedger(tc.acks, tc.ledger, tc.restored, crashed)
+		if (err != nil) != (tc.bad != "") || err != nil && !strings.Contains(err.Error(), tc.bad) {
+			t.Errorf("%s: %v, want %q", name, err, tc.bad)
+		}
+		if err == nil && (len(found.Missing) != tc.missing || tc.missing == 2 && found.MissingMs != 2) {
+			t.Errorf("%s: %+v", name, found)
+		}
+	}
+	if text := (demoCrash{Missing: []int64{7, 8, 9}, MissingMs: 12}).missingText(); !strings.Contains(text, "7 to 9") || !strings.Contains(text, "12 ms") {
 		t.Error(text)
 	}
 }
