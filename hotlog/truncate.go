@@ -9,7 +9,7 @@ import (
 )
 
 // TrimHead drops every sealed segment whose last entry is at or below upTo and
-// recycles its file. The open segment stays. On return the trim is durable; a crash
+// recycles its file. The last segment stays, also when it is sealed. On return the trim is durable; a crash
 // in between leaves a log that begins at a later segment, without a gap. It works
 // on a full disk: nothing is allocated.
 func (l *Log) TrimHead(upTo logcore.LSN) error {
