@@ -74,15 +74,19 @@ func (s *Subject) Stop(t testing.TB) {
 // differs from replaying it. It returns the number of pages compared.
 func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder engine.Decoder, log string, at logcore.LSN, spaces []engine.Space) (int, error) {
 	compared := 0
+	var want *State
+	replayed := logcore.LSN(0)
 	for _, space := range spaces {
 		size, err := s.SpaceSize(ctx, log, space, pageserver.ReadAt{LSN: at, Wait: patience})
 		if err != nil {
 			return compared, err
 		}
 		lsn := size.LSN
-		want, err := Replay(decoder, source.Entries(log), lsn)
-		if err != nil {
-			return compared, err
+		if want == nil || lsn != replayed {
+			if want, err = Replay(decoder, source.Entries(log), lsn); err != nil {
+				return compared, err
+			}
+			replayed = lsn
 		}
 		sp := want.Spaces[space]
 		if sp == nil {
