@@ -1,0 +1,122 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/logcore/logcore"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// AppendTx writes one transaction and returns when it is durable: one part as a DATA
+// entry, more as PART entries closed by a COMMIT that carries the last one. A zero tx
+// means a fresh random id, position what the engine calls its position (at most
+// PositionBytesMax bytes, nil for none). The slices must not change until it returns.
+//
+// It is repeated under the same sequence numbers as long as the retry budget lasts, so
+// it is written once. logcore.ErrTooLarge, ErrInvalid, ErrOverloaded and ErrDiskFull
+// mean that nothing was written and the writer goes on. logcore.ErrFenced ends the
+// writer. ErrUnknownOutcome, also when ctx ends in mid-append, ends the writer too.
+func (w *Writer) AppendTx(ctx context.Context, tx logcore.TxID, parts [][]byte, position []byte) (Appended, error) {
+	f := w.Submit(ctx, tx, parts, position)
+	a, err := f.Wait(ctx)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, ErrUnknownOutcome) {
+		select {
+		case <-f.Done(): // it failed before it was queued, or the outcome came at the same moment
+			return f.appended, f.err
+		default:
+		}
+		err = fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
+		w.poison(err)
+	}
+	return a, err
+}
+
+// Submit is AppendTx without the wait for durability. It returns as soon as the
+// transaction is queued, and blocks while InflightEntriesMax or InflightBytesMax is
+// reached. ctx bounds that blocking only. The slices must not change until the future
+// is done. When one fails, so do all submitted after it.
+func (w *Writer) Submit(ctx context.Context, tx logcore.TxID, parts [][]byte, position []byte) *Future {
+	if err := w.check(parts, position); err != nil {
+		return failedFuture(err)
+	}
+	if tx.IsZero() {
+		tx = logcore.NewTxID()
+	}
+	select {
+	case w.turn <- struct{}{}:
+	case <-ctx.Done():
+		return failedFuture(ctx.Err())
+	}
+	defer func() { <-w.turn }()
+	f := newFuture()
+	for i, part := range parts {
+		p := &pending{bytes: len(part) + len(position) + 64, entry: &logcorev1.NewEntry{
+			Kind: logcorev1.EntryKind_ENTRY_KIND_PART, TransactionId: tx[:], Payload: part, PayloadCrc32C: crc32.Checksum(part, castagnoli)}}
+		if i == len(parts)-1 {
+			p.future, p.entry.EnginePosition = f, position
+			p.entry.Kind = logcorev1.EntryKind_ENTRY_KIND_COMMIT
+			if len(parts) == 1 {
+				p.entry.Kind = logcorev1.EntryKind_ENTRY_KIND_DATA
+			}
+		}
+		if err := w.enqueue(ctx, p); err != nil {
+			if i > 0 && w.Err() == nil {
+				// Parts without their commit went out; only a new epoch tells readers to drop them.
+				err = fmt.Errorf("%w: gave up in the middle of a transaction of %d parts: %w", ErrUnknownOutcome, len(parts), err)
+				w.poison(err)
+			}
+			return failedFuture(err)
+		}
+	}
+	return f
+}
+
+func (w *Writer) check(parts [][]byte, position []byte) error {
+	if len(parts) == 0 {
+		return fmt.Errorf("%w: a transaction of no parts", logcore.ErrInvalid)
+	}
+	if len(position) > PositionBytesMax {
+		return fmt.Errorf("%w: engine position of %d bytes, at most %d", logcore.ErrInvalid, len(position), PositionBytesMax)
+	}
+	for _, p := range parts {
+		if len(p) > w.entryMax {
+			return fmt.Errorf("%w: %d bytes, log %q takes at most %d: split the transaction into parts or raise the service's limit", logcore.ErrTooLarge, len(p), w.log, w.entryMax)
+		}
+	}
+	return nil
+}
+
+// enqueue waits for room and gives the entry its sequence number.
+func (w *Writer) enqueue(ctx context.Context, p *pending) error {
+	for {
+		w.mu.Lock()
+		if err := w.stateLocked(); err != nil {
+			w.mu.Unlock()
+			return err
+		}
+		n, b := len(w.queue), w.bytes
+		if n == 0 || n < w.c.opts.InflightEntriesMax && b+p.bytes <= w.c.opts.InflightBytesMax {
+			if n == 0 {
+				w.progress = time.Now()
+			}
+			w.sequence++
+			p.entry.Sequence = w.sequence
+			w.queue = append(w.queue, p)
+			w.bytes += p.bytes
+			w.mu.Unlock()
+			w.wake()
+			return nil
+		}
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/logcore/logcore"
+)
+
+// storageAppend is one MsgStorageAppend: its responses go back to Raft once its
+// entries, and those of all before it, are durable.
+type storageAppend struct {
+	entries   []logcore.Entry
+	bytes     int64
+	done      bool // durable
+	refused   bool // the disk had no room
+	responses []*raftpb.Message
+}
+
+// storageAppend remembers term and vote and queues the entries for the hot log.
+func (l *loop) storageAppend(m *raftpb.Message) {
+	if m.Snapshot != nil {
+		l.fail(errors.New("replication: a snapshot in a group of one"))
+		return
+	}
+	if m.Term != nil && m.Vote != nil && (m.GetTerm() != l.state.Term || m.GetVote() != l.state.Vote) {
+		next := l.state
+		next.Term, next.Vote = m.GetTerm(), m.GetVote()
+		if !l.saveState(next) {
+			return
+		}
+		l.g.term.Store(next.Term)
+	}
+	a := storageAppend{responses: m.GetResponses()}
+	if len(m.GetEntries()) > 0 {
+		entries, err := l.storage.add(m.GetEntries())
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		if l.spec != nil && l.storage.last != l.spec.LSN {
+			panic(fmt.Sprintf("replication: Raft appended up to LSN %d, the loop proposed up to %d", l.storage.last, l.spec.LSN))
+		}
+		a.entries = entries
+		for _, e := range entries {
+			a.bytes += int64(len(e.Payload)) + 64
+		}
+	}
+	l.inflight += a.bytes
+	l.appends = append(l.appends, a)
+	l.submitAppends()
+}
+
+func (l *loop) saveState(next memberState) bool {
+	if err := writeState(l.g.opts.Log.Dir, next); err != nil {
+		l.fail(fmt.Errorf("%w: %w", logcore.ErrPoisoned, err))
+		return false
+	}
+	l.state = next
+	return true
+}
+
+// submitAppends hands the next appends to the hot log, until it takes no more. An entry
+// in Raft's log can't be taken back, so one that finds the disk full stays here, and is
+// tried again with every tick, until there is room.
+func (l *loop) submitAppends() {
+	for l.sent < len(l.appends) && !l.failed && !l.held {
+		a := &l.appends[l.sent]
+		if len(a.entries) == 0 {
+			a.done = true
+			l.sent++
+			continue
+		}
+		err := l.g.hot.Submit(a.entries, l.g.stored)
+		switch {
+		case err == nil:
+			l.sent++
+		case errors.Is(err, logcore.ErrOverloaded):
+			return // a completion will make room
+		case l.g.hot.Last()+1 < a.entries[0].LSN:
+			return // what came before was refused just now; its completion is on its way
+		default:
+			l.fail(err)
+			return
+		}
+	}
+	l.stepResponses()
+}
+
+func (l *loop) takeCompletions() {
+	g := l.g
+	g.mu.Lock()
+	completions := g.completions
+	g.completions = nil
+	g.mu.Unlock()
+	for _, err := range completions {
+		a := l.oldestUnderWay()
+		switch {
+		case err == nil:
+			a.done, l.warned = true, false
+		case errors.Is(err, logcore.ErrDiskFull):
+			a.refused, l.full = true, err
+		default:
+			l.fail(err)
+			return
+		}
+	}
+	l.takeBackRefused()
+	l.stepResponses()
+}
+
+// oldestUnderWay returns the append that the next completion is for.
+func (l *loop) oldestUnderWay() *storageAppend {
+	for i := range l.appends[:l.sent] {
+		if a := &l.appends[i]; !a.done && !a.refused {
+			return a
+		}
+	}
+	panic("replication: the hot log completed more than it was given")
+}
+
+// takeBackRefused makes refused appends ready to be handed over again, once nothing
+// is under way any more: after a refused one the hot log refuses all that follow. Entries that
+// became durable nevertheless, at the beginning of the first, are not written twice.
+func (l *loop) takeBackRefused() {
+	first := -1
+	for i := range l.appends[:l.sent] {
+		a := &l.appends[i]
+		switch {
+		case a.refused && first < 0:
+			first = i
+		case !a.done && !a.refused:
+			return
+		}
+	}
+	if first < 0 {
+		return
+	}
+	last := l.g.hot.Last()
+	for i := first; i < l.sent; i++ {
+		a := &l.appends[i]
+		a.refused, a.done = false, false
+		for len(a.entries) > 0 && a.entries[0].LSN <= last {
+			a.entries = a.entries[1:]
+		}
+	}
+	l.sent, l.held = first, true
+	if l.warned {
+		return
+	}
+	l.warned = true // once for each time the disk fills up
+	l.g.log.Warn("replication: the disk is full, entries wait for room", "from", last+1, "err", l.full)
+}
+
+// stepResponses tells Raft about the appends that are durable, in order.
+func (l *loop) stepResponses() {
+	n := 0
+	for ; n < l.sent && l.appends[n].done && !l.failed; n++ {
+		l.inflight -= l.appends[n].bytes
+		for _, m := range l.appends[n].responses {
+			if m.GetTo() != l.state.Member {
+				l.g.log.Error("replication: a response to a member that this group does not have", "to", m.GetTo())
+				continue
+			}
+			if err := l.rn.Step(m); err != nil {
+				l.fail(fmt.Errorf("replication: step %v: %w", m.GetType(), err))
+				return
+			}
+		}
+	}
+	clear(l.appends[:n])
+	l.appends = l.appends[n:]
+	l.sent -= n
+}
