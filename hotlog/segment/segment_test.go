@@ -444,7 +444,7 @@ func TestGolden(t *testing.T) {
 		fmt.Fprintf(&text, "lsn=%d offset=%d term=%d kind=%v time=%d tx=%v payload_bytes=%d payload_crc32c=%08x checksum=%08x\n",
 			e.LSN, im.offsets[i], e.Term, e.Kind, uint64(e.Time), e.Tx, len(e.Payload), crc32.Checksum(e.Payload, castagnoli), im.sums[i])
 	}
-	for name, got := range map[string][]byte{"v1.seg": im.bytes, "v1.txt": []byte(text.String())} {
+	for name, got := range map[string][]byte{"golden-v1.seg": im.bytes, "golden-v1.txt": []byte(text.String())} {
 		path := filepath.Join("testdata", name)
 		if *rewriteGolden {
 			if err := os.WriteFile(path, got, 0o644); err != nil {
@@ -458,7 +458,7 @@ func TestGolden(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s differs from what this build writes", name)
 		}
-		if name == "v1.seg" {
+		if name == "golden-v1.seg" {
 			old := image{bytes: want}
 			if r, err := old.open(); err != nil || r.Last != 1006 || !r.Sealed || r.FooterError != nil {
 				t.Errorf("golden file: last %d, %v, %v", r.Last, r.FooterError, err)
