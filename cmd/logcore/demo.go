@@ -63,7 +63,11 @@ func (a *app) demo(ctx context.Context, f demoFlags) (err error) {
 	if err := cleanDemoDir(dir); err != nil {
 		return err
 	}
-	d := &demo{app: a, flags: f, dir: dir}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	d := &demo{app: a, flags: f, dir: dir, exe: exe}
 	err = errors.Join(d.tell(ctx), d.end())
 	if err != nil {
 		return fmt.Errorf("%w\nthe demo's files are kept in %s", err, dir)

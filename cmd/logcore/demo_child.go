@@ -32,12 +32,8 @@ type child struct {
 	err    error // of Wait; valid once exited is closed
 }
 
-// startChild starts the logcore binary with args; its stderr goes to logDir.
-func startChild(name, logDir string, env []string, args ...string) (*child, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("demo: %w", err)
-	}
+// startChild starts the logcore binary exe with args; its stderr goes to logDir.
+func startChild(exe, name, logDir string, env []string, args ...string) (*child, error) {
 	c := &child{name: name, lines: make(chan string, 64), exited: make(chan struct{}), log: filepath.Join(logDir, name+".log")}
 	stderr, err := os.OpenFile(c.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

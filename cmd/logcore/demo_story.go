@@ -28,6 +28,7 @@ type demo struct {
 	app   *app
 	flags demoFlags
 	dir   string
+	exe   string // the logcore binary
 	cloud demoCloud
 
 	service *child
@@ -99,7 +100,7 @@ func (d *demo) start(ctx context.Context) error {
 	if urls := d.cloud.urls(); len(urls) > 0 && d.service == nil {
 		args = append(args, "--targets", strings.Join(urls, ","))
 	}
-	service, err := startChild("service", d.logs(), d.cloud.environ(), args...)
+	service, err := startChild(d.exe, "service", d.logs(), d.cloud.environ(), args...)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func (d *demo) start(ctx context.Context) error {
 // writer starts the writing process.
 func (d *demo) writer(args ...string) (*child, error) {
 	args = append([]string{"demo-writer", "--addr", d.addr, "--characters", strconv.Itoa(d.flags.characters)}, args...)
-	return startChild("writer", d.logs(), nil, args...)
+	return startChild(d.exe, "writer", d.logs(), nil, args...)
 }
 
 // acknowledged takes the writer's next acknowledgement; ok is false at its end.
@@ -310,16 +311,12 @@ func (d *demo) startRestored(ctx context.Context) error {
 
 // run runs a logcore command to its end and returns its stdout; its exit code must be want.
 func (d *demo) run(ctx context.Context, want exit.Code, args ...string) ([]byte, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, exe, args...)
+	cmd := exec.CommandContext(ctx, d.exe, args...)
 	cmd.Env = append(os.Environ(), d.cloud.environ()...)
 	cmd.SysProcAttr = childAttributes()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
+	err := cmd.Run()
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
 		return nil, err

@@ -203,6 +203,21 @@ func TestLostHotTierIsNotStartedEmpty(t *testing.T) {
 	}
 }
 
+// A lost cloud: the service starts and serves, and status says so with exit code 5.
+func TestUnhealthy(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "lc")
+	smallDatabase(t, dir)
+	if err := os.RemoveAll(filepath.Join(dir, "targets", "c1")); err != nil {
+		t.Fatal(err)
+	}
+	p := startDev(t, dir)
+	cli(t, "status", "--addr", p.addr).want(t, exit.Unhealthy, "c1", "healthy            false")
+	cli(t, "target", "ls", "--addr", p.addr).want(t, exit.OK, "c1")
+	cli(t, "sqlite", "db", "--addr", p.addr, "-o", "csv", "-c", "SELECT count(*) FROM t3").want(t, exit.OK, "2000")
+	p.stop()
+	cli(t, "verify", "--dir", dir).want(t, exit.OK, "not every target could be read", "c1")
+}
+
 func TestWrongS3Credentials(t *testing.T) {
 	servers := s3test.StartTest(t, s3test.Options{Clouds: []string{"a"}, Buckets: []string{"bucket1", "bucket2", "bucket3", "bucket4", "bucket5", "bucket6"}})
 	wrong := filepath.Join(t.TempDir(), "credentials")

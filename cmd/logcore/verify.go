@@ -35,7 +35,8 @@ type verifyResult struct {
 	Notices      []string `json:"notices"`
 	Repaired     []string `json:"repaired"`
 
-	damage error // the first problem
+	damage   error // the first problem
+	complete bool  // every target was read
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -165,8 +166,12 @@ func (a *app) writeVerified(r *verifyResult) error {
 	for _, p := range r.Problems {
 		fields = append(fields, field{"PROBLEM", p})
 	}
-	if len(r.Problems) == 0 {
+	switch {
+	case len(r.Problems) > 0:
+	case r.complete:
 		fields = append(fields, field{"result", "every byte is what was written"})
+	default:
+		fields = append(fields, field{"result", "every byte that was read is what was written; not every target could be read"})
 	}
 	return a.writeFields(fields)
 }

@@ -41,6 +41,7 @@ func (a *app) verifyArchive(ctx context.Context, f verifyFlags, targets *roles.T
 		return err
 	}
 	out.ArchiveBytes, out.Objects, out.Fragments = report.Bytes, report.Objects, report.Fragments
+	out.complete = report.Complete()
 	for _, p := range report.Problems {
 		if p.Notice() {
 			out.Notices = append(out.Notices, p.String())
