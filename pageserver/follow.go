@@ -83,13 +83,16 @@ const (
 func (s *Server) follow(ctx context.Context, l *logState) {
 	pause, strikes := followPauseMin, 0
 	for ctx.Err() == nil {
-		before := l.snapshot().entry
+		before, began := l.snapshot().entry, time.Now()
 		err := s.followOnce(ctx, l)
 		if ctx.Err() != nil {
 			break
 		}
 		if l.snapshot().entry > before {
 			pause, strikes = followPauseMin, 0
+		}
+		if time.Since(began) > followPauseMax {
+			pause = followPauseMin // it went well for a while: readers should not wait long
 		}
 		if final := s.judge(ctx, l, err, &strikes); final {
 			return
