@@ -79,9 +79,6 @@ func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shar
 			l.forget(base) // the newest rollup is good nowhere, or off the chain: go back to the one before
 			continue
 		}
-		if !whole {
-			chain = nil // a committed record is there that nothing leads to: an older chain must not pass for the newest
-		}
 		return l.finish(chain)
 	}
 }
@@ -212,7 +209,8 @@ func (l *loader) probeNext(ctx context.Context, tip stored) (found bool) {
 
 // bestChain links the valid records by their hashes and returns the chain that leads
 // from a rollup or from record 1, base first, to the best record: the one with the
-// highest epoch, then the highest number. whole is false when no chain leads to it.
+// highest epoch, then the highest number. whole is false, and chain
+// nil, when none leads to it: an older chain must not pass for the newest.
 func (l *loader) bestChain() (chain []stored, whole bool) {
 	byHash := map[[32]byte]stored{}
 	for _, g := range l.got {

@@ -45,6 +45,10 @@ func (a *Archiver) makeObject(ctx context.Context, segment Segment, first, last 
 	if err := a.checkSpan(span, segment, first, last); err != nil {
 		return nil, err
 	}
+	if kind == KindSealed && span.Sealed != (span.Last == segment.Last) {
+		return nil, fmt.Errorf("%w: tiering: the hot tier gave [%d,%d] with sealed %v of a sealed segment that ends at %d",
+			logcore.ErrInvalid, span.First, span.Last, span.Sealed, segment.Last)
+	}
 	o, fragments, err := a.sealAndCode(ctx, span, kind, level)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package tiering
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -162,9 +161,4 @@ func (a *Archiver) worstRPO() (worst time.Duration) {
 		}
 	}
 	return worst
-}
-
-// isDone reports whether err is only that ctx ended.
-func isDone(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
