@@ -32,6 +32,10 @@ func TestRestoreEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	was, err := w.client.Status(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.stop()
 	w.lose("a1", "a2")
 	report, err := recovery.Restore(ctx, w.options("restored"))
@@ -58,6 +62,11 @@ func TestRestoreEverything(t *testing.T) {
 	after, err := w.client.Info(ctx, "orders")
 	if err != nil || after.Incarnation == before.Incarnation || after.Entries != before.Entries {
 		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	}
+	// The term is the archiver's fencing token: above that of the lost service, and of one
+	// that had claimed the archive after it and written nothing.
+	if is, err := w.client.Status(ctx); err != nil || is.Shards[0].Term < was.Shards[0].Term+2 {
+		t.Errorf("term %d before, %d after, %v", was.Shards[0].Term, is.Shards[0].Term, err)
 	}
 	w.write("orders", 5, 1000)
 	w.flush()

@@ -20,7 +20,7 @@ type demoCloud interface {
 
 func (d *demo) openCloud(ctx context.Context) (demoCloud, error) {
 	if d.flags.s3 {
-		return openS3Cloud(ctx, d.dir)
+		return openS3Cloud(ctx, d.dir, quiet(d.app))
 	}
 	return dirCloud{targets: filepath.Join(d.serviceDir(), "targets")}, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/logcore/logcore/internal/s3test"
@@ -12,8 +13,8 @@ import (
 // through minio's.
 type s3Cloud struct{ servers *s3test.Servers }
 
-func openS3Cloud(ctx context.Context, dir string) (demoCloud, error) {
-	servers, err := s3test.Start(ctx, s3test.Options{Dir: filepath.Join(dir, "s3"), Clouds: []string{"a", "b", "c"}, Buckets: []string{"logcore-1", "logcore-2"}})
+func openS3Cloud(ctx context.Context, dir string, log *slog.Logger) (demoCloud, error) {
+	servers, err := s3test.Start(ctx, s3test.Options{Logger: log, Dir: filepath.Join(dir, "s3"), Clouds: []string{"a", "b", "c"}, Buckets: []string{"logcore-1", "logcore-2"}})
 	if err != nil {
 		return nil, err
 	}
