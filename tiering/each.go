@@ -10,9 +10,12 @@ import (
 // errStraggler is why a slow call is cut off once enough others have finished.
 var errStraggler = errors.New("slower than the other targets by too much")
 
+// stragglerPatienceMin keeps a busy machine's hiccup from passing for a slow target.
+const stragglerPatienceMin = 200 * time.Millisecond
+
 // stragglerPatience is how much longer than all that were needed the slow ones may take.
 func stragglerPatience(maxAge, elapsed time.Duration) time.Duration {
-	return max(maxAge*2/5, 3*elapsed)
+	return max(maxAge*2/5, 3*elapsed, stragglerPatienceMin)
 }
 
 // each runs f for every index in [0,n) at once and waits for all of them. Once enough

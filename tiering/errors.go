@@ -34,6 +34,8 @@ type FragmentsError struct {
 	First, Last logcore.LSN
 	Need, Have  int
 	Missing     []string // "target: reason", one for each fragment that could not be used
+
+	damaged int // how many of them are rotten or gone, not only out of reach
 }
 
 // Error names the range, the count and each missing fragment.

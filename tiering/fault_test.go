@@ -207,3 +207,75 @@ func TestReadRepairsThroughTheArchiver(t *testing.T) {
 		t.Fatal(fmt.Sprint(counterValue(a.o.Corruptions)))
 	}
 }
+
+// A target that could not even be opened counts as away; with it configured again the
+// archive is whole again.
+func TestTargetThatCouldNotBeOpened(t *testing.T) {
+	w := newWorld(t, 46)
+	w.change = func(o *Options) { o.Targets[0].Bucket, o.Targets[1].Bucket = nil, nil }
+	a := w.start(nil)
+	w.hot.append(4, 100)
+	a.flushAll()
+	if st := a.TargetStatus(); st[0].Healthy || st[0].LastError == "" || st[0].Location != "" || st[1].Missing != 1 {
+		t.Fatalf("%+v", st)
+	}
+	if err := a.close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.readerOn(a.o.Targets)
+	if err != nil || r.Covered() != 4 {
+		t.Fatalf("%v", err)
+	}
+	report, err := Verify(t.Context(), a.o.Targets, w.keys, nil)
+	if err != nil || !report.OK() || report.Complete() {
+		t.Fatalf("%v %v", err, report.Problems)
+	}
+	w.change = nil
+	b := w.start(nil)
+	if err := b.quiesce(); err != nil {
+		t.Fatal(err)
+	}
+	b.close()
+	w.mustCheck(4)
+	if report, err := Verify(t.Context(), w.targets(), w.keys, nil); err != nil || len(report.Problems) > 0 {
+		t.Fatalf("%v %v", err, report.Problems)
+	}
+}
+
+// While a reader is at it, tails it has not come to are folded and deleted: it reads
+// what stands in their place.
+func TestReadingWhileTailsAreFolded(t *testing.T) {
+	w := newWorld(t, 47)
+	w.change = func(o *Options) { o.Grace = time.Nanosecond }
+	a := w.start(nil)
+	w.hot.append(3, 100)
+	w.hot.seal()
+	a.flushAll()
+	for range 2 {
+		w.hot.append(3, 100)
+		a.flushAll()
+	}
+	r, err := w.readerOn(w.targets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reader := range []*Reader{a.Reader(), r} {
+		var got []byte
+		for s, err := range reader.Spans(t.Context(), 1, 9) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, s.Frames...); s.First == 1 {
+				w.hot.seal()
+				w.hot.append(1, 10)
+				a.flushAll()
+				if err := a.quiesce(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if string(got) != string(w.hot.content(1, 9)) {
+			t.Fatal("other bytes")
+		}
+	}
+}

@@ -52,6 +52,7 @@ func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode fun
 	hedge := time.NewTimer(hedgeAfter)
 	defer hedge.Stop()
 	why := r.unaskable(o, order)
+	var bad []piece
 	for open > 0 {
 		select {
 		case p := <-answers:
@@ -63,7 +64,7 @@ func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode fun
 			} else {
 				why = append(why, p.err.Error())
 				if p.bad {
-					r.report(o, p)
+					bad = append(bad, p)
 				}
 				ask(1)
 			}
@@ -76,10 +77,11 @@ func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode fun
 			continue
 		}
 		data, faults, err := decode(pieces)
-		if n >= 0 {
-			r.reportFaults(o, faults) // whole fragments were checked against their hashes
+		if n >= 0 { // whole fragments were checked against their hashes
+			bad = append(bad, faultPieces(o, faults)...)
 		}
 		if err == nil {
+			r.report(o, bad)
 			r.stats.countRebuilt(whole[:o.K])
 			return data, nil
 		}
@@ -88,9 +90,10 @@ func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode fun
 	}
 	data, _, err := decode(pieces)
 	if err == nil {
+		r.report(o, bad)
 		return data, nil
 	}
-	return nil, &FragmentsError{Shard: o.Shard, First: o.First, Last: o.Last, Need: o.K, Have: good, Missing: why}
+	return nil, &FragmentsError{Shard: o.Shard, First: o.First, Last: o.Last, Need: o.K, Have: good, Missing: why, damaged: len(bad)}
 }
 
 // order returns which fragments to ask for: the object's own bytes before parity,
@@ -152,20 +155,29 @@ func firstFault(o *object, i int, data []byte) string {
 	return "every block checksum holds, but it is not what the manifest says"
 }
 
-// report counts and logs a damaged or missing fragment, and passes it on for repair.
-func (r *Reader) report(o *object, p piece) {
-	r.corruptions.Inc()
-	r.log.Error("a fragment is damaged; its object is read from the others", "object", o.describe(), "fragment", p.index, "error", p.err)
-	if r.onRotten != nil {
-		r.onRotten(o.name(), p.index)
+// report counts and logs damaged and missing fragments of an object that could be read
+// all the same, and passes them on for repair.
+func (r *Reader) report(o *object, bad []piece) {
+	seen := map[int]bool{}
+	for _, p := range bad {
+		if seen[p.index] {
+			continue
+		}
+		seen[p.index] = true
+		r.corruptions.Inc()
+		r.log.Error("a fragment is damaged; its object is read from the others", "object", o.describe(), "fragment", p.index, "error", p.err)
+		if r.onRotten != nil {
+			r.onRotten(o.name(), p.index)
+		}
 	}
 }
 
-func (r *Reader) reportFaults(o *object, faults []erasure.Fault) {
+func faultPieces(o *object, faults []erasure.Fault) (out []piece) {
 	for _, f := range faults {
 		key := o.name().key(o.Cluster, o.Shard, f.Index)
-		r.report(o, piece{index: f.Index, err: fmt.Errorf("%s: %s at offset %d: %s", o.fragments[f.Index].target, key, f.Offset, f.Reason)})
+		out = append(out, piece{index: f.Index, err: fmt.Errorf("%s: %s at offset %d: %s", o.fragments[f.Index].target, key, f.Offset, f.Reason)})
 	}
+	return out
 }
 
 // fetchObject returns a whole sealed object, its digest verified.

@@ -209,8 +209,8 @@ func (l *loader) probeNext(ctx context.Context, tip stored) (found bool) {
 
 // bestChain links the valid records by their hashes and returns the chain that leads
 // from a rollup or from record 1, base first, to the best record: the one with the
-// highest epoch, then the highest number. whole is false, and chain
-// nil, when none leads to it: an older chain must not pass for the newest.
+// highest epoch, then the highest number. whole is false, and chain nil, when none
+// leads to it: an older chain must not pass for the newest.
 func (l *loader) bestChain() (chain []stored, whole bool) {
 	byHash := map[[32]byte]stored{}
 	for _, g := range l.got {

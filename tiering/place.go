@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 
@@ -78,9 +79,7 @@ func (a *Archiver) sealAndCode(ctx context.Context, span Span, kind Kind, level 
 	}
 	o := &object{Meta: meta, level: level, final: kind == KindSealed && span.Sealed, prev: span.Prev, sum: span.Sum,
 		firstTime: span.FirstTime, lastTime: span.LastTime, rawBytes: int64(len(span.Frames)), fragments: make([]fragment, len(fragments))}
-	for i, f := range fragments {
-		o.fragments[i].sum = sha256.Sum256(f)
-	}
+	eachLimited(len(fragments), runtime.GOMAXPROCS(0), func(i int) { o.fragments[i].sum = sha256.Sum256(fragments[i]) })
 	return o, fragments, nil
 }
 

@@ -238,7 +238,8 @@ func (r *Reader) stateFor(from logcore.LSN) (*state, error) {
 
 // Spans returns the spans that hold [from, to], in order, without gap or overlap; to 0
 // means everything that is archived now. The first begins at or before from, the last
-// may end after to. The caller owns the frames. It fails with a LagError beyond what is
+// may end after to. The frames must not
+// be changed: they may be shared. It fails with a LagError beyond what is
 // archived, with logcore.ErrTrimmed below it, and with a FragmentsError, at once, when
 // fewer than k fragments of an object are left; the error is the last thing it yields.
 func (r *Reader) Spans(ctx context.Context, from, to logcore.LSN) iter.Seq2[Span, error] {
@@ -256,30 +257,60 @@ func (r *Reader) Spans(ctx context.Context, from, to logcore.LSN) iter.Seq2[Span
 			return
 		}
 		var before *object
-		for i := s.find(from); i < len(s.path) && s.path[i].First <= to; i++ {
+		for i := s.find(from); i < len(s.path) && s.path[i].First <= to; {
 			span, o, err := r.readAgain(ctx, s.path[i])
-			if err == nil && before != nil && before.sum != o.prev {
-				err = damaged(-1, "%s does not continue %s: checksum %08x, want %08x", o.describe(), before.describe(), o.prev, before.sum)
+			if err == nil && before != nil {
+				err = o.checkFollows(before)
 			}
 			if !yield(span, err) || err != nil {
 				return
 			}
 			before = o
+			s, i = r.follow(s, i+1, o.Last+1)
 		}
 	}
 }
 
-// readAgain reads an object and, when its fragments are gone because it was superseded
-// since the manifest was loaded, the one that stands in its place.
-func (r *Reader) readAgain(ctx context.Context, o *object) (Span, *object, error) {
-	span, err := r.readObject(ctx, o)
-	if !errors.Is(err, ErrTooFewFragments) || r.Refresh(ctx) != nil {
-		return span, o, err
+// checkFollows checks that o continues before.
+func (o *object) checkFollows(before *object) error {
+	switch {
+	case o.First != before.Last+1:
+		return fmt.Errorf("%w: tiering: the archive was folded while it was read: read on from %d", logcore.ErrTrimmed, before.Last+1)
+	case o.prev != before.sum:
+		return &logcore.CorruptionError{Place: "archive", Object: o.describe(), Offset: -1, LSN: o.First,
+			Reason: fmt.Sprintf("it continues an entry with checksum %08x, %s ends with %08x", o.prev, before.describe(), before.sum)}
 	}
-	s := r.view()
-	if i := s.find(o.First); i < len(s.path) && s.path[i].First == o.First && s.path[i].Last == o.Last && s.path[i] != o {
-		span, err = r.readObject(ctx, s.path[i])
-		return span, s.path[i], err
+	return nil
+}
+
+// follow returns where to read on, at path[i] of s or where a newer state has an object
+// that begins at next: what s names may be superseded and deleted by now.
+func (r *Reader) follow(s *state, i int, next logcore.LSN) (*state, int) {
+	if fresh := r.view(); fresh != s {
+		if j := fresh.find(next); j < len(fresh.path) && fresh.path[j].First == next {
+			return fresh, j
+		}
+	}
+	return s, i
+}
+
+// readAgain reads an object and, when its fragments are gone because it was superseded
+// since the manifest was loaded, the one that begins at the same place.
+func (r *Reader) readAgain(ctx context.Context, o *object) (Span, *object, error) {
+	if span, ok := r.recentSpan(o.name()); ok {
+		return span, o, nil
+	}
+	span, err := r.readObject(ctx, o)
+	if errors.Is(err, ErrTooFewFragments) && r.Refresh(ctx) == nil {
+		s := r.view()
+		if i := s.find(o.First); i < len(s.path) && s.path[i].First == o.First && s.path[i].name() != o.name() {
+			o = s.path[i]
+			span, err = r.readObject(ctx, o)
+		}
+	}
+	var fe *FragmentsError
+	if errors.As(err, &fe) {
+		r.corruptions.Add(float64(fe.damaged))
 	}
 	return span, o, err
 }
@@ -293,18 +324,21 @@ func (r *Reader) ReadRange(ctx context.Context, from, to logcore.LSN, bytesMax i
 		return nil, err
 	}
 	var out []Span
-	for i := s.find(from); i < len(s.path) && s.path[i].First <= to; i++ {
-		span, ok := r.recentSpan(s.path[i].name())
-		if !ok {
-			if span, err = r.readObject(ctx, s.path[i]); err != nil {
+	var before *object
+	for i := s.find(from); i < len(s.path) && (len(out) == 0 || s.path[i].First <= to && bytesMax > 0); {
+		span, o, err := r.readAgain(ctx, s.path[i])
+		if err != nil {
+			return nil, err
+		}
+		if before != nil {
+			if err := o.checkFollows(before); err != nil {
 				return nil, err
 			}
-			r.remember(s.path[i].name(), span)
 		}
-		out = append(out, span)
-		if bytesMax -= int64(len(span.Frames)); bytesMax <= 0 {
-			break
-		}
+		r.remember(o.name(), span)
+		out, before = append(out, span), o
+		bytesMax -= int64(len(span.Frames))
+		s, i = r.follow(s, i+1, o.Last+1)
 	}
 	return out, nil
 }
@@ -384,6 +418,9 @@ func (r *Reader) remember(n objectName, s Span) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if slices.ContainsFunc(r.recent, func(e recentSpan) bool { return e.name == n }) {
+		return
+	}
 	if len(r.recent) == recentMax {
 		r.recent = slices.Delete(r.recent, 0, 1)
 	}
