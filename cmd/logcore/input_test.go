@@ -45,6 +45,7 @@ func TestUsage(t *testing.T) {
 		{"restore", "--to DIR is required"},
 		{"restore --to /tmp/x", "--targets"},
 		{"restore --to /tmp/x --lsn 1 --time 2026-01-01", "give one of them"},
+		{"restore --dir /tmp/x --lsn 1", "new directory with --to"},
 		{"verify", "give --dir DIR"},
 		{"verify --dir /nonexistent", "holds no LogCore service"},
 		{"key generate", "accepts 1 arg"},

@@ -80,6 +80,9 @@ The report says what was read and rebuilt, and what is lost: nothing, or exactly
 			if f.lsn != 0 && f.at != "" {
 				return exit.Usagef("--lsn and --time: give one of them")
 			}
+			if f.dir != "" && f.to == "" && (f.lsn != 0 || f.at != "") {
+				return exit.Usagef("--lsn and --time restore another history, which is a service of its own: give its new directory with --to")
+			}
 			if f.dir == "" && f.to == "" {
 				return exit.Usagef("--to DIR is required: the directory to restore to")
 			}

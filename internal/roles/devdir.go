@@ -82,7 +82,7 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 	if err == nil {
 		if len(targets) > 0 {
 			d.Targets = targets
-			err = writeDevFile(d)
+			err = replaceTargets(ctx, d)
 		}
 		return d, err
 	}
@@ -111,7 +111,7 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 		return DevDir{}, err
 	}
 	for _, url := range d.Targets {
-		if err := initTarget(ctx, url, own); err != nil {
+		if err := checkOwner(ctx, url, own, target.Init); err != nil {
 			return DevDir{}, err
 		}
 	}
@@ -119,9 +119,28 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 	return d, writeDevFile(d)
 }
 
-// initTarget makes a target ready and refuses one that another cluster has.
-func initTarget(ctx context.Context, url string, own cluster.ID) error {
-	t, err := target.Init(ctx, url)
+// replaceTargets makes the directory say that its archive is on d.Targets. None may
+// belong to another cluster; one that does not answer is a lost one.
+func replaceTargets(ctx context.Context, d DevDir) error {
+	own, err := cluster.Read(d.LogServiceDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, url := range d.Targets {
+		err := checkOwner(ctx, url, own, target.Open)
+		if errors.Is(err, errForeign) || errors.Is(err, bucket.ErrInvalid) {
+			return err
+		}
+	}
+	return writeDevFile(d)
+}
+
+// errForeign: a target is another cluster's.
+var errForeign = errors.New("this archive is not ours")
+
+// checkOwner opens a target and refuses one that another cluster has.
+func checkOwner(ctx context.Context, url string, own cluster.ID, open func(context.Context, string) (target.Target, error)) error {
+	t, err := open(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -133,7 +152,7 @@ func initTarget(ctx context.Context, url string, own cluster.ID) error {
 	case err != nil:
 		return fmt.Errorf("target %s: %w", t.Name, err)
 	case cluster.ID(m.Cluster) != own:
-		return fmt.Errorf("target %s belongs to cluster %v: to bring that cluster back run `logcore restore`; a new one, and one restored to the past, needs targets of its own", t.Name, m.Cluster)
+		return fmt.Errorf("%w: target %s belongs to cluster %v: to bring that cluster back run `logcore restore`; a new one, and one restored to the past, needs targets of its own", errForeign, t.Name, m.Cluster)
 	}
 	return nil
 }

@@ -167,17 +167,22 @@ func (s *logService) openGroup(ctx context.Context) error {
 	return nil
 }
 
+// watchEvery is how often the group is asked whether it still writes. Waiting for its
+// changes instead would wake somebody at every commit.
+const watchEvery = 100 * time.Millisecond
+
 // watch ends the process when the group can't write any more: what the disk really
 // holds is found out by opening it again.
 func (s *logService) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
 	for {
-		changed := s.group.Changed()
 		if err := s.group.Err(); err != nil {
 			s.process.group.fail("log", err)
 			return
 		}
 		select {
-		case <-changed:
+		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}

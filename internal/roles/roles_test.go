@@ -312,6 +312,33 @@ func TestTargetsOfAnotherCluster(t *testing.T) {
 	}
 }
 
+// Other targets for an existing directory: refused when they are another cluster's,
+// and then the directory still names its own.
+func TestReplacedTargets(t *testing.T) {
+	root := t.TempDir()
+	one, two := prepare(t, filepath.Join(root, "one")), prepare(t, filepath.Join(root, "two"))
+	for _, d := range []DevDir{one, two} {
+		r, c := dev(t, d)
+		appendOne(t, c, "l", "x")
+		c.Close()
+		if err := r.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := PrepareDevDir(testContext(t), one.Path, two.Targets); err == nil || !strings.Contains(err.Error(), "target a1 belongs to cluster") {
+		t.Errorf("another's targets were taken: %v", err)
+	}
+	if d, err := OpenDevDir(one.Path); err != nil || !slices.Equal(d.Targets, one.Targets) {
+		t.Errorf("the directory says %+v, %v", d, err)
+	}
+	if err := os.RemoveAll(filepath.Join(one.Path, "targets", "c1")); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := PrepareDevDir(testContext(t), one.Path, one.Targets); err != nil || !slices.Equal(d.Targets, one.Targets) {
+		t.Errorf("its own targets, one lost: %+v, %v", d, err)
+	}
+}
+
 func TestOpenTargetsReportsEveryBadURL(t *testing.T) {
 	_, err := OpenTargets(testContext(t), []string{"ftp://x", "dir:///a/b?name=n", "dir:///a/c?name=n", "dir:///a/d?colour=blue"}, quiet())
 	var bad *config.Error
