@@ -88,6 +88,9 @@ func (l *Log) markUnfollowed() {
 	l.mu.Lock()
 	c := s.committed
 	l.mu.Unlock()
+	if !c.sealed {
+		return // its SEAL is still queued: the timer was faster than the committer
+	}
 	if err := s.sealMarks(c); err != nil {
 		l.poison(nil, fmt.Errorf("mark: %w", err))
 	}
