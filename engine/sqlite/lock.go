@@ -168,34 +168,3 @@ func (f *file) CheckReservedLock() (bool, error) {
 
 // LockState returns the lock held.
 func (f *file) LockState() vfs.LockLevel { return f.level }
-
-// busySnapshot: the log has moved on since this transaction began.
-type busySnapshot struct{ at, head logcore.LSN }
-
-func (b busySnapshot) Error() string {
-	return "sqlite: the log has moved from LSN " + b.at.String() + " to " + b.head.String() + " since this transaction began to read: roll back and begin again"
-}
-
-// fault records why SQLite is about to get an error code and returns that code: what
-// SQLite itself can tell an application is little.
-func (f *file) fault(err error, code sqlite3.ExtendedErrorCode) error {
-	var plain sqlite3.ErrorCode
-	if errors.As(err, &plain) {
-		f.db.setFault(nil) // SQLite's own affair
-		return plain
-	}
-	f.db.setFault(err)
-	var stale busySnapshot
-	var large errTxTooLarge
-	switch {
-	case f.conn != nil && f.conn.GetInterrupt().Err() != nil:
-		return vfs.SystemError(err, sqlite3.INTERRUPT)
-	case errors.As(err, &stale):
-		return vfs.SystemError(err, sqlite3.BUSY_SNAPSHOT)
-	case errors.Is(err, logcore.ErrWriterActive), code == sqlite3.IOERR_LOCK && errors.Is(err, logcore.ErrLSNInFuture):
-		return vfs.SystemError(err, sqlite3.BUSY) // trying again will do; an I/O error would roll back
-	case errors.As(err, &large), errors.Is(err, logcore.ErrTooLarge):
-		return vfs.SystemError(err, sqlite3.FULL)
-	}
-	return vfs.SystemError(err, code)
-}

@@ -103,63 +103,6 @@ func (db *Database) sizeAtOpen(ctx context.Context) (snapshot, error) {
 	return db.newest(ctx)
 }
 
-// acquire makes this process the log's writer, if it isn't, and returns the view of the
-// log's end, which from then on only this process moves.
-func (db *Database) acquire(ctx context.Context) (*view, error) {
-	select {
-	case db.acquiring <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	defer func() { <-db.acquiring }()
-	db.mu.Lock()
-	writer, based, current, err := db.writer, db.based, db.view, db.poison
-	db.mu.Unlock()
-	if err != nil || based {
-		return current, err
-	}
-	if writer == nil {
-		if writer, err = db.openWriter(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return db.base(ctx, writer)
-}
-
-func (db *Database) openWriter(ctx context.Context) (Writer, error) {
-	ctx, cancel := context.WithTimeout(ctx, db.opts.CommitTimeout)
-	defer cancel()
-	writer, err := db.opts.Source.OpenWriter(ctx, db.opts.Takeover)
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: log %q: open for writing: %w", db.opts.Log, err)
-	}
-	db.opts.Logger.Info("sqlite: writer epoch granted", "log", db.opts.Log, "epoch", writer.Epoch(), "last_lsn", writer.LastLSN())
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	db.writer = writer
-	return writer, nil
-}
-
-// base makes the log's end the current view. The epoch fences every other writer, so
-// the log's last entry stays its last until we append.
-func (db *Database) base(ctx context.Context, writer Writer) (*view, error) {
-	var head snapshot
-	if last := writer.LastLSN(); last != 0 {
-		var err error
-		if head, err = db.sizeAt(ctx, last); err != nil {
-			return nil, err
-		}
-		if head.at < last {
-			return nil, fmt.Errorf("sqlite: log %q: asked for the size at LSN %d, got it at %d", db.opts.Log, last, head.at)
-		}
-	}
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	db.setView(head)
-	db.based, db.writtenFloor = true, head.version
-	return db.view, nil
-}
-
 // openFile hands out a handle of the database file to a connection.
 func (db *Database) openFile() (*file, error) {
 	db.mu.Lock()
@@ -240,56 +183,6 @@ func (db *Database) Epoch() logcore.Epoch {
 		return 0
 	}
 	return db.writer.Epoch()
-}
-
-// Err is the error after which the Database refuses everything, nil while it works.
-func (db *Database) Err() error {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	return db.poison
-}
-
-// poisoned ends the use of this Database: what it holds may not be what the log holds.
-func (db *Database) poisoned(err error) error {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	err = fmt.Errorf("%w; close the database and open it again", err)
-	if db.poison == nil {
-		db.poison = err
-		db.view = &view{snapshot: snapshot{at: db.view.at}, cache: newCache(db.opts.CacheBytes)}
-		db.opts.Logger.Error("sqlite: database refuses everything until it is opened again", "log", db.opts.Log, "err", err)
-	}
-	return err
-}
-
-func (db *Database) setFault(err error) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	db.lastFault = err
-}
-
-// Explain returns err with the reason behind it when it is an SQLite error whose cause
-// lies in LogCore: SQLite hands an application a code ("disk I/O error", "database is
-// locked") and drops the cause. errors.Is then finds both SQLite's code and
-// logcore's sentinel.
-func (db *Database) Explain(err error) error {
-	var code sqlite3.ErrorCode
-	if err == nil || !errors.As(err, &code) {
-		return err
-	}
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	cause := db.poison
-	if cause == nil {
-		cause = db.lastFault
-	}
-	switch code {
-	case sqlite3.IOERR, sqlite3.BUSY, sqlite3.FULL, sqlite3.CANTOPEN:
-		if cause != nil && !errors.Is(err, cause) {
-			return fmt.Errorf("%w: %w", err, cause)
-		}
-	}
-	return err
 }
 
 // Close gives the writer epoch back; everything that COMMIT returned for is durable
