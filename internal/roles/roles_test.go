@@ -19,6 +19,8 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/engine/pages"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
 )
@@ -33,11 +35,14 @@ func testContext(t *testing.T) context.Context {
 }
 
 // dev starts both roles on a directory and returns a client.
-func dev(t *testing.T, d DevDir) (*role, *client.Client) {
+func dev(t *testing.T, d DevDir, set ...func(*config.LogService)) (*role, *client.Client) {
 	t.Helper()
 	ctx := testContext(t)
 	cfg := config.DefaultLogService()
 	cfg.SegmentBytes, cfg.DiskReserveBytes = 1<<20, 1<<20
+	for _, f := range set {
+		f(cfg)
+	}
 	r, err := StartDev(ctx, DevOptions{Dir: d, Listen: "127.0.0.1:0", Metrics: "127.0.0.1:0", Config: *cfg, Version: "test", Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +283,78 @@ func TestFullAndReadOnlyTargets(t *testing.T) {
 		if n != 2 {
 			t.Errorf("%s: %d entries, want 2", name, n)
 		}
+	}
+}
+
+// What the hot tier let go of is read from the archive, by readers and by a page server
+// that begins afresh, also after a restart on a hot log that begins later.
+func TestReadsReachIntoTheArchive(t *testing.T) {
+	ctx := testContext(t)
+	d := prepare(t, filepath.Join(t.TempDir(), "lc"))
+	small := func(c *config.LogService) { c.HotBytesKeep, c.CacheBytes = 1, 1<<20 }
+	r, c := dev(t, d, small)
+	w, err := c.OpenWriter(ctx, "l", client.WriterOptions{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 120 {
+		payload, err := pages.Encode([]engine.Record{{Op: engine.OpImage, Page: uint32(i), PageSize: 65536, Data: slices.Repeat([]byte{byte(i + 1)}, 65536)}}, w.EntryBytesMax())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.AppendTx(ctx, logcore.TxID{}, payload, nil); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, string(payload[0]))
+	}
+	if err := w.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Flush(ctx, "l"); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		i, err := c.Info(ctx, "l")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.HotFirstLSN > i.LastLSN/2 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond) // until ctx ends
+	}
+	check := func() {
+		t.Helper()
+		var got []string
+		for b, err := range c.Read(ctx, "l", client.ReadOptions{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range b.Entries {
+				got = append(got, string(e.Payload))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d entries read, want %d, or they differ", len(got), len(want))
+		}
+	}
+	check()
+	c.Close()
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(d.PageServerDir()); err != nil {
+		t.Fatal(err)
+	}
+	_, c = dev(t, d, small)
+	check()
+	set, err := c.GetPages(ctx, "l", 0, []uint32{0, 119}, client.ReadAt{Timeout: 30 * time.Second})
+	for err == nil && len(set.Pages[1].Data) == 0 { // it is on its way there
+		set, err = c.GetPages(ctx, "l", 0, []uint32{0, 119}, client.ReadAt{Timeout: 30 * time.Second})
+	}
+	if err != nil || set.Pages[0].Data[0] != 1 || set.Pages[1].Data[0] != 120 {
+		t.Errorf("pages %v", err)
 	}
 }
 
