@@ -2,14 +2,11 @@ package tiering
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/logcore/logcore"
-	"github.com/logcore/logcore/tiering/erasure"
 )
 
 // carePause is how long a lane sleeps when nothing wakes it.
@@ -179,144 +176,6 @@ func sameRun(a, b *object) bool {
 	return a.kind() == KindTail && a.level == b.level && a.SegmentFirst == b.SegmentFirst && a.level < 255
 }
 
-// repairBatch is how many objects one record restates.
-const repairBatch = 64
-
-// placeMissing places the fragments that degraded objects lack on targets that are
-// back, and commits where they are.
-func (a *Archiver) placeMissing(ctx context.Context) error {
-	var restated []*object
-	for _, o := range a.state.Load().live {
-		if len(restated) == repairBatch {
-			break
-		}
-		todo := a.placeable(o)
-		if len(todo) == 0 {
-			continue
-		}
-		n, err := a.replace(ctx, o, todo)
-		if err != nil {
-			return errors.Join(err, a.restate(ctx, restated))
-		}
-		if n.placed() > o.placed() {
-			restated = append(restated, n)
-		}
-	}
-	return a.restate(ctx, restated)
-}
-
-// placeable returns the fragments of an object that are not placed and whose target is
-// healthy and in use by no other fragment of it.
-func (a *Archiver) placeable(o *object) (todo map[int]*remote) {
-	for i, f := range o.fragments {
-		if f.target != "" || i >= len(a.remotes) {
-			continue
-		}
-		r := a.remotes[i]
-		used := slices.ContainsFunc(o.fragments, func(f fragment) bool { return f.target == r.Name })
-		if ok, _ := r.health(); ok && !used {
-			if todo == nil {
-				todo = map[int]*remote{}
-			}
-			todo[i] = r
-		}
-	}
-	return todo
-}
-
-// replace rebuilds an object from what is left of it and puts the fragments in todo. It
-// returns the object with those placed that could be.
-func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote) (*object, error) {
-	share := min(a.o.MemoryMax, 4*o.FragmentBytes()*int64(o.K+o.M))
-	if err := a.memory.Acquire(ctx, share); err != nil {
-		return nil, err
-	}
-	defer a.memory.Release(share)
-	if err := a.step("repair"); err != nil {
-		return nil, err
-	}
-	from := *o
-	from.fragments = slices.Clone(o.fragments)
-	for i := range todo {
-		from.fragments[i].target = "" // not there, or known to be rotten: no need to read it
-	}
-	fragments, err := a.reader.rebuildFragments(ctx, &from)
-	if err != nil {
-		return nil, err
-	}
-	n := *o
-	n.fragments = slices.Clone(o.fragments)
-	for i, r := range todo {
-		switch err := a.putFragment(ctx, r, o, i, fragments[i]); {
-		case isFatal(err) || ctx.Err() != nil:
-			return nil, err
-		case err == nil:
-			n.fragments[i].target = r.Name
-		}
-	}
-	return &n, nil
-}
-
-// restate commits new placements of objects that are still live.
-func (a *Archiver) restate(ctx context.Context, objects []*object) error {
-	if len(objects) == 0 {
-		return nil
-	}
-	return a.commit(ctx, func(s *state) *record {
-		objects = slices.DeleteFunc(objects, func(o *object) bool {
-			_, found := slices.BinarySearchFunc(s.live, o, compareObjects)
-			return !found
-		})
-		if len(objects) == 0 {
-			return nil
-		}
-		return s.change(a.o.Epoch, a.targetNames(), objects...)
-	})
-}
-
-// noteRotten is told by the reader. It never blocks.
-func (a *Archiver) noteRotten(n objectName, index int) {
-	select {
-	case a.rotten <- rottenSeen{n, index}:
-		poke(a.wake)
-	default:
-	}
-}
-
-// rewriteRotten replaces fragments that readers found damaged by the same bytes anew.
-func (a *Archiver) rewriteRotten(ctx context.Context) error {
-	for {
-		var seen rottenSeen
-		select {
-		case seen = <-a.rotten:
-		default:
-			return nil
-		}
-		for _, o := range a.state.Load().segmentObjects(seen.name.segment) {
-			if o.name() != seen.name || o.fragments[seen.index].target == "" {
-				continue
-			}
-			r := remoteNamed(a.remotes, o.fragments[seen.index].target)
-			if r == nil {
-				continue
-			}
-			if _, err := a.replace(ctx, o, map[int]*remote{seen.index: r}); err != nil {
-				return err
-			}
-			a.log.Info("rewrote a rotten fragment", "target", r.Name, "object", o.describe(), "fragment", seen.index)
-		}
-	}
-}
-
-func remoteNamed(remotes []*remote, name string) *remote {
-	for _, r := range remotes {
-		if r.Name == name {
-			return r
-		}
-	}
-	return nil
-}
-
 // Rollups bound how many records loading has to read, at a cost that stays
 // proportional to what is written anyway.
 const (
@@ -352,23 +211,4 @@ func (a *Archiver) rollUp(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// rebuildFragments returns all fragments of an object, made from any k that are good
-// and checked against what the manifest says of each.
-func (r *Reader) rebuildFragments(ctx context.Context, o *object) ([][]byte, error) {
-	sealed, err := r.fetchObject(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	meta, fragments, err := erasure.Encode(o.Meta, sealed)
-	if err != nil {
-		return nil, err
-	}
-	for i, f := range fragments {
-		if meta != o.Meta || sha256.Sum256(f) != o.fragments[i].sum {
-			return nil, damaged(-1, "%s: fragment %d coded anew is not what the manifest says", o.describe(), i)
-		}
-	}
-	return fragments, nil
 }
