@@ -33,6 +33,11 @@ func (a *app) branchCreateCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if point == 0 {
+					if point, err = logEnd(ctx, c, args[0]); err != nil {
+						return err
+					}
+				}
 				id, lsn, err := c.CreateBranch(ctx, args[0], args[1], point)
 				if err != nil {
 					return err
@@ -49,6 +54,13 @@ func (a *app) branchCreateCommand() *cobra.Command {
 	a.connectFlags(cmd)
 	a.outputFlag(cmd)
 	return cmd
+}
+
+// logEnd returns the LSN of the last entry that was acknowledged; the page server may
+// be a little behind it.
+func logEnd(ctx context.Context, c *client.Client, log string) (logcore.LSN, error) {
+	i, err := c.Info(ctx, log)
+	return max(i.LastLSN, i.BranchLSN), err
 }
 
 // pointInTime returns the LSN that --lsn or --time mean; 0 for the newest.

@@ -14,7 +14,7 @@ import (
 	"github.com/logcore/logcore/internal/sampledb"
 )
 
-// read opens the database read-only, at an LSN or at the newest, and proves that its
+// read opens the database read-only, at an LSN or (0) at the log's end, and proves that its
 // content is what its ledger says.
 func (d *demo) read(ctx context.Context, lsn logcore.LSN) (sampledb.State, []sampledb.Ack, error) {
 	c, err := client.Dial(ctx, client.Options{Addr: d.addr, Logger: quiet(d.app)})
@@ -22,6 +22,11 @@ func (d *demo) read(ctx context.Context, lsn logcore.LSN) (sampledb.State, []sam
 		return sampledb.State{}, nil, err
 	}
 	defer c.Close()
+	if lsn == 0 {
+		if lsn, err = logEnd(ctx, c, demoLog); err != nil {
+			return sampledb.State{}, nil, err
+		}
+	}
 	var state sampledb.State
 	var ledger []sampledb.Ack
 	opts := sqlite.Options{Log: demoLog, Source: sqlite.NewSource(c, demoLog, "logcore demo"), LSN: lsn, ReadOnly: true, ReadTimeout: 30 * time.Second, Logger: quiet(d.app)}

@@ -49,6 +49,11 @@ func (a *app) pageGetCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if point == 0 {
+					if point, err = logEnd(ctx, c, args[0]); err != nil {
+						return err
+					}
+				}
 				set, err := c.GetPages(ctx, args[0], engine.Space(space), numbers, client.ReadAt{LSN: point, Timeout: a.timeout})
 				if err != nil {
 					return err

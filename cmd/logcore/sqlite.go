@@ -88,13 +88,16 @@ func (a *app) sqlite(ctx context.Context, args []string, f sqliteFlags, isComman
 		if isCommand {
 			return db.Explain(s.exec(ctx, a.out, f.command))
 		}
-		if in, ok := a.in.(*os.File); ok && isTerminal(in) && isTerminal(a.out) {
+		if a.interactive() {
 			s.explain = db.Explain
-			return s.interactive(ctx, in)
+			return s.interactive(ctx, a.in.(*os.File))
 		}
 		return db.Explain(s.script(ctx, a.in))
 	})
 }
+
+// interactive reports whether a person sits there.
+func (a *app) interactive() bool { return isTerminal(a.in) && isTerminal(a.out) }
 
 func writable(o sqlite.Options) string {
 	if o.ReadOnly || o.LSN != 0 {
@@ -126,9 +129,15 @@ func (a *app) sqliteOptions(ctx context.Context, c *client.Client, name string, 
 	if err != nil {
 		return sqlite.Options{}, err
 	}
+	follow := f.readOnly && point == 0 && a.interactive()
+	if f.readOnly && point == 0 && !follow {
+		if point, err = logEnd(call, c, name); err != nil {
+			return sqlite.Options{}, err
+		}
+	}
 	host, _ := os.Hostname()
 	source := sqlite.NewSource(c, name, fmt.Sprintf("logcore sqlite, %s pid %d", host, os.Getpid()))
-	return sqlite.Options{Log: name, Source: source, LSN: point, ReadOnly: f.readOnly || point != 0, Follow: f.readOnly && point == 0,
+	return sqlite.Options{Log: name, Source: source, LSN: point, ReadOnly: f.readOnly || point != 0, Follow: follow,
 		Takeover: f.takeover, CommitTimeout: a.timeout, ReadTimeout: a.timeout, Logger: quiet(a)}, nil
 }
 
