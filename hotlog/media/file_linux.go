@@ -38,6 +38,7 @@ func OpenFile(path string) (Dir, error) {
 
 func (d *fileDir) Path() string   { return d.path }
 func (d *fileDir) Medium() string { return "file" }
+func (d *fileDir) Align() int     { return 8 } // any would do; frames begin at multiples of 8
 
 func (d *fileDir) Create(name string, size int64) (File, error) {
 	path := filepath.Join(d.path, name)
@@ -110,6 +111,16 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, o
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	n, err := f.f.WriteAt(p, off)
 	return n, wrap(err)
+}
+
+// WriteSync is as many writes, and one fdatasync for all of them.
+func (f *file) WriteSync(writes []Write) error {
+	for _, w := range writes {
+		if _, err := f.WriteAt(w.P, w.Off); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 // Sync is fdatasync: size and extents do not change after Grow.

@@ -4,15 +4,22 @@
 // medium passes the suite in mediatest.
 package media
 
-import "io"
+import (
+	"io"
+	"unsafe"
+)
 
 // Dir is a directory of files on one medium. Its methods may be used by many
 // goroutines; names are plain file names without separators.
 type Dir interface {
 	// Path names the directory in messages.
 	Path() string
-	// Medium names the kind of medium: "file".
+	// Medium names the kind of medium: "nvme", "pmem", "file".
 	Medium() string
+	// Align is what offset, length and memory of every Write must be a multiple of: a
+	// power of two from 8 to AlignMax. A crash may tear a write at any byte, but never
+	// changes bytes outside of the aligned block that is being written.
+	Align() int
 	// Create makes a new file of size zero bytes, really allocated and really
 	// written, so that a later write inside it needs no metadata. When it returns,
 	// content and size are durable; the name is only after SyncDir. It fails if the
@@ -32,8 +39,25 @@ type Dir interface {
 	Free() (int64, error)
 }
 
+// AlignMax is the largest alignment that a medium may ask for.
+const AlignMax = 4096
+
+// Write is one range of a WriteSync: the bytes P at offset Off. Offset, length and
+// the address of P are multiples of the directory's Align (see Buffer).
+type Write struct {
+	P   []byte
+	Off int64
+}
+
+// Buffer returns n zero bytes that begin at a multiple of AlignMax in memory.
+func Buffer(n int) []byte {
+	b := make([]byte, n+AlignMax)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (AlignMax - 1)
+	return b[skip : skip+uintptr(n) : skip+uintptr(n)]
+}
+
 // File is one preallocated file. There is one writer at a time; ReadAt may run
-// beside a write, as long as their ranges don't overlap.
+// beside a write, also of the same range if the bytes read don't change by it.
 type File interface {
 	io.ReaderAt
 	// WriteAt writes inside the file's size. The bytes are durable once a Sync that
@@ -42,7 +66,15 @@ type File interface {
 	// logcore.ErrDiskFull when the medium has no room. After an error the range's
 	// content is undefined.
 	io.WriterAt
-	// Sync makes earlier writes durable. After an error, what they wrote is
+	// WriteSync makes writes inside the file's size durable: all of them when it returns
+	// nil. It is the way of the commits, and the fastest that the medium has. The
+	// writes, whose ranges must not share a block of Align, are under way at the same
+	// time where the medium gains by it, so after a crash any of them, and any part of
+	// each, may have happened. It says nothing about earlier WriteAt calls, nor
+	// about later ones. Writes and their bytes are the caller's again on return. An
+	// error is like one of WriteAt and of Sync.
+	WriteSync(writes []Write) error
+	// Sync makes earlier WriteAt calls durable. After an error, what they wrote is
 	// undefined, and a later nil says nothing about them: the caller must not go on
 	// with the file until it was read back, written again and synced.
 	Sync() error

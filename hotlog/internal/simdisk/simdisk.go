@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
@@ -45,6 +47,8 @@ type Disk struct {
 	// cache, before a sync reached the platter. An error fails the operation.
 	// It may call Crash.
 	Hook func(Op) error
+	// AlignBytes is what Align says; 0 = 4096.
+	AlignBytes int
 	// Capacity bounds the files' sizes together; 0 = 1 GiB.
 	Capacity int64
 
@@ -79,7 +83,7 @@ func New(seed uint64) *Disk {
 // torn at a byte. d itself is not changed.
 func (d *Disk) Crash(seed uint64) *Disk {
 	out := New(seed)
-	out.Capacity = d.Capacity
+	out.Capacity, out.AlignBytes = d.Capacity, d.AlignBytes
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	names := maps.Clone(d.synced)
@@ -176,6 +180,13 @@ func (d *Disk) step(kind, name string) error {
 
 func (d *Disk) Path() string   { return "simdisk" }
 func (d *Disk) Medium() string { return "simdisk" }
+
+func (d *Disk) Align() int {
+	if d.AlignBytes == 0 {
+		return blockBytes
+	}
+	return d.AlignBytes
+}
 
 func (d *Disk) change(op dirOp) {
 	op.apply(d.names)
@@ -311,17 +322,59 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func (f *file) Sync() error {
-	err := f.sync()
+// WriteSync has all writes under way at once: each reaches the cache and later the
+// platter, in an order drawn from the seed, with only its own blocks synced. The first
+// error ends it; of the others each may have got anywhere.
+func (f *file) WriteSync(writes []media.Write) error {
+	align := int64(f.d.Align())
+	for i, w := range writes {
+		if w.Off%align != 0 || int64(len(w.P))%align != 0 || uintptr(unsafe.Pointer(unsafe.SliceData(w.P)))%uintptr(align) != 0 {
+			return fmt.Errorf("simdisk: %s: write of %d bytes at %d is not aligned", f.name, len(w.P), w.Off)
+		}
+		for _, o := range writes[:i] {
+			if w.Off < o.Off+int64(len(o.P)) && o.Off < w.Off+int64(len(w.P)) {
+				return fmt.Errorf("simdisk: %s: writes at %d and %d overlap", f.name, o.Off, w.Off)
+			}
+		}
+	}
+	// Each write is in the schedule twice: the first time it is written, then synced.
+	schedule := make([]int, 0, 2*len(writes))
+	for i := range writes {
+		schedule = append(schedule, i, i)
+	}
+	f.d.mu.Lock()
+	f.d.rng.Shuffle(len(schedule), func(i, j int) { schedule[i], schedule[j] = schedule[j], schedule[i] })
+	f.d.mu.Unlock()
+	written := make([]bool, len(writes))
+	for _, i := range schedule {
+		w := writes[i]
+		var err error
+		if !written[i] {
+			written[i] = true
+			_, err = f.WriteAt(w.P, w.Off)
+		} else {
+			err = f.syncRange(w.Off, w.Off+int64(len(w.P)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *file) Sync() error { return f.syncRange(0, math.MaxInt64) }
+
+func (f *file) syncRange(from, to int64) error {
+	err := f.sync(from, to)
 	if err != nil && f.d.Flaws.SyncRetries {
-		err = f.sync()
+		err = f.sync(from, to)
 	}
 	return err
 }
 
-// sync writes dirty blocks to the platter. When it fails, each block got there or
-// did not, and all are clean from then on, as on ext4.
-func (f *file) sync() error {
+// sync writes dirty blocks of [start, end) to the platter. When it fails, each block
+// got there or did not, and all are clean from then on, as on ext4.
+func (f *file) sync(start, end int64) error {
 	err := f.d.step("sync", f.name)
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
@@ -329,12 +382,15 @@ func (f *file) sync() error {
 		return err
 	}
 	for _, b := range slices.Sorted(maps.Keys(f.n.dirty)) {
+		from, to := b*blockBytes, min((b+1)*blockBytes, int64(len(f.n.cache)))
+		if from >= end || to <= start {
+			continue
+		}
 		if err == nil || f.d.rng.IntN(2) == 0 {
-			from, to := b*blockBytes, min((b+1)*blockBytes, int64(len(f.n.cache)))
 			copy(f.n.platter[from:to], f.n.cache[from:to])
 		}
+		delete(f.n.dirty, b)
 	}
-	clear(f.n.dirty)
 	return err
 }
 

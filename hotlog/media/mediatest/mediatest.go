@@ -17,6 +17,7 @@ import (
 func Run(t *testing.T, open func(t *testing.T, again bool) media.Dir) {
 	t.Run("CreateIsZeroed", func(t *testing.T) { createIsZeroed(t, open(t, false)) })
 	t.Run("WriteSyncReopen", func(t *testing.T) { writeSyncReopen(t, open) })
+	t.Run("WriteSync", func(t *testing.T) { writeSync(t, open) })
 	t.Run("Names", func(t *testing.T) { names(t, open(t, false)) })
 	t.Run("Grow", func(t *testing.T) { grow(t, open(t, false)) })
 	t.Run("Bounds", func(t *testing.T) { bounds(t, open(t, false)) })
@@ -96,6 +97,56 @@ func writeSyncReopen(t *testing.T, open func(t *testing.T, again bool) media.Dir
 	must(t, err)
 	defer g.Close()
 	if g.Size() != int64(len(want)) || !bytes.Equal(read(t, g, 0, len(want)), want) {
+		t.Fatal("reopened file differs from what was written")
+	}
+}
+
+// writeSync writes one to five ranges at once, mixed with plain writes, and compares
+// what is read at once and after reopening.
+func writeSync(t *testing.T, open func(t *testing.T, again bool) media.Dir) {
+	d := open(t, false)
+	align := int64(d.Align())
+	if align < 8 || align > media.AlignMax || align&(align-1) != 0 {
+		t.Fatalf("Align is %d", align)
+	}
+	const size = 4 << 20
+	f := create(t, d, "a", size)
+	rng := rand.New(rand.NewPCG(3, 4))
+	want := make([]byte, size)
+	memory := media.Buffer(2 << 20)
+	for range 60 {
+		var writes []media.Write
+		off, used := rng.Int64N(size/2)&^(align-1), int64(0)
+		for range 1 + rng.IntN(5) {
+			n := (rng.Int64N(200<<10) + align) &^ (align - 1)
+			p := memory[used : used+n]
+			for i := range p {
+				p[i] = byte(rng.Uint32())
+			}
+			writes = append(writes, media.Write{P: p, Off: off})
+			copy(want[off:], p)
+			used += n
+			off += n + rng.Int64N(3)*align
+		}
+		must(t, f.WriteSync(writes))
+		if !bytes.Equal(read(t, f, 0, size), want) {
+			t.Fatal("read differs from what was written")
+		}
+		odd := rng.Int64N(size - 100)
+		write(t, f, []byte("between"), odd)
+		copy(want[odd:], "between")
+	}
+	must(t, f.WriteSync(nil))
+	if f.WriteSync([]media.Write{{P: memory[:align], Off: -align}}) == nil {
+		t.Fatal("wrote at a negative offset")
+	}
+	must(t, f.Sync())
+	must(t, d.SyncDir())
+	must(t, f.Close())
+	g, err := open(t, true).Open("a")
+	must(t, err)
+	defer g.Close()
+	if !bytes.Equal(read(t, g, 0, size), want) {
 		t.Fatal("reopened file differs from what was written")
 	}
 }
