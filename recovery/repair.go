@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/durable"
@@ -60,7 +61,7 @@ func RepairHotLog(ctx context.Context, o RepairOptions) (RepairReport, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	check, err := hotlog.Check(ctx, o.Dir, o.Progress)
+	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: o.Dir, LogOf: catalog.LogOf, Progress: o.Progress})
 	report := RepairReport{Bytes: check.Bytes, Damage: append(check.Problems, check.Rotten...)}
 	if err != nil || len(report.Damage) == 0 {
 		return report, err
@@ -77,7 +78,7 @@ func RepairHotLog(ctx context.Context, o RepairOptions) (RepairReport, error) {
 			return report, err
 		}
 	}
-	check, err = hotlog.Check(ctx, o.Dir, o.Progress)
+	check, err = hotlog.Check(ctx, hotlog.CheckOptions{Dir: o.Dir, LogOf: catalog.LogOf, Progress: o.Progress})
 	if err == nil && len(check.Problems) > 0 {
 		err = fmt.Errorf("after the repair of %s: %w", o.Dir, errors.Join(check.Problems...))
 	}
@@ -87,7 +88,7 @@ func RepairHotLog(ctx context.Context, o RepairOptions) (RepairReport, error) {
 // rewriteMarks opens the log, which writes an unreadable mark again from what the other
 // one says.
 func rewriteMarks(ctx context.Context, o RepairOptions) error {
-	l, _, err := hotlog.Open(ctx, hotlog.Options{Dir: o.Dir, Shard: o.Shard, SegmentBytes: segmentBytesFirst, Logger: o.Logger})
+	l, _, err := hotlog.Open(ctx, hotlog.Options{Dir: o.Dir, Shard: o.Shard, SegmentBytes: segmentBytesFirst, LogOf: catalog.LogOf, Logger: o.Logger})
 	if err != nil {
 		return err
 	}

@@ -52,11 +52,16 @@ func segmentsOf(t *testing.T, dir string) (list []segmentOf) {
 		block := make([]byte, segment.FramesOffset)
 		f.ReadAt(block, 0)
 		if id, err := segment.Identify(block); err == nil && id.State != segment.StateFree {
-			r, err := segment.Recover(f, info.Size(), id, 0, true)
-			if err != nil {
-				t.Fatal(err)
+			h := id.Header
+			frames := segment.NewReader(f, h.ID, segment.Point{LSN: h.ID.First, Offset: segment.FramesOffset, Prev: h.Prev}, info.Size())
+			kind := logcore.KindRaft
+			for err == nil {
+				var e logcore.Entry
+				if e, _, err = frames.Next(); err == nil {
+					kind = e.Kind
+				}
 			}
-			list = append(list, segmentOf{path, id.Header.ID.First, r.End, r.Sealed})
+			list = append(list, segmentOf{path, h.ID.First, frames.Offset(), kind == logcore.KindSeal})
 		}
 		f.Close()
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/durable"
@@ -143,7 +144,7 @@ func replaceSegment(ctx context.Context, o RepairOptions, f segmentFile, want ex
 		}
 	}
 	size := max(min(f.size, hotlog.SegmentBytesMax), hotlog.SegmentBytesMin)
-	if err := hotlog.Import(ctx, hotlog.Options{Dir: work, Shard: want.id.Shard, SegmentBytes: size, Logger: o.Logger}, each); err != nil {
+	if err := hotlog.Import(ctx, hotlog.Options{Dir: work, Shard: want.id.Shard, SegmentBytes: size, LogOf: catalog.LogOf, Logger: o.Logger}, each); err != nil {
 		return err
 	}
 	fresh, err := findSegment(work, want.id.First)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/cluster"
@@ -255,7 +256,7 @@ func (r *restore) noteLoss(err error) {
 }
 
 func (r *restore) hotlogOptions() hotlog.Options {
-	return hotlog.Options{Dir: ShardDir(r.stage, r.o.Shard), Shard: r.o.Shard, SegmentBytes: segmentBytesFirst, Logger: r.o.Logger}
+	return hotlog.Options{Dir: ShardDir(r.stage, r.o.Shard), Shard: r.o.Shard, SegmentBytes: segmentBytesFirst, LogOf: catalog.LogOf, Logger: r.o.Logger}
 }
 
 // verify reads back from the disk what was written, every byte.
@@ -263,7 +264,7 @@ func (r *restore) verify(ctx context.Context) error {
 	progress := func(done, total int64) {
 		r.o.Progress(Progress{Step: "verify", LSN: r.replay.last.LSN, Last: r.replay.last.LSN, Bytes: done})
 	}
-	check, err := hotlog.Check(ctx, ShardDir(r.stage, r.o.Shard), progress)
+	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: ShardDir(r.stage, r.o.Shard), LogOf: catalog.LogOf, Progress: progress})
 	if err == nil && len(check.Problems) > 0 {
 		err = errors.Join(check.Problems...)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/internal/exit"
 )
@@ -50,7 +51,8 @@ func (a *app) logCheckCommand() *cobra.Command {
 				return err
 			}
 			m := a.newMeter()
-			check, err := hotlog.Check(cmd.Context(), args[0], func(done, total int64) { m.update("check: %d of %d MiB", done>>20, total>>20) })
+			check, err := hotlog.Check(cmd.Context(), hotlog.CheckOptions{Dir: args[0], LogOf: catalog.LogOf,
+				Progress: func(done, total int64) { m.update("check: %d of %d MiB", done>>20, total>>20) }})
 			m.done()
 			if err != nil {
 				return err

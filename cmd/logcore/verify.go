@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/exit"
@@ -124,7 +125,7 @@ func (a *app) verifyDir(ctx context.Context, f verifyFlags, targets *roles.Targe
 	if f.repair {
 		return a.repairHotLog(ctx, d, targets, keys, out, progress)
 	}
-	check, err := hotlog.Check(ctx, d.ShardDir(), progress)
+	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: d.ShardDir(), LogOf: catalog.LogOf, Progress: progress})
 	if err != nil {
 		return err
 	}
