@@ -49,6 +49,11 @@ type Write struct {
 	Off int64
 }
 
+// aligned reports whether offset, length and memory are multiples of align.
+func (w Write) aligned(align int64) bool {
+	return w.Off%align == 0 && int64(len(w.P))%align == 0 && uintptr(unsafe.Pointer(unsafe.SliceData(w.P)))%uintptr(align) == 0
+}
+
 // Buffer returns n zero bytes that begin at a multiple of AlignMax in memory.
 func Buffer(n int) []byte {
 	b := make([]byte, n+AlignMax)
