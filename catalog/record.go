@@ -64,3 +64,16 @@ func DecodeRecord(payload []byte) (Record, error) {
 	r.Body = s.b
 	return r, nil
 }
+
+// LogOf returns the log that an entry belongs to, 0 when it belongs to none or its
+// record can't be read.
+func LogOf(e logcore.Entry) logcore.LogID {
+	if !e.Kind.OfLog() {
+		return 0
+	}
+	r, err := DecodeRecord(e.Payload)
+	if err != nil {
+		return 0
+	}
+	return r.Log
+}

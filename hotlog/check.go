@@ -33,19 +33,29 @@ type CheckReport struct {
 // Progress is told, now and then, how many bytes of how many were read.
 type Progress func(done, total int64)
 
-// Check reads and verifies every byte of the log in path that means something,
-// changing nothing. It refuses a directory that is in use. The error is about the
-// check itself; what is wrong with the log is in the report. progress may be nil.
-func Check(ctx context.Context, path string, progress Progress) (CheckReport, error) {
-	dir, lock, err := lockDir(path, false)
+// CheckOptions says what to check.
+type CheckOptions struct {
+	// Dir is the log's directory. Required.
+	Dir string
+	// LogOf, when given, has the log ranges of the footers compared too: see Options.
+	LogOf segment.LogOf
+	// Progress may be nil.
+	Progress Progress
+}
+
+// Check reads and verifies every byte of the log in o.Dir that means something, digests
+// included, changing nothing. It refuses a directory that is in use. The error is about
+// the check itself; what is wrong with the log is in the report.
+func Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
+	dir, lock, err := lockDir(o.Dir, false)
 	if err != nil {
 		return CheckReport{}, err
 	}
 	defer lock.Unlock()
-	return checkOn(ctx, dir, progress)
+	return checkOn(ctx, dir, o)
 }
 
-func checkOn(ctx context.Context, dir media.Dir, progress Progress) (report CheckReport, err error) {
+func checkOn(ctx context.Context, dir media.Dir, o CheckOptions) (report CheckReport, err error) {
 	began := time.Now()
 	c, err := load(dir)
 	defer c.close()
@@ -62,9 +72,9 @@ func checkOn(ctx context.Context, dir media.Dir, progress Progress) (report Chec
 		if err := ctx.Err(); err != nil {
 			return report, err
 		}
-		report.segment(dir, &c, i)
-		if done += x.f.Size(); progress != nil {
-			progress(done, total)
+		report.segment(dir, &c, i, o.LogOf)
+		if done += x.f.Size(); o.Progress != nil {
+			o.Progress(done, total)
 		}
 	}
 	for _, x := range c.free {
@@ -80,9 +90,9 @@ func checkOn(ctx context.Context, dir media.Dir, progress Progress) (report Chec
 }
 
 // segment checks one segment and what follows it.
-func (r *CheckReport) segment(dir media.Dir, c *contents, i int) {
+func (r *CheckReport) segment(dir media.Dir, c *contents, i int, logOf segment.LogOf) {
 	x := c.live[i]
-	rec, err := c.recoverSegment(dir, i, true)
+	rec, err := c.recoverSegment(dir, i, segment.RecoverOptions{Scan: true, Digest: true, LogOf: logOf})
 	if r.Entries == 0 && i == 0 {
 		r.First = x.identity.Header.ID.First
 	}
@@ -99,14 +109,13 @@ func (r *CheckReport) segment(dir media.Dir, c *contents, i int) {
 		r.problem(err)
 		return
 	}
-	newest := i == len(c.live)-1
 	switch {
-	case rec.FooterError != nil && newest && rec.Mark.LSN < rec.Last:
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: sealed, but its footer was not written completely", x.name))
 	case rec.FooterError != nil:
 		r.problem(&logcore.CorruptionError{Place: dir.Path(), Object: x.name, Offset: rec.End, LSN: rec.Last, Reason: rec.FooterError.Error()})
+	case rec.Finished:
+		r.Bytes += int64(rec.FooterBytes())
 	case rec.Sealed:
-		r.Bytes += int64(segment.FooterBytes(len(rec.Points)))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: sealed, but not finished with a footer", x.name))
 	}
 	if rec.Torn {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: torn tail behind LSN %d at offset %d; never acknowledged", x.name, rec.Last, rec.End))
@@ -163,7 +172,7 @@ func dumpSegment(ctx context.Context, dir media.Dir, x loaded, w io.Writer) erro
 		x.name, h.ID.Shard, h.ID.First, h.Prev, h.PrevTerm, stateNames[m.State], m.LSN, m.End, m.Clean, x.f.Size()); err != nil {
 		return err
 	}
-	frames := segment.NewReader(x.f, h.ID, segment.Point{LSN: h.ID.First, Offset: segment.FramesOffset, Prev: h.Prev}, x.f.Size())
+	frames := segment.NewReader(x.f, h.ID, h.Start(), x.f.Size())
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -181,7 +190,32 @@ func dumpSegment(ctx context.Context, dir media.Dir, x loaded, w io.Writer) erro
 			return err
 		}
 		if e.Kind == logcore.KindSeal {
-			return nil
+			return dumpFooter(dir, x, w)
 		}
 	}
+}
+
+// dumpFooter writes what the footer of a finished segment says.
+func dumpFooter(dir media.Dir, x loaded, w io.Writer) error {
+	if x.identity.State != segment.StateSealed {
+		_, err := fmt.Fprintf(w, "%s: not finished, no footer\n", x.name)
+		return err
+	}
+	r, err := segment.Recover(x.f, x.f.Size(), x.identity, segment.RecoverOptions{})
+	if err == nil && r.FooterError != nil {
+		err = segment.PlaceOf(r.FooterError, r.End, r.Last)
+	}
+	if err != nil {
+		return fileError(dir, x.name, err)
+	}
+	if _, err := fmt.Fprintf(w, "%s: footer: %d entries, %d payload bytes, times %v to %v, %d index points, log ranges kept %v, sha256=%x\n",
+		x.name, r.Entries, r.PayloadBytes, r.FirstTime, r.LastTime, len(r.Points), r.LogsKept, r.Digest); err != nil {
+		return err
+	}
+	for _, g := range r.Logs {
+		if _, err := fmt.Fprintf(w, "%s: log %d: LSN %d to %d, %d entries, %d payload bytes\n", x.name, g.Log, g.First, g.Last, g.Entries, g.PayloadBytes); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -130,10 +130,11 @@ func (l *Log) write(b *batch) (wrote bool, err error) {
 // room grows the file when the batch would leave no place for the SEAL and the
 // footer. Only a segment that was not sealed when it was due gets there.
 func (l *Log) room(b *batch) error {
-	end := b.off + b.writeBytes
+	end := b.end
 	if !b.sealed {
-		end += segment.FooterRoom(b.end)
+		end += segment.FrameBytes(0)
 	}
+	end += segment.FooterRoom(end)
 	size := b.seg.f.Size()
 	if end <= size {
 		return nil

@@ -44,6 +44,7 @@ type Log struct {
 	// structMu is held for reading while a segment is read from the medium, and for
 	// writing while one is dropped or cut. The commit path never takes it.
 	structMu sync.RWMutex
+	cuts     uint64 // truncations of the tail; written with structMu and mu held
 
 	mu       sync.Mutex // guards all below, and segfile.sum
 	last     logcore.LSN
@@ -67,7 +68,7 @@ type Log struct {
 	hkWake   chan struct{}  // to the housekeeper
 	stop     chan struct{}  // closed by Close
 	done     chan struct{}  // closed when the committer has returned
-	hk       sync.WaitGroup // the housekeeper
+	hk       sync.WaitGroup // the housekeeper and the check in the background
 }
 
 // Open opens the log in opts.Dir, creates it when there is none, and recovers it
@@ -146,6 +147,7 @@ func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*L
 	go l.commitLoop()
 	if !l.inline {
 		l.hk.Go(l.housekeepLoop)
+		l.hk.Go(l.checkSealed)
 		l.wakeHousekeeper()
 	}
 	return l, report, nil
@@ -165,6 +167,7 @@ func (l *Log) Close() error {
 	close(l.stop)
 	<-l.done
 	l.hk.Wait()
+	l.finishSealed()
 	l.metrics.unregister()
 	l.structMu.Lock() // readers under way finish first
 	defer l.structMu.Unlock()

@@ -73,7 +73,7 @@ func TestDirectoryInUse(t *testing.T) {
 	if _, _, err := Open(context.Background(), o); !errors.Is(err, logcore.ErrInUse) || !strings.Contains(err.Error(), o.Dir) {
 		t.Fatalf("second Open: %v", err)
 	}
-	if _, err := Check(context.Background(), o.Dir, nil); !errors.Is(err, logcore.ErrInUse) {
+	if _, err := Check(context.Background(), CheckOptions{Dir: o.Dir}); !errors.Is(err, logcore.ErrInUse) {
 		t.Fatalf("Check of an open log: %v", err)
 	}
 	if err := Dump(context.Background(), o.Dir, &bytes.Buffer{}); !errors.Is(err, logcore.ErrInUse) {
@@ -275,11 +275,12 @@ func TestSealedIsDeterministic(t *testing.T) {
 // sealedBytes returns frames and footer of a sealed segment from its file.
 func sealedBytes(t *testing.T, l *Log, s SegmentInfo) []byte {
 	t.Helper()
-	f, c, points, err := l.find(s.First)
+	f, c, _, err := l.find(s.First)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, int(c.end-segment.FramesOffset)+segment.FooterBytes(len(points)))
+	l.finishSealed()
+	b := make([]byte, int(c.end-segment.FramesOffset)+f.sum.FooterBytes())
 	if n, err := f.f.ReadAt(b, segment.FramesOffset); n < len(b) {
 		t.Fatal(err)
 	}

@@ -90,13 +90,12 @@ func (c *contents) close() {
 }
 
 // recoverSegment reads live[i], with what its neighbours prove of it.
-func (c *contents) recoverSegment(dir media.Dir, i int, scan bool) (segment.Recovered, error) {
+func (c *contents) recoverSegment(dir media.Dir, i int, o segment.RecoverOptions) (segment.Recovered, error) {
 	x := c.live[i]
-	var proven logcore.LSN
 	if i+1 < len(c.live) {
-		proven = c.live[i+1].identity.Header.ID.First - 1
+		o.Proven = c.live[i+1].identity.Header.ID.First - 1
 	}
-	r, err := segment.Recover(x.f, x.f.Size(), x.identity, proven, scan)
+	r, err := segment.Recover(x.f, x.f.Size(), x.identity, o)
 	if err != nil {
 		return r, fileError(dir, x.name, err)
 	}

@@ -10,9 +10,9 @@ import (
 
 // metrics are those of one log; a shard label tells logs of one process apart.
 type metrics struct {
-	commitLatency, syncSeconds, batchEntries, batchBytes prometheus.Histogram
-	appendedBytes, writtenBytes, rolls, inlinePrepares   prometheus.Counter
-	durableLSN                                           prometheus.Gauge
+	commitLatency, syncSeconds, batchEntries, batchBytes             prometheus.Histogram
+	appendedBytes, writtenBytes, rolls, inlinePrepares, checkedBytes prometheus.Counter
+	durableLSN                                                       prometheus.Gauge
 
 	reg  prometheus.Registerer
 	regd []prometheus.Collector
@@ -35,6 +35,7 @@ func newMetrics(o Options) (*metrics, error) {
 		writtenBytes:   count("logcore_hotlog_written_bytes_total", "Bytes written for appends, marks and footers included."),
 		rolls:          count("logcore_hotlog_segments_begun_total", "Segments begun."),
 		inlinePrepares: count("logcore_hotlog_inline_prepares_total", "Segments that had to be allocated while a commit waited."),
+		checkedBytes:   count("logcore_hotlog_checked_bytes_total", "Bytes of sealed segments read and verified in the background after an open."),
 		durableLSN:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "logcore_hotlog_durable_lsn", Help: "Highest durable LSN."}),
 	}
 	if o.Registerer == nil {
@@ -42,7 +43,7 @@ func newMetrics(o Options) (*metrics, error) {
 	}
 	m.reg = prometheus.WrapRegistererWith(prometheus.Labels{"shard": strconv.FormatUint(uint64(o.Shard), 10)}, o.Registerer)
 	all := []prometheus.Collector{m.commitLatency, m.syncSeconds, m.batchEntries, m.batchBytes,
-		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.durableLSN}
+		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.checkedBytes, m.durableLSN}
 	var errs []error
 	for _, c := range all {
 		if err := m.reg.Register(c); err != nil {

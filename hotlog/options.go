@@ -40,6 +40,13 @@ type Options struct {
 	// DiskReserveBytes is how much free space is left alone when segments are
 	// allocated, for whatever must run to free some; 0 = SegmentBytes.
 	DiskReserveBytes int64
+	// LogOf says which log an entry belongs to, for the footers' ranges; nil = they are
+	// not kept. All members of a shard must use the same.
+	LogOf segment.LogOf
+	// OnDamage is told of every damage that a read or the check in the background finds
+	// below the durable LSN, so that it can be repaired (see Log.Repair); nil = only
+	// counted and logged. It must return at once and call nothing of the log.
+	OnDamage func(*logcore.CorruptionError)
 	// Logger; nil = slog.Default().
 	Logger *slog.Logger
 	// Registerer for the metrics; nil = they are not registered.

@@ -133,13 +133,11 @@ func (l *Log) housekeepLoop() {
 	}
 }
 
-// housekeep marks sealed segments as such and fills the pool. A failure costs
+// housekeep fills the pool and finishes sealed segments. A failure costs
 // nothing but a scan at the next open, or a wait at the next roll, which then meets
 // the error itself.
 func (l *Log) housekeep() {
-	if err := l.markSealed(); err != nil {
-		l.log.Warn("hot log: a sealed segment could not be marked; it will be scanned at the next open", "dir", l.dir.Path(), "err", err)
-	}
+	defer l.finishSealed()
 	for {
 		l.mu.Lock()
 		enough := len(l.pool) >= poolTarget || l.err != nil
@@ -156,38 +154,4 @@ func (l *Log) housekeep() {
 		l.pool = append(l.pool, p)
 		l.mu.Unlock()
 	}
-}
-
-// markSealed proves on the medium that sealed segments are complete, so that the
-// next open reads their footers instead of all their frames.
-func (l *Log) markSealed() error {
-	l.structMu.RLock()
-	defer l.structMu.RUnlock()
-	view := *l.view.Load()
-	for _, s := range view[:max(len(view)-1, 0)] {
-		if s.mark.State == segment.StateSealed || s.markFailed {
-			continue
-		}
-		l.mu.Lock()
-		c := s.committed
-		l.mu.Unlock()
-		if err := s.sealMarks(c); err != nil {
-			s.markFailed = true
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-	}
-	return nil
-}
-
-// sealMarks writes the mark of a sealed segment into both slots: then an unreadable
-// one is rot, and not the write of a crash.
-func (s *segfile) sealMarks(c committed) error {
-	for range slotsOf(true) {
-		m := s.next(c, s.mark.Reach)
-		m.State, m.Clean = segment.StateSealed, true
-		if err := s.writeMark(m); err != nil {
-			return err
-		}
-	}
-	return nil
 }

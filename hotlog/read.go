@@ -127,11 +127,7 @@ func (l *Log) readError(s *segfile, r *segment.Reader, err error) error {
 	if errors.Is(err, io.EOF) {
 		err = &segment.DamageError{Reason: "entries end early"}
 	}
-	if !errors.Is(err, logcore.ErrCorrupt) {
-		return fmt.Errorf("hotlog: %s/%s: %w", l.dir.Path(), s.name, err)
-	}
-	l.opts.Corruptions.Inc()
-	return &logcore.CorruptionError{Place: l.dir.Path(), Object: s.name, Offset: r.Offset(), LSN: r.NextLSN(), Reason: err.Error()}
+	return l.damaged(s, segment.PlaceOf(err, r.Offset(), r.NextLSN()))
 }
 
 // Term returns the term of a durable entry, or of the one before First (0 when that

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -21,7 +24,7 @@ type RecoveryReport struct {
 	Torn           bool        // a write that was under way, never acknowledged, was cut
 	ZeroedBytes    int64       // behind Last, where torn writes can have been
 	RewrittenBytes int64       // intact but unproven, written and synced again
-	FootersRebuilt int         // bad footers, made anew from intact frames
+	FootersRebuilt int         // bad footers, to be made anew from intact frames
 	MarksTorn      int         // unreadable mark slots
 	ScannedBytes   int64       // frames checked
 	Took           time.Duration
@@ -69,22 +72,22 @@ func (l *Log) recover(ctx context.Context, mode openMode) (report RecoveryReport
 
 // recoverSegments reads all live segments and repairs what a crash left.
 func (l *Log) recoverSegments(ctx context.Context, c *contents, report *RecoveryReport) ([]*segfile, error) {
-	var segs []*segfile
-	for i, x := range c.live {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
+	for _, x := range c.live {
 		if shard := x.identity.Header.ID.Shard; shard != l.opts.Shard {
 			return nil, fmt.Errorf("%w: hotlog: %s holds shard %d, not %d", logcore.ErrInvalid, l.dir.Path(), shard, l.opts.Shard)
 		}
-		r, err := c.recoverSegment(l.dir, i, false)
+	}
+	found, errs := l.readSegments(ctx, c)
+	var segs []*segfile
+	for i, x := range c.live {
+		r, err := found[i], errs[i]
 		if err == nil {
 			err = c.follows(l.dir, i, r)
 		}
 		if err != nil {
 			return nil, err
 		}
-		s := &segfile{header: r.Header, name: x.name, f: x.f, mark: r.Mark, sum: r.Summary, sealed: r.Sealed,
+		s := &segfile{header: r.Header, name: x.name, f: x.f, mark: r.Mark, sum: r.Summary, sealed: r.Sealed, finished: r.Finished && !r.TornMark,
 			committed: committed{last: r.Last, end: r.End, sum: r.Sum, sealed: r.Sealed}}
 		report.note(r)
 		if err := l.repair(s, r, i == len(c.live)-1, report); err != nil {
@@ -93,6 +96,25 @@ func (l *Log) recoverSegments(ctx context.Context, c *contents, report *Recovery
 		segs = append(segs, s)
 	}
 	return segs, nil
+}
+
+// readSegments reads what must be read of each segment: the footers of the finished
+// ones, all frames of the others; as many at a time as there are processors.
+func (l *Log) readSegments(ctx context.Context, c *contents) ([]segment.Recovered, []error) {
+	found, errs := make([]segment.Recovered, len(c.live)), make([]error, len(c.live))
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(c.live)) {
+		readers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(c.live); i = int(next.Add(1)) - 1 {
+				if errs[i] = ctx.Err(); errs[i] == nil {
+					found[i], errs[i] = c.recoverSegment(l.dir, i, segment.RecoverOptions{})
+				}
+			}
+		})
+	}
+	readers.Wait()
+	return found, errs
 }
 
 // note adds one segment to the report.
@@ -107,7 +129,7 @@ func (r *RecoveryReport) note(s segment.Recovered) {
 	}
 }
 
-// repair makes the newest segment ready to be written, and a footer whole.
+// repair makes the newest segment ready to be written.
 //
 // Whatever is intact but not proven is written and synced again before anyone may
 // rely on it: after a failed sync the page cache may show bytes that the disk has
@@ -118,28 +140,11 @@ func (l *Log) repair(s *segfile, r segment.Recovered, newest bool, report *Recov
 	end := r.End
 	if r.FooterError != nil {
 		report.FootersRebuilt++
-		if !newest || s.mark.LSN == r.Last {
-			l.opts.Corruptions.Inc()
-			l.log.Warn("hot log: footer is corrupt; made anew from its intact frames", "dir", l.dir.Path(), "segment", s.name, "err", r.FooterError)
-		}
+		l.opts.Corruptions.Inc()
+		l.log.Warn("hot log: footer is corrupt; it is made anew from its intact frames", "dir", l.dir.Path(), "segment", s.name, "err", r.FooterError)
 	}
-	if r.Sealed && (newest || r.FooterError != nil) {
-		footer := s.sum.AppendFooter(nil)
-		if _, err := s.f.WriteAt(footer, end); err != nil {
-			return err
-		}
-		end += int64(len(footer))
-	}
-	if !newest {
-		if r.FooterError != nil {
-			if err := s.f.Sync(); err != nil {
-				return err
-			}
-		}
-		if r.TornMark && s.mark.State == segment.StateSealed {
-			return s.sealMarks(s.committed)
-		}
-		return nil
+	if !newest || s.finished {
+		return nil // the housekeeper finishes what is not
 	}
 	if !report.Clean {
 		if _, err := s.f.WriteAt(s.header.Append(nil), 0); err != nil {
@@ -157,11 +162,7 @@ func (l *Log) repair(s *segfile, r segment.Recovered, newest bool, report *Recov
 	if err := s.f.Sync(); err != nil {
 		return err
 	}
-	m := s.next(s.committed, end+l.opts.reachAheadBytes())
-	if r.Sealed {
-		m.State, m.Clean = segment.StateSealed, true
-	}
-	return s.writeMark(m)
+	return s.writeMark(s.next(s.committed, end+l.opts.reachAheadBytes()))
 }
 
 // rewrite writes [from, to) of a file over itself, without syncing.

@@ -74,24 +74,15 @@ func (l *Log) markIdle(clean bool) {
 	}
 }
 
-// markUnfollowed marks the last segment as sealed when there was no room for the next
+// markUnfollowed finishes the last segment when there was no room for the next
 // one: no later segment proves its last batch then.
 func (l *Log) markUnfollowed() {
 	view := *l.view.Load()
 	if len(view) == 0 {
 		return
 	}
-	s := view[len(view)-1]
-	if s.mark.State == segment.StateSealed || s.markFailed {
-		return
-	}
-	l.mu.Lock()
-	c := s.committed
-	l.mu.Unlock()
-	if !c.sealed {
-		return // its SEAL is still queued: the timer was faster than the committer
-	}
-	if err := s.sealMarks(c); err != nil {
+	// Nothing to finish while its SEAL is still queued: the timer was faster than the committer.
+	if err := l.finish(view[len(view)-1]); err != nil {
 		l.poison(nil, fmt.Errorf("mark: %w", err))
 	}
 }

@@ -55,13 +55,13 @@ func extents(t *testing.T, d *simdisk.Disk) (out []extent) {
 		t.Fatal(err)
 	}
 	for i := range c.live {
-		r, err := c.recoverSegment(d, i, true)
+		r, err := c.recoverSegment(d, i, segment.RecoverOptions{Scan: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		end := r.End
 		if r.Sealed {
-			end += int64(segment.FooterBytes(len(r.Points)))
+			end += int64(r.FooterBytes())
 		}
 		out = append(out, extent{c.live[i].name, end})
 	}
@@ -86,7 +86,7 @@ func TestRotIsFound(t *testing.T) {
 			at = rng.Int64N(segment.FramesOffset)
 		}
 		d.Corrupt(f.name, func(b []byte) { b[at] ^= 1 << bit })
-		report, err := checkOn(context.Background(), d, nil)
+		report, err := checkOn(context.Background(), d, CheckOptions{})
 		if err != nil || len(report.Problems)+len(report.Rotten) == 0 {
 			t.Fatalf("bit %d of byte %d of %s: not found by Check: %+v, %v", bit, at, f.name, report, err)
 		}
@@ -190,7 +190,7 @@ func TestFilesSwappedOrLost(t *testing.T) {
 	frames := w.disk.Crash(1)
 	frames.Corrupt(files[2].name, func(b []byte) { copy(b[segment.FramesOffset:], first[segment.FramesOffset:]) })
 	for name, d := range map[string]*simdisk.Disk{"lost": lose, "twice": twice, "frames of another": frames} {
-		report, err := checkOn(context.Background(), d, nil)
+		report, err := checkOn(context.Background(), d, CheckOptions{})
 		if err != nil || len(report.Problems) == 0 {
 			t.Errorf("%s: Check: %+v, %v", name, report, err)
 		}
@@ -274,7 +274,7 @@ func TestNewerVersionIsUnsupported(t *testing.T) {
 	if err := w.on(d).compare(); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
 		t.Fatalf("Open: %v", err)
 	}
-	report, err := checkOn(context.Background(), d, nil)
+	report, err := checkOn(context.Background(), d, CheckOptions{})
 	if err != nil || len(report.Problems) == 0 || !errors.Is(report.Problems[0], logcore.ErrUnsupportedVersion) {
 		t.Fatalf("Check: %+v, %v", report, err)
 	}
@@ -300,7 +300,7 @@ func TestFooterIsRebuilt(t *testing.T) {
 	if err := c.log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if check, err := checkOn(context.Background(), d, nil); err != nil || len(check.Problems) != 0 {
+	if check, err := checkOn(context.Background(), d, CheckOptions{}); err != nil || len(check.Problems) != 0 {
 		t.Fatalf("%+v, %v", check, err)
 	}
 }
@@ -314,7 +314,7 @@ func TestCheckAndDump(t *testing.T) {
 		t.Fatal(err)
 	}
 	var done, total int64
-	report, err := Check(context.Background(), o.Dir, func(d, n int64) { done, total = d, n })
+	report, err := Check(context.Background(), CheckOptions{Dir: o.Dir, Progress: func(d, n int64) { done, total = d, n }})
 	if err != nil || len(report.Problems)+len(report.Rotten)+len(report.Notes) != 0 || report.Entries != 95 || report.First != 1 || report.Last != 95 || report.Proven != 95 || report.Segments != 3 {
 		t.Fatalf("%+v, %v", report, err)
 	}

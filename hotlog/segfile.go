@@ -24,14 +24,15 @@ type segfile struct {
 	// mark is the newest mark written. Written by the committer while the segment
 	// is the last one, by the housekeeper (structMu held for reading) afterwards.
 	mark segment.Mark
-	// markFailed: writing the sealed mark failed; it is not tried again. As mark.
-	markFailed bool
-	markBuf    []byte // as mark
+	// unfinishable: writing the footer or the sealed mark failed; it is not tried again. As mark.
+	unfinishable bool
+	markBuf      []byte // as mark
 
 	// Guarded by Log.mu.
 	sum       segment.Summary // of all entries submitted
 	sealed    bool            // the last of them is a SEAL
 	committed committed
+	finished  bool // footer and sealed marks are on the medium; sum is the footer's
 }
 
 // committed is how far a segment is durable.

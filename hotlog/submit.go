@@ -22,7 +22,7 @@ type batch struct {
 	prev, sum   uint32
 	prevTerm    uint64
 	before      segment.Summary // of seg, before the batch
-	sealed      bool            // ends with a SEAL; its footer is the last of bufs
+	sealed      bool            // ends with a SEAL
 	bytes       int64           // of the frames
 	writeBytes  int64           // of bufs
 	bufs        [][]byte        // what to write, consecutive from off
@@ -127,9 +127,6 @@ func (l *Log) put(e *logcore.Entry) *batch {
 	l.last, l.lastSum, l.lastTerm = e.LSN, sum, e.Term
 	if e.Kind == logcore.KindSeal {
 		s.sealed, b.sealed = true, true
-		footer := s.sum.AppendFooter(nil)
-		b.bufs = append(b.bufs, footer)
-		b.writeBytes += int64(len(footer))
 		l.filling = nil
 	}
 	return b

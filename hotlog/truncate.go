@@ -144,9 +144,10 @@ func (l *Log) lower(s *segfile, c committed, sum segment.Summary, term uint64) (
 	defer l.mu.Unlock()
 	old = s.committed.end
 	if s.committed.sealed {
-		old += int64(segment.FooterBytes(len(s.sum.Points)))
+		old += segment.FooterRoom(old) // of a footer that may be there, whole or in part
 	}
-	s.sum, s.sealed, s.committed = sum, false, c
+	s.sum, s.sealed, s.committed, s.finished = sum, false, c, false
+	l.cuts++
 	l.tail, l.filling = s, nil
 	l.last, l.lastSum, l.lastTerm = c.last, c.sum, term
 	l.durable.Store(uint64(c.last))
@@ -157,7 +158,7 @@ func (l *Log) lower(s *segfile, c committed, sum segment.Summary, term uint64) (
 // prefix reads segment s up to and with after.
 func (l *Log) prefix(s *segfile, after logcore.LSN) (committed, segment.Summary, uint64, error) {
 	sum, term := segment.NewSummary(s.header), s.header.PrevTerm
-	frames := segment.NewReader(s.f, s.header.ID, segment.Point{LSN: s.header.ID.First, Offset: segment.FramesOffset, Prev: s.header.Prev}, s.f.Size())
+	frames := segment.NewReader(s.f, s.header.ID, s.header.Start(), s.f.Size())
 	for sum.Last < after {
 		e, esum, err := frames.Next()
 		if err != nil {

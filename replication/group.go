@@ -76,6 +76,7 @@ func Open(ctx context.Context, opts Options) (*Group, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
+	opts.Log.LogOf = catalog.LogOf // fixed: footers are the same bytes on every member
 	hot, report, err := hotlog.Open(ctx, opts.Log)
 	if err != nil {
 		return nil, err

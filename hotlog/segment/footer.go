@@ -32,6 +32,11 @@ type Summary struct {
 	PayloadBytes uint64
 	End          int64 // file offset behind the last frame
 	Points       []Point
+
+	// Only a Builder fills these.
+	Digest   [DigestBytes]byte // SHA-256 of all frames
+	LogsKept bool              // Logs lists every log that has entries here
+	Logs     []LogRange        // by log id
 }
 
 // NewSummary returns the summary of a segment without entries.
@@ -69,12 +74,16 @@ func (s Summary) Clone() Summary {
 	return s
 }
 
-// FooterBytes is the size of the footer with n index points.
-func FooterBytes(n int) int { return ftrFixed + n*IndexPointBytes + ftrTail }
+// FooterBytes is the size of the footer of s.
+func (s *Summary) FooterBytes() int { return footerBytes(len(s.Points), len(s.Logs)) }
 
-// AppendFooter appends the footer of a sealed segment.
+func footerBytes(points, logs int) int {
+	return ftrFixed + points*IndexPointBytes + logs*LogRangeBytes + ftrTail
+}
+
+// AppendFooter appends the footer of a sealed segment; s comes from a Builder.
 func (s *Summary) AppendFooter(dst []byte) []byte {
-	start, size := len(dst), FooterBytes(len(s.Points))
+	start, size := len(dst), s.FooterBytes()
 	dst = append(dst, make([]byte, size)...)
 	b := dst[start:]
 	putPreamble(b, footerMagic, size)
@@ -96,6 +105,13 @@ func (s *Summary) AppendFooter(dst []byte) []byte {
 		le.PutUint32(q[ptOffset:], uint32(p.Offset))
 		le.PutUint32(q[ptPrev:], p.Prev)
 	}
+	le.PutUint32(b[ftrDigestKind:], digestSHA256)
+	copy(b[ftrDigest:], s.Digest[:])
+	le.PutUint32(b[ftrLogs:], logsNotKept)
+	if s.LogsKept {
+		le.PutUint32(b[ftrLogs:], uint32(len(s.Logs)))
+		putLogs(b[ftrFixed+len(s.Points)*IndexPointBytes:], s.Logs)
+	}
 	le.PutUint32(b[size-ftrTail:], crc32.Checksum(b[:size-ftrTail], castagnoli))
 	return dst
 }
@@ -110,7 +126,7 @@ func FooterSize(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if length < FooterBytes(0) || length > FooterBytes(SegmentBytesMax/IndexStride+1) {
+	if length < footerBytes(1, 0) || length > footerBytes(SegmentBytesMax/IndexStride+1, logsMax) {
 		return 0, damage("footer: length is %d", length)
 	}
 	return length, nil
@@ -134,12 +150,16 @@ func DecodeFooter(b []byte) (Summary, error) {
 	if !allZero(b[size-ftrTail+4:]) {
 		return s, damage("footer: padding is not zero")
 	}
-	if !allZero(b[ftrDigestKind:ftrFixed]) {
-		return s, fmt.Errorf("%w: segment footer uses fields that this build does not know: use a newer build", logcore.ErrUnsupportedVersion)
+	if kind := le.Uint32(b[ftrDigestKind:]); kind != digestSHA256 {
+		return s, fmt.Errorf("%w: segment footer has a digest of kind %d, which this build does not know: use a newer build", logcore.ErrUnsupportedVersion, kind)
 	}
-	n := int(le.Uint32(b[ftrPoints:]))
-	if n != (size-ftrFixed-ftrTail)/IndexPointBytes || FooterBytes(n) != size {
-		return s, damage("footer: %d points in %d bytes", n, size)
+	n, logs := int64(le.Uint32(b[ftrPoints:])), int64(le.Uint32(b[ftrLogs:]))
+	kept := logs != logsNotKept
+	if !kept {
+		logs = 0
+	}
+	if ftrFixed+n*IndexPointBytes+logs*LogRangeBytes+ftrTail != int64(size) {
+		return s, damage("footer: %d points and %d log ranges in %d bytes", n, logs, size)
 	}
 	s = Summary{
 		ID:           ID{Shard: logcore.ShardID(le.Uint32(b[ftrShard:])), First: logcore.LSN(le.Uint64(b[ftrFirst:]))},
@@ -151,7 +171,10 @@ func DecodeFooter(b []byte) (Summary, error) {
 		Entries:      le.Uint64(b[ftrEntries:]),
 		PayloadBytes: le.Uint64(b[ftrPayload:]),
 		End:          FramesOffset + int64(le.Uint64(b[ftrFrameBytes:])),
-		Points:       decodePoints(b[ftrFixed:], n),
+		Points:       decodePoints(b[ftrFixed:], int(n)),
+		Digest:       [DigestBytes]byte(b[ftrDigest:]),
+		LogsKept:     kept,
+		Logs:         decodeLogs(b[ftrFixed+n*IndexPointBytes:], int(logs)),
 	}
 	return s, s.validate()
 }
@@ -184,5 +207,5 @@ func (s *Summary) validate() error {
 			return damage("footer: index point %d is out of order", i)
 		}
 	}
-	return nil
+	return s.validateLogs()
 }

@@ -29,6 +29,10 @@ const (
 	IndexStride = 64 << 10
 	// IndexPointBytes is the size of one point of the sparse index.
 	IndexPointBytes = 24
+	// LogRangeBytes is the size of one log's range in the footer.
+	LogRangeBytes = 40
+	// DigestBytes is the size of the footer's digest.
+	DigestBytes = 32
 )
 
 // Magics. The first 32 bytes of header, mark and footer share one layout, the
@@ -115,11 +119,14 @@ const (
 	ftrPayload    = 88  // 8, sum of the payload lengths
 	ftrSum        = 96  // 4, checksum of the last frame
 	ftrPoints     = 100 // 4, number of index points
-	ftrDigestKind = 104 // 4, 0 = no digest
-	ftrReserved   = 108 // 4
+	ftrDigestKind = 104 // 4
+	ftrLogs       = 108 // 4, number of log ranges, or logsNotKept
 	ftrDigest     = 112 // 32
-	ftrFixed      = 144 // index points begin here; CRC 4 and zero 4 follow them
+	ftrFixed      = 144 // index points begin here; log ranges, CRC 4 and zero 4 follow them
 	ftrTail       = 8
+
+	digestSHA256 = 1          // of all frames
+	logsNotKept  = 0xffffffff // no ranges: any log may have entries in the segment
 )
 
 // Index point.
@@ -128,4 +135,13 @@ const (
 	ptTime   = 8  // 8, highest time up to and with this entry
 	ptOffset = 16 // 4
 	ptPrev   = 20 // 4, checksum of the entry before
+)
+
+// Log range.
+const (
+	lrLog     = 0  // 8
+	lrFirst   = 8  // 8, LSN of the log's first entry in the segment
+	lrLast    = 16 // 8
+	lrEntries = 24 // 8
+	lrPayload = 32 // 8, sum of the payload lengths
 )

@@ -15,6 +15,9 @@ type Header struct {
 	PrevTerm uint64 // its term, 0 when there is none or when it is not known
 }
 
+// Start is where reading the segment begins.
+func (h Header) Start() Point { return Point{LSN: h.ID.First, Offset: FramesOffset, Prev: h.Prev} }
+
 // Append appends the header block.
 func (h Header) Append(dst []byte) []byte {
 	start := len(dst)

@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -23,6 +22,7 @@ type Reader struct {
 	keep   bool   // windows are handed out and never reused
 	window []byte // file bytes [winOff, winOff+len(window))
 	winOff int64
+	raw    []byte // the last frame
 }
 
 // NewReader returns a reader that begins with the frame at p (an index point, or
@@ -41,6 +41,10 @@ func (r *Reader) Offset() int64        { return r.off }
 func (r *Reader) NextLSN() logcore.LSN { return r.next }
 func (r *Reader) Prev() uint32         { return r.prev }
 
+// Raw returns the bytes of the frame that Next returned last, padding included. They
+// are valid as long as its payload.
+func (r *Reader) Raw() []byte { return r.raw }
+
 // Next returns the next entry and its checksum. At the end offset the error is
 // io.EOF. A frame that fails its check is an error that wraps logcore.ErrCorrupt
 // (a *DamageError); Offset then still points at it.
@@ -49,12 +53,14 @@ func (r *Reader) Next() (logcore.Entry, uint32, error) {
 	if r.off >= r.end {
 		return none, 0, io.EOF
 	}
-	e, sum, n, err := DecodeFrame(r.window[r.off-r.winOff:], r.id, r.prev)
-	for errors.Is(err, ErrShort) {
+	at := r.window[r.off-r.winOff:]
+	e, sum, n, err := DecodeFrame(at, r.id, r.prev)
+	for err == ErrShort {
 		if ferr := r.fill(n); ferr != nil {
 			return none, 0, ferr
 		}
-		e, sum, n, err = DecodeFrame(r.window, r.id, r.prev)
+		at = r.window
+		e, sum, n, err = DecodeFrame(at, r.id, r.prev)
 	}
 	if err != nil {
 		return none, 0, err
@@ -62,6 +68,7 @@ func (r *Reader) Next() (logcore.Entry, uint32, error) {
 	if e.LSN != r.next {
 		return none, 0, damage("frame has LSN %d, want %d", e.LSN, r.next)
 	}
+	r.raw = at[:n]
 	r.off += int64(n)
 	r.next++
 	r.prev = sum

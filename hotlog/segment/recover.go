@@ -89,8 +89,10 @@ type Recovered struct {
 	Summary // up to the last entry kept
 	// Sealed: the last entry is a SEAL.
 	Sealed bool
-	// FooterError says why the footer of a sealed segment can't be used. It is
-	// derived from the frames, which are intact: write it again.
+	// Finished: the mark says sealed and the footer is good.
+	Finished bool
+	// FooterError says why the footer of a segment whose mark says sealed can't be used.
+	// It is derived from the frames, which are intact: write it again.
 	FooterError error
 	// Torn: behind the last entry stands the head of a frame that would follow it,
 	// but does not pass: a write that was under way, never acknowledged.
@@ -99,52 +101,82 @@ type Recovered struct {
 	Scanned bool
 }
 
-// Recover reads a live segment. proven is an LSN known to be durable from
-// elsewhere (the next segment exists only once this one's last entry is durable), 0
-// for the newest segment. With scan, or when there is no proof of a complete footer,
-// every frame is checked.
+// RecoverOptions says how thoroughly a segment is read.
+type RecoverOptions struct {
+	// Proven is an LSN known to be durable from elsewhere (the next segment exists only
+	// once this one's last entry is durable), 0 for the newest segment.
+	Proven logcore.LSN
+	// Scan: check every frame even if the footer would do.
+	Scan bool
+	// Digest: compare the digest too when scanning.
+	Digest bool
+	// LogOf, when not nil, has the log ranges of the footer compared too.
+	LogOf LogOf
+}
+
+// Recover reads a live segment: its footer if the mark says that it is sealed,
+// otherwise, or with o.Scan, every frame.
 //
 // A frame that does not pass is the end of the segment when its LSN is above what
-// the mark or proven shows to be durable: a torn tail, to be cut by the caller. At
+// the mark or o.Proven shows to be durable: a torn tail, to be cut by the caller. At
 // or below, it is corruption and never cut: the error is a CorruptionError with
 // offset and LSN. An intact frame above the mark is kept: it may have been
 // acknowledged.
-func Recover(src io.ReaderAt, size int64, id Identity, proven logcore.LSN, scan bool) (Recovered, error) {
+func Recover(src io.ReaderAt, size int64, id Identity, o RecoverOptions) (Recovered, error) {
 	r := Recovered{Identity: id}
-	if !scan && id.State == StateSealed {
-		s, err := readFooter(src, size, id.Mark.End)
-		if err == nil && s.ID == id.Header.ID && s.Last == id.Mark.LSN && s.Sum == id.Mark.Sum && s.End == id.Mark.End {
-			r.Summary, r.Sealed = s, true
+	var footer Summary
+	if id.State == StateSealed {
+		footer, r.FooterError = readFooter(src, size, id)
+		if errors.Is(r.FooterError, logcore.ErrUnsupportedVersion) {
+			return r, r.FooterError
+		}
+		if !o.Scan && r.FooterError == nil {
+			r.Summary, r.Sealed, r.Finished = footer, true, true
 			return r, nil
 		}
-		if errors.Is(err, logcore.ErrUnsupportedVersion) {
-			return r, err
-		}
 	}
-	proven = max(proven, id.Mark.LSN)
 	r.Scanned = true
-	if err := r.scan(src, size, proven); err != nil {
+	b := NewBuilder(id.Header, o.LogOf, o.Digest)
+	err := r.scan(src, size, b, max(o.Proven, id.Mark.LSN))
+	r.Summary = b.Summary()
+	if err != nil {
 		return r, err
 	}
 	if id.State == StateSealed && !r.Sealed {
 		return r, corrupt(r.End, r.Last, "the mark says sealed, but the last entry is no SEAL")
 	}
-	if r.Sealed {
-		r.FooterError = r.checkFooter(src, size)
-		if errors.Is(r.FooterError, logcore.ErrUnsupportedVersion) {
-			return r, r.FooterError
-		}
+	if id.State == StateSealed && r.FooterError == nil {
+		r.FooterError = r.Differs(footer, o.Digest)
+		r.Finished = r.FooterError == nil
+	}
+	if r.Finished {
+		r.Summary = footer
 	}
 	return r, nil
 }
 
+// Differs compares a footer with the summary of the frames, as far as that goes: the
+// ranges if both have them, the digest if it was computed.
+func (s *Summary) Differs(footer Summary, digest bool) error {
+	want := *s
+	if !digest {
+		want.Digest = footer.Digest
+	}
+	if !want.LogsKept || !footer.LogsKept {
+		want.LogsKept, want.Logs = footer.LogsKept, footer.Logs
+	}
+	if bytes.Equal(want.AppendFooter(nil), footer.AppendFooter(nil)) {
+		return nil
+	}
+	return damage("footer does not match the frames")
+}
+
 // scan reads frames up to the SEAL or the first that does not pass.
-func (r *Recovered) scan(src io.ReaderAt, size int64, proven logcore.LSN) error {
-	h := r.Header
-	r.Summary = NewSummary(h)
-	frames := NewReader(src, h.ID, Point{LSN: h.ID.First, Offset: FramesOffset, Prev: h.Prev}, min(size, SegmentBytesMax))
+func (r *Recovered) scan(src io.ReaderAt, size int64, b *Builder, proven logcore.LSN) error {
+	s := &b.sum
+	frames := NewReader(src, r.Header.ID, r.Header.Start(), min(size, SegmentBytesMax))
 	for !r.Sealed {
-		if err := r.checkMark(); err != nil {
+		if err := r.checkMark(s); err != nil {
 			return err
 		}
 		e, sum, err := frames.Next()
@@ -152,62 +184,47 @@ func (r *Recovered) scan(src io.ReaderAt, size int64, proven logcore.LSN) error 
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF) || errors.As(err, &bad):
-			if r.Last < proven {
-				return corrupt(r.End, r.Last+1, fmt.Sprintf("%v; LSN %d is proven durable", err, proven))
+			if s.Last < proven {
+				return corrupt(s.End, s.Last+1, fmt.Sprintf("%v; LSN %d is proven durable", err, proven))
 			}
-			r.Torn = bad != nil && r.headFollows(src)
+			r.Torn = bad != nil && headFollows(src, s)
 			return nil
 		default:
 			return err
 		}
-		r.Add(&e, sum)
+		b.Add(&e, sum, frames.Raw())
 		r.Sealed = e.Kind == logcore.KindSeal
 	}
-	if r.Last < proven {
-		return corrupt(r.End, r.Last, fmt.Sprintf("segment ends at its SEAL, but LSN %d is proven durable in it", proven))
+	if s.Last < proven {
+		return corrupt(s.End, s.Last, fmt.Sprintf("segment ends at its SEAL, but LSN %d is proven durable in it", proven))
 	}
-	return r.checkMark()
+	return r.checkMark(s)
 }
 
 // checkMark compares the entry that the mark proves with the frame in its place.
-func (r *Recovered) checkMark() error {
-	if r.Last != r.Mark.LSN || r.End == r.Mark.End && r.Sum == r.Mark.Sum {
+func (r *Recovered) checkMark(s *Summary) error {
+	if s.Last != r.Mark.LSN || s.End == r.Mark.End && s.Sum == r.Mark.Sum {
 		return nil
 	}
-	return corrupt(r.End, r.Last, fmt.Sprintf("entry ends at %d with checksum %08x, but the mark proves %d with %08x", r.End, r.Sum, r.Mark.End, r.Mark.Sum))
+	return corrupt(s.End, s.Last, fmt.Sprintf("entry ends at %d with checksum %08x, but the mark proves %d with %08x", s.End, s.Sum, r.Mark.End, r.Mark.Sum))
 }
 
 // headFollows reports whether the head of a frame with the next LSN and the right
 // predecessor stands behind the last entry.
-func (r *Recovered) headFollows(src io.ReaderAt) bool {
+func headFollows(src io.ReaderAt, s *Summary) bool {
 	var b [FrameHeaderBytes]byte
-	if n, _ := src.ReadAt(b[:], r.End); n < len(b) {
+	if n, _ := src.ReadAt(b[:], s.End); n < len(b) {
 		return false
 	}
-	return le.Uint32(b[frmMagic:]) == frameMagic && le.Uint64(b[frmLSN:]) == uint64(r.Last)+1 && le.Uint32(b[frmPrev:]) == r.Sum
+	return le.Uint32(b[frmMagic:]) == frameMagic && le.Uint64(b[frmLSN:]) == uint64(s.Last)+1 && le.Uint32(b[frmPrev:]) == s.Sum
 }
 
-// checkFooter compares the footer in the file with what the frames say.
-func (r *Recovered) checkFooter(src io.ReaderAt, size int64) error {
-	want := r.AppendFooter(nil)
-	got := make([]byte, min(int64(len(want)), max(size-r.End, 0)))
-	if n, err := src.ReadAt(got, r.End); n < len(got) {
-		return fmt.Errorf("segment: read footer at offset %d: %w", r.End, err)
-	}
-	if bytes.Equal(got, want) {
-		return nil
-	}
-	if _, err := DecodeFooter(got); err != nil {
-		return err
-	}
-	return damage("footer does not match the frames")
-}
-
-// readFooter reads the footer at an offset.
-func readFooter(src io.ReaderAt, size, at int64) (Summary, error) {
+// readFooter reads the footer of a segment whose mark says that it is sealed.
+func readFooter(src io.ReaderAt, size int64, id Identity) (Summary, error) {
+	at := id.Mark.End
 	b := make([]byte, preBytes)
 	if n, err := src.ReadAt(b, at); n < len(b) {
-		return Summary{}, fmt.Errorf("segment: read footer at offset %d: %w", at, err)
+		return Summary{}, damage("footer at offset %d: %v", at, err)
 	}
 	length, err := FooterSize(b)
 	if err != nil {
@@ -220,7 +237,20 @@ func readFooter(src io.ReaderAt, size, at int64) (Summary, error) {
 	if n, err := src.ReadAt(b, at); n < len(b) {
 		return Summary{}, fmt.Errorf("segment: read footer at offset %d: %w", at, err)
 	}
-	return DecodeFooter(b)
+	s, err := DecodeFooter(b)
+	if err == nil && (s.ID != id.Header.ID || s.Prev != id.Header.Prev || s.Last != id.Mark.LSN || s.Sum != id.Mark.Sum || s.End != id.Mark.End) {
+		err = damage("footer is of LSNs %d to %d with checksum %08x, the mark says %d to %d with %08x", s.ID.First, s.Last, s.Sum, id.Header.ID.First, id.Mark.LSN, id.Mark.Sum)
+	}
+	return s, err
+}
+
+// PlaceOf makes a CorruptionError of damage found at an offset; other errors stay.
+func PlaceOf(err error, off int64, lsn logcore.LSN) error {
+	var bad *DamageError
+	if !errors.As(err, &bad) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return corrupt(off, lsn, err.Error())
 }
 
 func corrupt(off int64, lsn logcore.LSN, reason string) error {

@@ -13,9 +13,9 @@ type ID struct {
 	First logcore.LSN
 }
 
-// FooterRoom is how many bytes a SEAL frame and the footer of a segment whose
-// frames end at end may take.
+// FooterRoom is how many bytes the footer of a segment whose frames, the SEAL included,
+// end at end may take.
 func FooterRoom(end int64) int64 {
-	points := (end-FramesOffset)/IndexStride + 2
-	return FrameBytes(0) + ftrFixed + ftrTail + points*IndexPointBytes
+	points := (end-FramesOffset)/IndexStride + 1
+	return int64(footerBytes(int(points), logsAllowed(end-FramesOffset)))
 }

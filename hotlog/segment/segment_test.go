@@ -37,6 +37,14 @@ func testEntry(lsn logcore.LSN, size int) logcore.Entry {
 	return e
 }
 
+// testLogOf: entries of log kinds belong to one of three logs.
+func testLogOf(e logcore.Entry) logcore.LogID {
+	if !e.Kind.OfLog() {
+		return 0
+	}
+	return 100 + logcore.LogID(e.Tx[0]%3)
+}
+
 // build lays out a segment with payloads of the given sizes; sealed adds a SEAL and
 // the footer. The file ends where the content does, plus extra zeros.
 func build(t testing.TB, first logcore.LSN, sizes []int, sealed bool, extra int) image {
@@ -44,14 +52,16 @@ func build(t testing.TB, first logcore.LSN, sizes []int, sealed bool, extra int)
 	im := image{header: Header{ID: ID{Shard: 5, First: first}, Prev: 0xabcd1234, PrevTerm: 2}}
 	im.bytes = im.header.Append(nil)
 	im.bytes = append(im.bytes, make([]byte, 2*BlockBytes)...)
-	im.summary = NewSummary(im.header)
+	b := NewBuilder(im.header, testLogOf, true)
 	prev := im.header.Prev
+	im.summary = b.Summary()
 	add := func(e logcore.Entry) {
 		im.entries = append(im.entries, e)
 		im.offsets = append(im.offsets, int64(len(im.bytes)))
 		im.bytes, prev = AppendFrame(im.bytes, im.header.ID, prev, e)
 		im.sums = append(im.sums, prev)
-		im.summary.Add(&e, prev)
+		b.Add(&e, prev, im.bytes[im.offsets[len(im.offsets)-1]:])
+		im.summary = b.Summary()
 	}
 	for i, n := range sizes {
 		add(testEntry(first+logcore.LSN(i), n))
@@ -90,7 +100,7 @@ func (im *image) open() (Recovered, error) {
 	if err != nil {
 		return Recovered{Identity: id}, err
 	}
-	return Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), id, 0, true)
+	return Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), id, RecoverOptions{Scan: true, Digest: true, LogOf: testLogOf})
 }
 
 func sizes(n, size int) []int {
@@ -110,7 +120,7 @@ func TestRoundTrip(t *testing.T) {
 	if !r.Sealed || r.FooterError != nil || r.Last != 109 || r.Sum != im.sums[9] || len(r.Points) < 3 {
 		t.Fatalf("recovered %+v", r)
 	}
-	fast, err := Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), r.Identity, 0, false)
+	fast, err := Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), r.Identity, RecoverOptions{})
 	if err != nil || fast.Scanned || fmt.Sprint(fast.Summary) != fmt.Sprint(r.Summary) {
 		t.Fatalf("footer says %+v (%v), the frames %+v", fast.Summary, err, r.Summary)
 	}
@@ -238,11 +248,11 @@ func TestRecoverProvenByNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), id, 0, false)
+	r, err := Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), id, RecoverOptions{})
 	if err != nil || r.Last != 13 || !r.Torn {
 		t.Fatalf("without proof: last %d, %v", r.Last, err)
 	}
-	if _, err = Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), id, 16, false); !errors.Is(err, logcore.ErrCorrupt) {
+	if _, err = Recover(bytes.NewReader(im.bytes), int64(len(im.bytes)), id, RecoverOptions{Proven: 16}); !errors.Is(err, logcore.ErrCorrupt) {
 		t.Fatalf("proven to LSN 16: %v", err)
 	}
 }
@@ -276,7 +286,7 @@ func TestIdentifyBegin(t *testing.T) {
 func TestEveryBitFlip(t *testing.T) {
 	var list []int
 	im := build(t, 10, nil, true, 0)
-	for room := 65536 - len(im.bytes); room > 0; {
+	for room := 65536 - len(im.bytes) - 3*LogRangeBytes; room > 0; {
 		n := min(1000, room-FrameHeaderBytes)
 		if rest := room - int(FrameBytes(n)); rest > 0 && rest < 256 {
 			n = 500
@@ -414,7 +424,13 @@ func TestUnsupportedIsNotCorrupt(t *testing.T) {
 			seal(b, preCRC)
 			seal(b, len(b)-ftrTail)
 		}),
-		"footer digest": block(func(im *image) { b := im.bytes[im.summary.End:]; b[ftrDigestKind] = 1; seal(b, len(b)-ftrTail) }),
+		"footer flag": block(func(im *image) {
+			b := im.bytes[im.summary.End:]
+			b[preFlags+3] = 1
+			seal(b, preCRC)
+			seal(b, len(b)-ftrTail)
+		}),
+		"footer digest": block(func(im *image) { b := im.bytes[im.summary.End:]; b[ftrDigestKind] = 2; seal(b, len(b)-ftrTail) }),
 		"frame version": frame(func(f []byte) { f[frmVersion] = 2 }),
 		"frame flags":   frame(func(f []byte) { f[frmFlags+1] = 0x80 }),
 		"frame kind":    frame(func(f []byte) { f[frmKind] = 99 }),

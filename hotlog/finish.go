@@ -1,0 +1,139 @@
+package hotlog
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segment"
+)
+
+// errGone: a segment was dropped or cut while it was read.
+var errGone = errors.New("hotlog: the segment was trimmed or truncated meanwhile")
+
+// segmentReader reads a segment piece by piece, without holding up a trim or a
+// truncation for longer than a piece takes, and notices when there was one.
+type segmentReader struct {
+	l    *Log
+	s    *segfile
+	cuts uint64
+}
+
+// reader returns a segmentReader and how far the segment is durable.
+func (l *Log) reader(s *segfile) (segmentReader, committed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return segmentReader{l: l, s: s, cuts: l.cuts}, s.committed
+}
+
+// lock keeps the segment as it is until structMu.RUnlock, or fails with errGone.
+func (r segmentReader) lock() error {
+	r.l.structMu.RLock()
+	if r.l.cuts == r.cuts && slices.Contains(*r.l.view.Load(), r.s) {
+		return nil
+	}
+	r.l.structMu.RUnlock()
+	return errGone
+}
+
+// ReadAt implements io.ReaderAt.
+func (r segmentReader) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.lock(); err != nil {
+		return 0, err
+	}
+	defer r.l.structMu.RUnlock()
+	return r.s.f.ReadAt(p, off)
+}
+
+// finishSealed finishes every sealed segment but the last, which the committer may
+// still write to.
+func (l *Log) finishSealed() {
+	if l.Err() != nil && !errors.Is(l.Err(), logcore.ErrClosed) {
+		return
+	}
+	view := *l.view.Load()
+	for _, s := range view[:max(len(view)-1, 0)] {
+		if err := l.finish(s); err != nil {
+			l.log.Warn("hot log: a sealed segment could not be finished; it will be read in full at the next open", "dir", l.dir.Path(), "segment", s.name, "err", err)
+		}
+	}
+}
+
+// finish reads a sealed segment back, writes the footer that its frames give and then,
+// in both slots, the mark that says so. From then on the footer speaks for the segment.
+// It does nothing when that is done, failed before, or the segment is not sealed.
+func (l *Log) finish(s *segfile) error {
+	src, c := l.reader(s)
+	l.mu.Lock()
+	skip := s.finished || s.unfinishable || !c.sealed
+	l.mu.Unlock()
+	if skip {
+		return nil
+	}
+	sum, err := segment.Summarize(src, s.header, c.end, l.opts.LogOf, true)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err == nil && (sum.Last != c.last || sum.Sum != c.sum) {
+		err = &logcore.CorruptionError{Offset: c.end, LSN: sum.Last, Reason: fmt.Sprintf("entries end at LSN %d with checksum %08x, want %d with %08x", sum.Last, sum.Sum, c.last, c.sum)}
+	}
+	if src.lock() != nil {
+		return nil
+	}
+	defer l.structMu.RUnlock()
+	if err == nil {
+		err = s.writeFooter(c, sum.AppendFooter(nil))
+	}
+	if err != nil {
+		s.unfinishable = true
+		return l.damaged(s, err)
+	}
+	l.mu.Lock()
+	s.sum, s.finished = sum, true
+	l.mu.Unlock()
+	return nil
+}
+
+// writeFooter puts the footer behind the frames and says so in both marks.
+func (s *segfile) writeFooter(c committed, footer []byte) error {
+	end := c.end + int64(len(footer))
+	if err := s.f.Grow(end); err != nil {
+		return err
+	}
+	if end > s.mark.Reach {
+		if err := s.writeMark(s.next(c, end)); err != nil {
+			return err
+		}
+	}
+	if _, err := s.f.WriteAt(footer, c.end); err != nil {
+		return err
+	}
+	if err := s.f.Sync(); err != nil {
+		return err
+	}
+	for range slotsOf(true) {
+		m := s.next(c, s.mark.Reach)
+		m.State, m.Clean = segment.StateSealed, true
+		if err := s.writeMark(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// damaged names the segment in an error about it and, when it is corruption, counts,
+// logs and reports it.
+func (l *Log) damaged(s *segfile, err error) error {
+	err = fileError(l.dir, s.name, err)
+	var place *logcore.CorruptionError
+	if !errors.As(err, &place) {
+		return err
+	}
+	l.opts.Corruptions.Inc()
+	l.log.Error("hot log: corruption", "dir", l.dir.Path(), "segment", s.name, "offset", place.Offset, "lsn", place.LSN, "err", place.Reason)
+	if l.opts.OnDamage != nil {
+		l.opts.OnDamage(place)
+	}
+	return err
+}
