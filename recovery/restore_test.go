@@ -46,6 +46,15 @@ func TestRestoreEverything(t *testing.T) {
 	if len(restored) == 0 || !slices.Equal(original[:len(restored)], restored) {
 		t.Errorf("the restored frames are not the original ones: %d of %d entries", len(restored), len(original))
 	}
+	footers := func(dir string) (list []string) {
+		for _, line := range dumpLines(t, dir, "sha256=") {
+			list = append(list, line[strings.Index(line, "sha256="):]) // the files may have other names
+		}
+		return list
+	}
+	if got, want := footers(recovery.ShardDir(report.To, 0)), footers(recovery.ShardDir(w.dir, 0)); len(got) == 0 || !slices.Equal(got, want[:len(got)]) {
+		t.Errorf("the restored footers are not the original ones: %q, %q", got, want)
+	}
 	if report.Fork || len(report.Lost) != 0 || len(report.Unfinished) != 0 || report.LastLSN != report.ArchivedLSN || len(report.Logs) != 2 ||
 		report.Entries != uint64(len(restored)) || report.Segments < 2 || report.ObjectsRead == 0 || report.FragmentsRebuilt == 0 || len(report.Steps) != 4 {
 		t.Errorf("report %+v", report)

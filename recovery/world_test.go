@@ -212,8 +212,11 @@ func (w *world) lose(names ...string) {
 	}
 }
 
-// dump returns a line for every entry of a hot log, without the lines about files.
-func dump(t *testing.T, dir string) []string {
+// dump returns a line for every entry of a hot log, without the lines about files and footers.
+func dump(t *testing.T, dir string) []string { return dumpLines(t, dir, " offset=") }
+
+// dumpLines returns the lines of a dump that hold a text.
+func dumpLines(t *testing.T, dir, text string) []string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := hotlog.Dump(context.Background(), dir, &b); err != nil {
@@ -221,7 +224,7 @@ func dump(t *testing.T, dir string) []string {
 	}
 	var lines []string
 	for line := range strings.Lines(b.String()) {
-		if strings.HasPrefix(line, "  ") {
+		if strings.Contains(line, text) {
 			lines = append(lines, line)
 		}
 	}

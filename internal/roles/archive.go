@@ -15,7 +15,6 @@ import (
 type archive struct {
 	archiver *tiering.Archiver
 	source   *hotSource
-	lost     map[string]error // why a target could not be opened at the start, by name
 }
 
 var _ logsvc.Archive = (*archive)(nil)
@@ -66,7 +65,7 @@ func (a *archive) Status(logcore.ShardID) logsvc.ArchiveStatus {
 	}
 	for _, t := range a.archiver.TargetStatus() {
 		if !t.Healthy {
-			out.Problems = append(out.Problems, fmt.Sprintf("target %s: %s", t.Name, a.reason(t)))
+			out.Problems = append(out.Problems, fmt.Sprintf("target %s: %s", t.Name, t.LastError))
 		} else if t.Missing > 0 {
 			out.Problems = append(out.Problems, fmt.Sprintf("target %s lacks %d fragments that it did not take: is it full, or read-only?", t.Name, t.Missing))
 		}
@@ -77,13 +76,6 @@ func (a *archive) Status(logcore.ShardID) logsvc.ArchiveStatus {
 	return out
 }
 
-func (a *archive) reason(t tiering.TargetStatus) string {
-	if err := a.lost[t.Name]; err != nil {
-		return err.Error()
-	}
-	return t.LastError
-}
-
 // Targets describes the buckets.
 func (a *archive) Targets(context.Context) ([]logsvc.Target, error) {
 	var out []logsvc.Target
@@ -91,7 +83,7 @@ func (a *archive) Targets(context.Context) ([]logsvc.Target, error) {
 		target := logsvc.Target{Name: t.Name, URL: t.Location, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy,
 			Fragments: uint64(t.Fragments), Bytes: uint64(t.Bytes)}
 		if !t.Healthy {
-			target.Error = a.reason(t)
+			target.Error = t.LastError
 		}
 		out = append(out, target)
 	}

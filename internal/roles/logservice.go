@@ -83,7 +83,7 @@ func (s *logService) openTargets(ctx context.Context) (err error) {
 		return err
 	}
 	s.process.group.add("targets", func(context.Context) error { return s.targets.Close() })
-	return s.harden()
+	return nil
 }
 
 // harden puts metrics, a limit and retries around each target. The archiver tries again
@@ -114,8 +114,12 @@ func (s *logService) identify(ctx context.Context) error {
 		s.process.log.Warn("a target's marker was damaged; written again", "target", name)
 	}
 	id, err := identify(ctx, s.cfg.Dir, s.shardDir(), s.targets, s.process.log)
+	if err != nil {
+		return err
+	}
 	s.cluster = id
-	return err
+	s.targets.reopen(id)
+	return s.harden()
 }
 
 // repair reads every byte of the hot log before anything is served from it. Without an
@@ -231,7 +235,7 @@ func (s *logService) openArchive(ctx context.Context) (*archive, error) {
 		<-done
 		return nil
 	})
-	return &archive{archiver: a, source: source, lost: s.targets.Lost}, nil
+	return &archive{archiver: a, source: source}, nil
 }
 
 // problems says in words what is wrong, for /healthz.

@@ -208,7 +208,8 @@ func TestLostTarget(t *testing.T) {
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(d.Path, "targets", "c2")); err != nil {
+	place, away := filepath.Join(d.Path, "targets", "c2"), filepath.Join(t.TempDir(), "c2")
+	if err := os.Rename(place, away); err != nil {
 		t.Fatal(err)
 	}
 	_, c = dev(t, d)
@@ -220,6 +221,27 @@ func TestLostTarget(t *testing.T) {
 	st, err := c.Status(ctx)
 	if err != nil || st.Healthy || !strings.Contains(strings.Join(st.Problems, "\n"), "c2") {
 		t.Errorf("status %+v, %v: want unhealthy, c2 named", st, err)
+	}
+	// An empty directory in its place is not the target.
+	if err := os.Mkdir(place, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lsn = appendOne(t, c, "l", "z")
+	if archived, err := c.Flush(ctx, "l"); err != nil || archived < lsn {
+		t.Fatalf("flushed to %d, %v", archived, err)
+	}
+	if left, err := os.ReadDir(place); err != nil || len(left) != 0 {
+		t.Errorf("%d files were written to a stranger, %v", len(left), err)
+	}
+	// It comes back, and gets what it lacks without a restart.
+	if err := errors.Join(os.RemoveAll(place), os.Rename(away, place)); err != nil {
+		t.Fatal(err)
+	}
+	for st.Healthy = false; !st.Healthy; {
+		if st, err = c.Status(ctx); err != nil {
+			t.Fatalf("%v; the last status was %+v", err, st)
+		}
+		time.Sleep(50 * time.Millisecond) // until ctx ends
 	}
 }
 

@@ -20,6 +20,7 @@ type Targets struct {
 	// Lost says why each of those could not be opened, by name.
 	Lost map[string]error
 
+	urls   []string
 	opened []bucket.Bucket
 }
 
@@ -53,7 +54,7 @@ func OpenTargets(ctx context.Context, urls []string, log *slog.Logger) (*Targets
 	if len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	out := &Targets{Lost: map[string]error{}}
+	out := &Targets{Lost: map[string]error{}, urls: urls}
 	for i, spec := range specs {
 		if err := out.open(ctx, spec, urls[i], log); err != nil {
 			return nil, errors.Join(err, out.Close())
