@@ -58,6 +58,7 @@ type lineage struct {
 	first           logcore.LSN
 	truncatedBefore logcore.LSN
 	upTo            map[logcore.LogID]logcore.LSN // the last LSN shown of each log
+	logs            []logcore.LogID               // the keys of upTo
 }
 
 func (s *Service) lineage(name string) (v lineage, err error) {
@@ -68,7 +69,7 @@ func (s *Service) lineage(name string) (v lineage, err error) {
 		}
 		v = lineage{first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore, upTo: map[logcore.LogID]logcore.LSN{}}
 		for upTo := ^logcore.LSN(0); ; {
-			v.upTo[l.ID] = upTo
+			v.upTo[l.ID], v.logs = upTo, append(v.logs, l.ID)
 			if l.Parent == 0 {
 				return
 			}
@@ -179,6 +180,13 @@ func (r *reader) readTo(end logcore.LSN) error {
 		hot := r.s.group.HotLog()
 		if first := hot.First(); r.next < first {
 			if err := r.readArchive(min(end, first-1)); err != nil {
+				return err
+			}
+			continue
+		}
+		if next := hot.NextOf(r.next, end+1, r.lineage.logs...); next > r.next {
+			r.next = next // the segments between hold nothing of these logs
+			if err := r.tell(); err != nil {
 				return err
 			}
 			continue

@@ -68,6 +68,13 @@ func Seek(points []Point, lsn logcore.LSN) Point {
 	return points[max(i-1, 0)]
 }
 
+// SeekTime returns the last point before the first entry whose time is t or later, or
+// the first point. Points must not be empty.
+func SeekTime(points []Point, t logcore.HLC) Point {
+	i := sort.Search(len(points), func(i int) bool { return points[i].Time >= t })
+	return points[max(i-1, 0)]
+}
+
 // Clone returns a copy that shares nothing with s.
 func (s Summary) Clone() Summary {
 	s.Points = slices.Clone(s.Points)
