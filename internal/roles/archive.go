@@ -15,6 +15,9 @@ import (
 type archive struct {
 	archiver *tiering.Archiver
 	source   *hotSource
+	// hotDamage says what is wrong with the hot log beneath: the service shows what is
+	// wrong with its storage as a whole.
+	hotDamage func() []string
 }
 
 var _ logsvc.Archive = (*archive)(nil)
@@ -59,7 +62,7 @@ func (a *archive) Flush(ctx context.Context, _ logcore.ShardID, lsn logcore.LSN)
 // Status says how far behind the archive is and what is wrong with it.
 func (a *archive) Status(logcore.ShardID) logsvc.ArchiveStatus {
 	st := a.archiver.Status()
-	out := logsvc.ArchiveStatus{Lag: st.Lag}
+	out := logsvc.ArchiveStatus{Lag: st.Lag, Problems: a.hotDamage()}
 	if st.LastError != "" {
 		out.Problems = append(out.Problems, "archiving is held up: "+st.LastError)
 	}

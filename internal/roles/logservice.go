@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +45,7 @@ type logService struct {
 	group   *replication.Group
 	service *logsvc.Service
 	cluster [16]byte
+	damage  atomic.Pointer[logcore.CorruptionError] // the newest that the running hot log found
 }
 
 // process is what the parts of one process share.
@@ -151,7 +153,7 @@ func (s *logService) openGroup(ctx context.Context) error {
 	g, err := replication.Open(ctx, replication.Options{Log: hotlog.Options{
 		Dir: s.shardDir(), Shard: shard, SegmentBytes: int64(s.cfg.SegmentBytes), EntryBytesMax: int(s.cfg.EntryBytesMax) + logsvc.EntryOverheadMax,
 		CacheBytes: int64(s.cfg.CacheBytes), QueueBytesMax: int64(s.cfg.QueueBytesMax), DiskReserveBytes: int64(s.cfg.DiskReserveBytes),
-		Logger: s.process.log, Registerer: s.process.registry, Corruptions: s.process.corrupt.WithLabelValues("hotlog"),
+		Logger: s.process.log, Registerer: s.process.registry, Corruptions: s.process.corrupt.WithLabelValues("hotlog"), OnDamage: func(e *logcore.CorruptionError) { s.damage.Store(e) },
 	}})
 	if err != nil {
 		return err
@@ -235,7 +237,7 @@ func (s *logService) openArchive(ctx context.Context) (*archive, error) {
 		<-done
 		return nil
 	})
-	return &archive{archiver: a, source: source}, nil
+	return &archive{archiver: a, source: source, hotDamage: s.hotDamage}, nil
 }
 
 // problems says in words what is wrong, for /healthz.
@@ -245,6 +247,14 @@ func (s *logService) problems() []string {
 	}
 	if !s.group.Status().Leading {
 		return []string{"the shard has no leader"}
+	}
+	return s.hotDamage()
+}
+
+// hotDamage says what rotted in the hot log since it was opened.
+func (s *logService) hotDamage() []string {
+	if e := s.damage.Load(); e != nil {
+		return []string{fmt.Sprintf("the hot log is damaged: %v: it is repaired from the archive at the next start", e)}
 	}
 	return nil
 }

@@ -380,6 +380,66 @@ func TestReadsReachIntoTheArchive(t *testing.T) {
 	}
 }
 
+// A bit rots in the hot log of a running service: no reader gets the bytes, the status
+// says where it is, and the next start repairs it.
+func TestRotWhileRunning(t *testing.T) {
+	ctx := testContext(t)
+	d := prepare(t, filepath.Join(t.TempDir(), "lc"))
+	small := func(c *config.LogService) { c.CacheBytes = 1 << 20 }
+	r, c := dev(t, d, small)
+	for range 60 {
+		appendOne(t, c, "l", strings.Repeat("0123456789", 10000))
+	}
+	if _, err := c.Flush(ctx, "l"); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(d.ShardDir(), "00000001.seg")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at = 500 << 10
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 4
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (n int, err error) {
+		for batch, err := range c.Read(ctx, "l", client.ReadOptions{}) {
+			if err != nil {
+				return n, err
+			}
+			for _, e := range batch.Entries {
+				if string(e.Payload) != strings.Repeat("0123456789", 10000) {
+					t.Fatalf("LSN %d: wrong bytes reached a reader", e.LSN)
+				}
+				n++
+			}
+		}
+		return n, nil
+	}
+	if n, err := read(); exit.Of(err) != exit.Integrity {
+		t.Fatalf("%d entries, %v: want an integrity failure", n, err)
+	}
+	if st, err := c.Status(ctx); err != nil || st.Healthy || st.Corruptions == 0 || !strings.Contains(strings.Join(st.Problems, "\n"), "00000001.seg") {
+		t.Errorf("status %+v, %v", st, err)
+	}
+	c.Close()
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	_, c = dev(t, d, small)
+	if n, err := read(); n != 60 || err != nil {
+		t.Errorf("after the restart: %d entries, %v", n, err)
+	}
+}
+
 // The targets of one cluster are no place for another.
 func TestTargetsOfAnotherCluster(t *testing.T) {
 	root := t.TempDir()
