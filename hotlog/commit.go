@@ -10,31 +10,36 @@ import (
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
-// idleMarkAfter is how long nothing must be submitted before the committer proves
-// the last batch with a mark of its own. Until then only the batch before it is
-// proven, and bit rot in the last one would look like a torn tail.
-const idleMarkAfter = 20 * time.Millisecond
+const (
+	// markLag is how long the proof may lag behind: a batch that is that much younger
+	// than the last mark takes one along, and when nothing is submitted for so long the
+	// committer writes one alone. Until then bit rot in what no mark speaks of yet
+	// would look like a torn tail.
+	markLag = 5 * time.Millisecond
+	// inlineMarkEvery stands for it, in batches, where no clock decides anything.
+	inlineMarkEvery = 3
+)
 
 // commitLoop is the committer: the one goroutine that writes entries and marks.
 func (l *Log) commitLoop() {
 	defer close(l.done)
-	idle := time.NewTimer(idleMarkAfter)
+	idle := time.NewTimer(markLag)
 	defer idle.Stop()
-	idleC := idle.C
-	if l.inline {
-		idleC = nil // no clock decides anything then
-	}
 	for {
 		if b := l.nextBatch(); b != nil {
 			l.commit(b)
-			idle.Reset(idleMarkAfter)
 			continue
+		}
+		if l.inline {
+			idle.Stop()
+		} else {
+			idle.Reset(markLag)
 		}
 		select {
 		case <-l.wake:
 		case do := <-l.commands:
 			do()
-		case <-idleC:
+		case <-idle.C:
 			l.markIdle(false)
 		case <-l.stop:
 			for b := l.nextBatch(); b != nil; b = l.nextBatch() {
@@ -88,43 +93,6 @@ func (l *Log) commit(b *batch) {
 		}
 		l.afterRoll()
 	}
-}
-
-// write puts the batch on the medium. wrote says whether a write or sync was tried
-// that could have left something behind.
-func (l *Log) write(b *batch) (wrote bool, err error) {
-	s := b.seg
-	if s.f == nil {
-		if wrote, err := l.begin(s); err != nil {
-			return wrote, err
-		}
-	}
-	if err := l.room(b); err != nil {
-		return false, err
-	}
-	before := committed{last: b.first - 1, end: b.off, sum: b.prev}
-	end := b.off + b.writeBytes
-	if end > s.mark.Reach {
-		if err := s.writeMark(s.next(before, end)); err != nil {
-			return true, err
-		}
-	}
-	at := b.off
-	for _, buf := range b.bufs {
-		if _, err := s.f.WriteAt(buf, at); err != nil {
-			return true, err
-		}
-		at += int64(len(buf))
-	}
-	// The mark speaks of the batches before, and goes under the same sync.
-	start := time.Now()
-	// Commit point: of the batch.
-	if err := s.writeMark(s.next(before, end+l.opts.reachAheadBytes())); err != nil {
-		return true, err
-	}
-	l.metrics.syncSeconds.Observe(time.Since(start).Seconds())
-	l.metrics.writtenBytes.Add(float64(b.writeBytes + segment.BlockBytes))
-	return true, nil
 }
 
 // room grows the file when the batch would leave no place for the SEAL and the

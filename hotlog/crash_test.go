@@ -78,6 +78,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 func TestCrashFindsPlantedBugs(t *testing.T) {
 	for name, flaws := range map[string]simdisk.Flaws{
 		"ack before sync":   {SyncLies: true},
+		"ack before all":    {PiecesLie: true},
 		"no directory sync": {DirSyncLies: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
@@ -62,6 +63,12 @@ type Log struct {
 	nextSlot uint64
 	err      error // why nothing is written any more
 	closed   bool
+
+	// Of the committer alone.
+	writer    writer
+	markedAt  time.Time     // when the newest mark that went with a batch was begun
+	unmarked  int           // batches since
+	lastWrite time.Duration // of the newest batch
 
 	wake     chan struct{}  // to the committer: something is pending
 	commands chan func()    // run by the committer between batches
@@ -123,8 +130,12 @@ type openMode struct {
 func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*Log, RecoveryReport, error) {
 	l := &Log{
 		opts: opts, dir: dir, log: opts.Logger, inline: mode.inline,
-		wake: make(chan struct{}, 1), commands: make(chan func()),
+		writer: newWriter(dir.Align(), pieceBytes),
+		wake:   make(chan struct{}, 1), commands: make(chan func()),
 		hkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	if l.inline {
+		l.writer.piece = inlinePieceBytes
 	}
 	l.cache.init(opts.CacheBytes)
 	l.view.Store(&[]*segfile{})

@@ -31,12 +31,11 @@ func slotName(slot uint64) string { return fmt.Sprintf("%08d%s", slot, segSuffix
 // it, if any, is gone with the first; with only one, a rotten block would bring it
 // back.
 func freeMarks(f media.File, seq uint64) (uint64, error) {
+	buf := media.Buffer(segment.BlockBytes)
 	for range 2 {
 		seq++
-		if err := putMark(f, segment.Mark{Seq: seq, State: segment.StateFree}, nil); err != nil {
-			return seq, err
-		}
-		if err := f.Sync(); err != nil {
+		segment.Mark{Seq: seq, State: segment.StateFree}.Append(buf[:0])
+		if err := f.WriteSync([]media.Write{{P: buf, Off: segment.MarkSlotOffset(seq)}}); err != nil {
 			return seq, err
 		}
 	}

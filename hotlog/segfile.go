@@ -48,43 +48,44 @@ func newSegfile(h segment.Header) *segfile {
 		committed: committed{last: h.ID.First - 1, end: segment.FramesOffset, sum: h.Prev}}
 }
 
-// putMark writes a mark into its slot, without syncing.
-func putMark(f media.File, m segment.Mark, buf []byte) error {
-	_, err := f.WriteAt(m.Append(buf[:0]), segment.MarkSlotOffset(m.Seq))
-	return err
-}
-
 // next returns the mark to follow s.mark, for a segment durable up to c.
 func (s *segfile) next(c committed, reach int64) segment.Mark {
 	return segment.Mark{Seq: s.mark.Seq + 1, State: segment.StateOpen, ID: s.header.ID,
 		LSN: c.last, End: c.end, Sum: c.sum, Reach: min(max(reach, c.end), segment.SegmentBytesMax)}
 }
 
-// writeMark writes m and syncs. Commit point: for a mark.
-func (s *segfile) writeMark(m segment.Mark) error {
+// encodeMark returns m in its slot; the bytes are good until the next call.
+func (s *segfile) encodeMark(m segment.Mark) media.Write {
 	if s.markBuf == nil {
-		s.markBuf = make([]byte, 0, segment.BlockBytes)
+		s.markBuf = media.Buffer(segment.BlockBytes)
 	}
-	if err := putMark(s.f, m, s.markBuf); err != nil {
-		return err
-	}
-	if err := s.f.Sync(); err != nil {
+	m.Append(s.markBuf[:0])
+	return media.Write{P: s.markBuf, Off: segment.MarkSlotOffset(m.Seq)}
+}
+
+// writeMark makes m durable. Commit point: for a mark.
+func (s *segfile) writeMark(m segment.Mark) error {
+	if err := s.f.WriteSync([]media.Write{s.encodeMark(m)}); err != nil {
 		return err
 	}
 	s.mark = m
 	return nil
 }
 
-// begin gives the prepared file p to the segment: header and first mark, one sync.
+// begin gives the prepared file p to the segment: header and first mark, at once.
 func (s *segfile) begin(p poolFile, ahead int64) error {
 	s.name, s.f, s.mark = p.name, p.f, segment.Mark{Seq: p.seq}
-	if _, err := s.f.WriteAt(s.header.Append(nil), 0); err != nil {
+	m := s.next(s.committed, segment.FramesOffset+ahead)
+	header := media.Write{P: media.Buffer(segment.BlockBytes)}
+	s.header.Append(header.P[:0])
+	if err := s.f.WriteSync([]media.Write{header, s.encodeMark(m)}); err != nil {
 		return err
 	}
-	return s.writeMark(s.next(s.committed, segment.FramesOffset+ahead))
+	s.mark = m
+	return nil
 }
 
-// zero overwrites [from, to) of a file, as far as it goes, without syncing.
+// zero overwrites [from, to) of a file, as far as it goes, and syncs.
 func zero(f media.File, from, to int64) error {
 	to = min(to, f.Size())
 	zeros := make([]byte, min(1<<20, max(to-from, 0)))
@@ -95,5 +96,5 @@ func zero(f media.File, from, to int64) error {
 		}
 		from += n
 	}
-	return nil
+	return f.Sync()
 }

@@ -45,7 +45,9 @@ func simOptions() Options {
 }
 
 func newWorld(seed uint64) *world {
-	return &world{disk: simdisk.New(seed), opts: simOptions(), rng: rand.New(rand.NewPCG(seed, 11)), firstMin: 1, firstMax: 1}
+	disk := simdisk.New(seed)
+	disk.AlignBytes = []int{4096, 4096, 512, 8}[seed%4]
+	return &world{disk: disk, opts: simOptions(), rng: rand.New(rand.NewPCG(seed, 11)), firstMin: 1, firstMax: 1}
 }
 
 func (w *world) open() (err error) {
