@@ -1,0 +1,127 @@
+package recovery
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/logcore/logcore/internal/cluster"
+	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/replication"
+)
+
+// mayStay are the names that a directory may hold before a restore: what a service's
+// directory keeps when its hot tier is gone. Page versions are derived data, and a page
+// server throws away those of another incarnation by itself.
+var mayStay = map[string]bool{"key": true, "targets": true, "logcore.yaml": true, "pageserver": true, "lost+found": true, stageDir: true}
+
+// openStage refuses a directory with a service in it, takes the directory's lock, and
+// removes what a killed restore left.
+func (r *restore) openStage() (*durable.DirLock, error) {
+	if err := refuseService(r.o.To); err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(r.o.To, 0o700); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
+	}
+	r.stage = filepath.Join(r.o.To, stageDir)
+	if err := durable.MkdirAll(r.stage, 0o700); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
+	}
+	lock, err := durable.Lock(r.stage)
+	if err != nil {
+		return nil, fmt.Errorf("recovery: another restore to %s is under way: %w", r.o.To, err)
+	}
+	if err := os.RemoveAll(filepath.Join(r.stage, serviceDir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("recovery: %w", err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+func refuseService(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() == serviceDir {
+			gone, err := hotLogGone(filepath.Join(dir, serviceDir))
+			if err != nil {
+				return fmt.Errorf("recovery: %w", err)
+			}
+			if gone {
+				continue
+			}
+		}
+		if !mayStay[e.Name()] {
+			return fmt.Errorf("%w: %s holds %q: give a new directory, or move that away first", ErrNotEmpty, dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// hotLogGone reports whether a log service's directory holds no hot log any more:
+// nothing but the cluster file, and directories without a file.
+func hotLogGone(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if e.Name() == cluster.FileName {
+			continue
+		}
+		if !e.IsDir() {
+			return false, nil
+		}
+		inside, err := os.ReadDir(filepath.Join(dir, e.Name()))
+		if err != nil || len(inside) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// identify writes what a log service needs besides the hot log: its Raft state, with a
+// new incarnation so that page servers forget what they knew, and the cluster that
+// it belongs to. A fork of the history is a cluster of its own: it must not write to
+// the archive whose newer entries it does not have.
+func (r *restore) identify() error {
+	last := r.replay.last
+	// The archiver's fencing token is the term: go on above every one that may have been
+	// used, that of an archiver which had claimed the archive and not written yet included.
+	last.Term = max(last.Term, r.reader.Epoch()) + 1
+	if _, err := replication.InitRestored(replication.Options{Log: r.hotlogOptions()}, last); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	id := cluster.ID(r.reader.Cluster())
+	if r.report.Fork {
+		id = cluster.NewID()
+		r.report.ForkCluster = id.String()
+	}
+	return cluster.Write(filepath.Join(r.stage, serviceDir), id)
+}
+
+func (r *restore) publish() error {
+	if err := r.identify(); err != nil {
+		return err
+	}
+	// What refuseService let stand there: the remains of a service without its hot log.
+	if err := os.RemoveAll(filepath.Join(r.o.To, serviceDir)); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	// Commit point: the rename makes the restored service exist.
+	if err := os.Rename(filepath.Join(r.stage, serviceDir), filepath.Join(r.o.To, serviceDir)); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	if err := durable.SyncDir(r.o.To); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	r.step("publish")
+	return os.RemoveAll(r.stage)
+}
