@@ -3,7 +3,9 @@ package hotlog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/segment"
@@ -46,15 +48,27 @@ func (r segmentReader) ReadAt(p []byte, off int64) (int, error) {
 	return r.s.f.ReadAt(p, off)
 }
 
+// finishLoop is the finisher: it finishes sealed segments as they come, without hurry.
+func (l *Log) finishLoop() {
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.finWake:
+			l.finishSealed(true)
+		}
+	}
+}
+
 // finishSealed finishes every sealed segment but the last, which the committer may
 // still write to.
-func (l *Log) finishSealed() {
+func (l *Log) finishSealed(slowly bool) {
 	if l.Err() != nil && !errors.Is(l.Err(), logcore.ErrClosed) {
 		return
 	}
 	view := *l.view.Load()
 	for _, s := range view[:max(len(view)-1, 0)] {
-		if err := l.finish(s); err != nil {
+		if err := l.finish(s, slowly); err != nil {
 			l.log.Warn("hot log: a sealed segment could not be finished; it will be read in full at the next open", "dir", l.dir.Path(), "segment", s.name, "err", err)
 		}
 	}
@@ -63,7 +77,7 @@ func (l *Log) finishSealed() {
 // finish reads a sealed segment back, writes the footer that its frames give and then,
 // in both slots, the mark that says so. From then on the footer speaks for the segment.
 // It does nothing when that is done, failed before, or the segment is not sealed.
-func (l *Log) finish(s *segfile) error {
+func (l *Log) finish(s *segfile, slowly bool) error {
 	src, c := l.reader(s)
 	l.mu.Lock()
 	skip := s.finished || s.unfinishable || !c.sealed
@@ -71,8 +85,12 @@ func (l *Log) finish(s *segfile) error {
 	if skip {
 		return nil
 	}
-	sum, err := segment.Summarize(src, s.header, c.end, l.opts.LogOf, true)
-	if errors.Is(err, errGone) {
+	var frames io.ReaderAt = src
+	if slowly {
+		frames = &pacedReader{segmentReader: src, began: time.Now()}
+	}
+	sum, err := segment.Summarize(frames, s.header, c.end, l.opts.LogOf, true)
+	if errors.Is(err, errGone) || errors.Is(err, errStopped) {
 		return nil
 	}
 	if err == nil && (sum.Last != c.last || sum.Sum != c.sum) {

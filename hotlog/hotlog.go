@@ -75,7 +75,8 @@ type Log struct {
 	hkWake   chan struct{}  // to the housekeeper
 	stop     chan struct{}  // closed by Close
 	done     chan struct{}  // closed when the committer has returned
-	hk       sync.WaitGroup // the housekeeper and the check in the background
+	finWake  chan struct{}  // to the finisher
+	hk       sync.WaitGroup // the housekeeper, the finisher and the check in the background
 }
 
 // Open opens the log in opts.Dir, creates it when there is none, and recovers it
@@ -87,10 +88,16 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 	if err != nil {
 		return nil, RecoveryReport{}, err
 	}
-	dir, lock, err := lockDir(opts.Dir, true)
+	_, lock, err := lockDir(opts.Dir, true)
 	if err != nil {
 		return nil, RecoveryReport{}, err
 	}
+	dir, why, err := media.Open(opts.Dir, opts.Medium)
+	if err != nil {
+		lock.Unlock()
+		return nil, RecoveryReport{}, fmt.Errorf("hotlog: %w", err)
+	}
+	opts.Logger.Info("hot log: medium chosen", "dir", opts.Dir, "medium", dir.Medium(), "because", why)
 	l, report, err := openOn(ctx, dir, opts, openMode{})
 	if err != nil {
 		lock.Unlock()
@@ -100,7 +107,8 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 	return l, report, nil
 }
 
-// lockDir takes the directory and opens the medium on it.
+// lockDir takes the directory and opens the medium that works everywhere and leaves
+// nothing behind when it is only read.
 func lockDir(path string, create bool) (media.Dir, *durable.DirLock, error) {
 	if create {
 		if err := durable.MkdirAll(path, 0o755); err != nil {
@@ -132,7 +140,7 @@ func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*L
 		opts: opts, dir: dir, log: opts.Logger, inline: mode.inline,
 		writer: newWriter(dir.Align(), pieceBytes),
 		wake:   make(chan struct{}, 1), commands: make(chan func()),
-		hkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if l.inline {
 		l.writer.piece = inlinePieceBytes
@@ -158,6 +166,7 @@ func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*L
 	go l.commitLoop()
 	if !l.inline {
 		l.hk.Go(l.housekeepLoop)
+		l.hk.Go(l.finishLoop)
 		l.hk.Go(l.checkSealed)
 		l.wakeHousekeeper()
 	}
@@ -178,7 +187,7 @@ func (l *Log) Close() error {
 	close(l.stop)
 	<-l.done
 	l.hk.Wait()
-	l.finishSealed()
+	l.finishSealed(false)
 	l.metrics.unregister()
 	l.structMu.Lock() // readers under way finish first
 	defer l.structMu.Unlock()

@@ -280,7 +280,7 @@ func sealedBytes(t *testing.T, l *Log, s SegmentInfo) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.finishSealed()
+	l.finishSealed(false)
 	b := make([]byte, int(c.end-segment.FramesOffset)+f.sum.FooterBytes())
 	if n, err := f.f.ReadAt(b, segment.FramesOffset); n < len(b) {
 		t.Fatal(err)

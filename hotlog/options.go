@@ -40,6 +40,9 @@ type Options struct {
 	// DiskReserveBytes is how much free space is left alone when segments are
 	// allocated, for whatever must run to free some; 0 = SegmentBytes.
 	DiskReserveBytes int64
+	// Medium is "pmem", "nvme" or "file", for tests and measurements; empty = the best that
+	// the directory offers.
+	Medium string
 	// LogOf says which log an entry belongs to, for the footers' ranges; nil = they are
 	// not kept. All members of a shard must use the same.
 	LogOf segment.LogOf

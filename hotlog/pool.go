@@ -113,10 +113,13 @@ func (l *Log) pooled(p poolFile) error {
 	return errors.Join(p.f.Close(), l.dir.Remove(p.name), l.dir.SyncDir())
 }
 
+// wakeHousekeeper wakes those who work in the background.
 func (l *Log) wakeHousekeeper() {
-	select {
-	case l.hkWake <- struct{}{}:
-	default:
+	for _, wake := range []chan struct{}{l.hkWake, l.finWake} {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -132,11 +135,9 @@ func (l *Log) housekeepLoop() {
 	}
 }
 
-// housekeep fills the pool and finishes sealed segments. A failure costs
-// nothing but a scan at the next open, or a wait at the next roll, which then meets
-// the error itself.
+// housekeep fills the pool. A failure costs nothing but a wait at the next roll, which
+// then meets the error itself.
 func (l *Log) housekeep() {
-	defer l.finishSealed()
 	for {
 		l.mu.Lock()
 		enough := len(l.pool) >= poolTarget || l.err != nil
