@@ -3,6 +3,10 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# A few tests mount a small tmpfs to have a full or a read-only disk. Without root they
+# get a user namespace of their own in which they may.
+MOUNTS := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --mount)
+
 TOOL   := go tool -modfile=tools/go.mod
 BIN    := bin
 FUZZTIME  ?= 20s
@@ -28,10 +32,10 @@ $(BIN)/s3gateway: tools/s3gateway/go.mod $(wildcard tools/s3gateway/*.go)
 
 test: build $(BIN)/s3gateway ## every test
 	cd loadtest/peers && go test -count=1 -timeout 20m ./...
-	go test -count=1 -timeout 20m ./...
+	$(MOUNTS) go test -count=1 -timeout 20m ./...
 
 race: $(BIN)/s3gateway ## the core's tests under the race detector
-	go test -race -count=1 -timeout 20m $(RACE_PACKAGES)
+	$(MOUNTS) go test -race -count=1 -timeout 20m $(RACE_PACKAGES)
 
 # The packages with concurrency of their own. Those that mostly drive child
 # processes or the SQLite engine find nothing more under the race detector.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"log/slog"
 	"net"
 
@@ -105,7 +106,9 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 
 // buildPageServer connects to the log service and starts a page server that follows it.
 func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*pageserver.Server, error) {
-	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, Logger: p.log})
+	// A follow must end with its connection: the page server asks for the incarnation
+	// before it follows again, since a restored service may answer at the same address.
+	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, Logger: p.log, RetryFor: time.Millisecond})
 	if err != nil {
 		return nil, fmt.Errorf("log_service: %w", err)
 	}
