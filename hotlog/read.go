@@ -192,13 +192,15 @@ func (l *Log) Segments() []SegmentInfo {
 
 // Pressure returns how many bytes entries take and how many they may take before
 // appends must be refused: what was allocated, what stands ready, and what is free
-// above the reserve. It leaves the last eighth of the open segment to the entries
-// that free some: SEAL, catalog, checkpoint.
+// above the reserve. Of a segment that has not been begun, and of the open one, only
+// what lies before the size at which it is sealed counts: the last eighth belongs to the
+// entries that free some room (SEAL, catalog, checkpoint) and to the footer.
 func (l *Log) Pressure() (used, limit int64) {
 	free, err := l.dir.Free()
 	if err != nil {
 		free = 0
 	}
+	usable := l.opts.sealAtBytes() - segment.FramesOffset // by entries, of a fresh segment
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range *l.view.Load() {
@@ -207,11 +209,9 @@ func (l *Log) Pressure() (used, limit int64) {
 			limit += s.f.Size()
 			continue
 		}
-		used += s.sum.End
+		used += min(s.sum.End, l.opts.sealAtBytes())
 		limit += l.opts.sealAtBytes()
 	}
-	for _, p := range l.pool {
-		limit += p.f.Size()
-	}
-	return used, limit + max(free-l.opts.DiskReserveBytes, 0)/l.opts.SegmentBytes*l.opts.SegmentBytes
+	ready := int64(len(l.pool)) + max(free-l.opts.DiskReserveBytes, 0)/l.opts.SegmentBytes
+	return used, limit + ready*usable
 }
