@@ -10,7 +10,7 @@ import (
 // the service maps them to gRPC codes and back (client), so errors.Is works on
 // both sides of the wire.
 var (
-	// ErrFenced: a newer writer epoch has been granted.
+	// ErrFenced: a newer writer epoch has been granted, or the shard was restored since.
 	ErrFenced = errors.New("logcore: fenced by a newer writer epoch")
 	// ErrWriterActive: another writer holds the log and its lease has not run out.
 	ErrWriterActive = errors.New("logcore: another writer is active")
@@ -37,6 +37,10 @@ var (
 	ErrInvalid = errors.New("logcore: invalid argument")
 	// ErrSequenceGap: an append's sequence number does not follow the last one.
 	ErrSequenceGap = errors.New("logcore: sequence gap")
+	// ErrSequenceReused: an append under a sequence number that another transaction has.
+	ErrSequenceReused = errors.New("logcore: the sequence number belongs to another transaction")
+	// ErrPayloadFormat: the log holds payloads of another format.
+	ErrPayloadFormat = errors.New("logcore: the log holds payloads of another format")
 	// ErrDiskFull: the device has no room; what was acknowledged stays.
 	ErrDiskFull = errors.New("logcore: disk full")
 	// ErrPoisoned: a write or a sync failed before; reopen to recover.

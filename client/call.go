@@ -16,6 +16,10 @@ import (
 // ErrUnavailable: the service could not be reached, or it went away in mid-call.
 var ErrUnavailable = errors.New("client: cannot reach the service")
 
+// ErrNotOffered: something answers at the address, but not with that service: a log
+// service's address was given where a page server's is needed, or the reverse.
+var ErrNotOffered = wire.ErrNotOffered
+
 // How often a call may be repeated. A call that is not idempotent is repeated only
 // when the service itself said that it did nothing.
 type safety int
@@ -55,6 +59,9 @@ func remote(err error, addr string) error {
 	var r *wire.RemoteError
 	if errors.As(err, &r) && r.Detail == nil && r.Code == codes.Unavailable {
 		return fmt.Errorf("%w at %s: %w", ErrUnavailable, addr, err)
+	}
+	if errors.Is(err, ErrNotOffered) {
+		return fmt.Errorf("client: %s: %w", addr, err)
 	}
 	return err
 }

@@ -36,10 +36,17 @@ var mapping = []struct {
 	{logcore.ErrLSNInFuture, codes.DeadlineExceeded, logcorev1.ErrorReason_ERROR_REASON_LSN_IN_FUTURE},
 	{logcore.ErrTrimmed, codes.OutOfRange, logcorev1.ErrorReason_ERROR_REASON_LSN_TRIMMED},
 	{logcore.ErrSequenceGap, codes.FailedPrecondition, logcorev1.ErrorReason_ERROR_REASON_SEQUENCE_GAP},
+	{logcore.ErrSequenceReused, codes.FailedPrecondition, logcorev1.ErrorReason_ERROR_REASON_SEQUENCE_REUSED},
+	{logcore.ErrPayloadFormat, codes.FailedPrecondition, logcorev1.ErrorReason_ERROR_REASON_PAYLOAD_FORMAT},
 	{logcore.ErrDiskFull, codes.ResourceExhausted, logcorev1.ErrorReason_ERROR_REASON_DISK_FULL},
 	{logcore.ErrPoisoned, codes.Unavailable, logcorev1.ErrorReason_ERROR_REASON_POISONED},
 	{logcore.ErrInvalid, codes.InvalidArgument, logcorev1.ErrorReason_ERROR_REASON_INVALID},
+	{logcore.ErrUnsupportedVersion, codes.Unimplemented, logcorev1.ErrorReason_ERROR_REASON_UNSUPPORTED_VERSION},
 }
+
+// ErrNotOffered: the process at the address does not offer the service, or not that
+// method of it.
+var ErrNotOffered = errors.New("logcore: this service is not offered at the address")
 
 // ToStatus returns err as a gRPC status error that concerns the named log, empty for
 // none. A nil err stays nil; an error that already is a status is passed through;
@@ -63,8 +70,6 @@ func ToStatus(err error, log string) error {
 		return status.Error(codes.DeadlineExceeded, err.Error())
 	case errors.Is(err, logcore.ErrClosed):
 		return status.Error(codes.Unavailable, err.Error())
-	case errors.Is(err, logcore.ErrUnsupportedVersion):
-		return status.Error(codes.Unimplemented, err.Error())
 	}
 	return status.Error(codes.Internal, err.Error())
 }
@@ -120,6 +125,9 @@ func FromStatus(err error) error {
 	if remote.cause == nil {
 		remote.cause = sentinelOfCode(st.Code())
 	}
+	if remote.cause == ErrNotOffered {
+		remote.Message = fmt.Sprintf("%v (%s): is it the address of another LogCore process, or of an older one?", ErrNotOffered, st.Message())
+	}
 	return remote
 }
 
@@ -141,8 +149,8 @@ func sentinelOfCode(code codes.Code) error {
 		return context.Canceled
 	case codes.DeadlineExceeded:
 		return context.DeadlineExceeded
-	case codes.Unimplemented:
-		return logcore.ErrUnsupportedVersion
+	case codes.Unimplemented: // by gRPC itself: a newer format comes with a detail
+		return ErrNotOffered
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ var sentinels = []error{
 	logcore.ErrFenced, logcore.ErrWriterActive, logcore.ErrNotLeader, logcore.ErrOverloaded, logcore.ErrTooLarge,
 	logcore.ErrLogNotFound, logcore.ErrLogExists, logcore.ErrCorrupt, logcore.ErrLSNInFuture, logcore.ErrTrimmed,
 	logcore.ErrSequenceGap, logcore.ErrDiskFull, logcore.ErrPoisoned, logcore.ErrInvalid, logcore.ErrUnsupportedVersion,
-	context.Canceled, context.DeadlineExceeded,
+	logcore.ErrSequenceReused, logcore.ErrPayloadFormat, context.Canceled, context.DeadlineExceeded,
 }
 
 // What a server returns is what a client can branch on: exactly that sentinel.
@@ -85,5 +85,18 @@ func TestOtherErrorsPassThrough(t *testing.T) {
 	}
 	if got := status.Code(wire.ToStatus(plain, "")); got != codes.Internal {
 		t.Errorf("a foreign error became %v", got)
+	}
+}
+
+// What gRPC says of a service that nobody registered is no word about formats.
+func TestServiceNotOffered(t *testing.T) {
+	err := wire.FromStatus(status.Error(codes.Unimplemented, "unknown service logcore.v1.PageService"))
+	if !errors.Is(err, wire.ErrNotOffered) || errors.Is(err, logcore.ErrUnsupportedVersion) {
+		t.Errorf("arrives as %v", err)
+	}
+	for _, want := range []string{"not offered at the address", "logcore.v1.PageService"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q lacks %q", err, want)
+		}
 	}
 }

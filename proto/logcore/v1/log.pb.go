@@ -29,7 +29,12 @@ type OpenWriterRequest struct {
 	// Fence the current writer even when it is alive.
 	Takeover bool `protobuf:"varint,3,opt,name=takeover,proto3" json:"takeover,omitempty"`
 	// Create the log when it does not exist.
-	Create        bool `protobuf:"varint,4,opt,name=create,proto3" json:"create,omitempty"`
+	Create bool `protobuf:"varint,4,opt,name=create,proto3" json:"create,omitempty"`
+	// What the payloads are, for instance "pages" or "raw": 1 to 32 bytes of [a-z0-9.-].
+	// The first writer that says it settles it for the log and its branches; afterwards
+	// a writer that says something else, or nothing, is refused with PAYLOAD_FORMAT.
+	// Empty: not said.
+	PayloadFormat string `protobuf:"bytes,5,opt,name=payload_format,json=payloadFormat,proto3" json:"payload_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -92,6 +97,13 @@ func (x *OpenWriterRequest) GetCreate() bool {
 	return false
 }
 
+func (x *OpenWriterRequest) GetPayloadFormat() string {
+	if x != nil {
+		return x.PayloadFormat
+	}
+	return ""
+}
+
 type OpenWriterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	LogId uint64                 `protobuf:"varint,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
@@ -102,6 +114,10 @@ type OpenWriterResponse struct {
 	LeaseMs uint32 `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
 	// The largest payload of one entry, in bytes.
 	EntryBytesMax uint64 `protobuf:"varint,5,opt,name=entry_bytes_max,json=entryBytesMax,proto3" json:"entry_bytes_max,omitempty"`
+	// The incarnation of the shard that granted the epoch. A restored shard may grant the
+	// same epoch again: only the two together are the fencing token, and every call of the writer
+	// carries both.
+	Incarnation   uint64 `protobuf:"fixed64,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,10 +187,19 @@ func (x *OpenWriterResponse) GetEntryBytesMax() uint64 {
 	return 0
 }
 
+func (x *OpenWriterResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type CloseWriterRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Epoch uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// As OpenWriter returned it; another one is refused with FENCED.
+	Incarnation   uint64 `protobuf:"fixed64,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +248,13 @@ func (x *CloseWriterRequest) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *CloseWriterRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type CloseWriterResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -260,9 +292,11 @@ func (*CloseWriterResponse) Descriptor() ([]byte, []int) {
 }
 
 type RenewWriterRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Epoch uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// As OpenWriter returned it; another one is refused with FENCED.
+	Incarnation   uint64 `protobuf:"fixed64,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -307,6 +341,13 @@ func (x *RenewWriterRequest) GetLog() string {
 func (x *RenewWriterRequest) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RenewWriterRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
 	}
 	return 0
 }
@@ -359,10 +400,12 @@ func (x *RenewWriterResponse) GetLastLsn() uint64 {
 type NewEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rises by one from 1 within an epoch; a retried append with the same number is
-	// answered with the LSN of the first and not written twice.
+	// answered with the LSN of the first and not written twice. With another
+	// transaction id it is refused with SEQUENCE_REUSED.
 	Sequence uint64    `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Kind     EntryKind `protobuf:"varint,2,opt,name=kind,proto3,enum=logcore.v1.EntryKind" json:"kind,omitempty"`
-	// 16 bytes, or empty for a fresh random id.
+	// 16 bytes, chosen at random by the client. Empty on a DATA entry: the service makes
+	// one from the entry, the same for every attempt.
 	TransactionId []byte `protobuf:"bytes,3,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
 	Payload       []byte `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	// CRC32C of payload, checked by the service before the entry is ordered.
@@ -446,10 +489,12 @@ func (x *NewEntry) GetEnginePosition() []byte {
 }
 
 type AppendRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Entries       []*NewEntry            `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Log     string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Epoch   uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Entries []*NewEntry            `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	// As OpenWriter returned it; another one is refused with FENCED.
+	Incarnation   uint64 `protobuf:"fixed64,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,6 +548,13 @@ func (x *AppendRequest) GetEntries() []*NewEntry {
 		return x.Entries
 	}
 	return nil
+}
+
+func (x *AppendRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
 }
 
 type AppendResponse struct {
@@ -606,10 +658,13 @@ func (x *Appended) GetTime() uint64 {
 
 type AppendStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// log and epoch are read from the first message of the stream and ignored afterwards.
-	Log           string      `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	Epoch         uint64      `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Entries       []*NewEntry `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	// log, epoch and incarnation are read from the first message of the stream and
+	// ignored afterwards.
+	Log     string      `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Epoch   uint64      `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Entries []*NewEntry `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	// As OpenWriter returned it; another one is refused with FENCED.
+	Incarnation   uint64 `protobuf:"fixed64,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -663,6 +718,13 @@ func (x *AppendStreamRequest) GetEntries() []*NewEntry {
 		return x.Entries
 	}
 	return nil
+}
+
+func (x *AppendStreamRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
 }
 
 type AppendStreamResponse struct {
@@ -1219,7 +1281,9 @@ type InfoResponse struct {
 	Writer string `protobuf:"bytes,16,opt,name=writer,proto3" json:"writer,omitempty"`
 	// The incarnation of the shard: chosen at random when it is created and again when
 	// it is restored. State derived under another one must be thrown away.
-	Incarnation   uint64 `protobuf:"fixed64,17,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation uint64 `protobuf:"fixed64,17,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// What the payloads are; empty while no writer has said it.
+	PayloadFormat string `protobuf:"bytes,18,opt,name=payload_format,json=payloadFormat,proto3" json:"payload_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1373,30 +1437,41 @@ func (x *InfoResponse) GetIncarnation() uint64 {
 	return 0
 }
 
+func (x *InfoResponse) GetPayloadFormat() string {
+	if x != nil {
+		return x.PayloadFormat
+	}
+	return ""
+}
+
 var File_logcore_v1_log_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x14logcore/v1/log.proto\x12\n" +
-	"logcore.v1\x1a\x16logcore/v1/types.proto\"q\n" +
+	"logcore.v1\x1a\x16logcore/v1/types.proto\"\x98\x01\n" +
 	"\x11OpenWriterRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
 	"\x06writer\x18\x02 \x01(\tR\x06writer\x12\x1a\n" +
 	"\btakeover\x18\x03 \x01(\bR\btakeover\x12\x16\n" +
-	"\x06create\x18\x04 \x01(\bR\x06create\"\x9f\x01\n" +
+	"\x06create\x18\x04 \x01(\bR\x06create\x12%\n" +
+	"\x0epayload_format\x18\x05 \x01(\tR\rpayloadFormat\"\xc1\x01\n" +
 	"\x12OpenWriterResponse\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x19\n" +
 	"\blast_lsn\x18\x03 \x01(\x04R\alastLsn\x12\x19\n" +
 	"\blease_ms\x18\x04 \x01(\rR\aleaseMs\x12&\n" +
-	"\x0fentry_bytes_max\x18\x05 \x01(\x04R\rentryBytesMax\"<\n" +
+	"\x0fentry_bytes_max\x18\x05 \x01(\x04R\rentryBytesMax\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\x06R\vincarnation\"^\n" +
 	"\x12CloseWriterRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x15\n" +
-	"\x13CloseWriterResponse\"<\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x06R\vincarnation\"\x15\n" +
+	"\x13CloseWriterResponse\"^\n" +
 	"\x12RenewWriterRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"0\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x06R\vincarnation\"0\n" +
 	"\x13RenewWriterResponse\x12\x19\n" +
 	"\blast_lsn\x18\x01 \x01(\x04R\alastLsn\"\xe2\x01\n" +
 	"\bNewEntry\x12\x1a\n" +
@@ -1405,20 +1480,22 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\x0etransaction_id\x18\x03 \x01(\fR\rtransactionId\x12\x18\n" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x12%\n" +
 	"\x0epayload_crc32c\x18\x05 \x01(\aR\rpayloadCrc32c\x12'\n" +
-	"\x0fengine_position\x18\x06 \x01(\fR\x0eenginePosition\"g\n" +
+	"\x0fengine_position\x18\x06 \x01(\fR\x0eenginePosition\"\x89\x01\n" +
 	"\rAppendRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12.\n" +
-	"\aentries\x18\x03 \x03(\v2\x14.logcore.v1.NewEntryR\aentries\"@\n" +
+	"\aentries\x18\x03 \x03(\v2\x14.logcore.v1.NewEntryR\aentries\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\"@\n" +
 	"\x0eAppendResponse\x12.\n" +
 	"\aentries\x18\x01 \x03(\v2\x14.logcore.v1.AppendedR\aentries\"0\n" +
 	"\bAppended\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x12\n" +
-	"\x04time\x18\x02 \x01(\x04R\x04time\"m\n" +
+	"\x04time\x18\x02 \x01(\x04R\x04time\"\x8f\x01\n" +
 	"\x13AppendStreamRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12.\n" +
-	"\aentries\x18\x03 \x03(\v2\x14.logcore.v1.NewEntryR\aentries\"q\n" +
+	"\aentries\x18\x03 \x03(\v2\x14.logcore.v1.NewEntryR\aentries\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\"q\n" +
 	"\x14AppendStreamResponse\x12)\n" +
 	"\x10through_sequence\x18\x01 \x01(\x04R\x0fthroughSequence\x12.\n" +
 	"\aentries\x18\x02 \x03(\v2\x14.logcore.v1.AppendedR\aentries\"\x7f\n" +
@@ -1453,7 +1530,7 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\x10TruncateResponse\x12\x1b\n" +
 	"\tfirst_lsn\x18\x01 \x01(\x04R\bfirstLsn\"\x1f\n" +
 	"\vInfoRequest\x12\x10\n" +
-	"\x03log\x18\x01 \x01(\tR\x03log\"\xe2\x03\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\"\x89\x04\n" +
 	"\fInfoResponse\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x14\n" +
@@ -1473,7 +1550,8 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"branch_lsn\x18\x0e \x01(\x04R\tbranchLsn\x12\x1b\n" +
 	"\tparent_id\x18\x0f \x01(\x04R\bparentId\x12\x16\n" +
 	"\x06writer\x18\x10 \x01(\tR\x06writer\x12 \n" +
-	"\vincarnation\x18\x11 \x01(\x06R\vincarnation2\x92\x05\n" +
+	"\vincarnation\x18\x11 \x01(\x06R\vincarnation\x12%\n" +
+	"\x0epayload_format\x18\x12 \x01(\tR\rpayloadFormat2\x92\x05\n" +
 	"\x0eLogCoreService\x12K\n" +
 	"\n" +
 	"OpenWriter\x12\x1d.logcore.v1.OpenWriterRequest\x1a\x1e.logcore.v1.OpenWriterResponse\x12N\n" +

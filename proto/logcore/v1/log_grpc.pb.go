@@ -48,7 +48,8 @@ type LogCoreServiceClient interface {
 	// Append makes the entries durable, in order, and returns when all of them are.
 	Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error)
 	// AppendStream is Append with many messages in flight; acknowledgements are
-	// cumulative and in order. The first error ends the stream; what was acknowledged before stays.
+	// cumulative and in order. The first error ends the stream: what was acknowledged
+	// before stays, and of what was sent behind the refused message nothing is written.
 	AppendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendStreamRequest, AppendStreamResponse], error)
 	// Read streams the entries of a log with from_lsn <= LSN, in LSN order, each
 	// exactly once, only committed ones; from the archive where the hot tier no longer has them.
@@ -189,7 +190,8 @@ type LogCoreServiceServer interface {
 	// Append makes the entries durable, in order, and returns when all of them are.
 	Append(context.Context, *AppendRequest) (*AppendResponse, error)
 	// AppendStream is Append with many messages in flight; acknowledgements are
-	// cumulative and in order. The first error ends the stream; what was acknowledged before stays.
+	// cumulative and in order. The first error ends the stream: what was acknowledged
+	// before stays, and of what was sent behind the refused message nothing is written.
 	AppendStream(grpc.BidiStreamingServer[AppendStreamRequest, AppendStreamResponse]) error
 	// Read streams the entries of a log with from_lsn <= LSN, in LSN order, each
 	// exactly once, only committed ones; from the archive where the hot tier no longer has them.

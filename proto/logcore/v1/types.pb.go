@@ -88,7 +88,8 @@ type ErrorReason int32
 
 const (
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// An append or a close under an epoch that is no longer the log's: FAILED_PRECONDITION.
+	// An append or a close under an epoch that is no longer the log's, or that was granted
+	// by another incarnation of the shard: FAILED_PRECONDITION.
 	ErrorReason_ERROR_REASON_FENCED ErrorReason = 1
 	// This member does not lead the log's shard; leader_hint names who does: UNAVAILABLE.
 	ErrorReason_ERROR_REASON_NOT_LEADER ErrorReason = 2
@@ -116,6 +117,12 @@ const (
 	ErrorReason_ERROR_REASON_DISK_FULL ErrorReason = 13
 	// The shard's disk failed a write or a sync; the member must be restarted: UNAVAILABLE.
 	ErrorReason_ERROR_REASON_POISONED ErrorReason = 14
+	// An append under a sequence number that another transaction has: FAILED_PRECONDITION.
+	ErrorReason_ERROR_REASON_SEQUENCE_REUSED ErrorReason = 15
+	// A writer whose payloads are not what the log holds: FAILED_PRECONDITION.
+	ErrorReason_ERROR_REASON_PAYLOAD_FORMAT ErrorReason = 16
+	// Something of a format version that this build does not know: UNIMPLEMENTED.
+	ErrorReason_ERROR_REASON_UNSUPPORTED_VERSION ErrorReason = 17
 )
 
 // Enum value maps for ErrorReason.
@@ -136,23 +143,29 @@ var (
 		12: "ERROR_REASON_SEQUENCE_GAP",
 		13: "ERROR_REASON_DISK_FULL",
 		14: "ERROR_REASON_POISONED",
+		15: "ERROR_REASON_SEQUENCE_REUSED",
+		16: "ERROR_REASON_PAYLOAD_FORMAT",
+		17: "ERROR_REASON_UNSUPPORTED_VERSION",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":   0,
-		"ERROR_REASON_FENCED":        1,
-		"ERROR_REASON_NOT_LEADER":    2,
-		"ERROR_REASON_OVERLOADED":    3,
-		"ERROR_REASON_TOO_LARGE":     4,
-		"ERROR_REASON_LOG_NOT_FOUND": 5,
-		"ERROR_REASON_CORRUPT":       6,
-		"ERROR_REASON_LSN_IN_FUTURE": 7,
-		"ERROR_REASON_LSN_TRIMMED":   8,
-		"ERROR_REASON_WRITER_ACTIVE": 9,
-		"ERROR_REASON_LOG_EXISTS":    10,
-		"ERROR_REASON_INVALID":       11,
-		"ERROR_REASON_SEQUENCE_GAP":  12,
-		"ERROR_REASON_DISK_FULL":     13,
-		"ERROR_REASON_POISONED":      14,
+		"ERROR_REASON_UNSPECIFIED":         0,
+		"ERROR_REASON_FENCED":              1,
+		"ERROR_REASON_NOT_LEADER":          2,
+		"ERROR_REASON_OVERLOADED":          3,
+		"ERROR_REASON_TOO_LARGE":           4,
+		"ERROR_REASON_LOG_NOT_FOUND":       5,
+		"ERROR_REASON_CORRUPT":             6,
+		"ERROR_REASON_LSN_IN_FUTURE":       7,
+		"ERROR_REASON_LSN_TRIMMED":         8,
+		"ERROR_REASON_WRITER_ACTIVE":       9,
+		"ERROR_REASON_LOG_EXISTS":          10,
+		"ERROR_REASON_INVALID":             11,
+		"ERROR_REASON_SEQUENCE_GAP":        12,
+		"ERROR_REASON_DISK_FULL":           13,
+		"ERROR_REASON_POISONED":            14,
+		"ERROR_REASON_SEQUENCE_REUSED":     15,
+		"ERROR_REASON_PAYLOAD_FORMAT":      16,
+		"ERROR_REASON_UNSUPPORTED_VERSION": 17,
 	}
 )
 
@@ -321,7 +334,7 @@ const file_logcore_v1_types_proto_rawDesc = "" +
 	"\x0fENTRY_KIND_DATA\x10\x01\x12\x13\n" +
 	"\x0fENTRY_KIND_PART\x10\x02\x12\x15\n" +
 	"\x11ENTRY_KIND_COMMIT\x10\x03\x12\x14\n" +
-	"\x10ENTRY_KIND_ABORT\x10\x04*\xbf\x03\n" +
+	"\x10ENTRY_KIND_ABORT\x10\x04*\xa8\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ERROR_REASON_FENCED\x10\x01\x12\x1b\n" +
@@ -338,7 +351,10 @@ const file_logcore_v1_types_proto_rawDesc = "" +
 	"\x14ERROR_REASON_INVALID\x10\v\x12\x1d\n" +
 	"\x19ERROR_REASON_SEQUENCE_GAP\x10\f\x12\x1a\n" +
 	"\x16ERROR_REASON_DISK_FULL\x10\r\x12\x19\n" +
-	"\x15ERROR_REASON_POISONED\x10\x0eB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\x15ERROR_REASON_POISONED\x10\x0e\x12 \n" +
+	"\x1cERROR_REASON_SEQUENCE_REUSED\x10\x0f\x12\x1f\n" +
+	"\x1bERROR_REASON_PAYLOAD_FORMAT\x10\x10\x12$\n" +
+	" ERROR_REASON_UNSUPPORTED_VERSION\x10\x11B7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_types_proto_rawDescOnce sync.Once
