@@ -20,38 +20,91 @@ const (
 	inlineMarkEvery = 3
 )
 
+// spinMax bounds how long the committer stays awake for entries that are expected. What
+// takes longer it is woken for.
+const spinMax = 50 * time.Microsecond
+
 // commitLoop is the committer: the one goroutine that writes entries and marks.
 func (l *Log) commitLoop() {
 	defer close(l.done)
-	idle := time.NewTimer(markLag)
-	defer idle.Stop()
+	timer := time.NewTimer(markLag)
+	defer timer.Stop()
 	for {
-		if b := l.nextBatch(); b != nil {
-			l.commit(b)
+		decision, patience := l.decide()
+		switch {
+		case decision.begins():
+			if b := l.nextBatch(); b != nil {
+				l.metrics.begun[decision].Inc()
+				l.commit(b)
+			}
+			continue
+		case decision == paceWait && patience <= spinMax:
+			runtime.Gosched()
+			continue
+		case decision == pacePark:
+			patience = markLag
+		}
+		l.parked.Store(true)
+		if l.pendingCount() != l.seen {
+			l.parked.Store(false) // it came in between
 			continue
 		}
-		if l.inline {
-			idle.Stop()
+		if l.inline || decision == pacePark && !l.unproven {
+			timer.Stop() // inline, no clock decides anything
 		} else {
-			idle.Reset(markLag)
+			timer.Reset(patience)
 		}
 		select {
 		case <-l.wake:
 		case do := <-l.commands:
 			do()
-		case <-idle.C:
-			l.markIdle(false)
-		case <-l.stop:
-			for b := l.nextBatch(); b != nil; b = l.nextBatch() {
-				l.commit(b)
+		case <-timer.C:
+			if decision == pacePark {
+				l.unproven = false
+				l.markIdle(false)
 			}
-			l.markIdle(true)
-			l.mu.Lock()
-			l.announce()
-			l.mu.Unlock()
+		case <-l.stop:
+			l.drain()
 			return
 		}
+		l.parked.Store(false)
 	}
+}
+
+// drain commits what is left and ends the log in good order.
+func (l *Log) drain() {
+	for b := l.nextBatch(); b != nil; b = l.nextBatch() {
+		l.commit(b)
+	}
+	l.markIdle(true)
+	l.mu.Lock()
+	l.ended = true
+	l.announce()
+	l.mu.Unlock()
+}
+
+// pendingCount returns how many entries wait to be taken by the committer.
+func (l *Log) pendingCount() int { return int(l.submitted.Load() - l.taken) }
+
+// decide asks the controller what to do now.
+func (l *Log) decide() (paceDecision, time.Duration) {
+	pending := l.pendingCount()
+	if l.inline {
+		l.seen = pending
+		if pending > 0 {
+			return paceIdle, 0
+		}
+		return pacePark, 0
+	}
+	now := time.Now()
+	if pending != l.seen {
+		l.seen, l.seenAt = pending, now
+	}
+	decision, patience := l.pace.step(paceInput{pending: pending, full: l.full.Load(), ended: now.Sub(l.endedAt), quiet: now.Sub(l.seenAt)})
+	if decision == paceWait && l.waitedFrom == 0 {
+		l.waitedFrom = pending
+	}
+	return decision, patience
 }
 
 // nextBatch takes the oldest pending batch; the one being filled takes no more then.
@@ -59,6 +112,7 @@ func (l *Log) nextBatch() *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.pending) == 0 || l.err != nil {
+		l.taken = l.submitted.Load()
 		return nil
 	}
 	b := l.pending[0]
@@ -67,6 +121,8 @@ func (l *Log) nextBatch() *batch {
 	if b == l.filling {
 		l.filling = nil
 	}
+	l.taken += uint64(b.last - b.first + 1)
+	l.full.Store(len(l.pending) > 1 || len(l.pending) == 1 && l.filling == nil)
 	return b
 }
 
@@ -127,21 +183,29 @@ func (l *Log) publish(b *batch) {
 	l.mu.Lock()
 	b.seg.committed = committed{last: b.last, end: b.end, sum: b.sum, sealed: b.sealed}
 	l.durable.Store(uint64(b.last))
-	for _, r := range b.requests {
-		l.queued -= r.bytes
-	}
+	l.queued -= b.bytes
 	l.freeSpace()
 	l.announce()
 	l.mu.Unlock()
 
+	entries := int(b.last - b.first + 1)
+	now := time.Now()
+	l.unproven = true
+	l.pace = l.pace.synced(commitFacts{entries: entries, came: l.pendingCount(), waitedFrom: l.waitedFrom, took: l.lastWrite})
+	l.waitedFrom = 0
+	l.seen, l.seenAt, l.endedAt = l.pendingCount(), now, now
+	l.metrics.paceCohort.Set(float64(l.pace.cohort))
+	l.metrics.paceSync.Set(l.pace.sync.Seconds())
 	l.metrics.durableLSN.Set(float64(b.last))
-	l.metrics.batchEntries.Observe(float64(b.last - b.first + 1))
+	l.metrics.batchEntries.Observe(float64(entries))
 	l.metrics.batchBytes.Observe(float64(b.writeBytes))
 	l.metrics.appendedBytes.Add(float64(b.bytes))
-	now := time.Now()
-	for _, r := range b.requests {
-		l.metrics.commitLatency.Observe(now.Sub(r.at).Seconds())
-		r.done(nil)
+	l.metrics.commitLatency.Observe(now.Sub(b.at).Seconds())
+	if l.opts.OnDurable != nil {
+		l.opts.OnDurable(b.last, nil)
+	}
+	for _, done := range b.done {
+		done(nil)
 	}
 	l.retire(b)
 	// Whoever was just told may submit again before the next sync begins; without this
@@ -152,7 +216,7 @@ func (l *Log) publish(b *batch) {
 // retire keeps an emptied batch for the next one.
 func (l *Log) retire(b *batch) {
 	clear(b.bufs)
-	clear(b.requests)
+	clear(b.done)
 	b.seg, b.chunk, b.before = nil, nil, segment.Summary{}
 	l.mu.Lock()
 	l.spare = append(l.spare, b)
@@ -200,18 +264,20 @@ func (l *Log) rewind(b *batch, err error) {
 		l.tail.sum.Points = l.tail.sum.Points[:len(l.tail.sum.Points):len(l.tail.sum.Points)]
 		l.last, l.lastSum, l.lastTerm = f.first-1, f.prev, f.prevTerm
 		l.cache.reset()
+		l.endLife(l.last, err)
 	}
 	for _, f := range failed {
-		for _, r := range f.requests {
-			l.queued -= r.bytes
-		}
+		l.queued -= f.bytes
 	}
 	l.freeSpace()
 	l.announce()
 	l.mu.Unlock()
+	if len(failed) > 0 && l.opts.OnDurable != nil {
+		l.opts.OnDurable(l.Durable(), err)
+	}
 	for _, f := range failed {
-		for _, r := range f.requests {
-			r.done(err)
+		for _, done := range f.done {
+			done(err)
 		}
 	}
 }

@@ -63,12 +63,27 @@ type Log struct {
 	nextSlot uint64
 	err      error // why nothing is written any more
 	closed   bool
+	ended    bool   // the committer is gone
+	life     uint32 // number of the present one
+	lives    []life // those that ended last
+
+	// Between those who submit and the committer.
+	submitted atomic.Uint64 // entries ever queued; written under mu
+	full      atomic.Bool   // the oldest pending batch takes no more; written under mu
+	parked    atomic.Bool   // the committer waits for wake
 
 	// Of the committer alone.
-	writer    writer
-	markedAt  time.Time     // when the newest mark that went with a batch was begun
-	unmarked  int           // batches since
-	lastWrite time.Duration // of the newest batch
+	writer     writer
+	pace       pace
+	taken      uint64        // of submitted, how many it took
+	waitedFrom int           // entries pending when the next commit was first put off; 0 = it was not
+	seen       int           // entries pending when it last looked
+	seenAt     time.Time     // when that changed
+	endedAt    time.Time     // when the last commit ended
+	unproven   bool          // the newest batch is later than the newest mark
+	markedAt   time.Time     // when the newest mark that went with a batch was begun
+	unmarked   int           // batches since
+	lastWrite  time.Duration // of the newest batch
 
 	wake     chan struct{}  // to the committer: something is pending
 	commands chan func()    // run by the committer between batches

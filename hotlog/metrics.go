@@ -12,7 +12,8 @@ import (
 type metrics struct {
 	commitLatency, syncSeconds, batchEntries, batchBytes             prometheus.Histogram
 	appendedBytes, writtenBytes, rolls, inlinePrepares, checkedBytes prometheus.Counter
-	durableLSN                                                       prometheus.Gauge
+	durableLSN, paceSync, paceCohort                                 prometheus.Gauge
+	begun                                                            [len(paceNames)]prometheus.Counter // by paceDecision
 
 	reg  prometheus.Registerer
 	regd []prometheus.Collector
@@ -25,9 +26,12 @@ func newMetrics(o Options) (*metrics, error) {
 	count := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
 	latency := prometheus.ExponentialBuckets(50e-6, 1.6, 24) // 50 µs to 2.5 s
 	m := &metrics{
-		commitLatency:  hist("logcore_hotlog_commit_seconds", "Time from submission of entries to their durability on this member.", latency),
+		commitLatency:  hist("logcore_hotlog_commit_seconds", "Time from the first submission of a batch to its durability on this member.", latency),
 		syncSeconds:    hist("logcore_hotlog_sync_seconds", "Duration of one device sync.", latency),
 		batchEntries:   hist("logcore_hotlog_batch_entries", "Entries made durable by one sync.", prometheus.ExponentialBuckets(1, 2, 16)),
 		batchBytes:     hist("logcore_hotlog_batch_bytes", "Bytes of entries made durable by one sync.", prometheus.ExponentialBuckets(256, 4, 10)),
@@ -36,14 +40,21 @@ func newMetrics(o Options) (*metrics, error) {
 		rolls:          count("logcore_hotlog_segments_begun_total", "Segments begun."),
 		inlinePrepares: count("logcore_hotlog_inline_prepares_total", "Segments that had to be allocated while a commit waited."),
 		checkedBytes:   count("logcore_hotlog_checked_bytes_total", "Bytes of sealed segments read and verified in the background after an open."),
-		durableLSN:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "logcore_hotlog_durable_lsn", Help: "Highest durable LSN."}),
+		durableLSN:     gauge("logcore_hotlog_durable_lsn", "Highest durable LSN."),
+		paceSync:       gauge("logcore_hotlog_pace_sync_seconds", "What the group commit reckons one sync takes, a moving average."),
+		paceCohort:     gauge("logcore_hotlog_pace_cohort_entries", "How many entries the group commit expects to wait at once."),
+	}
+	begun := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_hotlog_pace_commits_total",
+		Help: "Commits, by why they began when they did: the batch was full, all expected entries were there, the log was idle, or no more came in time."}, []string{"reason"})
+	for d := paceFull; int(d) < len(paceNames); d++ {
+		m.begun[d] = begun.WithLabelValues(paceNames[d])
 	}
 	if o.Registerer == nil {
 		return m, nil
 	}
 	m.reg = prometheus.WrapRegistererWith(prometheus.Labels{"shard": strconv.FormatUint(uint64(o.Shard), 10)}, o.Registerer)
 	all := []prometheus.Collector{m.commitLatency, m.syncSeconds, m.batchEntries, m.batchBytes,
-		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.checkedBytes, m.durableLSN}
+		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.checkedBytes, m.durableLSN, m.paceSync, m.paceCohort, begun}
 	var errs []error
 	for _, c := range all {
 		if err := m.reg.Register(c); err != nil {

@@ -50,6 +50,12 @@ type Options struct {
 	// below the durable LSN, so that it can be repaired (see Log.Repair); nil = only
 	// counted and logged. It must return at once and call nothing of the log.
 	OnDamage func(*logcore.CorruptionError)
+	// OnDurable is told once for each batch, in order: everything up to durable is on
+	// stable storage. With an error everything above durable that was submitted failed,
+	// and Last() is back at durable. It is called by the committer before the callbacks
+	// of Submit, must not block, and may call Submit, Enqueue and the plain getters; nil =
+	// nobody is told.
+	OnDurable func(durable logcore.LSN, err error)
 	// Logger; nil = slog.Default().
 	Logger *slog.Logger
 	// Registerer for the metrics; nil = they are not registered.

@@ -153,10 +153,7 @@ func (l *Log) WaitDurable(ctx context.Context, lsn logcore.LSN) error {
 			return nil
 		}
 		err := l.stateErr()
-		if l.advanced == nil {
-			l.advanced = make(chan struct{})
-		}
-		advanced := l.advanced
+		advanced := l.advance()
 		l.mu.Unlock()
 		if err != nil {
 			return err
@@ -167,6 +164,14 @@ func (l *Log) WaitDurable(ctx context.Context, lsn logcore.LSN) error {
 			return fmt.Errorf("hotlog: wait for LSN %d, durable is %d: %w", lsn, l.Durable(), ctx.Err())
 		}
 	}
+}
+
+// advance returns the channel that announce closes; mu is held.
+func (l *Log) advance() <-chan struct{} {
+	if l.advanced == nil {
+		l.advanced = make(chan struct{})
+	}
+	return l.advanced
 }
 
 // SegmentInfo describes one segment, as far as it is durable.

@@ -28,14 +28,8 @@ type batch struct {
 	bufs        [][]byte        // what to write, consecutive from off
 	chunk       *chunk          // that the last of bufs lies in
 	chunkAt     int             // where it begins there
-	requests    []request
-}
-
-// request is one Submit, completed with the batch that holds its last entry.
-type request struct {
-	done  func(error)
-	at    time.Time
-	bytes int64
+	at          time.Time       // when its first entry came
+	done        []func(error)   // of those submissions whose last entry is in it
 }
 
 // Submit queues entries, which must follow Last() without a gap, and returns without
@@ -51,31 +45,53 @@ type request struct {
 // could be allocated: nothing was written then, and the same entries may be
 // submitted again.
 func (l *Log) Submit(entries []logcore.Entry, done func(error)) error {
-	bytes, err := l.check(entries)
+	_, err := l.enqueue(entries, false, done)
+	return err
+}
+
+// enqueue is Submit and Enqueue; with number it gives the entries their LSNs.
+func (l *Log) enqueue(entries []logcore.Entry, number bool, done func(error)) (Ticket, error) {
+	bytes, err := l.check(entries, number)
 	if err != nil {
-		return err
+		return Ticket{}, err
 	}
-	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if number {
+		for i := range entries {
+			entries[i].LSN = l.last + 1 + logcore.LSN(i)
+		}
+	}
 	if err := l.admit(entries[0].LSN, bytes); err != nil {
-		return err
+		return Ticket{}, err
 	}
 	var b *batch
 	for i := range entries {
 		b = l.put(&entries[i])
 	}
-	b.requests = append(b.requests, request{done: done, at: now, bytes: bytes})
+	if done != nil {
+		b.done = append(b.done, done)
+	}
 	l.queued += bytes
+	l.full.Store(l.filling == nil || len(l.pending) > 1 || l.filling.bytes >= batchBytesMax)
+	l.submitted.Add(uint64(len(entries)))
+	if l.parked.Load() {
+		l.unpark()
+	}
+	return Ticket{LSN: l.last, life: l.life}, nil
+}
+
+// unpark wakes the committer.
+func (l *Log) unpark() {
+	l.parked.Store(false)
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // check validates what needs no lock and returns the bytes of the frames.
-func (l *Log) check(entries []logcore.Entry) (bytes int64, err error) {
+func (l *Log) check(entries []logcore.Entry, number bool) (bytes int64, err error) {
 	if len(entries) == 0 {
 		return 0, fmt.Errorf("%w: hotlog: submit of no entries", logcore.ErrInvalid)
 	}
@@ -84,7 +100,7 @@ func (l *Log) check(entries []logcore.Entry) (bytes int64, err error) {
 		if len(e.Payload) > l.opts.EntryBytesMax {
 			return 0, fmt.Errorf("%w: hotlog: entry %d has %d bytes, the limit is %d", logcore.ErrTooLarge, e.LSN, len(e.Payload), l.opts.EntryBytesMax)
 		}
-		if !e.Kind.Valid() || e.LSN != entries[0].LSN+logcore.LSN(i) {
+		if !e.Kind.Valid() || !number && e.LSN != entries[0].LSN+logcore.LSN(i) {
 			return 0, fmt.Errorf("%w: hotlog: entry %d of kind %v, number %d of a submission that begins at %d", logcore.ErrInvalid, e.LSN, e.Kind, i, entries[0].LSN)
 		}
 		bytes += segment.FrameBytes(len(e.Payload))
@@ -141,7 +157,7 @@ func (l *Log) newBatch(lsn logcore.LSN) *batch {
 		b = new(batch)
 	}
 	*b = batch{seg: l.tail, first: lsn, off: l.tail.sum.End, prev: l.lastSum, prevTerm: l.lastTerm,
-		before: l.tail.sum, bufs: b.bufs[:0], requests: b.requests[:0]}
+		before: l.tail.sum, bufs: b.bufs[:0], done: b.done[:0], at: time.Now()}
 	return b
 }
 
@@ -161,23 +177,33 @@ func (b *batch) add(frame []byte, in *chunk) {
 // for room first. When ctx ends during the wait for completion, the outcome of the
 // entries is unknown: they may still become durable.
 func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
-	result := make(chan error, 1)
-	done := func(err error) { result <- err }
-	for err := l.Submit(entries, done); err != nil; err = l.Submit(entries, done) {
+	return l.append(ctx, entries, false)
+}
+
+// append is Append and AppendNext.
+func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) error {
+	w := waiters.Get().(*waiter)
+	for {
+		_, err := l.enqueue(entries, number, w.done)
+		if err == nil {
+			break
+		}
 		if !errors.Is(err, logcore.ErrOverloaded) {
+			waiters.Put(w)
 			return err
 		}
-		space := l.awaitSpace(entries)
 		select {
-		case <-space:
+		case <-l.awaitSpace(entries):
 		case <-ctx.Done():
+			waiters.Put(w)
 			return fmt.Errorf("hotlog: append: %w: %w", err, ctx.Err())
 		}
 	}
 	select {
-	case err := <-result:
+	case err := <-w.result:
+		waiters.Put(w)
 		return err
-	case <-ctx.Done():
+	case <-ctx.Done(): // the committer will still report to w, which is given up
 		return fmt.Errorf("hotlog: append, outcome unknown: %w", ctx.Err())
 	}
 }
@@ -185,7 +211,7 @@ func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
 // awaitSpace returns a channel that is closed when entries leave the queue, or already
 // is when these fit now.
 func (l *Log) awaitSpace(entries []logcore.Entry) <-chan struct{} {
-	bytes, _ := l.check(entries)
+	bytes, _ := l.check(entries, true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.queued+bytes <= l.opts.QueueBytesMax {

@@ -150,6 +150,7 @@ func (l *Log) lower(s *segfile, c committed, sum segment.Summary, term uint64) (
 	l.cuts++
 	l.tail, l.filling = s, nil
 	l.last, l.lastSum, l.lastTerm = c.last, c.sum, term
+	l.endLife(c.last, fmt.Errorf("%w: hotlog: the tail was truncated behind LSN %d", logcore.ErrTrimmed, c.last))
 	l.durable.Store(uint64(c.last))
 	l.cache.reset()
 	return old

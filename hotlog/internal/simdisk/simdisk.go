@@ -36,7 +36,7 @@ type Op struct {
 type Flaws struct {
 	SyncLies    bool // Sync returns without syncing: the same as acknowledging before it
 	DirSyncLies bool // SyncDir does nothing: the same as forgetting it
-	PiecesLie   bool // WriteSync syncs only the last of its writes: what is durable is not all that is acknowledged
+	PiecesLie   bool // WriteSync syncs only the last of its writes, unless the first is at offset 0: not all that is acknowledged is durable
 	SyncRetries bool // a failed Sync is tried again, and the second result believed
 }
 
@@ -354,7 +354,7 @@ func (f *file) WriteSync(writes []media.Write) error {
 			written[i] = true
 			_, err = f.WriteAt(w.P, w.Off)
 		} else {
-			if f.d.Flaws.PiecesLie && i < len(writes)-1 {
+			if f.d.Flaws.PiecesLie && i < len(writes)-1 && writes[0].Off > 0 {
 				continue
 			}
 			err = f.syncRange(w.Off, w.Off+int64(len(w.P)))

@@ -1,0 +1,112 @@
+package hotlog
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/logcore/logcore"
+)
+
+// Ticket stands for entries that were enqueued. Tickets become durable in their order.
+type Ticket struct {
+	// LSN of the last of the entries.
+	LSN  logcore.LSN
+	life uint32
+}
+
+// livesKept bounds how many failures a late Wait is told of in detail.
+const livesKept = 16
+
+// life is a stretch of the log's time in which LSNs only rise. It ends when entries
+// under way fail, or the tail is truncated: their LSNs are given out again then.
+type life struct {
+	number  uint32
+	durable logcore.LSN // when it ended
+	err     error       // why everything above failed
+}
+
+// endLife makes all tickets above durable fail; mu is held.
+func (l *Log) endLife(durable logcore.LSN, err error) {
+	if len(l.lives) == livesKept {
+		l.lives = append(l.lives[:0], l.lives[1:]...)
+	}
+	l.lives = append(l.lives, life{number: l.life, durable: durable, err: err})
+	l.life++
+}
+
+// Enqueue is Submit for many callers: it numbers the entries, writing their LSNs into
+// the slice, and returns a ticket instead of taking a callback. Options.OnDurable is told
+// once for each batch; Durable, Done and Wait ask. Errors are those of Submit.
+func (l *Log) Enqueue(entries []logcore.Entry) (Ticket, error) {
+	return l.enqueue(entries, true, nil)
+}
+
+// Done reports, without waiting, whether a ticket is settled: durable (nil) or failed.
+func (l *Log) Done(t Ticket) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.settled(t)
+}
+
+// settled is Done with mu held.
+func (l *Log) settled(t Ticket) (bool, error) {
+	if t.life == l.life {
+		if l.Durable() >= t.LSN {
+			return true, nil
+		}
+		err := l.err
+		if err == nil && l.ended {
+			err = fmt.Errorf("hotlog: %s: %w", l.dir.Path(), logcore.ErrClosed)
+		}
+		return err != nil, err
+	}
+	for _, x := range l.lives {
+		if x.number == t.life && t.LSN <= x.durable {
+			return true, nil
+		}
+		if x.number == t.life {
+			return true, x.err
+		}
+	}
+	return true, fmt.Errorf("hotlog: LSN %d, outcome unknown: asked after %d later failures", t.LSN, livesKept)
+}
+
+// Wait returns when a ticket is settled, with the highest durable LSN, so that all
+// tickets up to it need no Wait of their own. When ctx ends first, the outcome of the
+// entries is unknown.
+func (l *Log) Wait(ctx context.Context, t Ticket) (logcore.LSN, error) {
+	for {
+		l.mu.Lock()
+		settled, err := l.settled(t)
+		if settled {
+			l.mu.Unlock()
+			return l.Durable(), err
+		}
+		advanced := l.advance()
+		l.mu.Unlock()
+		select {
+		case <-advanced:
+		case <-ctx.Done():
+			return l.Durable(), fmt.Errorf("hotlog: wait for LSN %d, durable is %d: %w", t.LSN, l.Durable(), ctx.Err())
+		}
+	}
+}
+
+// AppendNext is Append for many callers: the log numbers the entries, and writes their
+// LSNs into the slice. Errors are those of Append.
+func (l *Log) AppendNext(ctx context.Context, entries []logcore.Entry) error {
+	return l.append(ctx, entries, true)
+}
+
+// waiter is one Append that waits.
+type waiter struct {
+	result chan error // of capacity 1, so that the committer never waits
+	done   func(error)
+}
+
+var waiters = sync.Pool{New: func() any {
+	w := &waiter{result: make(chan error, 1)}
+	w.done = func(err error) { w.result <- err }
+	return w
+}}
