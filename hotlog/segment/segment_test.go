@@ -3,18 +3,12 @@ package segment
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"hash/crc32"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/logcore/logcore"
 )
-
-var rewriteGolden = flag.Bool("rewrite", false, "rewrite golden files (only for a new version)")
 
 // image is a whole segment file in memory.
 type image struct {
@@ -449,37 +443,6 @@ func TestUnsupportedIsNotCorrupt(t *testing.T) {
 	seal(im.bytes, hdrCRC)
 	if _, err := im.open(); err != nil {
 		t.Fatalf("format version 7, min reader 1: %v", err)
-	}
-}
-
-// The golden file of version 1 is read, and written again byte for byte.
-func TestGolden(t *testing.T) {
-	im := build(t, 1000, []int{0, 1, 8, 300, 66_000, 5}, true, 0)
-	var text strings.Builder
-	for i, e := range im.entries {
-		fmt.Fprintf(&text, "lsn=%d offset=%d term=%d kind=%v time=%d tx=%v payload_bytes=%d payload_crc32c=%08x checksum=%08x\n",
-			e.LSN, im.offsets[i], e.Term, e.Kind, uint64(e.Time), e.Tx, len(e.Payload), crc32.Checksum(e.Payload, castagnoli), im.sums[i])
-	}
-	for name, got := range map[string][]byte{"golden-v1.seg": im.bytes, "golden-v1.txt": []byte(text.String())} {
-		path := filepath.Join("testdata", name)
-		if *rewriteGolden {
-			if err := os.WriteFile(path, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got, want) {
-			t.Errorf("%s differs from what this build writes", name)
-		}
-		if name == "golden-v1.seg" {
-			old := image{bytes: want}
-			if r, err := old.open(); err != nil || r.Last != 1006 || !r.Sealed || r.FooterError != nil {
-				t.Errorf("golden file: last %d, %v, %v", r.Last, r.FooterError, err)
-			}
-		}
 	}
 }
 
