@@ -50,7 +50,7 @@ func paceSim(seed uint64, load paceLoad, device func(now time.Duration, entries 
 			}
 		}
 	}
-	const commits = 800
+	const commits = 1200
 	done, waitedFrom := 0, 0
 	for n := 0; n < commits; {
 		take(now)
@@ -99,7 +99,7 @@ func paceSim(seed uint64, load paceLoad, device func(now time.Duration, entries 
 	return float64(done) / now.Seconds(), sum / time.Duration(max(done, 1))
 }
 
-// A bimodal device stalls now and then, whatever it is doing at the time.
+// A bimodal device does other things now and then, and every write waits for that.
 var paceDevices = map[string]func(now time.Duration, entries int) time.Duration{
 	"fast": func(_ time.Duration, n int) time.Duration {
 		return 20*time.Microsecond + time.Duration(n)*50*time.Nanosecond
@@ -109,8 +109,9 @@ var paceDevices = map[string]func(now time.Duration, entries int) time.Duration{
 	},
 	"bimodal": func(now time.Duration, n int) time.Duration {
 		took := 150*time.Microsecond + time.Duration(n)*50*time.Nanosecond
-		if every := 20 * time.Millisecond; now/every != (now+took)/every {
-			took += 5 * time.Millisecond
+		const every, stall = 21 * time.Millisecond, 5 * time.Millisecond
+		if rest := stall - (now+took)%every; rest > 0 {
+			took += rest
 		}
 		return took
 	},
