@@ -28,8 +28,14 @@ type feeder struct {
 func (f *feeder) entry(kind logcore.Kind, payload []byte) logcore.Entry {
 	f.lsn++
 	f.time += 70000
-	return logcore.Entry{LSN: f.lsn, Term: 1, Kind: kind, Time: f.time, Payload: payload}
+	e := logcore.Entry{LSN: f.lsn, Term: 1, Kind: kind, Time: f.time, Payload: payload}
+	if kind.OfLog() {
+		e.Tx = txOf(f.lsn)
+	}
+	return e
 }
+
+func txOf(lsn logcore.LSN) logcore.TxID { return logcore.TxID{1, 15: byte(lsn)} }
 
 func (f *feeder) data(log logcore.LogID, epoch logcore.Epoch, seq uint64, body string) logcore.Entry {
 	return f.entry(logcore.KindData, Record{Log: log, Epoch: epoch, Sequence: seq, Body: []byte(body)}.Append(nil))
@@ -46,12 +52,12 @@ func story() []logcore.Entry {
 		f.entry(logcore.KindRaft, nil),
 		f.command(Command{Op: OpIncarnation, Incarnation: 0x1122334455667788}),
 		f.command(Command{Op: OpCreate, Log: 1, Name: "orders"}),
-		f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 1, Writer: "host-a/17"}),
+		f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 1, Writer: "host-a/17", PayloadFormat: "pages"}),
 		f.data(1, 1, 1, "first"),
 		f.entry(logcore.KindPart, Record{Log: 1, Epoch: 1, Sequence: 2, Body: []byte("half")}.Append(nil)),
 		f.entry(logcore.KindCommit, Record{Log: 1, Epoch: 1, Sequence: 3, Position: []byte("0/16B3748"), Body: []byte("rest")}.Append(nil)),
 		f.command(Command{Op: OpCreate, Log: 2, Name: "orders/test", Parent: 1, LSN: 5}),
-		f.command(Command{Op: OpOpenWriter, Log: 2, Epoch: 1}),
+		f.command(Command{Op: OpOpenWriter, Log: 2, Epoch: 1, PayloadFormat: "pages"}),
 		f.data(2, 1, 1, "on the branch"),
 		f.command(Command{Op: OpCloseWriter, Log: 2, Epoch: 1}),
 		f.command(Command{Op: OpTruncate, Log: 1, LSN: 6}),
@@ -86,7 +92,7 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-// TestGolden holds the encoders byte for byte against format version 1.
+// TestGolden holds the encoders byte for byte against format version 2.
 func TestGolden(t *testing.T) {
 	var out bytes.Buffer
 	entries := story()
@@ -94,12 +100,12 @@ func TestGolden(t *testing.T) {
 		fmt.Fprintf(&out, "%d %v %s\n", e.LSN, e.Kind, hex.EncodeToString(e.Payload))
 	}
 	fmt.Fprintf(&out, "checkpoint %s\n", hex.EncodeToString(fold(t, NewState(), entries).EncodeCheckpoint()))
-	golden(t, "v1.golden.txt", out.Bytes())
+	golden(t, "v2.golden.txt", out.Bytes())
 }
 
 // TestGoldenDecodes reads the fixture as an old file would be read, without the encoders.
 func TestGoldenDecodes(t *testing.T) {
-	raw, err := os.ReadFile("testdata/v1.golden.txt")
+	raw, err := os.ReadFile("testdata/v2.golden.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +126,10 @@ func TestGoldenDecodes(t *testing.T) {
 	if orders.LastLSN != 7 || orders.Entries != 3 || orders.Bytes != 13 || orders.FirstLSN() != 6 || !orders.WriterOpen || orders.Writer != "host-a/17" {
 		t.Errorf("orders = %+v", orders)
 	}
-	if p, ok := orders.Placed(2); !ok || p.LSN != 6 {
+	if orders.PayloadFormat != "pages" {
+		t.Errorf("orders holds %q", orders.PayloadFormat)
+	}
+	if p, ok := orders.Placed(2); !ok || p.LSN != 6 || !p.Holds(txOf(6)) || p.Holds(txOf(7)) {
 		t.Errorf("sequence 2 placed at %v, %v", p, ok)
 	}
 	branch, err := s.ByName("orders/test")
@@ -183,6 +192,10 @@ func TestApplyRefusesWhatALeaderNeverProposes(t *testing.T) {
 		"branch in future": func(f *feeder) logcore.Entry {
 			return f.command(Command{Op: OpCreate, Log: 3, Name: "n", Parent: 1, LSN: 14})
 		},
+		"another format": func(f *feeder) logcore.Entry {
+			return f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 2, PayloadFormat: "raw"})
+		},
+		"format not said": func(f *feeder) logcore.Entry { return f.command(Command{Op: OpOpenWriter, Log: 2, Epoch: 2}) },
 		"epoch jump": func(f *feeder) logcore.Entry { return f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 3}) },
 	} {
 		s := fold(t, NewState(), story())
@@ -194,6 +207,47 @@ func TestApplyRefusesWhatALeaderNeverProposes(t *testing.T) {
 		if !bytes.Equal(before, s.EncodeCheckpoint()) {
 			t.Errorf("%s: the state changed", name)
 		}
+	}
+}
+
+// TestPayloadFormat: the first writer that names it settles it, for branches too.
+func TestPayloadFormat(t *testing.T) {
+	f := &feeder{}
+	s := fold(t, NewState(), []logcore.Entry{
+		f.command(Command{Op: OpCreate, Log: 1, Name: "a"}),
+		f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 1}), // does not say
+		f.data(1, 1, 1, "x"),
+		f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 2, PayloadFormat: "raw"}),
+		f.command(Command{Op: OpCreate, Log: 2, Name: "b", Parent: 1, LSN: 3}),
+	})
+	for id := logcore.LogID(1); id <= 2; id++ {
+		l, err := s.ByID(id)
+		if err != nil || l.PayloadFormat != "raw" {
+			t.Fatalf("log %d: %+v, %v", id, l, err)
+		}
+		for format, want := range map[string]error{"raw": nil, "pages": logcore.ErrPayloadFormat, "": logcore.ErrPayloadFormat, "Raw": logcore.ErrInvalid,
+			strings.Repeat("r", PayloadFormatMax+1): logcore.ErrInvalid} {
+			if err := s.Check(Command{Op: OpOpenWriter, Log: id, Epoch: l.Epoch + 1, PayloadFormat: format}, s.LSN+1); !errors.Is(err, want) {
+				t.Errorf("log %d, format %q: %v, want %v", id, format, err, want)
+			}
+		}
+	}
+}
+
+// TestIncarnationEndsEpochs: what another incarnation granted is worth nothing.
+func TestIncarnationEndsEpochs(t *testing.T) {
+	s := fold(t, NewState(), story())
+	f := &feeder{lsn: s.LSN, time: s.Time}
+	granted := s.Incarnation
+	if err := s.CheckIncarnation(granted); err != nil {
+		t.Fatal(err)
+	}
+	fold(t, s, []logcore.Entry{f.command(Command{Op: OpIncarnation, Incarnation: 9})})
+	if err := s.CheckIncarnation(granted); !errors.Is(err, logcore.ErrFenced) {
+		t.Errorf("epoch of an earlier incarnation: %v", err)
+	}
+	if _, err := s.CheckWriter(1, 1); !errors.Is(err, logcore.ErrFenced) {
+		t.Errorf("writer of an earlier incarnation: %v", err)
 	}
 }
 
@@ -221,12 +275,14 @@ func TestVersions(t *testing.T) {
 		{"record", "magic", map[int]byte{0: 1}, logcore.ErrCorrupt},
 		{"record", "version 0", map[int]byte{2: 0}, logcore.ErrCorrupt},
 		{"command", "newer, readable", map[int]byte{2: 9}, nil},
+		{"command", "older", map[int]byte{2: 1, 3: 1}, logcore.ErrUnsupportedVersion},
 		{"command", "newer", map[int]byte{2: 9, 3: 9}, logcore.ErrUnsupportedVersion},
 		{"command", "flag", map[int]byte{4: 0x80}, logcore.ErrUnsupportedVersion},
 		{"command", "op", map[int]byte{5: 200}, logcore.ErrUnsupportedVersion},
 		{"command", "op 0", map[int]byte{5: 0}, logcore.ErrCorrupt},
 		{"checkpoint", "newer, readable", map[int]byte{4: 9}, nil},
-		{"checkpoint", "newer", map[int]byte{4: 9, 6: 2}, logcore.ErrUnsupportedVersion},
+		{"checkpoint", "newer", map[int]byte{4: 9, 6: 3}, logcore.ErrUnsupportedVersion},
+		{"checkpoint", "older", map[int]byte{4: 1, 6: 1}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "flag", map[int]byte{8: 1}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "log flag", map[int]byte{40 + 96: 3}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "magic", map[int]byte{0: 0}, logcore.ErrCorrupt},
@@ -338,14 +394,14 @@ func FuzzDecode(f *testing.F) {
 	f.Add(fold(f, NewState(), story()).EncodeCheckpoint())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := DecodeRecord(b); err == nil {
-			if b[2] == formatVersion && !bytes.Equal(r.Append(nil), b) {
+			if b[2] == recordVersion && !bytes.Equal(r.Append(nil), b) {
 				t.Fatalf("record %x decodes to %+v", b, r)
 			}
 		} else if !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion) {
 			t.Fatalf("untyped: %v", err)
 		}
 		if c, err := DecodeCommand(b); err == nil {
-			if b[2] == formatVersion && !bytes.Equal(c.Encode(), b) {
+			if b[2] == catalogVersion && !bytes.Equal(c.Encode(), b) {
 				t.Fatalf("command %x decodes to %+v", b, c)
 			}
 		}

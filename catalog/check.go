@@ -23,7 +23,7 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		if len(c.Writer) > WriterNameMax {
 			return fmt.Errorf("%w: writer name of %d bytes, at most %d", logcore.ErrInvalid, len(c.Writer), WriterNameMax)
 		}
-		return nil
+		return l.checkFormat(c.PayloadFormat)
 	case OpCloseWriter:
 		_, err := s.CheckWriter(c.Log, c.Epoch)
 		return err
@@ -46,6 +46,35 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		return nil
 	}
 	return fmt.Errorf("%w: catalog command %v", logcore.ErrUnsupportedVersion, c.Op)
+}
+
+// ValidatePayloadFormat checks the name of a payload format: up to PayloadFormatMax
+// bytes of [a-z0-9.-]; empty means that it isn't said. The error wraps logcore.ErrInvalid.
+func ValidatePayloadFormat(name string) error {
+	ok := len(name) <= PayloadFormatMax
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("%w: payload format %q: want up to %d bytes of a-z, 0-9, . and -", logcore.ErrInvalid, name, PayloadFormatMax)
+	}
+	return nil
+}
+
+// checkFormat says whether a writer of such payloads may have the log.
+func (l *Log) checkFormat(format string) error {
+	if err := ValidatePayloadFormat(format); err != nil {
+		return err
+	}
+	if l.PayloadFormat == "" || format == l.PayloadFormat {
+		return nil
+	}
+	said := fmt.Sprintf("%q", format)
+	if format == "" {
+		said = "payloads it does not name"
+	}
+	return fmt.Errorf("%w: log %q holds %q, the writer would append %s: write to another log", logcore.ErrPayloadFormat, l.Name, l.PayloadFormat, said)
 }
 
 func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
@@ -90,6 +119,7 @@ func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 		if parent := s.logs[c.Parent]; parent != nil {
 			l.OriginLSN, l.TruncatedBefore = parent.OriginLSN, parent.TruncatedBefore
 			l.LastLSN, l.LastTime = parent.LastLSN, parent.LastTime
+			l.PayloadFormat = parent.PayloadFormat
 			if parent.LastLSN > c.LSN {
 				// The parent's last entry at the fork is not known here; the fork is.
 				l.LastLSN, l.LastTime = c.LSN, 0
@@ -101,6 +131,9 @@ func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 		l := s.logs[c.Log]
 		l.Epoch, l.Writer, l.WriterOpen = c.Epoch, c.Writer, true
 		l.Sequence, l.window = 0, window{}
+		if c.PayloadFormat != "" {
+			l.PayloadFormat = c.PayloadFormat
+		}
 	case OpCloseWriter:
 		l := s.logs[c.Log]
 		l.WriterOpen, l.window = false, window{} // nothing of a closed epoch is answered again
@@ -108,5 +141,8 @@ func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 		s.logs[c.Log].TruncatedBefore = c.LSN
 	case OpIncarnation:
 		s.Incarnation = c.Incarnation
+		for _, l := range s.logs {
+			l.WriterOpen, l.window = false, window{}
+		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 func (s *State) EncodeCheckpoint() []byte {
 	b := make([]byte, 0, checkpointHeaderBytes+len(s.logs)*(logFixedBytes+64))
 	b = binary.LittleEndian.AppendUint32(b, checkpointMagic)
-	b = binary.LittleEndian.AppendUint16(b, formatVersion)
-	b = binary.LittleEndian.AppendUint16(b, minReader)
+	b = binary.LittleEndian.AppendUint16(b, catalogVersion)
+	b = binary.LittleEndian.AppendUint16(b, catalogVersion)
 	b = binary.LittleEndian.AppendUint32(b, 0) // flags
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.logs)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.LSN))
@@ -34,16 +34,18 @@ func (l *Log) append(b []byte) []byte {
 		uint64(l.LastLSN), uint64(l.LastTime), l.Entries, l.Bytes, uint64(l.Parent), uint64(l.BranchLSN)} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
-	for _, v := range []uint16{flags, uint16(len(l.Name)), uint16(len(l.Writer)), uint16(n)} {
+	for _, v := range []uint16{flags, uint16(len(l.Name)), uint16(len(l.Writer)), uint16(len(l.PayloadFormat)), uint16(n)} {
 		b = binary.LittleEndian.AppendUint16(b, v)
 	}
 	b = append(b, l.Name...)
 	b = append(b, l.Writer...)
+	b = append(b, l.PayloadFormat...)
 	var prev Place
 	for seq := l.Sequence - uint64(n) + 1; n > 0; seq, n = seq+1, n-1 {
 		p, _ := l.window.get(seq, l.Sequence)
 		b = binary.AppendUvarint(b, uint64(p.LSN-prev.LSN))
 		b = binary.AppendUvarint(b, uint64(p.Time-prev.Time))
+		b = binary.LittleEndian.AppendUint32(b, p.tx)
 		prev = p
 	}
 	return b
@@ -57,7 +59,7 @@ func DecodeCheckpoint(payload []byte) (*State, error) {
 		return nil, corrupt("checkpoint magic %#08x in %d bytes", magic, len(payload))
 	}
 	version, min := src.u16(), src.u16()
-	if err := checkVersion("checkpoint", version, min); err != nil {
+	if err := checkVersion("checkpoint", version, min, catalogVersion); err != nil {
 		return nil, err
 	}
 	if err := unknownFlags("checkpoint", src.u32(), 0); err != nil {
@@ -91,15 +93,16 @@ func decodeLog(src *source) (*Log, error) {
 		CreatedLSN: logcore.LSN(src.u64()), OriginLSN: logcore.LSN(src.u64()), TruncatedBefore: logcore.LSN(src.u64()),
 		LastLSN: logcore.LSN(src.u64()), LastTime: logcore.HLC(src.u64()), Entries: src.u64(), Bytes: src.u64(),
 		Parent: logcore.LogID(src.u64()), BranchLSN: logcore.LSN(src.u64())}
-	flags, nameBytes, writerBytes, places := src.u16(), int(src.u16()), int(src.u16()), int(src.u16())
+	flags, nameBytes, writerBytes, formatBytes, places := src.u16(), int(src.u16()), int(src.u16()), int(src.u16()), int(src.u16())
 	if err := unknownFlags("log in a checkpoint", uint32(flags), logFlagsKnown); err != nil && !src.bad {
 		return nil, err
 	}
 	l.WriterOpen = flags&logFlagWriterOpen != 0
-	if nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax || places > WindowEntries || uint64(places) > l.Sequence {
-		return nil, corrupt("checkpoint: log %d with names of %d and %d bytes, %d places of %d", l.ID, nameBytes, writerBytes, places, l.Sequence)
+	if nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax || formatBytes > PayloadFormatMax || places > WindowEntries || uint64(places) > l.Sequence {
+		return nil, corrupt("checkpoint: log %d with names of %d, %d and %d bytes, %d places of %d", l.ID, nameBytes, writerBytes, formatBytes, places, l.Sequence)
 	}
 	l.Name, l.Writer = string(src.bytes(nameBytes)), string(src.bytes(writerBytes))
+	l.PayloadFormat = string(src.bytes(formatBytes))
 	if places != 0 && uint64(places) != min(l.Sequence, WindowEntries) {
 		return nil, corrupt("checkpoint: log %d with %d places of %d", l.ID, places, l.Sequence)
 	}
@@ -107,6 +110,7 @@ func decodeLog(src *source) (*Log, error) {
 	for i := range places {
 		p.LSN += logcore.LSN(src.uvarint())
 		p.Time += logcore.HLC(src.uvarint())
+		p.tx = src.u32()
 		if src.bad {
 			break
 		}
@@ -121,6 +125,9 @@ func decodeLog(src *source) (*Log, error) {
 // insert adds a decoded log; ids ascend from prev.
 func (s *State) insert(l *Log, prev logcore.LogID) error {
 	if err := logcore.ValidateLogName(l.Name); err != nil {
+		return corrupt("checkpoint: log %d: %v", l.ID, err)
+	}
+	if err := ValidatePayloadFormat(l.PayloadFormat); err != nil {
 		return corrupt("checkpoint: log %d: %v", l.ID, err)
 	}
 	_, taken := s.names[l.Name]

@@ -15,12 +15,14 @@ const (
 	// OpCreate creates Log under Name; with Parent set as a branch of it at LSN.
 	OpCreate Op = 1
 	// OpOpenWriter moves Log to Epoch, held by Writer, and starts its sequence afresh.
+	// PayloadFormat, when set, becomes the log's if it has none.
 	OpOpenWriter Op = 2
 	// OpCloseWriter ends Epoch of Log: nothing is appended under it any more.
 	OpCloseWriter Op = 3
 	// OpTruncate gives up Log's entries below LSN.
 	OpTruncate Op = 4
-	// OpIncarnation gives the shard its Incarnation.
+	// OpIncarnation gives the shard its Incarnation. It ends every epoch: they were
+	// granted by another one, which may have granted later ones that are lost.
 	OpIncarnation Op = 5
 )
 
@@ -45,16 +47,20 @@ type Command struct {
 	Incarnation uint64
 	Name        string // of the log
 	Writer      string // of the writer, for people
+	// PayloadFormat is what the writer's payloads are; empty: not said.
+	PayloadFormat string
 }
 
-// Encode returns the command's bytes. Name and Writer must be within their limits.
+// Encode returns the command's bytes. Name, Writer and PayloadFormat must be within
+// their limits.
 func (c Command) Encode() []byte {
-	if len(c.Name) > logcore.LogNameMax || len(c.Writer) > WriterNameMax {
-		panic(fmt.Sprintf("catalog: names of %d and %d bytes were not refused before", len(c.Name), len(c.Writer)))
+	if len(c.Name) > logcore.LogNameMax || len(c.Writer) > WriterNameMax || len(c.PayloadFormat) > PayloadFormatMax {
+		panic(fmt.Sprintf("catalog: names of %d, %d and %d bytes were not refused before", len(c.Name), len(c.Writer), len(c.PayloadFormat)))
 	}
-	b := make([]byte, 0, commandHeaderBytes+len(c.Name)+len(c.Writer))
+	b := make([]byte, 0, commandHeaderBytes+len(c.Name)+len(c.Writer)+len(c.PayloadFormat))
 	b = binary.LittleEndian.AppendUint16(b, commandMagic)
-	b = append(b, formatVersion, minReader, 0, byte(c.Op), 0, 0)
+	b = append(b, catalogVersion, catalogVersion, 0, byte(c.Op))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.PayloadFormat)))
 	for _, v := range []uint64{uint64(c.Log), uint64(c.Epoch), uint64(c.LSN), uint64(c.Parent), c.Incarnation} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
@@ -62,7 +68,8 @@ func (c Command) Encode() []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Writer)))
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = append(b, c.Name...)
-	return append(b, c.Writer...)
+	b = append(b, c.Writer...)
+	return append(b, c.PayloadFormat...)
 }
 
 // DecodeCommand reads the payload of a KindCatalog entry. Errors wrap
@@ -74,24 +81,25 @@ func DecodeCommand(payload []byte) (Command, error) {
 		return Command{}, corrupt("command magic %#04x in %d bytes", magic, len(payload))
 	}
 	version, min := s.u8(), s.u8()
-	if err := checkVersion("command", uint16(version), uint16(min)); err != nil {
+	if err := checkVersion("command", uint16(version), uint16(min), catalogVersion); err != nil {
 		return Command{}, err
 	}
 	if err := unknownFlags("command", uint32(s.u8()), 0); err != nil {
 		return Command{}, err
 	}
 	c := Command{Op: Op(s.u8())}
-	reserved := uint32(s.u16())
+	formatBytes := int(s.u16())
 	c.Log, c.Epoch, c.LSN = logcore.LogID(s.u64()), logcore.Epoch(s.u64()), logcore.LSN(s.u64())
 	c.Parent, c.Incarnation = logcore.LogID(s.u64()), s.u64()
 	nameBytes, writerBytes := int(s.u16()), int(s.u16())
-	reserved |= s.u32()
+	reserved := s.u32()
 	c.Name, c.Writer = string(s.bytes(nameBytes)), string(s.bytes(writerBytes))
+	c.PayloadFormat = string(s.bytes(formatBytes))
 	switch {
 	case s.bad || len(s.b) != 0 || reserved != 0:
-		return Command{}, corrupt("command of %d bytes with names of %d and %d, reserved %#x", len(payload), nameBytes, writerBytes, reserved)
-	case nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax:
-		return Command{}, corrupt("command: names of %d and %d bytes", nameBytes, writerBytes)
+		return Command{}, corrupt("command of %d bytes with names of %d, %d and %d, reserved %#x", len(payload), nameBytes, writerBytes, formatBytes, reserved)
+	case nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax || formatBytes > PayloadFormatMax:
+		return Command{}, corrupt("command: names of %d, %d and %d bytes", nameBytes, writerBytes, formatBytes)
 	case c.Op == 0:
 		return Command{}, corrupt("command 0")
 	case c.Op > OpIncarnation:

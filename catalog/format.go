@@ -13,15 +13,15 @@ const (
 	commandMagic    = 0x4d4c // "LM"
 	checkpointMagic = 0x504b434c
 
-	// formatVersion is what this build writes, minReader the oldest reader that
-	// understands it. A reader refuses what asks for a newer reader than itself.
-	formatVersion = 1
-	minReader     = 1
+	// The versions this build writes; each is also the oldest reader that understands
+	// it. A reader refuses what asks for a newer reader than itself.
+	recordVersion  = 1
+	catalogVersion = 2 // of commands and checkpoints
 
 	recordHeaderBytes     = 32
 	commandHeaderBytes    = 56
 	checkpointHeaderBytes = 40
-	logFixedBytes         = 104
+	logFixedBytes         = 106
 
 	logFlagWriterOpen = 1 << 0
 	logFlagsKnown     = logFlagWriterOpen
@@ -36,6 +36,8 @@ const (
 	PositionBytesMax = 256
 	// WriterNameMax is the longest writer name, in bytes.
 	WriterNameMax = 256
+	// PayloadFormatMax is the longest name of a payload format, in bytes.
+	PayloadFormatMax = 32
 	// LogsMax is the most logs of a shard: it keeps a checkpoint below the entry limit
 	// of the hot log.
 	LogsMax = 4096
@@ -43,13 +45,16 @@ const (
 	WindowEntries = 256
 )
 
-// checkVersion tells a newer format from a damaged one.
-func checkVersion(what string, version, min uint16) error {
-	if version == 0 || min == 0 || min > version {
+// checkVersion tells another format from a damaged one. known is the only version that
+// this build reads by itself.
+func checkVersion(what string, version, min, known uint16) error {
+	switch {
+	case version == 0 || min == 0 || min > version:
 		return corrupt("%s: format version %d with minimum reader %d", what, version, min)
-	}
-	if min > formatVersion {
-		return fmt.Errorf("%w: %s of format version %d needs a reader of at least %d, this build reads %d: use a newer build", logcore.ErrUnsupportedVersion, what, version, min, formatVersion)
+	case min > known:
+		return fmt.Errorf("%w: %s of format version %d needs a reader of at least %d, this build reads %d: use a newer build", logcore.ErrUnsupportedVersion, what, version, min, known)
+	case version < known:
+		return fmt.Errorf("%w: %s of format version %d, from before the first release; this build reads %d: start with an empty directory", logcore.ErrUnsupportedVersion, what, version, known)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func (r Record) Append(dst []byte) []byte {
 		panic(fmt.Sprintf("catalog: engine position of %d bytes was not refused before", len(r.Position)))
 	}
 	dst = binary.LittleEndian.AppendUint16(dst, recordMagic)
-	dst = append(dst, formatVersion, minReader, 0, 0)
+	dst = append(dst, recordVersion, recordVersion, 0, 0)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(r.Position)))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Log))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Epoch))
@@ -43,7 +43,7 @@ func DecodeRecord(payload []byte) (Record, error) {
 		return Record{}, corrupt("record magic %#04x in %d bytes", magic, len(payload))
 	}
 	version, min := s.u8(), s.u8()
-	if err := checkVersion("record", uint16(version), uint16(min)); err != nil {
+	if err := checkVersion("record", uint16(version), uint16(min), recordVersion); err != nil {
 		return Record{}, err
 	}
 	if err := unknownFlags("record", uint32(s.u8()), 0); err != nil {

@@ -33,7 +33,9 @@ type Log struct {
 	WriterOpen bool          // the epoch's writer has not closed it
 	Writer     string        // who holds or held the epoch
 	Sequence   uint64        // of the epoch's last append
-	CreatedLSN logcore.LSN   // of the command that created it
+	// PayloadFormat is what its payloads are; empty while no writer has said it.
+	PayloadFormat string
+	CreatedLSN    logcore.LSN // of the command that created it
 	// OriginLSN is the first LSN the log can have an entry at; on a branch its parent's.
 	OriginLSN logcore.LSN
 	// TruncatedBefore: entries below it were given up; 0 when none were.
@@ -122,6 +124,16 @@ func (s *State) CheckWriter(id logcore.LogID, epoch logcore.Epoch) (*Log, error)
 	return l, nil
 }
 
+// CheckIncarnation says whether an epoch was granted by the shard as it is now:
+// logcore.ErrFenced when it was by another incarnation. A restored shard may grant the same epoch
+// again, when the first grant was lost; only the two together are the fencing token.
+func (s *State) CheckIncarnation(granted uint64) error {
+	if granted != s.Incarnation {
+		return fmt.Errorf("%w: the epoch was granted by incarnation %#x of the shard, which is %#x since it was restored: open a writer and look where the log ends", logcore.ErrFenced, granted, s.Incarnation)
+	}
+	return nil
+}
+
 // Apply folds one entry. Entries come in LSN order without a gap; an empty state
 // begins at LSN 1 or at a checkpoint. An error wraps logcore.ErrCorrupt or
 // logcore.ErrUnsupportedVersion and leaves the state as it was: a leader proposes
@@ -176,7 +188,7 @@ func (s *State) applyRecord(e logcore.Entry, r Record) error {
 	l.LastLSN, l.LastTime = e.LSN, e.Time
 	l.Entries++
 	l.Bytes += uint64(len(r.Body))
-	l.window.put(r.Sequence, Place{LSN: e.LSN, Time: e.Time})
+	l.window.put(r.Sequence, Place{LSN: e.LSN, Time: e.Time, tx: txSum(e.Tx)})
 	return nil
 }
 

@@ -1,12 +1,26 @@
 package catalog
 
-import "github.com/logcore/logcore"
+import (
+	"hash/crc32"
+
+	"github.com/logcore/logcore"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Place is where an append went.
 type Place struct {
 	LSN  logcore.LSN
 	Time logcore.HLC
+	tx   uint32 // checksum of its transaction id
 }
+
+// Holds reports whether the append at this place was of the given transaction. It
+// compares checksums of 32 bits: a checkpoint of the fullest catalog must stay below the entry
+// limit, and the ids are random.
+func (p Place) Holds(tx logcore.TxID) bool { return p.tx == txSum(tx) }
+
+func txSum(tx logcore.TxID) uint32 { return crc32.Checksum(tx[:], castagnoli) }
 
 // window remembers the places of an epoch's last WindowEntries appends, so that one
 // that is tried again is answered and not written twice. Sequence s stands at
