@@ -26,6 +26,17 @@ type appendLog interface {
 	Close() error
 }
 
+// batchAppendLog is a log with an asynchronous API for batches: many appends in one
+// call, and one completion for all that became durable together.
+type batchAppendLog interface {
+	appendLog
+	// Completions is called once, before Enqueue. completed is told, in order, that n
+	// more of the enqueued appends are durable, or that the others failed.
+	Completions(completed func(n int, err error))
+	// Enqueue queues one append for each payload. One goroutine at a time calls it.
+	Enqueue(payloads [][]byte) error
+}
+
 // peer is a log that competes.
 type peer struct {
 	name string

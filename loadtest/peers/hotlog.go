@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -26,14 +27,20 @@ const (
 	overloadWaitMax = 10 * time.Second
 )
 
-// hotLog does for a hot log what the shard's leader does: it numbers and stamps the
-// entries, seals segments and trims old ones.
+// hotLog does for a hot log what the shard's leader does: it stamps the entries, seals
+// segments and trims old ones. The log numbers them.
 type hotLog struct {
-	log *hotlog.Log
+	log       *hotlog.Log
+	clock     atomic.Uint64
+	sinceSeal atomic.Int64 // payload bytes since SealDue was asked
 
-	mu        sync.Mutex
-	entry     [1]logcore.Entry // guarded by mu; the next entry. Submit encodes it before it returns
-	sinceSeal int              // guarded by mu; payload bytes since SealDue was asked
+	entries   []logcore.Entry        // of the one goroutine that enqueues
+	completed func(n int, err error) // told of n more durable appends; set before the load
+
+	mu     sync.Mutex
+	queue  []func(error) // guarded by mu; of Submit, in the order of the LSNs
+	seals  []logcore.LSN // guarded by mu; SEAL entries under way, which are no appends
+	before logcore.LSN   // guarded by mu; durable the last time
 
 	sealed  chan struct{} // a segment was sealed
 	stop    chan struct{} // closed by Close
@@ -41,26 +48,29 @@ type hotLog struct {
 }
 
 func hotlogPeer(ctx context.Context, segmentBytes int64) peer {
-	open := func(dir string) (*hotlog.Log, error) {
-		l, _, err := hotlog.Open(ctx, hotlog.Options{Dir: dir, SegmentBytes: segmentBytes, Logger: slog.New(slog.DiscardHandler)})
+	open := func(dir string, told func(logcore.LSN, error)) (*hotlog.Log, error) {
+		l, _, err := hotlog.Open(ctx, hotlog.Options{Dir: dir, SegmentBytes: segmentBytes, OnDurable: told, Logger: slog.New(slog.DiscardHandler)})
 		return l, err
 	}
 	return peer{
 		name: "logcore",
 		apis: []api{async, blocking},
 		open: func(dir string) (appendLog, error) {
-			l, err := open(dir)
-			if err != nil {
+			h := &hotLog{sealed: make(chan struct{}, 1), stop: make(chan struct{}), trimmed: make(chan error, 1)}
+			h.completed = h.completeSubmitted
+			var err error
+			if h.log, err = open(dir, h.durable); err != nil {
 				return nil, err
 			}
-			h := newHotLog(l)
+			h.clock.Store(uint64(logcore.HLCAt(time.Now())))
+			go h.trim()
 			if err := h.prime(ctx); err != nil {
 				return nil, errors.Join(err, h.Close())
 			}
 			return h, nil
 		},
 		read: func(dir string, visit func([]byte)) error {
-			l, err := open(dir)
+			l, err := open(dir, nil)
 			if err != nil {
 				return err
 			}
@@ -69,17 +79,8 @@ func hotlogPeer(ctx context.Context, segmentBytes int64) peer {
 	}
 }
 
-func newHotLog(l *hotlog.Log) *hotLog {
-	h := &hotLog{log: l, sealed: make(chan struct{}, 1), stop: make(chan struct{}), trimmed: make(chan error, 1)}
-	h.entry[0] = logcore.Entry{LSN: l.Last() + 1, Term: 1, Time: logcore.HLCAt(time.Now())}
-	go h.trim()
-	return h
-}
-
 // prime seals empty segments and trims them.
 func (h *hotLog) prime(ctx context.Context) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for range primeSeals {
 		if err := h.seal(); err != nil {
 			return err
@@ -91,58 +92,134 @@ func (h *hotLog) prime(ctx context.Context) error {
 	return h.trimTo(0)
 }
 
-// Submit implements appendLog.
-func (h *hotLog) Submit(payload []byte, done func(error)) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.sinceSeal += len(payload); h.sinceSeal >= sealCheckBytes {
-		h.sinceSeal = 0
-		if h.log.SealDue() {
-			if err := h.seal(); err != nil {
-				return err
-			}
-		}
-	}
-	h.entry[0].Kind = logcore.KindData
-	h.entry[0].Tx = logcore.TxID{1}
-	h.entry[0].Payload = payload
-	return h.submit(done)
+// stamp makes an entry of a payload.
+func (h *hotLog) stamp(e *logcore.Entry, payload []byte) {
+	*e = logcore.Entry{Term: 1, Kind: logcore.KindData, Time: logcore.HLC(h.clock.Add(1)), Tx: logcore.TxID{1}, Payload: payload}
 }
 
-// submit numbers and stamps the entry. mu is held.
-func (h *hotLog) submit(done func(error)) error {
+// Completions implements batchAppendLog.
+func (h *hotLog) Completions(completed func(n int, err error)) { h.completed = completed }
+
+// Enqueue implements batchAppendLog.
+func (h *hotLog) Enqueue(payloads [][]byte) error {
+	bytes := 0
+	for len(h.entries) < len(payloads) {
+		h.entries = append(h.entries, logcore.Entry{})
+	}
+	for i, p := range payloads {
+		h.stamp(&h.entries[i], p)
+		bytes += len(p)
+	}
+	if err := h.sealWhenDue(bytes); err != nil {
+		return err
+	}
+	_, err := h.enqueue(h.entries[:len(payloads)])
+	return err
+}
+
+// enqueue waits while the log's queue is full.
+func (h *hotLog) enqueue(entries []logcore.Entry) (t hotlog.Ticket, err error) {
 	var deadline time.Time
 	for {
-		err := h.log.Submit(h.entry[:], done)
-		if err == nil {
-			h.entry[0].LSN++
-			h.entry[0].Time++
-			return nil
-		}
+		t, err = h.log.Enqueue(entries)
 		if !errors.Is(err, logcore.ErrOverloaded) {
-			return err
+			return t, err
 		}
 		if now := time.Now(); deadline.IsZero() {
 			deadline = now.Add(overloadWaitMax)
 		} else if now.After(deadline) {
-			return err
+			return t, err
 		}
 		time.Sleep(50 * time.Microsecond)
 	}
 }
 
-// seal ends the open segment. mu is held.
-func (h *hotLog) seal() error {
-	h.entry[0].Kind, h.entry[0].Tx, h.entry[0].Payload = logcore.KindSeal, logcore.TxID{}, nil
-	return h.submit(func(err error) {
-		if err != nil {
-			return // whoever submits next is told
-		}
+// durable is told by the log, in order.
+func (h *hotLog) durable(durable logcore.LSN, err error) {
+	h.mu.Lock()
+	n := int(durable - h.before)
+	h.before = durable
+	for len(h.seals) > 0 && h.seals[0] <= durable {
+		h.seals = h.seals[1:]
+		n--
 		select {
 		case h.sealed <- struct{}{}:
 		default: // the trimmer has one to come and looks at all segments then
 		}
-	})
+	}
+	h.mu.Unlock()
+	if n > 0 || err != nil {
+		h.completed(n, err)
+	}
+}
+
+// Submit implements appendLog.
+func (h *hotLog) Submit(payload []byte, done func(error)) error {
+	if err := h.sealWhenDue(len(payload)); err != nil {
+		return err
+	}
+	var one [1]logcore.Entry
+	h.stamp(&one[0], payload)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, err := h.enqueue(one[:]); err != nil {
+		return err
+	}
+	h.queue = append(h.queue, done)
+	return nil
+}
+
+// completeSubmitted calls the callbacks of Submit; with an error, of all.
+func (h *hotLog) completeSubmitted(n int, err error) {
+	h.mu.Lock()
+	n = min(n, len(h.queue))
+	durable, failed := h.queue[:n], h.queue[n:]
+	if h.queue = failed; err != nil {
+		h.queue = nil
+	}
+	h.mu.Unlock()
+	for _, done := range durable {
+		done(nil)
+	}
+	if err == nil {
+		return
+	}
+	for _, done := range failed {
+		done(err)
+	}
+}
+
+// Appender implements appendLog.
+func (h *hotLog) Appender() func([]byte) error {
+	one := make([]logcore.Entry, 1)
+	return func(payload []byte) error {
+		if err := h.sealWhenDue(len(payload)); err != nil {
+			return err
+		}
+		h.stamp(&one[0], payload)
+		return h.log.AppendNext(context.Background(), one)
+	}
+}
+
+// sealWhenDue looks now and then whether the open segment is to be sealed.
+func (h *hotLog) sealWhenDue(bytes int) error {
+	since := h.sinceSeal.Add(int64(bytes))
+	if since < sealCheckBytes || !h.sinceSeal.CompareAndSwap(since, 0) || !h.log.SealDue() {
+		return nil
+	}
+	return h.seal()
+}
+
+// seal ends the open segment.
+func (h *hotLog) seal() error {
+	one := []logcore.Entry{{Term: 1, Kind: logcore.KindSeal, Time: logcore.HLC(h.clock.Add(1))}}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, err := h.enqueue(one)
+	if err == nil {
+		h.seals = append(h.seals, t.LSN)
+	}
+	return err
 }
 
 // trim keeps the number of sealed segments down, off the commit path, until Close or
@@ -175,9 +252,6 @@ func (h *hotLog) trimTo(keep int) error {
 	}
 	return h.log.TrimHead(sealed[len(sealed)-1-keep].Last)
 }
-
-// Appender implements appendLog.
-func (h *hotLog) Appender() func([]byte) error { return waitingAppender(h.Submit) }
 
 // Close implements appendLog.
 func (h *hotLog) Close() error {

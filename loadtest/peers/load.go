@@ -67,48 +67,93 @@ type window struct {
 }
 
 func (a *asyncLoad) run(m *meter) error {
-	payload := payloadOf(a.cell.payload, 1)
 	size := uint64(a.cell.inflight)
 	w := &window{begun: make([]time.Time, size), wake: make(chan struct{}, 1)}
 	submits, completions := m.lane(), m.lane()
-	done := func(err error) {
-		n := w.completed.Load()
-		if err != nil {
-			w.failed = err
-		} else {
-			completions.ended(w.begun[n%size], 1)
-		}
-		w.completed.Store(n + 1)
-		if w.waiting.Load() && w.waiting.CompareAndSwap(true, false) {
-			w.wake <- struct{}{}
-		}
-	}
+	completed := func(n int, err error) { w.complete(completions, n, err) }
+	submit := a.submitter(w, submits, completed)
 	var submitted uint64
 	var err error
 	for err == nil && !m.stop.Load() {
-		w.await(submitted, size-1)
+		room := w.await(submitted, size-1)
 		if w.failed != nil {
 			break
 		}
-		w.begun[submitted%size] = submits.begun()
-		if err = a.log.Submit(payload, done); err == nil {
-			submitted++
-		}
+		var n uint64
+		n, err = submit(submitted, room)
+		submitted += n
 	}
 	w.await(submitted, 0)
 	completions.flush()
 	return errors.Join(err, w.failed)
 }
 
-// await returns when at most most of the submitted appends are in flight.
-func (w *window) await(submitted, most uint64) {
-	for submitted-w.completed.Load() > most {
+// submitter returns what submits appends for which there is room: all in one call
+// where the log offers that, else one.
+func (a *asyncLoad) submitter(w *window, submits *lane, completed func(int, error)) func(submitted, room uint64) (uint64, error) {
+	payload, size := payloadOf(a.cell.payload, 1), uint64(len(w.begun))
+	if log, ok := a.log.(batchAppendLog); ok {
+		log.Completions(completed)
+		payloads := make([][]byte, size)
+		for i := range payloads {
+			payloads[i] = payload
+		}
+		return func(submitted, room uint64) (uint64, error) {
+			for n := range room {
+				w.begun[(submitted+n)%size] = submits.begun()
+			}
+			return room, log.Enqueue(payloads[:room])
+		}
+	}
+	done := func(err error) { completed(1, err) }
+	return func(submitted, _ uint64) (uint64, error) {
+		w.begun[submitted%size] = submits.begun()
+		if err := a.log.Submit(payload, done); err != nil {
+			return 0, err
+		}
+		return 1, nil
+	}
+}
+
+// complete takes note of n appends that are durable, or of a failure.
+func (w *window) complete(lane *lane, n int, err error) {
+	from, size := w.completed.Load(), uint64(len(w.begun))
+	if err != nil {
+		w.failed = err
+		n = int(size) // there will be no more
+	} else {
+		unsampled := 0
+		for i := range uint64(n) {
+			if t := w.begun[(from+i)%size]; t.IsZero() {
+				unsampled++
+			} else {
+				lane.ended(t, 1)
+			}
+		}
+		lane.ended(time.Time{}, unsampled)
+	}
+	w.completed.Store(from + uint64(n))
+	if w.waiting.Load() && w.waiting.CompareAndSwap(true, false) {
+		w.wake <- struct{}{}
+	}
+}
+
+// await returns when at most most of the submitted appends are in flight, and how
+// many there is room for.
+func (w *window) await(submitted, most uint64) (room uint64) {
+	enough := func() bool {
+		flying := int64(submitted - w.completed.Load()) // below 0 after a failure
+		room = uint64(int64(len(w.begun)) - max(flying, 0))
+		return flying <= int64(most)
+	}
+	for !enough() {
 		w.waiting.Store(true)
-		if submitted-w.completed.Load() <= most && w.waiting.CompareAndSwap(true, false) {
-			return
+		if enough() && w.waiting.CompareAndSwap(true, false) {
+			return room
 		}
 		<-w.wake // whoever cleared waiting sends exactly once
 	}
+	return room
 }
 
 func (a *asyncLoad) Close() error { return a.log.Close() }
