@@ -43,9 +43,7 @@ func (l *Log) Stream(o StreamOptions) iter.Seq2[logcore.Entry, error] {
 					return
 				}
 			}
-			next, err := l.streamFrom(at, to, func(e logcore.Entry) bool {
-				return o.Log != 0 && l.opts.LogOf(e) != o.Log || yield(e, nil)
-			})
+			next, err := l.streamFrom(at, to, o.Log, yield)
 			if err != nil {
 				yield(logcore.Entry{}, err)
 				return
@@ -59,8 +57,8 @@ func (l *Log) Stream(o StreamOptions) iter.Seq2[logcore.Entry, error] {
 }
 
 // streamFrom hands out entries from at on, from the cache or of one segment, and returns
-// the LSN to go on with, 0 when take has enough.
-func (l *Log) streamFrom(at, to logcore.LSN, take func(logcore.Entry) bool) (logcore.LSN, error) {
+// the LSN to go on with, 0 when the consumer has enough.
+func (l *Log) streamFrom(at, to logcore.LSN, log logcore.LogID, yield func(logcore.Entry, error) bool) (logcore.LSN, error) {
 	if err := errors.Join(l.readable(at, l.Durable()), l.readable(to, l.Durable())); err != nil {
 		return 0, err
 	}
@@ -70,10 +68,9 @@ func (l *Log) streamFrom(at, to logcore.LSN, take func(logcore.Entry) bool) (log
 	for _, r := range runs {
 		for _, off := range r.offs {
 			e, _ := segment.ParseTrusted(r.buf[off:])
-			if !take(e) {
+			if at++; (log == 0 || l.opts.LogOf(e) == log) && !yield(e, nil) {
 				return 0, nil
 			}
-			at++
 		}
 	}
 	if len(runs) > 0 {
@@ -94,10 +91,9 @@ func (l *Log) streamFrom(at, to logcore.LSN, take func(logcore.Entry) bool) (log
 		case e.LSN < at:
 			continue
 		}
-		if !take(e) {
+		if at++; (log == 0 || l.opts.LogOf(e) == log) && !yield(e, nil) {
 			return 0, nil
 		}
-		at++
 	}
 	return at, nil
 }

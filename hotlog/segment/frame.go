@@ -31,8 +31,10 @@ func (id ID) salt() uint32 {
 }
 
 // frameSum covers everything but the checksum field itself, padding included.
-func frameSum(id ID, frame []byte) uint32 {
-	sum := crc32.Update(id.salt(), castagnoli, frame[:frmCRC])
+func frameSum(id ID, frame []byte) uint32 { return saltedSum(id.salt(), frame) }
+
+func saltedSum(salt uint32, frame []byte) uint32 {
+	sum := crc32.Update(salt, castagnoli, frame[:frmCRC])
 	return crc32.Update(sum, castagnoli, frame[frmTime:])
 }
 
@@ -73,32 +75,38 @@ func AppendFrame(dst []byte, id ID, prev uint32, e logcore.Entry) (out []byte, s
 // logcore.ErrCorrupt, or logcore.ErrUnsupportedVersion for an intact frame of a
 // version, flag or kind that this build does not know.
 func DecodeFrame(src []byte, id ID, prev uint32) (e logcore.Entry, sum uint32, n int, err error) {
+	sum, n, err = decodeFrame(&e, src, id.salt(), prev)
+	return e, sum, n, err
+}
+
+// decodeFrame is DecodeFrame for a known salt; after an error e means nothing.
+func decodeFrame(e *logcore.Entry, src []byte, salt, prev uint32) (sum uint32, n int, err error) {
 	if n, err = frameSize(src); err != nil {
-		return e, 0, n, err
+		return 0, n, err
 	}
 	src = src[:n:n]
 	sum = le.Uint32(src[frmCRC:])
-	if got := frameSum(id, src); got != sum {
-		return e, 0, n, damage("frame checksum is %08x, stored %08x", got, sum)
+	if got := saltedSum(salt, src); got != sum {
+		return 0, n, damage("frame checksum is %08x, stored %08x", got, sum)
 	}
 	if p := le.Uint32(src[frmPrev:]); p != prev {
-		return e, 0, n, damage("frame of LSN %d follows an entry with checksum %08x, not %08x", le.Uint64(src[frmLSN:]), p, prev)
+		return 0, n, damage("frame of LSN %d follows an entry with checksum %08x, not %08x", le.Uint64(src[frmLSN:]), p, prev)
 	}
 	if src[frmVersion] != FormatVersion {
-		return e, 0, n, fmt.Errorf("%w: frame of version %d; this build reads version %d: use a newer build",
+		return 0, n, fmt.Errorf("%w: frame of version %d; this build reads version %d: use a newer build",
 			logcore.ErrUnsupportedVersion, src[frmVersion], FormatVersion)
 	}
 	if f := le.Uint16(src[frmFlags:]) &^ frameFlagsKnown; f != 0 {
-		return e, 0, n, fmt.Errorf("%w: frame with unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, f)
+		return 0, n, fmt.Errorf("%w: frame with unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, f)
 	}
-	e = parseFrame(src)
+	*e = parseFrame(src)
 	if !e.Kind.Valid() {
-		return e, 0, n, fmt.Errorf("%w: frame of unknown kind %d: use a newer build", logcore.ErrUnsupportedVersion, uint8(e.Kind))
+		return 0, n, fmt.Errorf("%w: frame of unknown kind %d: use a newer build", logcore.ErrUnsupportedVersion, uint8(e.Kind))
 	}
 	if !allZero(src[FrameHeaderBytes+len(e.Payload):]) {
-		return e, 0, n, damage("frame of LSN %d: padding is not zero", e.LSN)
+		return 0, n, damage("frame of LSN %d: padding is not zero", e.LSN)
 	}
-	return e, sum, n, nil
+	return sum, n, nil
 }
 
 // frameSize bounds the frame at the beginning of src.

@@ -7,14 +7,15 @@ import (
 	"github.com/logcore/logcore"
 )
 
-// windowBytes is how much of the file a Reader asks for at once.
-const windowBytes = 256 << 10
+// windowBytes is how much of the file a Reader asks for at once: what was copied is still
+// in the processor's second cache when it is checked.
+const windowBytes = 128 << 10
 
 // Reader reads the frames of a segment in order and checks each. It is used by one
 // goroutine.
 type Reader struct {
 	src    io.ReaderAt
-	id     ID
+	salt   uint32
 	end    int64 // no frame may reach behind it
 	off    int64 // of the next frame
 	next   logcore.LSN
@@ -28,7 +29,7 @@ type Reader struct {
 // NewReader returns a reader that begins with the frame at p (an index point, or
 // the beginning of the frames) and stops at the file offset end.
 func NewReader(src io.ReaderAt, id ID, p Point, end int64) *Reader {
-	return &Reader{src: src, id: id, end: end, off: p.Offset, winOff: p.Offset, next: p.LSN, prev: p.Prev}
+	return &Reader{src: src, salt: id.salt(), end: end, off: p.Offset, winOff: p.Offset, next: p.LSN, prev: p.Prev}
 }
 
 // Keep makes every payload stay valid for ever; otherwise it is valid until the
@@ -48,25 +49,24 @@ func (r *Reader) Raw() []byte { return r.raw }
 // Next returns the next entry and its checksum. At the end offset the error is
 // io.EOF. A frame that fails its check is an error that wraps logcore.ErrCorrupt
 // (a *DamageError); Offset then still points at it.
-func (r *Reader) Next() (logcore.Entry, uint32, error) {
-	var none logcore.Entry
+func (r *Reader) Next() (e logcore.Entry, sum uint32, err error) {
 	if r.off >= r.end {
-		return none, 0, io.EOF
+		return logcore.Entry{}, 0, io.EOF
 	}
 	at := r.window[r.off-r.winOff:]
-	e, sum, n, err := DecodeFrame(at, r.id, r.prev)
+	sum, n, err := decodeFrame(&e, at, r.salt, r.prev)
 	for err == ErrShort {
 		if ferr := r.fill(n); ferr != nil {
-			return none, 0, ferr
+			return logcore.Entry{}, 0, ferr
 		}
 		at = r.window
-		e, sum, n, err = DecodeFrame(at, r.id, r.prev)
+		sum, n, err = decodeFrame(&e, at, r.salt, r.prev)
 	}
 	if err != nil {
-		return none, 0, err
+		return logcore.Entry{}, 0, err
 	}
 	if e.LSN != r.next {
-		return none, 0, damage("frame has LSN %d, want %d", e.LSN, r.next)
+		return logcore.Entry{}, 0, damage("frame has LSN %d, want %d", e.LSN, r.next)
 	}
 	r.raw = at[:n]
 	r.off += int64(n)

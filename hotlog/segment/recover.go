@@ -180,17 +180,8 @@ func (r *Recovered) scan(src io.ReaderAt, size int64, b *Builder, proven logcore
 			return err
 		}
 		e, sum, err := frames.Next()
-		var bad *DamageError
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF) || errors.As(err, &bad):
-			if s.Last < proven {
-				return corrupt(s.End, s.Last+1, fmt.Sprintf("%v; LSN %d is proven durable", err, proven))
-			}
-			r.Torn = bad != nil && headFollows(src, s)
-			return nil
-		default:
-			return err
+		if err != nil {
+			return r.ends(src, s, proven, err)
 		}
 		b.Add(&e, sum, frames.Raw())
 		r.Sealed = e.Kind == logcore.KindSeal
@@ -199,6 +190,19 @@ func (r *Recovered) scan(src io.ReaderAt, size int64, b *Builder, proven logcore
 		return corrupt(s.End, s.Last, fmt.Sprintf("segment ends at its SEAL, but LSN %d is proven durable in it", proven))
 	}
 	return r.checkMark(s)
+}
+
+// ends decides what a frame means that could not be read behind s.
+func (r *Recovered) ends(src io.ReaderAt, s *Summary, proven logcore.LSN, err error) error {
+	var bad *DamageError
+	if !errors.Is(err, io.EOF) && !errors.As(err, &bad) {
+		return err
+	}
+	if s.Last < proven {
+		return corrupt(s.End, s.Last+1, fmt.Sprintf("%v; LSN %d is proven durable", err, proven))
+	}
+	r.Torn = bad != nil && headFollows(src, s)
+	return nil
 }
 
 // checkMark compares the entry that the mark proves with the frame in its place.
