@@ -36,6 +36,9 @@ func (db *Database) commit(f *file) error {
 	if err != nil || len(ch.records) == 0 {
 		return err
 	}
+	if err := db.confirm(db.ctx); err != nil {
+		return err
+	}
 	parts, err := pages.Encode(ch.records, writer.EntryBytesMax())
 	if err != nil {
 		return err
@@ -65,12 +68,10 @@ func (db *Database) committed(ch *changes, c Commit) *view {
 	defer db.mu.Unlock()
 	pages := db.view.cache
 	if ch.repaged {
-		pages = newCache(db.opts.CacheBytes)
-	} else if ch.cut < db.view.pages {
-		pages.drop(ch.cut)
+		pages = newCache(c.LSN, db.opts.CacheBytes)
 	}
-	for no, data := range ch.blocks {
-		pages.put(no, data)
+	pages.advance(c.LSN, ch.cut, ch.blocks)
+	for no := range ch.blocks {
 		db.written[no] = c.LSN
 	}
 	if len(db.written) > writtenMax {
@@ -146,7 +147,7 @@ func (ch *changes) record(base *view, o *overlay) {
 	for _, no := range o.numbers() {
 		var before []byte
 		if no < o.floor {
-			before = base.cache.get(no)
+			before = base.cache.get(base.version, no)
 		}
 		if r, changed := pages.Change(Space, no, before, o.blocks[no]); changed {
 			add(r)
@@ -188,7 +189,7 @@ func (f *file) repage(pageSize int64) (*overlay, error) {
 	o := newOverlay(snapshot{pageSize: uint32(pageSize)}, f.overlay.bytesMax)
 	for off := int64(0); off < f.overlay.size; off += pageSize {
 		page := make([]byte, pageSize)
-		if n, err := f.ReadAt(page, off); err != nil {
+		if n, err := f.readAt(page, off); err != nil {
 			return nil, fmt.Errorf("sqlite: read %d bytes at %d: got %d: %w", pageSize, off, n, err)
 		}
 		if err := o.write(page, off, nil); err != nil {

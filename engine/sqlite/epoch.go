@@ -45,6 +45,10 @@ func (db *Database) openWriter(ctx context.Context) (Writer, error) {
 // base makes the log's end the current view. The epoch fences every other writer, so
 // the log's last entry stays its last until we append.
 func (db *Database) base(ctx context.Context, writer Writer) (*view, error) {
+	// Also of a new log: from here on it is known which log service gave the epoch.
+	if _, err := db.end(ctx); err != nil {
+		return nil, err
+	}
 	var head snapshot
 	if last := writer.LastLSN(); last != 0 {
 		var err error

@@ -24,7 +24,7 @@ func (db *Database) poisoned(err error) error {
 	err = fmt.Errorf("%w; close the database and open it again", err)
 	if db.poison == nil {
 		db.poison = err
-		db.view = &view{snapshot: snapshot{at: db.view.at}, cache: newCache(db.opts.CacheBytes)}
+		db.view = &view{snapshot: snapshot{at: db.view.at}, cache: newCache(0, db.opts.CacheBytes)}
 		db.opts.Logger.Error("sqlite: database refuses everything until it is opened again", "log", db.opts.Log, "err", err)
 	}
 	return err
@@ -69,24 +69,51 @@ func (b busySnapshot) Error() string {
 
 // fault records why SQLite is about to get an error code and returns that code: what
 // SQLite itself can tell an application is little.
+//
+// While a transaction is written and committed SQLite takes only an I/O error and
+// SQLITE_FULL for what they are. After anything else its pager believes what it has
+// not written: it keeps the pages as clean, reads them in later transactions and may
+// even write them with one. So the milder codes are for locks, and an interrupt also
+// for reads, after which the pager has no page.
 func (f *file) fault(err error, code sqlite3.ExtendedErrorCode) error {
-	var plain sqlite3.ErrorCode
-	if errors.As(err, &plain) {
-		f.db.setFault(nil) // SQLite's own affair
-		return plain
+	if code == sqlite3.IOERR_LOCK {
+		var plain sqlite3.ErrorCode
+		if errors.As(err, &plain) {
+			f.db.setFault(nil) // SQLite's own affair
+			return plain
+		}
 	}
 	f.db.setFault(err)
-	var stale busySnapshot
-	var large errTxTooLarge
-	switch {
-	case f.conn != nil && f.conn.GetInterrupt().Err() != nil:
-		return vfs.SystemError(err, sqlite3.INTERRUPT)
-	case errors.As(err, &stale):
-		return vfs.SystemError(err, sqlite3.BUSY_SNAPSHOT)
-	case errors.Is(err, logcore.ErrWriterActive), code == sqlite3.IOERR_LOCK && errors.Is(err, logcore.ErrLSNInFuture):
-		return vfs.SystemError(err, sqlite3.BUSY) // trying again will do; an I/O error would roll back
-	case errors.As(err, &large), errors.Is(err, logcore.ErrTooLarge):
-		return vfs.SystemError(err, sqlite3.FULL)
+	switch code {
+	case sqlite3.IOERR_LOCK:
+		return vfs.SystemError(err, f.lockCode(err))
+	case sqlite3.IOERR_READ:
+		if f.interrupted() {
+			return vfs.SystemError(err, sqlite3.INTERRUPT)
+		}
+	case sqlite3.IOERR_WRITE:
+		var large errTxTooLarge
+		if errors.As(err, &large) {
+			return vfs.SystemError(err, sqlite3.FULL)
+		}
 	}
 	return vfs.SystemError(err, code)
+}
+
+// interrupted reports whether the application has given up waiting.
+func (f *file) interrupted() bool { return f.conn != nil && f.conn.GetInterrupt().Err() != nil }
+
+// lockCode is what SQLite is told when a lock can't be had. After BUSY trying again
+// will do; an I/O error would roll the transaction back.
+func (f *file) lockCode(err error) sqlite3.ExtendedErrorCode {
+	var stale busySnapshot
+	switch {
+	case f.interrupted():
+		return sqlite3.ExtendedErrorCode(sqlite3.INTERRUPT)
+	case errors.As(err, &stale):
+		return sqlite3.BUSY_SNAPSHOT
+	case errors.Is(err, logcore.ErrWriterActive), errors.Is(err, logcore.ErrLSNInFuture):
+		return sqlite3.ExtendedErrorCode(sqlite3.BUSY)
+	}
+	return sqlite3.IOERR_LOCK
 }

@@ -1,12 +1,14 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/ncruces/go-sqlite3/vfs"
 
 	"github.com/logcore/logcore"
 )
@@ -147,6 +149,64 @@ func TestPoisonReachesOtherConnections(t *testing.T) {
 	}
 	if got, err := tryQuery(other, `SELECT * FROM t`); err == nil {
 		t.Fatalf("the other connection reads %q", got)
+	}
+}
+
+// An application that gives up while its commit is refused must not find the commit in
+// SQLite's cache afterwards, let alone write it with its next transaction.
+func TestInterruptedRefusedCommit(t *testing.T) {
+	for _, mode := range []string{"delete", "memory", "off", "persist"} {
+		m := newModel()
+		h := open(t, Options{Source: m, Logger: quiet})
+		h.exec(t, `PRAGMA journal_mode = %s; CREATE TABLE t(x, y); INSERT INTO t VALUES (1, zeroblob(9000)), (2, '')`, mode)
+		other, err := h.db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		h.conn.SetInterrupt(ctx)
+		m.fail = func(int) fate {
+			cancel()
+			return refused
+		}
+		if err := h.try(`UPDATE t SET x = 666`); !errors.Is(err, sqlite3.IOERR) || !errors.Is(err, logcore.ErrOverloaded) {
+			t.Fatalf("journal_mode=%s: the refused commit is %v", mode, err)
+		}
+		h.conn.SetInterrupt(t.Context())
+		m.fail = nil
+		// It raises the change counter to what the refused one had.
+		if err := other.Exec(`UPDATE t SET x = 3 WHERE x = 1`); err != nil {
+			t.Fatal(err)
+		}
+		h.exec(t, `UPDATE t SET x = x + 1`)
+		for _, conn := range []*sqlite3.Conn{h.conn, other, open(t, Options{Source: m, ReadOnly: true}).conn} {
+			check(t, conn)
+			if got := query(t, conn, `SELECT group_concat(x) FROM t`); got != "4,3" {
+				t.Fatalf("journal_mode=%s: content %q", mode, got)
+			}
+		}
+	}
+}
+
+// The codes after which SQLite's pager gives up what it has cached, in every place where
+// it has written or is about to commit.
+func TestFaultsSQLiteBelieves(t *testing.T) {
+	h := open(t, Options{Source: newModel()})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := &file{db: h.db, conn: h.conn}
+	h.conn.SetInterrupt(ctx)
+	defer h.conn.SetInterrupt(t.Context())
+	for _, err := range []error{errors.New("any"), sqlite3.BUSY, sqlite3.INTERRUPT, context.Canceled, busySnapshot{1, 2}, logcore.ErrWriterActive,
+		&logcore.LagError{}, errTxTooLarge{1}, logcore.ErrTooLarge, vfs.SystemError(errors.New("inner"), sqlite3.INTERRUPT)} {
+		for _, code := range []sqlite3.ExtendedErrorCode{sqlite3.IOERR_WRITE, sqlite3.IOERR_COMMIT_ATOMIC, sqlite3.IOERR_FSTAT} {
+			got := f.fault(err, code)
+			full := code == sqlite3.IOERR_WRITE && got == vfs.SystemError(err, sqlite3.FULL)
+			if got != vfs.SystemError(err, code) && !full {
+				t.Errorf("%v as %v becomes %#v", err, code, got)
+			}
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func (db *Database) fetchPage(ctx context.Context, v *view, page uint32, ahead *
 	wanted := []uint32{page}
 	end := min(page+min(ahead.next(page), math.MaxUint32-page), v.pages)
 	for next := page + 1; next < end; next++ {
-		if !v.cache.has(next) {
+		if !v.cache.has(v.version, next) {
 			wanted = append(wanted, next)
 		}
 	}
@@ -43,7 +43,7 @@ func (db *Database) fetchPage(ctx context.Context, v *view, page uint32, ahead *
 	}
 	// The one asked for goes in last, so that a small cache keeps it.
 	for i := len(wanted) - 1; i >= 0; i-- {
-		v.cache.put(wanted[i], got[i])
+		v.cache.put(v.version, wanted[i], got[i])
 	}
 	return got[0], nil
 }
@@ -57,6 +57,9 @@ func (db *Database) fetch(ctx context.Context, s snapshot, wanted []uint32) ([][
 	got, err := db.opts.Source.Pages(ctx, wanted, s.at, db.unchangedSince(s, wanted))
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: log %q: page %d (and %d more) at LSN %d: %w", db.opts.Log, wanted[0], len(wanted)-1, s.at, err)
+	}
+	if _, err := db.end(ctx); err != nil {
+		return nil, err
 	}
 	if len(got) != len(wanted) {
 		return nil, fmt.Errorf("%w: sqlite: log %q: asked for %d pages, got %d", logcore.ErrCorrupt, db.opts.Log, len(wanted), len(got))

@@ -48,7 +48,7 @@ func (f *file) context() (context.Context, context.CancelFunc) {
 
 // page returns a page of a view; the caller must not modify it.
 func (f *file) page(v *view, no uint32) ([]byte, error) {
-	if data := v.cache.get(no); data != nil {
+	if data := v.cache.get(v.version, no); data != nil {
 		f.db.metrics.hits.Inc()
 		return data, nil
 	}
@@ -65,21 +65,30 @@ func (f *file) Close() error {
 }
 
 // reading returns the view to read from. SQLite reads the header of a file that it
-// opens before it has a lock; what it learns there it checks again under the lock.
+// opens before it has a lock; what it learns there it checks again under the lock. Such
+// a read may go on while another connection commits.
 func (f *file) reading() (*view, error) {
-	if f.view != nil {
-		return f.view, nil
-	}
 	f.db.mu.Lock()
 	defer f.db.mu.Unlock()
+	if f.view != nil {
+		return f.view, f.db.poison
+	}
 	return f.db.view, f.db.poison
 }
 
 // ReadAt reads what the transaction sees: its own writes over its snapshot.
 func (f *file) ReadAt(b []byte, off int64) (int, error) {
+	n, err := f.readAt(b, off)
+	if err != nil && err != io.EOF {
+		err = f.fault(err, sqlite3.IOERR_READ)
+	}
+	return n, err
+}
+
+func (f *file) readAt(b []byte, off int64) (int, error) {
 	v, err := f.reading()
 	if err != nil {
-		return 0, f.fault(err, sqlite3.IOERR_READ)
+		return 0, err
 	}
 	size, unit := v.bytes(), int64(v.pageSize)
 	if f.overlay != nil {
@@ -89,10 +98,10 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 	for n < len(b) && off < size {
 		block, err := f.block(v, uint32(off/unit))
 		if err != nil {
-			return n, f.fault(err, sqlite3.IOERR_READ)
+			return n, err
 		}
 		if int64(len(block)) != unit {
-			return n, f.fault(fmt.Errorf("sqlite: block %d has %d bytes, want %d", off/unit, len(block), unit), sqlite3.IOERR_READ)
+			return n, fmt.Errorf("sqlite: block %d has %d bytes, want %d", off/unit, len(block), unit)
 		}
 		within := off % unit
 		m := copy(b[n:min(int64(len(b)), int64(n)+size-off)], block[within:])

@@ -22,10 +22,12 @@ type model struct {
 	epoch    logcore.Epoch
 	active   bool // a writer holds the lease
 	exists   bool
-	ingested logcore.LSN // what the page server has; follows last unless lagging
-	lagging  bool
-	calls    int // of Pages
-	replayed map[logcore.LSN]*modelFile
+	// incarnation changes when the log is restored.
+	incarnation uint64
+	ingested    logcore.LSN // what the page server has; follows last unless lagging
+	lagging     bool
+	calls       int // of Pages
+	replayed    map[logcore.LSN]*modelFile
 
 	// fail decides, by the number of the append (from 1), what happens to it.
 	fail    func(n int) fate
@@ -55,7 +57,7 @@ type modelFile struct {
 	version  logcore.LSN
 }
 
-func newModel() *model { return &model{entryMax: 16 << 20, last: 10} }
+func newModel() *model { return &model{entryMax: 16 << 20, last: 10, incarnation: 1} }
 
 func (m *model) OpenWriter(_ context.Context, takeover bool) (Writer, error) {
 	m.mu.Lock()
@@ -209,16 +211,17 @@ func (f *modelFile) apply(r engine.Record) error {
 	return nil
 }
 
-func (m *model) End(context.Context) (logcore.LSN, error) {
+func (m *model) End(context.Context) (End, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.exists {
-		return 0, fmt.Errorf("model: %w", logcore.ErrLogNotFound)
+		return End{}, fmt.Errorf("model: %w", logcore.ErrLogNotFound)
 	}
-	if len(m.txs) == 0 {
-		return 0, nil
+	end := End{Committed: m.last, Epoch: m.epoch, Incarnation: m.incarnation}
+	if len(m.txs) > 0 {
+		end.LSN = m.last
 	}
-	return m.last, nil
+	return end, nil
 }
 
 func (m *model) Size(_ context.Context, lsn logcore.LSN) (Size, error) {

@@ -43,6 +43,20 @@ type Size struct {
 	Pages, PageSize uint32
 }
 
+// End is what a log is at now.
+type End struct {
+	// LSN is the last committed entry, as Writer.LastLSN.
+	LSN logcore.LSN
+	// Committed is what the log service has committed, in whatever log: no entry of this
+	// one will get an LSN up to it any more.
+	Committed logcore.LSN
+	// Epoch is the newest writer epoch granted, 0 for none.
+	Epoch logcore.Epoch
+	// Incarnation is another one after the log service was restored. It is never 0 once
+	// the service has begun.
+	Incarnation uint64
+}
+
 // Source is the log that the database lives in, as seen by this package: its writer
 // and its pages. It may be used by many goroutines.
 type Source interface {
@@ -50,8 +64,8 @@ type Source interface {
 	// It fails with logcore.ErrWriterActive while another writer is alive, unless
 	// takeover is set.
 	OpenWriter(ctx context.Context, takeover bool) (Writer, error)
-	// End is the log's last committed entry, as Writer.LastLSN.
-	End(ctx context.Context) (logcore.LSN, error)
+	// End asks the log service, not a page server, where the log ends.
+	End(ctx context.Context) (End, error)
 	// Size returns the file's size as of an LSN, 0 meaning the newest that the page
 	// server has; it waits for lsn within ctx's deadline. A log that does not exist is
 	// logcore.ErrLogNotFound.
@@ -77,7 +91,7 @@ type Options struct {
 	ReadOnly bool
 	// Follow makes the Database read-only and every read transaction begin at the newest
 	// LSN that the page server has, be it the log's end or a little behind. (One that may
-	// write begins each at the log's end, which costs one more call.)
+	// write begins each at the log's end.)
 	Follow bool
 	// WriteNow takes the writer epoch at Open instead of at the first write.
 	WriteNow bool

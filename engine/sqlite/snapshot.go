@@ -30,13 +30,17 @@ type view struct {
 // own last commit, the pinned one, or the newest that the page server has.
 func (db *Database) currentView(ctx context.Context) (*view, error) {
 	db.mu.Lock()
-	current, settled := db.view, db.based || db.pinned
-	err := db.poison
+	current, based, err := db.view, db.based, db.poison
 	db.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if settled {
+	case based:
+		if err := db.confirm(ctx); err != nil {
+			return nil, err
+		}
+		return current, nil
+	case db.pinned:
 		return current, nil
 	}
 	return db.refresh(ctx, current)
@@ -44,7 +48,7 @@ func (db *Database) currentView(ctx context.Context) (*view, error) {
 
 // refresh moves the view to the newest LSN.
 func (db *Database) refresh(ctx context.Context, current *view) (*view, error) {
-	fresh, err := db.newest(ctx)
+	fresh, err := db.newest(ctx, current.snapshot)
 	if err == nil && fresh.at < current.at {
 		// Another page server, further behind than the last one: a process never reads backwards.
 		fresh, err = db.sizeAt(ctx, current.at)
@@ -55,25 +59,26 @@ func (db *Database) refresh(ctx context.Context, current *view) (*view, error) {
 	return db.advance(fresh), nil
 }
 
-// newest is the snapshot that a transaction beginning now reads. A log that does not
-// exist yet is an empty file if this Database may create it.
-func (db *Database) newest(ctx context.Context) (snapshot, error) {
+// newest is the snapshot that a transaction beginning now reads; current is the last
+// one. A log that does not exist yet is an empty file if this Database may create it.
+func (db *Database) newest(ctx context.Context, current snapshot) (snapshot, error) {
 	if db.opts.Follow {
 		return db.sizeAt(ctx, 0)
 	}
 	ctx, cancel := context.WithTimeout(ctx, db.opts.ReadTimeout)
 	defer cancel()
-	end, err := db.opts.Source.End(ctx)
-	if errors.Is(err, logcore.ErrLogNotFound) && !db.opts.ReadOnly {
+	end, err := db.end(ctx)
+	switch {
+	case errors.Is(err, logcore.ErrLogNotFound) && !db.opts.ReadOnly:
 		return snapshot{}, nil
-	}
-	if err != nil {
-		return snapshot{}, fmt.Errorf("sqlite: log %q: where it ends: %w", db.opts.Log, err)
-	}
-	if end == 0 {
+	case err != nil:
+		return snapshot{}, err
+	case end.LSN == 0:
 		return snapshot{}, nil
+	case end.LSN == current.at:
+		return current, nil
 	}
-	return db.sizeAt(ctx, end)
+	return db.sizeAt(ctx, end.LSN)
 }
 
 // sizeAt asks for the file as of an LSN, 0 for the newest that the page server has.
@@ -83,6 +88,9 @@ func (db *Database) sizeAt(ctx context.Context, lsn logcore.LSN) (snapshot, erro
 	size, err := db.opts.Source.Size(ctx, lsn)
 	if err != nil {
 		return snapshot{}, fmt.Errorf("sqlite: log %q: size at LSN %d: %w", db.opts.Log, lsn, err)
+	}
+	if _, err := db.end(ctx); err != nil {
+		return snapshot{}, err
 	}
 	s := snapshot{at: size.LSN, version: size.LastLSN, pages: size.Pages, pageSize: size.PageSize}
 	if s.pages > 0 && !validPageSize(int64(s.pageSize)) {
@@ -108,7 +116,7 @@ func (db *Database) setView(s snapshot) {
 	pages := db.view.cache
 	if s.version != db.view.version {
 		// Whoever still reads the old version keeps its cache until it unlocks.
-		pages = newCache(db.opts.CacheBytes)
+		pages = newCache(s.version, db.opts.CacheBytes)
 		db.metrics.cacheDrops.Inc()
 	}
 	db.view = &view{snapshot: s, cache: pages}

@@ -32,15 +32,15 @@ func (s clientSource) OpenWriter(ctx context.Context, takeover bool) (Writer, er
 		w.Close(ctx)
 		return nil, err
 	}
-	return clientWriter{w, max(end, w.LastLSN())}, nil
+	return clientWriter{w, max(end.LSN, w.LastLSN())}, nil
 }
 
-func (s clientSource) End(ctx context.Context) (logcore.LSN, error) {
+func (s clientSource) End(ctx context.Context) (End, error) {
 	info, err := s.c.Info(ctx, s.log)
 	if err != nil {
-		return 0, err
+		return End{}, err
 	}
-	return max(info.LastLSN, info.BranchLSN), nil
+	return End{LSN: max(info.LastLSN, info.BranchLSN), Committed: info.Committed, Epoch: info.Epoch, Incarnation: info.Incarnation}, nil
 }
 
 func (s clientSource) Size(ctx context.Context, lsn logcore.LSN) (Size, error) {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
@@ -46,8 +47,10 @@ type Database struct {
 	written      map[uint32]logcore.LSN // last change by this writer since writtenFloor
 	writtenFloor logcore.LSN
 	lastCommit   Commit
-	poison       error // why nothing works until the database is opened again
-	lastFault    error // see Explain
+	incarnation  uint64    // of the log service; 0 until it is known
+	confirmed    time.Time // when the log was last asked whether all this still holds
+	poison       error     // why nothing works until the database is opened again
+	lastFault    error     // see Explain
 	closed       bool
 }
 
@@ -55,7 +58,8 @@ var vfsCount atomic.Uint64
 
 // Open opens the database that a log holds. A log that does not exist, or has no
 // entry, is an empty database; read-only it must exist (logcore.ErrLogNotFound). An
-// LSN that the page server does not have within ReadTimeout is a logcore.LagError.
+// LSN that the page server does not have within ReadTimeout is a logcore.LagError; for
+// one that the log itself has not reached, Open waits 2 s at most.
 func Open(ctx context.Context, opts Options) (*Database, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -67,7 +71,7 @@ func Open(ctx context.Context, opts Options) (*Database, error) {
 		pinned:    opts.ReadOnly && !opts.Follow,
 		metrics:   newMetrics(opts.Registerer),
 		acquiring: make(chan struct{}, 1),
-		view:      &view{cache: newCache(opts.CacheBytes)},
+		view:      &view{cache: newCache(0, opts.CacheBytes)},
 		written:   make(map[uint32]logcore.LSN),
 	}
 	db.unlocked = sync.NewCond(&db.mu)
@@ -96,11 +100,26 @@ func (db *Database) start(ctx context.Context) error {
 	return nil
 }
 
+// futureWait is how long Open waits for an LSN that the log has not reached.
+const futureWait = 2 * time.Second
+
 func (db *Database) sizeAtOpen(ctx context.Context) (snapshot, error) {
-	if db.opts.LSN != 0 {
-		return db.sizeAt(ctx, db.opts.LSN)
+	if db.opts.LSN == 0 {
+		return db.newest(ctx, snapshot{})
 	}
-	return db.newest(ctx)
+	asking, cancel := context.WithTimeout(ctx, db.opts.ReadTimeout)
+	defer cancel()
+	end, err := db.end(asking)
+	if err != nil {
+		return snapshot{}, err
+	}
+	if db.opts.LSN > end.Committed {
+		// A page server that is behind gets ReadTimeout; nobody may ever write this LSN.
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, futureWait)
+		defer stop()
+	}
+	return db.sizeAt(ctx, db.opts.LSN)
 }
 
 // openFile hands out a handle of the database file to a connection.
