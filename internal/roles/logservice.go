@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,10 +29,10 @@ const shard logcore.ShardID = 0
 //
 //  1. targets and key    opened; a lost target is tolerated
 //  2. identity           the directory's cluster against the targets' markers
-//  3. hot log            checked, repaired from the archive where it is corrupt
-//  4. replication        the Raft group over it; leads before it returns
-//  5. archiver           reads committed spans of the hot log
-//  6. service            LogCoreService and AdminService
+//  3. hot log            recovered, repaired from the archive where it is corrupt; and
+//     replication        the Raft group over it; leads before it returns
+//  4. archiver           reads committed spans of the hot log
+//  5. service            LogCoreService and AdminService
 type logService struct {
 	cfg     *config.LogService
 	process *process
@@ -42,7 +41,8 @@ type logService struct {
 	group   *replication.Group
 	service *logsvc.Service
 	cluster [16]byte
-	damage  atomic.Pointer[logcore.CorruptionError] // the newest that the running hot log found
+	damage  damage                        // that the running hot log found and that is not repaired
+	mending chan *logcore.CorruptionError // to mend
 }
 
 // process is what the parts of one process share.
@@ -60,11 +60,11 @@ func (s *logService) shardDir() string {
 
 // buildLogService starts everything but the listener.
 func buildLogService(ctx context.Context, p *process, cfg *config.LogService) (*logService, error) {
-	s := &logService{cfg: cfg, process: p}
+	s := &logService{cfg: cfg, process: p, mending: make(chan *logcore.CorruptionError, mendQueueMax)}
 	for _, step := range []struct {
 		name  string
 		start func(context.Context) error
-	}{{"targets", s.openTargets}, {"cluster", s.identify}, {"hot log", s.repair}, {"replication", s.openGroup}, {"archive", s.openService}} {
+	}{{"targets", s.openTargets}, {"cluster", s.identify}, {"hot log", s.openGroup}, {"archive", s.openService}} {
 		if err := step.start(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.name, err)
 		}
@@ -163,7 +163,7 @@ func (s *logService) openArchive(ctx context.Context) (*archive, error) {
 		<-done
 		return nil
 	})
-	return &archive{archiver: a, source: source, hotDamage: s.hotDamage}, nil
+	return &archive{archiver: a, source: source, hotDamage: s.damage.list}, nil
 }
 
 // problems says in words what is wrong, for /healthz.
@@ -174,7 +174,7 @@ func (s *logService) problems() []string {
 	if !s.group.Status().Leading {
 		return []string{"the shard has no leader"}
 	}
-	return s.hotDamage()
+	return s.damage.list()
 }
 
 // register adds the services to a gRPC server.

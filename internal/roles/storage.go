@@ -3,10 +3,9 @@ package roles
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 	"time"
 
-	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/logsvc"
 	"github.com/logcore/logcore/recovery"
@@ -18,16 +17,13 @@ import (
 // changes instead would wake somebody at every commit.
 const watchEvery = 100 * time.Millisecond
 
-// repair reads every byte of the hot log before anything is served from it. Without an
-// archive damage can only be refused.
+// repair reads every byte of the hot log, which nobody has open, and repairs it from the
+// archive. The one finding that Open met is counted already.
 func (s *logService) repair(ctx context.Context) error {
-	if hasLog, err := holdsFiles(s.shardDir()); err != nil || !hasLog {
-		return err
-	}
 	report, err := recovery.RepairHotLog(ctx, recovery.RepairOptions{Dir: s.shardDir(), Shard: shard, Archive: s.openReader, Logger: s.process.log})
-	s.process.corrupt.WithLabelValues("hotlog").Add(float64(len(report.Damage)))
+	s.process.corrupt.WithLabelValues("hotlog").Add(float64(max(len(report.Damage)-1, 0)))
 	if err == nil {
-		s.process.log.Info("hot log checked", "bytes", report.Bytes, "repaired_segments", len(report.Repaired))
+		s.process.log.Info("hot log repaired", "bytes", report.Bytes, "repaired_segments", len(report.Repaired))
 	}
 	return err
 }
@@ -42,29 +38,36 @@ func (s *logService) openReader(ctx context.Context) (*tiering.Reader, error) {
 }
 
 func (s *logService) openGroup(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, leadWithin)
-	defer cancel()
-	g, err := replication.Open(ctx, replication.Options{Log: hotlog.Options{
-		Dir: s.shardDir(), Shard: shard, SegmentBytes: int64(s.cfg.SegmentBytes), EntryBytesMax: int(s.cfg.EntryBytesMax) + logsvc.EntryOverheadMax,
-		CacheBytes: int64(s.cfg.CacheBytes), QueueBytesMax: int64(s.cfg.QueueBytesMax), DiskReserveBytes: int64(s.cfg.DiskReserveBytes),
-		Logger: s.process.log, Registerer: s.process.registry, Corruptions: s.process.corrupt.WithLabelValues("hotlog"), OnDamage: func(e *logcore.CorruptionError) { s.damage.Store(e) },
-	}})
+	var g *replication.Group
+	err := s.openOrRepair(ctx, func() (err error) {
+		g, err = s.replicate(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	s.group = g
-	watch, stopWatching := context.WithCancel(context.Background())
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		s.watch(watch)
-	}()
+	background, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.watch(background) })
+	running.Go(func() { s.mend(background) })
 	s.process.group.add("replication", func(context.Context) error {
-		stopWatching()
-		<-watched
+		stop()
+		running.Wait()
 		return g.Close()
 	})
 	return nil
+}
+
+// replicate opens the hot log and the Raft group over it, and waits until it leads.
+func (s *logService) replicate(ctx context.Context) (*replication.Group, error) {
+	ctx, cancel := context.WithTimeout(ctx, leadWithin)
+	defer cancel()
+	return replication.Open(ctx, replication.Options{Log: hotlog.Options{
+		Dir: s.shardDir(), Shard: shard, SegmentBytes: int64(s.cfg.SegmentBytes), EntryBytesMax: int(s.cfg.EntryBytesMax) + logsvc.EntryOverheadMax,
+		CacheBytes: int64(s.cfg.CacheBytes), QueueBytesMax: int64(s.cfg.QueueBytesMax), DiskReserveBytes: int64(s.cfg.DiskReserveBytes),
+		Logger: s.process.log, Registerer: s.process.registry, Corruptions: s.process.corrupt.WithLabelValues("hotlog"), OnDamage: s.damaged,
+	}})
 }
 
 // watch ends the process when the group can't write any more: what the disk really
@@ -83,12 +86,4 @@ func (s *logService) watch(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// hotDamage says what rotted in the hot log since it was opened.
-func (s *logService) hotDamage() []string {
-	if e := s.damage.Load(); e != nil {
-		return []string{fmt.Sprintf("the hot log is damaged: %v: it is repaired from the archive at the next start", e)}
-	}
-	return nil
 }

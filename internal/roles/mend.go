@@ -1,0 +1,136 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/recovery"
+)
+
+const (
+	mendWithin   = 10 * time.Minute // for one segment: the archive may be far away
+	mendQueueMax = 64               // more damage than that is found again by whoever reads it
+)
+
+// damage is what is known to be damaged, by file.
+type damage struct {
+	mu sync.Mutex
+	by map[string]*logcore.CorruptionError
+}
+
+func (d *damage) add(e *logcore.CorruptionError) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.by == nil {
+		d.by = map[string]*logcore.CorruptionError{}
+	}
+	d.by[e.Object] = e
+}
+
+func (d *damage) gone(e *logcore.CorruptionError) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.by, e.Object)
+}
+
+// list says in words what is damaged.
+func (d *damage) list() (out []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(d.by)) {
+		out = append(out, fmt.Sprintf("the hot log is damaged: %v: it is repaired from the archive as soon as that holds the segment, or at the next start", d.by[name]))
+	}
+	return out
+}
+
+// damaged is told by the hot log of what it found. It must not wait.
+func (s *logService) damaged(e *logcore.CorruptionError) {
+	s.damage.add(e)
+	select {
+	case s.mending <- e:
+	default:
+	}
+}
+
+// mend repairs sealed segments from the archive while the log is in use. What can't be
+// repaired so stays in the status: the open segment is repaired by the next start.
+func (s *logService) mend(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-s.mending:
+			if err := s.mendSegment(ctx, e); err != nil && ctx.Err() == nil {
+				s.process.log.Error("a damaged segment of the hot log was not repaired", "segment", e.Object, "lsn", e.LSN, "err", err)
+			}
+		}
+	}
+}
+
+func (s *logService) mendSegment(ctx context.Context, e *logcore.CorruptionError) error {
+	ctx, cancel := context.WithTimeout(ctx, mendWithin)
+	defer cancel()
+	hot := s.group.HotLog()
+	info, err := segmentOf(hot, e.LSN)
+	if err != nil {
+		return err
+	}
+	if _, err := hot.Span(info.First, info.Last); err == nil {
+		s.damage.gone(e) // repaired since, when the same damage was found twice
+		return nil
+	}
+	archive, err := s.openReader(ctx)
+	if err != nil {
+		return err
+	}
+	var whole segment.Span
+	for part, err := range archive.Spans(ctx, info.First, info.Last) {
+		if err != nil {
+			return err
+		}
+		next := recovery.ToHotLog(part)
+		if whole.Last == 0 {
+			whole = next
+			continue
+		}
+		whole.Last, whole.Sum, whole.Sealed, whole.LastTime = next.Last, next.Sum, next.Sealed, max(whole.LastTime, next.LastTime)
+		whole.Frames = append(whole.Frames[:len(whole.Frames):len(whole.Frames)], next.Frames...)
+	}
+	if err := hot.Repair(whole); err != nil {
+		return err
+	}
+	s.damage.gone(e)
+	return nil
+}
+
+// segmentOf returns the sealed segment that holds an LSN.
+func segmentOf(hot *hotlog.Log, lsn logcore.LSN) (hotlog.SegmentInfo, error) {
+	for _, info := range hot.Segments() {
+		if info.First <= lsn && lsn <= info.Last && info.Sealed {
+			return info, nil
+		}
+	}
+	return hotlog.SegmentInfo{}, fmt.Errorf("no sealed segment holds LSN %d: it is repaired by the next start", lsn)
+}
+
+// openOrRepair opens the group. When the hot log can't be opened because it is damaged,
+// it is repaired from the archive first; without an archive damage can only be refused.
+func (s *logService) openOrRepair(ctx context.Context, open func() error) error {
+	err := open()
+	if !errors.Is(err, logcore.ErrCorrupt) {
+		return err
+	}
+	s.process.log.Warn("the hot log is damaged; repairing it from the archive", "err", err)
+	if err := s.repair(ctx); err != nil {
+		return err
+	}
+	return open()
+}
