@@ -97,6 +97,9 @@ func TestRotIsFound(t *testing.T) {
 		if c.log != nil {
 			c.log.Close()
 		}
+		if value(t, counter) == 0 {
+			t.Fatalf("bit %d of byte %d of %s: not counted", bit, at, f.name)
+		}
 		if err == nil {
 			repaired++
 			continue
@@ -105,9 +108,6 @@ func TestRotIsFound(t *testing.T) {
 		var place *logcore.CorruptionError
 		if !errors.As(err, &place) || place.Object != f.name || place.Place == "" || place.Offset < 0 {
 			t.Fatalf("bit %d of byte %d of %s: %v", bit, at, f.name, err)
-		}
-		if value(t, counter) == 0 {
-			t.Fatalf("bit %d of byte %d of %s: not counted", bit, at, f.name)
 		}
 	}
 	if refused < 100 || repaired < 100 {
