@@ -9,9 +9,13 @@
 //
 // One process writes a log at a time: the first transaction that writes takes the
 // writer epoch. While another process holds it, writing is SQLITE_BUSY; once another
-// process has fenced this one, every statement fails and says so. When the outcome of
-// an append is unknown, COMMIT fails and the Database refuses everything until it is
-// opened again: it never goes on from a state that may not be the log's.
+// process has fenced this one, every statement fails and says so: at once when it
+// writes, within a second when it only reads. When the outcome of an append is unknown,
+// COMMIT fails and the Database refuses everything until it is opened again: it never
+// goes on from a state that may not be the log's. The same goes for a Database that
+// lives through a restore of the log service (ErrRestored), so what a page server says
+// counts only after the log service has confirmed that it is still the same: reading
+// takes both.
 //
 // Inside a process the connections of a Database lock each other as SQLite's
 // connections to one file do. Other Databases, in this process or elsewhere, read

@@ -20,6 +20,8 @@ type file struct {
 	level   vfs.LockLevel
 	view    *view
 	overlay *overlay // what the transaction wrote; nil = nothing
+	failed  error    // a write of the transaction that failed: it must not commit
+	ended   bool     // the transaction has committed or failed to, and the lock is still held
 	ahead   readAhead
 	conn    *sqlite3.Conn // set by SQLite; nil while it opens the file
 }
@@ -132,14 +134,19 @@ func (f *file) WriteAt(b []byte, off int64) (int, error) {
 		return f.page(f.view, no)
 	})
 	if err != nil {
+		// SQLite can only roll back now. Not in every journal mode does it write back what
+		// it has written, so nothing of it may stay.
+		f.overlay, f.failed = nil, err
 		return 0, f.fault(err, sqlite3.IOERR_WRITE)
 	}
 	return len(b), nil
 }
 
+var errLocking = errors.New("sqlite: write without a lock of its own: locking_mode and nolock must be left alone")
+
 func (f *file) writing() error {
-	if f.level < vfs.LOCK_RESERVED {
-		return f.fault(errors.New("sqlite: write without a lock: locking_mode and nolock must be left alone"), sqlite3.IOERR_WRITE)
+	if f.level < vfs.LOCK_RESERVED || f.ended {
+		return f.fault(errLocking, sqlite3.IOERR_WRITE)
 	}
 	if f.overlay == nil {
 		f.overlay = newOverlay(f.view.snapshot, f.db.opts.TxBytesMax)
@@ -182,10 +189,11 @@ func (f *file) Size() (int64, error) {
 // journal mode, and its failure fails the COMMIT. (A code that is not an I/O error
 // would not: only that makes the pager give up its cache.)
 func (f *file) CommitPhaseTwo() error {
-	if f.overlay == nil {
-		return nil
+	err := f.failed
+	if f.overlay != nil && err == nil {
+		err = f.db.commit(f)
+		f.ended = true
 	}
-	err := f.db.commit(f)
 	f.overlay = nil
 	if err != nil {
 		return f.fault(err, sqlite3.IOERR_COMMIT_ATOMIC)
@@ -205,10 +213,15 @@ func (f *file) SyncSuper(super string) error {
 	return f.fault(errors.New("sqlite: a transaction cannot write to this database and to another attached one: commit them separately"), sqlite3.IOERR_COMMIT_ATOMIC)
 }
 
-// Pragma refuses the pragmas that this file cannot honour.
+// Pragma refuses the pragmas that this file cannot honour. In exclusive locking mode
+// SQLite raises the file's change counter only once, so that readers elsewhere would
+// trust pages that have changed, and never asks again whether it may still write.
 func (f *file) Pragma(name, value string) (string, error) {
-	if name == "journal_mode" && strings.EqualFold(strings.Trim(value, `'"`), "wal") {
+	switch value = strings.ToLower(strings.Trim(value, `'"`)); {
+	case name == "journal_mode" && value == "wal":
 		return "", errors.New("journal_mode=wal is not available: the log is the write-ahead log, leave journal_mode alone")
+	case name == "locking_mode" && value == "exclusive":
+		return "", errors.New("locking_mode=exclusive is not available: the log has one writing process as it is, leave locking_mode alone")
 	}
 	return "", sqlite3.NOTFOUND
 }

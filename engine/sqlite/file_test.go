@@ -144,6 +144,8 @@ func (r *fileRun) end() {
 	if err := r.f.CommitPhaseTwo(); err != nil {
 		r.t.Fatal(err)
 	}
+	r.f.Unlock(vfs.LOCK_SHARED)
+	r.lock()
 	r.base = bytes.Clone(r.now)
 	r.replay()
 }
@@ -198,6 +200,30 @@ func TestFileRefusesToCommitWhatIsNotSQLite(t *testing.T) {
 	if _, err := empty.f.WriteAt(make([]byte, 100), 0); err == nil {
 		t.Fatal("an empty file took a first write that is no page")
 	}
+}
+
+// What is left of a transaction after a write that failed must not commit.
+func TestFileDoesNotCommitAfterAFailedWrite(t *testing.T) {
+	r := &fileRun{t: t, rng: rand.New(rand.NewPCG(1, 1)), m: newModel(), pageSize: 512}
+	r.open()
+	r.db.opts.TxBytesMax = 1024
+	r.write(0, r.random(512))
+	r.write(512, r.random(512))
+	if _, err := r.f.WriteAt(r.random(512), 1024); err == nil {
+		t.Fatal("a write beyond TxBytesMax")
+	}
+	if err := r.f.CommitPhaseTwo(); err == nil || len(r.m.txs) != 0 {
+		t.Fatalf("committed: %v", err)
+	}
+	if size, err := r.f.Size(); err != nil || size != 0 {
+		t.Fatalf("afterwards the file has %d bytes, %v", size, err)
+	}
+	r.f.Unlock(vfs.LOCK_SHARED)
+	r.lock()
+	r.now = nil
+	r.write(0, r.random(512))
+	r.end()
+	r.compare()
 }
 
 func TestFileNeedsALock(t *testing.T) {

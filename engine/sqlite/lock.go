@@ -142,7 +142,7 @@ func (f *file) Unlock(level vfs.LockLevel) error {
 		return nil
 	}
 	db := f.db
-	f.overlay = nil
+	f.overlay, f.failed, f.ended = nil, nil, false
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.reserved == f {

@@ -242,7 +242,7 @@ func TestRefusals(t *testing.T) {
 	m := newModel()
 	h := open(t, Options{Source: m})
 	h.exec(t, `CREATE TABLE t(a)`)
-	for _, sql := range []string{`PRAGMA journal_mode = wal`, `PRAGMA main.journal_mode = 'WAL'`, `PRAGMA locking_mode = exclusive; PRAGMA journal_mode = "wal"`} {
+	for _, sql := range []string{`PRAGMA journal_mode = wal`, `PRAGMA main.journal_mode = 'WAL'`, `PRAGMA journal_mode = "wal"`} {
 		if err := h.try(sql); err == nil || !strings.Contains(err.Error(), "journal_mode") {
 			t.Errorf("%s: %v", sql, err)
 		}
@@ -282,22 +282,74 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Exclusive locking mode is refused, also where SQLite does not ask: in a database that
+// is attached, a second transaction finds that it has no lock of its own.
 func TestExclusiveLockingMode(t *testing.T) {
 	m := newModel()
-	h := open(t, Options{Source: m})
-	h.exec(t, `PRAGMA locking_mode = exclusive; CREATE TABLE t(a)`)
-	for i := range 5 {
-		h.exec(t, `INSERT INTO t VALUES (%d)`, i)
+	h := open(t, Options{Source: m, Logger: quiet})
+	for _, sql := range []string{`PRAGMA locking_mode = exclusive`, `PRAGMA main.locking_mode = 'EXCLUSIVE'`} {
+		if err := h.try(sql); err == nil || !strings.Contains(err.Error(), "not available") {
+			t.Errorf("%s: %v", sql, err)
+		}
 	}
-	h.exec(t, `BEGIN; DELETE FROM t; ROLLBACK`)
-	if got := query(t, h.conn, `SELECT count(*) FROM t`); got != "5" || m.appends != 6 {
-		t.Fatalf("%s rows, %d appends", got, m.appends)
+	h.exec(t, `PRAGMA locking_mode = normal; CREATE TABLE t(a)`)
+	conn, err := sqlite3.Open(":memory:")
+	if err != nil {
+		t.Fatal(err)
 	}
-	h.close()
-	h = open(t, Options{Source: m})
+	defer conn.Close()
+	err = conn.Exec(`PRAGMA locking_mode = exclusive; ATTACH '` + h.db.DSN() + `' AS log; INSERT INTO log.t VALUES (1)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := h.db.Explain(conn.Exec(`INSERT INTO log.t VALUES (2)`)); !errors.Is(err, errLocking) {
+			t.Errorf("a second transaction under the same lock: %v", err)
+		}
+	}
+	if len(m.txs) != 2 {
+		t.Fatalf("%d transactions", len(m.txs))
+	}
+	if err := conn.Exec(`DETACH log`); err != nil {
+		t.Fatal(err)
+	}
+	h.exec(t, `INSERT INTO t VALUES (3)`)
 	check(t, h.conn)
-	if got := query(t, h.conn, `SELECT count(*) FROM t`); got != "5" {
-		t.Fatalf("%s rows after reopening", got)
+	if got := query(t, h.conn, `SELECT group_concat(a) FROM t`); got != "1,3" {
+		t.Fatalf("content %q", got)
+	}
+}
+
+// Whatever a failed transaction had written before must be gone, in every journal mode.
+func TestNothingOfAFailedTransactionStays(t *testing.T) {
+	for _, mode := range []string{"delete", "memory", "off", "persist", "truncate"} {
+		m := newModel()
+		h := open(t, Options{Source: m, TxBytesMax: 300_000, Logger: quiet})
+		h.exec(t, `PRAGMA journal_mode = %s; PRAGMA cache_size = 1`, mode)
+		h.exec(t, fillSQL, 50)
+		want := dump(t, h.conn)
+		for _, sql := range []string{
+			`UPDATE t SET b = zeroblob(9000)`, // TxBytesMax
+			`INSERT INTO t SELECT id + 1000, randomblob(4000), c FROM t`,
+			`UPDATE t SET c = 'refused'`,
+			`DELETE FROM t`,
+		} {
+			m.fail = func(int) fate { return refused }
+			if err := h.try(sql); err == nil {
+				t.Fatalf("%s did not fail", sql)
+			}
+			m.fail = nil
+			check(t, h.conn)
+			if dump(t, h.conn) != want {
+				t.Fatalf("journal_mode=%s: %s left something", mode, sql)
+			}
+			h.exec(t, `CREATE TABLE again(a); DROP TABLE again`)
+			other := open(t, Options{Source: m, ReadOnly: true})
+			check(t, other.conn)
+			if dump(t, other.conn) != want {
+				t.Fatalf("journal_mode=%s: %s came with the next transaction", mode, sql)
+			}
+		}
 	}
 }
 
