@@ -54,12 +54,25 @@ func (l *loop) storageAppend(m *raftpb.Message) {
 }
 
 func (l *loop) saveState(next memberState) bool {
-	if err := writeState(l.g.opts.Log.Dir, next); err != nil {
+	if err := l.file.save(next); err != nil {
 		l.fail(fmt.Errorf("%w: %w", logcore.ErrPoisoned, err))
 		return false
 	}
 	l.state = next
 	return true
+}
+
+// saveHint saves what only makes the next start quicker. A disk without room is no
+// reason to stop then; the next checkpoint brings another one.
+func (l *loop) saveHint(next memberState) {
+	switch err := l.file.save(next); {
+	case err == nil:
+		l.state = next
+	case errors.Is(err, logcore.ErrDiskFull):
+		l.g.log.Warn("replication: the state file was not brought up to date", "err", err)
+	default:
+		l.fail(fmt.Errorf("%w: %w", logcore.ErrPoisoned, err))
+	}
 }
 
 // submitAppends hands the next appends to the hot log, until it takes no more. An entry
@@ -99,7 +112,8 @@ func (l *loop) takeCompletions() {
 		a := l.oldestUnderWay()
 		switch {
 		case err == nil:
-			a.done, l.warned = true, false
+			a.done = true
+			l.goOn()
 		case errors.Is(err, logcore.ErrDiskFull):
 			a.refused, l.full = true, err
 		default:
@@ -147,11 +161,37 @@ func (l *loop) takeBackRefused() {
 		}
 	}
 	l.sent, l.held = first, true
-	if l.warned {
+	l.stall(last + 1)
+}
+
+// stall tells everybody, once for each time the disk fills up, that entries wait for
+// room. A member that can't even become leader then answers requests with the reason,
+// and serves its readers, the archiver and the trimmer, which may make room.
+func (l *loop) stall(from logcore.LSN) {
+	if l.stalled {
 		return
 	}
-	l.warned = true // once for each time the disk fills up
-	l.g.log.Warn("replication: the disk is full, entries wait for room", "from", last+1, "err", l.full)
+	l.stalled = true
+	l.g.log.Warn("replication: the disk is full, entries wait for room", "from", from, "err", l.full)
+	l.g.catalogMu.RLock()
+	known := l.g.applied.Incarnation == l.state.Incarnation
+	l.g.catalogMu.RUnlock()
+	l.g.mu.Lock()
+	l.g.stalled, l.g.readable = l.full, known
+	l.g.mu.Unlock()
+	l.g.announce()
+}
+
+// goOn is the end of a stall.
+func (l *loop) goOn() {
+	if !l.stalled {
+		return
+	}
+	l.stalled = false
+	l.g.mu.Lock()
+	l.g.stalled = nil
+	l.g.mu.Unlock()
+	l.g.log.Info("replication: there is room again")
 }
 
 // stepResponses tells Raft about the appends that are durable, in order.

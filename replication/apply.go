@@ -82,7 +82,7 @@ func (l *loop) afterApply(lsn logcore.LSN, term uint64, checkpoint logcore.LSN) 
 		if l.g.applied.Incarnation == next.Incarnation {
 			next.AnnounceIncarnation = false // a checkpoint holds it
 		}
-		l.saveState(next)
+		l.saveHint(next)
 	}
 }
 

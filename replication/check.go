@@ -1,9 +1,15 @@
 package replication
 
+import "fmt"
+
 // CheckState reads and checks the state file in a shard's directory, changing
-// nothing. A missing one is fs.ErrNotExist, a damaged one logcore.ErrCorrupt, one of a
-// newer version logcore.ErrUnsupportedVersion.
+// nothing. A missing one is fs.ErrNotExist; one of another version is
+// logcore.ErrUnsupportedVersion; damage is logcore.ErrCorrupt, also in only one of the two copies,
+// which the next start mends.
 func CheckState(dir string) error {
-	_, err := readState(dir)
+	_, _, bad, err := readState(dir)
+	if bad != nil {
+		return fmt.Errorf("one of two copies, the next start mends it: %w", bad)
+	}
 	return err
 }

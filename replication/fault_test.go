@@ -1,13 +1,11 @@
 package replication
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -91,76 +89,6 @@ func TestPoisoned(t *testing.T) {
 	checkLog(t, g)
 }
 
-// TestDiskFull (F12): with no room for another segment, appends wait or are refused,
-// reads go on, and once something was trimmed it all heals without a restart.
-func TestDiskFull(t *testing.T) {
-	ctx := testContext(t)
-	opts := testOptions(t.TempDir())
-	g := openGroup(t, opts)
-	id := createLog(t, g, "a")
-	for len(g.HotLog().Segments()) < 4 {
-		if _, err := appendOne(g, ctx, id, make([]byte, 32<<10)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	g.Close()
-	opts.Log.DiskReserveBytes = 1 << 60 // no device has that much: nothing more is allocated
-	g = openGroup(t, opts)
-	var refused error
-	var stuck catalog.Place
-	for stuck.LSN == 0 {
-		short, cancel := context.WithTimeout(ctx, 2*time.Second)
-		var place catalog.Place
-		err := g.Do(short, 0, func(p *Proposer) error {
-			if refused = p.DiskFull(); refused != nil && !strings.Contains(refused.Error(), "uses") {
-				return refused
-			}
-			l, err := p.Catalog().ByID(id)
-			if err != nil {
-				return err
-			}
-			place = p.Propose(dataDraft(id, l.Epoch, l.Sequence+1, make([]byte, 32<<10)))
-			return nil
-		})
-		cancel()
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			stuck = place // it is in Raft's log and waits for room
-		case err != nil:
-			t.Fatal(err)
-		}
-	}
-	if err := g.Err(); err != nil {
-		t.Fatalf("a full disk ended the group: %v", err)
-	}
-	if err := g.Do(ctx, 0, func(p *Proposer) error { return p.DiskFull() }); !errors.Is(err, logcore.ErrDiskFull) {
-		t.Fatalf("told %v, want ErrDiskFull", err)
-	}
-	if _, err := g.HotLog().Entries(g.Committed(), g.Committed()+1, 0); err != nil {
-		t.Fatalf("read from a full log: %v", err)
-	}
-	if err := g.HotLog().TrimHead(g.HotLog().Segments()[1].Last); err != nil {
-		t.Fatal(err)
-	}
-	for g.Committed() < stuck.LSN {
-		changed := g.Changed()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			t.Fatal("it didn't heal")
-		}
-	}
-	if _, err := appendOne(g, ctx, id, []byte("goes on")); err != nil {
-		t.Fatal(err)
-	}
-	before := g.Committed()
-	g.Close()
-	g = openGroup(t, opts)
-	if g.Committed() <= before {
-		t.Fatalf("committed %d after %d", g.Committed(), before)
-	}
-}
-
 // TestUnreadable (I5): an entry that is damaged behind the hot log's back ends the group
 // with the place, before anything is served; the process goes on.
 func TestUnreadable(t *testing.T) {
@@ -197,7 +125,7 @@ func TestUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	err = g.waitLeading(ctx)
+	err = g.waitReady(ctx)
 	var corrupt *logcore.CorruptionError
 	if !errors.As(err, &corrupt) || corrupt.LSN == 0 || !errors.Is(err, logcore.ErrPoisoned) {
 		t.Fatalf("open over a damaged entry: %v", err)

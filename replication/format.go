@@ -13,11 +13,10 @@ import (
 // Byte layouts; FORMAT.md has the tables and the history. Every number is little-endian.
 const (
 	stateMagic       = 0x5446524c // "LRFT"
-	formatVersion    = 1
-	minReader        = 1
+	stateVersion     = 2          // what this build writes, and the oldest reader that understands it
 	stateFixedBytes  = 72
-	stateMembersMax  = 64 // of each of the four lists
-	stateBytesMax    = stateFixedBytes + 4*stateMembersMax*8 + 4
+	stateMembersMax  = 64   // of each of the four lists
+	slotBytes        = 4096 // of each of the two slots; the longest state fits
 	flagAutoLeave    = 1 << 0
 	flagIncarnation  = 1 << 1
 	stateFlagsKnown  = flagAutoLeave | flagIncarnation
@@ -30,6 +29,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // memberState is what a member must remember besides the log.
 type memberState struct {
+	seq    uint64 // of the slot; rises with every save
 	Shard  logcore.ShardID
 	Member uint64
 	// Incarnation of the shard. While AnnounceIncarnation is set the catalog does not
@@ -40,6 +40,7 @@ type memberState struct {
 	Members             *raftpb.ConfState
 }
 
+// encode returns the state as one slot.
 func (s memberState) encode() []byte {
 	var flags uint32
 	if s.Members.GetAutoLeave() {
@@ -48,10 +49,10 @@ func (s memberState) encode() []byte {
 	if s.AnnounceIncarnation {
 		flags |= flagIncarnation
 	}
-	b := make([]byte, 0, stateFixedBytes+32)
+	b := make([]byte, 0, slotBytes)
 	b = binary.LittleEndian.AppendUint32(b, stateMagic)
-	b = binary.LittleEndian.AppendUint16(b, formatVersion)
-	b = binary.LittleEndian.AppendUint16(b, minReader)
+	b = binary.LittleEndian.AppendUint16(b, stateVersion)
+	b = binary.LittleEndian.AppendUint16(b, stateVersion)
 	b = binary.LittleEndian.AppendUint32(b, flags)
 	b = binary.LittleEndian.AppendUint32(b, uint32(s.Shard))
 	for _, v := range []uint64{s.Member, s.Incarnation, s.Term, s.Vote, s.Commit} {
@@ -64,13 +65,13 @@ func (s memberState) encode() []byte {
 		}
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(l)))
 	}
-	b = binary.LittleEndian.AppendUint64(b, 0) // reserved
+	b = binary.LittleEndian.AppendUint64(b, s.seq)
 	for _, l := range lists {
 		for _, id := range l {
 			b = binary.LittleEndian.AppendUint64(b, id)
 		}
 	}
-	return appendSum(b)
+	return appendSum(b)[:slotBytes] // the rest is zero
 }
 
 func appendSum(b []byte) []byte {
@@ -81,52 +82,72 @@ func memberLists(c *raftpb.ConfState) [4][]uint64 {
 	return [4][]uint64{c.GetVoters(), c.GetLearners(), c.GetVotersOutgoing(), c.GetLearnersNext()}
 }
 
-// decodeState reads a state file. The error wraps logcore.ErrCorrupt or
-// logcore.ErrUnsupportedVersion; path names the file in it.
-func decodeState(b []byte, path string) (memberState, error) {
+func stateDamage(path string, offset int64, format string, args ...any) error {
+	return &logcore.CorruptionError{Place: path, Object: "raft state", Offset: offset, Reason: fmt.Sprintf(format, args...)}
+}
+
+// decodeSlot reads one slot of a state file. The error wraps logcore.ErrCorrupt or
+// logcore.ErrUnsupportedVersion; path and offset name the place in it.
+func decodeSlot(b []byte, path string, offset int64) (memberState, error) {
 	bad := func(format string, args ...any) (memberState, error) {
-		return memberState{}, &logcore.CorruptionError{Place: path, Object: "raft state", Offset: -1, Reason: fmt.Sprintf(format, args...)}
+		return memberState{}, stateDamage(path, offset, format, args...)
 	}
-	if len(b) < stateFixedBytes+4 || len(b) > stateBytesMax {
-		return bad("%d bytes, want %d to %d", len(b), stateFixedBytes+4, stateBytesMax)
+	if len(b) < 8 {
+		return bad("a slot of %d bytes, want %d", len(b), slotBytes)
 	}
 	if magic := binary.LittleEndian.Uint32(b); magic != stateMagic {
 		return bad("magic %#08x", magic)
 	}
 	// The version before the checksum: another version may checksum otherwise.
-	version, min := binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:])
-	if version == 0 || min == 0 || min > version {
-		return bad("format version %d with minimum reader %d", version, min)
+	if err := checkVersion(binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), path, offset); err != nil {
+		return memberState{}, err
 	}
-	if min > formatVersion {
-		return memberState{}, fmt.Errorf("%w: %s: format version %d needs a reader of at least %d, this build reads %d: use a newer build", logcore.ErrUnsupportedVersion, path, version, min, formatVersion)
+	if len(b) != slotBytes {
+		return bad("a slot of %d bytes, want %d", len(b), slotBytes)
 	}
-	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if got := crc32.Checksum(body, castagnoli); got != sum {
-		return bad("checksum %08x, want %08x", got, sum)
+	var lists [4][]uint64
+	end := stateFixedBytes
+	for i := range lists {
+		n := int(binary.LittleEndian.Uint16(b[56+2*i:]))
+		if n > stateMembersMax {
+			return bad("a list of %d members, at most %d", n, stateMembersMax)
+		}
+		for ; n > 0; n-- {
+			lists[i] = append(lists[i], binary.LittleEndian.Uint64(b[end:]))
+			end += 8
+		}
+	}
+	if got, want := crc32.Checksum(b[:end], castagnoli), binary.LittleEndian.Uint32(b[end:]); got != want {
+		return bad("checksum %08x, want %08x", got, want)
+	}
+	for _, padding := range b[end+4:] {
+		if padding != 0 {
+			return bad("padding is not zero")
+		}
 	}
 	flags := binary.LittleEndian.Uint32(b[8:])
 	if extra := flags &^ stateFlagsKnown; extra != 0 {
 		return memberState{}, fmt.Errorf("%w: %s: unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, path, extra)
 	}
-	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(body[at:]) }
-	s := memberState{Shard: logcore.ShardID(binary.LittleEndian.Uint32(b[12:])), Member: u64(16), Incarnation: u64(24),
-		AnnounceIncarnation: flags&flagIncarnation != 0, Term: u64(32), Vote: u64(40), Commit: u64(48)}
-	var lists [4][]uint64
-	at := stateFixedBytes
-	for i := range lists {
-		for n := int(binary.LittleEndian.Uint16(body[56+2*i:])); n > 0; n-- {
-			if at+8 > len(body) {
-				return bad("member lists are cut short")
-			}
-			lists[i] = append(lists[i], u64(at))
-			at += 8
-		}
-	}
-	if at != len(body) || s.Member == 0 || s.Incarnation == 0 {
-		return bad("%d bytes for member %d, incarnation %#x, %d bytes of lists", len(b), s.Member, s.Incarnation, at-stateFixedBytes)
-	}
+	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	autoLeave := flags&flagAutoLeave != 0
-	s.Members = &raftpb.ConfState{Voters: lists[0], Learners: lists[1], VotersOutgoing: lists[2], LearnersNext: lists[3], AutoLeave: &autoLeave}
+	s := memberState{Shard: logcore.ShardID(binary.LittleEndian.Uint32(b[12:])), Member: u64(16), Incarnation: u64(24),
+		AnnounceIncarnation: flags&flagIncarnation != 0, Term: u64(32), Vote: u64(40), Commit: u64(48), seq: u64(64),
+		Members: &raftpb.ConfState{Voters: lists[0], Learners: lists[1], VotersOutgoing: lists[2], LearnersNext: lists[3], AutoLeave: &autoLeave}}
+	if s.Member == 0 || s.Incarnation == 0 || s.seq == 0 {
+		return bad("member %d, incarnation %#x, slot sequence %d: none may be 0", s.Member, s.Incarnation, s.seq)
+	}
 	return s, nil
+}
+
+func checkVersion(version, min uint16, path string, offset int64) error {
+	switch {
+	case version == 0 || min == 0 || min > version:
+		return stateDamage(path, offset, "format version %d with minimum reader %d", version, min)
+	case min > stateVersion:
+		return fmt.Errorf("%w: %s: format version %d needs a reader of at least %d, this build reads %d: use a newer build", logcore.ErrUnsupportedVersion, path, version, min, stateVersion)
+	case version < stateVersion:
+		return fmt.Errorf("%w: %s: format version %d, from before the first release, this build reads %d: start with an empty directory", logcore.ErrUnsupportedVersion, path, version, stateVersion)
+	}
+	return nil
 }

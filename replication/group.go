@@ -50,6 +50,8 @@ type Group struct {
 	changed     chan struct{} // closed and replaced when committed rises or the group ends; guarded by mu
 	err         error         // why no request is taken any more; guarded by mu
 	closing     bool          // guarded by mu
+	stalled     error         // why entries wait for room on the disk; nil when none do; guarded by mu
+	readable    bool          // everything committed was applied when it stalled; guarded by mu
 
 	wake chan struct{} // to the loop: the queue or the completions have something
 }
@@ -70,7 +72,9 @@ type Request struct {
 }
 
 // Open opens or creates the group's member in opts.Log.Dir and returns when it leads
-// and has applied everything that was committed, or when ctx ends.
+// and has applied everything that was committed, or when ctx ends. On a full disk
+// it may return before it leads: what was committed can be read, archived and trimmed,
+// requests are refused with logcore.ErrDiskFull, and once there is room it leads.
 func Open(ctx context.Context, opts Options) (*Group, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -86,7 +90,7 @@ func Open(ctx context.Context, opts Options) (*Group, error) {
 		hot.Close()
 		return nil, err
 	}
-	if err := g.waitLeading(ctx); err != nil {
+	if err := g.waitReady(ctx); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("replication: shard %d: %w", opts.Log.Shard, err)
 	}
@@ -205,6 +209,7 @@ type Status struct {
 	Committed logcore.LSN
 	Queued    int   // requests that wait for the loop
 	Err       error // why no request is taken any more
+	Stalled   error // why what was proposed waits: the disk is full; nil when it doesn't
 }
 
 // Status returns the group's present state.
@@ -212,7 +217,7 @@ func (g *Group) Status() Status {
 	s := Status{Term: g.term.Load(), Leading: g.leading.Load(), First: g.hot.First(), Last: g.hot.Last(), Committed: g.Committed()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s.Queued, s.Err = len(g.queue), g.stateErr()
+	s.Queued, s.Err, s.Stalled = len(g.queue), g.stateErr(), g.stalled
 	return s
 }
 
@@ -228,7 +233,7 @@ func (g *Group) Close() error {
 	if already {
 		return nil
 	}
-	err := g.hot.Close()
+	err := errors.Join(g.hot.Close(), g.loop.file.close())
 	if errors.Is(err, logcore.ErrPoisoned) {
 		return nil // everybody who waited was told
 	}

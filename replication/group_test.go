@@ -57,13 +57,19 @@ func dataDraft(log logcore.LogID, epoch logcore.Epoch, seq uint64, body []byte) 
 	return r.Append(NewDraft(logcore.KindData, logcore.NewTxID(), r.Size()))
 }
 
-// appendOne appends under the log's current epoch, next in sequence.
+// appendOne appends under the log's current epoch, next in sequence, or under a new one
+// when that was closed.
 func appendOne(g *Group, ctx context.Context, id logcore.LogID, body []byte) (catalog.Place, error) {
 	var place catalog.Place
 	err := g.Do(ctx, 0, func(p *Proposer) error {
 		l, err := p.Catalog().ByID(id)
 		if err != nil {
 			return err
+		}
+		if !l.WriterOpen {
+			if _, err := p.Command(catalog.Command{Op: catalog.OpOpenWriter, Log: id, Epoch: l.Epoch + 1}); err != nil {
+				return err
+			}
 		}
 		place = p.Propose(dataDraft(id, l.Epoch, l.Sequence+1, body))
 		return nil
@@ -359,12 +365,12 @@ func TestLostTail(t *testing.T) {
 	g := openGroup(t, opts)
 	last := g.Committed()
 	g.Close()
-	s, err := readState(opts.Log.Dir)
+	s, _, _, err := readState(opts.Log.Dir)
 	if err != nil || s.Commit == 0 || s.Commit > uint64(last) {
 		t.Fatalf("state %+v, %v", s, err)
 	}
 	s.Commit = uint64(last) + 1
-	if err := writeState(opts.Log.Dir, s); err != nil {
+	if err := createState(opts.Log.Dir, s); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(testContext(t), opts); !errors.Is(err, logcore.ErrCorrupt) {

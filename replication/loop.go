@@ -16,14 +16,19 @@ type loop struct {
 	g       *Group
 	rn      *raft.RawNode
 	storage *storage
+	file    *stateFile
 	state   memberState // as on disk
 
 	// spec is the catalog once everything proposed is applied; nil while not leading.
 	// Invariant: spec.LSN is the LSN of the last entry proposed, so the next gets spec.LSN+1.
 	spec          *catalog.State
-	checkpointDue bool        // the open segment has no checkpoint yet
-	housed        logcore.LSN // of the last entry this leadership began with
-	leadDue       bool        // this member was elected and has applied its term's first entry
+	checkpointDue bool      // the open segment has no checkpoint yet
+	ledSince      time.Time // when this leadership began to take requests
+	// checkpointBytes is the length of the last checkpoint, sinceCheckpoint what was
+	// proposed after it.
+	checkpointBytes, sinceCheckpoint int64
+	housed                           logcore.LSN // of the last entry this leadership began with
+	leadDue                          bool        // this member was elected and has applied its term's first entry
 
 	appends  []storageAppend // handed to the hot log or about to be; oldest first
 	sent     int             // appends[:sent] were handed over
@@ -32,7 +37,7 @@ type loop struct {
 	full     error           // the disk had no room when last asked
 	room     int64           // bytes it had, less what was proposed since
 	held     bool            // an append was refused; it is tried again with the next tick
-	warned   bool            // that it is so was logged
+	stalled  bool            // that it is so was told
 	failed   bool
 }
 
@@ -82,12 +87,16 @@ func (l *loop) tick() {
 	}
 	l.guarded(l.rn.Tick)
 	l.held = false
+	if l.spec != nil && l.checkpointDue && l.full != nil {
+		l.askRoom(l.checkpointBytes) // nobody else does while there are no requests
+	}
 }
 
 // askRoom looks whether the disk has room for so many bytes more, and sets full when it
-// hasn't. The device is asked only when what it last said may be used up.
+// hasn't. The device is asked only when what it last said may be used up: by this log, or,
+// what only matters when the next segment is due, by others.
 func (l *loop) askRoom(need int64) {
-	if l.full == nil && l.room >= need {
+	if l.full == nil && l.room >= need && !l.g.hot.SealDue() {
 		l.room -= need
 		return
 	}
@@ -136,6 +145,13 @@ func (l *loop) step() {
 		}
 		if l.leadDue {
 			l.lead()
+			continue
+		}
+		if l.spec == nil && l.stalled {
+			l.refuseQueue(l.full)
+		}
+		if l.spec != nil && l.houseDue() {
+			l.house()
 			continue
 		}
 		if !l.propose() {

@@ -2,11 +2,13 @@ package replication
 
 import (
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/hotlog"
 )
 
 // errLeadershipLost: what was proposed may or may not become part of the log.
@@ -61,6 +63,9 @@ func (p *Proposer) WaitFor(lsn logcore.LSN) { p.waitFor = max(p.waitFor, lsn) }
 // Term returns the term of the present leadership.
 func (p *Proposer) Term() uint64 { return p.l.state.Term }
 
+// Since returns when the present leadership began to take requests.
+func (p *Proposer) Since() time.Time { return p.l.ledSince }
+
 // DiskFull returns why nothing new should be written now, nil when there is room.
 func (p *Proposer) DiskFull() error { return p.l.full }
 
@@ -71,7 +76,10 @@ func (l *loop) lead() {
 	l.spec = l.g.applied.Clone()
 	l.g.catalogMu.RUnlock()
 	l.g.opts.Clock.Restore(l.spec.Time) // whatever the wall clock says now, times go on rising
-	if !l.house() {
+	l.ledSince = time.Now()
+	l.measure()
+	l.askRoom(l.checkpointBytes)
+	if !l.announceIncarnation() || l.houseDue() && !l.house() {
 		return
 	}
 	// Open returns, and readers come, once what the shard itself needs is applied too: a
@@ -85,6 +93,7 @@ func (l *loop) settleIn(lsn logcore.LSN) {
 	if l.spec == nil || lsn < l.housed || l.g.leading.Load() {
 		return
 	}
+	l.ledSince = time.Now()
 	l.g.leading.Store(true)
 	l.g.announce()
 	l.g.log.Info("replication: leading", "term", l.state.Term, "lsn", lsn)
@@ -100,13 +109,20 @@ func (l *loop) resign() {
 	l.g.announce()
 }
 
-// house proposes what the shard itself needs: its incarnation, the seal of a full
-// segment, and the checkpoint that every segment begins with.
+// announceIncarnation proposes the incarnation of a shard that was created or restored.
+func (l *loop) announceIncarnation() bool {
+	if !l.state.AnnounceIncarnation || l.spec.Incarnation == l.state.Incarnation {
+		return true
+	}
+	p := &Proposer{l: l}
+	p.command(catalog.Command{Op: catalog.OpIncarnation, Incarnation: l.state.Incarnation})
+	return l.offer(p)
+}
+
+// house proposes what the shard itself needs: the seal of a full segment, and the
+// checkpoint that every segment begins with.
 func (l *loop) house() bool {
 	p := &Proposer{l: l}
-	if l.state.AnnounceIncarnation && l.spec.Incarnation != l.state.Incarnation {
-		p.command(catalog.Command{Op: catalog.OpIncarnation, Incarnation: l.state.Incarnation})
-	}
 	if l.sealDue() {
 		p.Propose(NewDraft(logcore.KindSeal, logcore.TxID{}, 0))
 		l.checkpointDue = true
@@ -115,15 +131,45 @@ func (l *loop) house() bool {
 		payload := l.spec.EncodeCheckpoint()
 		p.Propose(append(NewDraft(logcore.KindCheckpoint, logcore.TxID{}, len(payload)), payload...))
 		l.checkpointDue = false
+		l.checkpointBytes = int64(len(payload))
 	}
-	return l.offer(p)
+	l.room -= p.bytes
+	ok := l.offer(p)
+	l.sinceCheckpoint = 0
+	return ok
 }
 
+// houseDue reports whether house has something to do and there is room for it.
+func (l *loop) houseDue() bool { return l.checkpointDue && l.full == nil || l.sealDue() }
+
+// checkpointShare: a segment takes at least so many times its checkpoint of other
+// entries, so that checkpoints are at most a fifth of what is written. When the catalog outgrows
+// the segments, they grow instead.
+const checkpointShare = 4
+
 // sealDue asks the hot log, which knows only of what it was given: entries that still
-// wait for room on the disk come first. While the disk is full the segment stays open:
-// its last eighth is for the few entries that must go on.
+// wait for room on the disk come first. While there is no room for another segment the
+// open one stays open: its last eighth is for the few entries that must go on, and a
+// sealed tail without a successor could take none.
 func (l *loop) sealDue() bool {
-	return l.full == nil && l.sent == len(l.appends) && l.g.hot.SealDue()
+	if l.sent < len(l.appends) || l.sinceCheckpoint < checkpointShare*l.checkpointBytes || !l.g.hot.SealDue() {
+		return false
+	}
+	used, limit := l.g.hot.Pressure() // the open segment has nothing left to count
+	return limit-used > l.checkpointBytes
+}
+
+// measure finds out, when leading begins, what the newest segment holds.
+func (l *loop) measure() {
+	l.checkpointBytes = int64(len(l.spec.EncodeCheckpoint()))
+	l.sinceCheckpoint = 0
+	if segments := l.g.hot.Segments(); len(segments) > 0 {
+		l.sinceCheckpoint = max(segments[len(segments)-1].Bytes-l.checkpointBytes, 0)
+	}
+	if segment := l.g.opts.Log.SegmentBytes; segment > 0 && l.checkpointBytes*checkpointShare > segment {
+		l.g.log.Warn("replication: the segments are small for so large a catalog, they grow beyond their size: configure larger ones",
+			"segmentBytes", segment, "catalogBytes", l.checkpointBytes)
+	}
 }
 
 // propose takes requests from the queue, one batch, and reports whether it did
@@ -137,9 +183,6 @@ func (l *loop) propose() bool {
 		return false
 	}
 	l.askRoom(bytes)
-	if l.sealDue() && !l.house() {
-		return false
-	}
 	p := &Proposer{l: l}
 	for _, r := range requests {
 		n := len(p.batch)
@@ -169,14 +212,15 @@ func (l *loop) await(lsn logcore.LSN, done func(error)) {
 	}
 }
 
-// takeRequests takes the next requests of the queue, about batchBytesMax of them, and
+// takeRequests takes the next requests of the queue, about batchBytes of them, and
 // says what they take on the disk at most.
 func (l *loop) takeRequests() (taken []Request, diskBytes int64) {
 	g := l.g
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n, bytes := 0, int64(0)
-	for n < len(g.queue) && (n == 0 || bytes+int64(g.queue[n].Bytes) <= batchBytesMax) {
+	most := batchBytes(g.opts.Log.SegmentBytes)
+	for n < len(g.queue) && (n == 0 || bytes+int64(g.queue[n].Bytes) <= most) {
 		bytes += int64(g.queue[n].Bytes)
 		n++
 	}
@@ -189,11 +233,21 @@ func (l *loop) takeRequests() (taken []Request, diskBytes int64) {
 	return taken, bytes + int64(n)*entryOverhead
 }
 
+// batchBytes is how much is proposed together. It keeps well below what a segment has
+// left when it is due to be sealed, so that the batch before finds its room there.
+func batchBytes(segmentBytes int64) int64 {
+	if segmentBytes == 0 {
+		segmentBytes = hotlog.SegmentBytesDefault
+	}
+	return min(segmentBytes/16, batchBytesMax)
+}
+
 // offer hands a batch to Raft; false when it would not take it.
 func (l *loop) offer(p *Proposer) bool {
 	if len(p.batch) == 0 {
 		return true
 	}
+	l.sinceCheckpoint += p.bytes
 	err := l.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: &l.state.Member, Entries: p.batch})
 	if err != nil {
 		l.g.log.Warn("replication: Raft dropped a proposal", "err", err)

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3"
@@ -12,10 +13,21 @@ import (
 )
 
 func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.RecoveryReport) (*Group, error) {
-	state, err := loadState(opts, hot)
+	file, state, err := loadState(opts, hot)
 	if err != nil {
 		return nil, err
 	}
+	g, err := begin(ctx, opts, hot, report, state)
+	if err != nil {
+		return nil, errors.Join(err, file.close())
+	}
+	g.loop.file = file
+	go g.loop.run()
+	return g, nil
+}
+
+// begin puts a group together; its loop does not run yet.
+func begin(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.RecoveryReport, state memberState) (*Group, error) {
 	if hot.Last() < logcore.LSN(state.Commit) {
 		opts.Log.Corruptions.Inc()
 		return nil, &logcore.CorruptionError{Place: opts.Log.Dir, Object: "hot log", Offset: -1, LSN: hot.Last(),
@@ -51,11 +63,13 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 	g.committed.Store(uint64(start.fold - 1))
 	g.term.Store(state.Term)
 	g.loop = loop{g: g, rn: rn, storage: st, state: state, checkpointDue: start.checkpointDue}
-	go g.loop.run()
 	return g, nil
 }
 
-func (g *Group) waitLeading(ctx context.Context) error {
+// waitReady returns when the group leads. When it can't, because the disk is full, and
+// everything committed can be read, it returns too: only the archiver and the trimmer can
+// make room, and they want an open group.
+func (g *Group) waitReady(ctx context.Context) error {
 	for {
 		changed := g.Changed()
 		if g.leading.Load() {
@@ -64,9 +78,19 @@ func (g *Group) waitLeading(ctx context.Context) error {
 		if err := g.Err(); err != nil {
 			return err
 		}
+		g.mu.Lock()
+		stalled, readable := g.stalled, g.readable
+		g.mu.Unlock()
+		if stalled != nil && readable {
+			g.log.Warn("replication: opened for readers only until there is room on the disk", "err", stalled)
+			return nil
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if stalled != nil {
+				return fmt.Errorf("not leading yet: %w: %w", stalled, ctx.Err())
+			}
 			return fmt.Errorf("not leading yet: %w", ctx.Err())
 		}
 	}
