@@ -26,8 +26,8 @@ const nvmeLanesMax = 8
 type nvmeDir struct{ fileDir }
 
 // OpenNVMe returns the "nvme" medium over an existing directory. When its file system
-// or its device does not offer direct writes in blocks of at most AlignMax, the error
-// wraps errors.ErrUnsupported; OpenFile works there.
+// or its device does not offer direct writes in blocks of at most AlignMax, or the disk
+// is too full to try, the error wraps errors.ErrUnsupported; OpenFile works there.
 func OpenNVMe(path string) (Dir, error) {
 	under, err := OpenFile(path)
 	if err != nil {
@@ -45,7 +45,7 @@ func OpenNVMe(path string) (Dir, error) {
 func (d *nvmeDir) probe() error {
 	f, err := os.CreateTemp(d.path, "probe*.tmp")
 	if err != nil {
-		return err
+		return unsupported(err)
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
@@ -95,9 +95,10 @@ func openDirect(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|unix.O_DIRECT|unix.O_DSYNC, 0)
 }
 
-// unsupported tells "this file system does not do that" from other errors.
+// unsupported tells "this file system does not do that" from other errors. Without room
+// there is no telling; a full disk must not keep a log from opening.
 func unsupported(err error) error {
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EOPNOTSUPP) {
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	return err
