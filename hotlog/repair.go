@@ -17,7 +17,7 @@ import (
 // logcore.ErrInvalid. It is for what OnDamage tells of; it also repairs a rotten
 // header, mark or footer of a sealed segment. The newest segment can't be repaired so.
 func (l *Log) Repair(span segment.Span) error {
-	old, err := l.repairable(span)
+	old, cuts, err := l.repairable(span)
 	if err != nil {
 		return err
 	}
@@ -27,17 +27,17 @@ func (l *Log) Repair(span segment.Span) error {
 	}
 	l.structMu.Lock()
 	defer l.structMu.Unlock()
-	if err := l.replace(old, fresh, tmp); err != nil {
+	if err := l.replace(old, fresh, tmp, cuts); err != nil {
 		return errors.Join(fmt.Errorf("hotlog: repair of %s/%s: %w", l.dir.Path(), old.name, err), fresh.f.Close())
 	}
 	l.log.Warn("hot log: segment was corrupt; written anew", "dir", l.dir.Path(), "segment", old.name, "first", span.First, "last", span.Last)
 	return old.f.Close()
 }
 
-// repairable returns the segment that the span is of.
-func (l *Log) repairable(span segment.Span) (*segfile, error) {
+// repairable returns the segment that the span is of, and how often the tail was cut.
+func (l *Log) repairable(span segment.Span) (*segfile, uint64, error) {
 	if err := l.Err(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	view := *l.view.Load()
 	l.mu.Lock()
@@ -45,10 +45,10 @@ func (l *Log) repairable(span segment.Span) (*segfile, error) {
 	for _, s := range view[:max(len(view)-1, 0)] {
 		c := s.committed
 		if s.header.ID == span.ID && span.First == span.ID.First && span.Sealed && c.sealed && span.Last == c.last && span.Sum == c.sum && span.Prev == s.header.Prev {
-			return s, nil
+			return s, l.cuts, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: hotlog: repair with LSNs %d to %d of segment %d, which is no sealed segment of this log", logcore.ErrInvalid, span.First, span.Last, span.ID.First)
+	return nil, 0, fmt.Errorf("%w: hotlog: repair with LSNs %d to %d of segment %d, which is no sealed segment of this log", logcore.ErrInvalid, span.First, span.Last, span.ID.First)
 }
 
 // rebuild makes the file of a segment anew, under a temporary name.
@@ -87,12 +87,12 @@ func (l *Log) rebuild(old *segfile, span segment.Span) (*segfile, string, error)
 }
 
 // replace gives fresh the name of old and its place in the view; structMu is held.
-func (l *Log) replace(old, fresh *segfile, tmp string) error {
+func (l *Log) replace(old, fresh *segfile, tmp string, cuts uint64) error {
 	l.mu.Lock()
 	view := slices.Clone(*l.view.Load())
 	l.mu.Unlock()
 	i := slices.Index(view, old)
-	if i < 0 {
+	if i < 0 || l.cuts != cuts { // a cut segment is no more what the span says
 		return errors.Join(errGone, l.dir.Remove(tmp))
 	}
 	// Commit point: of the repair.

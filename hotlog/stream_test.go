@@ -3,7 +3,9 @@ package hotlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -233,5 +235,101 @@ func TestStreamRefuses(t *testing.T) {
 	}
 	if !errors.Is(err, logcore.ErrTrimmed) || seen < 320 || seen > 400 {
 		t.Fatalf("trimmed under the stream at LSN %d: %v", seen, err)
+	}
+}
+
+// Streams, seeks and repairs beside the writer, trims and truncations: never a wrong
+// entry, never one that was not durable.
+func TestStreamsBesideWriter(t *testing.T) {
+	o := testOptions(t.TempDir())
+	o.CacheBytes, o.LogOf = 1, logOf
+	l := mustOpen(t, o)
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	loop := func(step func() error) {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := step(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	expected := func(err error) bool {
+		var lag *logcore.LagError
+		return errors.Is(err, logcore.ErrTrimmed) || errors.As(err, &lag)
+	}
+	var seen atomic.Int64
+	for log := range logcore.LogID(3) {
+		loop(func() error {
+			for e, err := range l.Stream(StreamOptions{From: l.First(), Log: log}) {
+				if err != nil {
+					if expected(err) {
+						return nil
+					}
+					return err
+				}
+				if err := sameEntry(e, sealAt(entry(e.LSN, 300+int(e.LSN%50)), 40)); err != nil {
+					return err
+				}
+				seen.Add(1)
+			}
+			return nil
+		})
+	}
+	loop(func() error {
+		want := l.First() + 30
+		got, err := l.SeekTime(logcore.HLC(want) << 16)
+		// Before it only where the log ends, behind it only where it begins.
+		if err == nil && got > want && got > l.First() {
+			return fmt.Errorf("time of LSN %d found at %d", want, got)
+		}
+		if err != nil && !expected(err) {
+			return err
+		}
+		return nil
+	})
+	loop(func() error {
+		segments := l.Segments()
+		for _, s := range segments[max(len(segments)-3, 0):] {
+			if !s.Sealed {
+				continue
+			}
+			span, err := l.Span(s.First, s.Last)
+			if err != nil {
+				if expected(err) || errors.Is(err, logcore.ErrInvalid) {
+					return nil
+				}
+				return err
+			}
+			if err := l.Repair(span); err != nil && !errors.Is(err, logcore.ErrInvalid) && !errors.Is(err, errGone) {
+				return err
+			}
+		}
+		return nil
+	})
+	for last := logcore.LSN(50); last <= 1500; last += 50 {
+		fill(t, l, last, 40, 9)
+		if last%300 == 0 {
+			if err := l.TrimHead(last - 200); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if last%250 == 0 {
+			if err := l.TruncateTail(last - 30); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	close(stop)
+	others.Wait()
+	if err := l.Err(); err != nil || seen.Load() < 1000 {
+		t.Fatalf("%d entries seen, %v", seen.Load(), err)
 	}
 }
