@@ -3,6 +3,8 @@ package hotlog
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -133,37 +135,73 @@ func benchNext(b *testing.B, l *Log, one []logcore.Entry, e logcore.Entry, n int
 func benchAppend(b *testing.B, inflight, payload int) {
 	l := benchLog(b)
 	e := entry(1, payload)
-	order := make(chan int, 1) // LSNs are handed out in order
-	order <- 0
-	b.SetBytes(int64(payload))
-	b.ReportAllocs()
-	b.SetParallelism(max(inflight/2, 1)) // times GOMAXPROCS
+	ctx := context.Background()
 	if inflight == 1 {
 		one := make([]logcore.Entry, 1)
+		b.SetBytes(int64(payload))
+		b.ReportAllocs()
 		b.ResetTimer()
 		for n := range b.N {
-			if err := l.Append(context.Background(), benchNext(b, l, one, e, n)); err != nil {
+			if err := l.Append(ctx, benchNext(b, l, one, e, n)); err != nil {
 				b.Fatal(err)
 			}
 		}
 		return
 	}
+	b.SetBytes(int64(payload))
+	b.ReportAllocs()
+	b.SetParallelism(max(inflight/2, 1)) // times GOMAXPROCS
+	var sealing sync.Mutex
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		one := make([]logcore.Entry, 1)
-		result := make(chan error, 1)
-		done := func(err error) { result <- err }
-		for pb.Next() {
-			n := <-order
-			err := l.Submit(benchNext(b, l, one, e, n), done)
-			order <- n + 1
-			if err == nil {
-				err = <-result
+		for n := 0; pb.Next(); n++ {
+			if one[0] = e; n%64 == 0 && sealing.TryLock() {
+				benchNext(b, l, one, e, 0) // a SEAL when one is due
+				sealing.Unlock()
 			}
-			if err != nil {
+			if err := l.AppendNext(ctx, one); err != nil {
 				b.Error(err)
 				return
 			}
 		}
 	})
+}
+
+// Nothing is allocated for an append: what there is belongs to the memory that keeps
+// the newest entries for readers, a few objects for a thousand entries.
+func TestNoAllocationPerAppend(t *testing.T) {
+	l := mustOpen(t, Options{Dir: t.TempDir(), SegmentBytes: 64 << 20, DiskReserveBytes: 1 << 20, Logger: quiet()})
+	ctx := context.Background()
+	list := []logcore.Entry{entry(1, 128)}
+	allocations := func(n int, appendOne func() error) float64 {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range n {
+			if err := appendOne(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.Mallocs-before.Mallocs) / float64(n)
+	}
+	var last Ticket
+	enqueue := func() (err error) {
+		last, err = l.Enqueue(list)
+		return err
+	}
+	allocations(2000, enqueue) // until batches and the like are there
+	got := allocations(50_000, enqueue)
+	if _, err := l.Wait(ctx, last); err != nil {
+		t.Fatal(err)
+	}
+	if got > 0.02 {
+		t.Errorf("%.3f allocations for an Enqueue", got)
+	}
+	wait := func() error { return l.AppendNext(ctx, list) }
+	allocations(100, wait)
+	if got := allocations(1000, wait); got > 0.2 {
+		t.Errorf("%.3f allocations for an AppendNext", got)
+	}
 }

@@ -28,9 +28,14 @@ func crashStates(t *testing.T, def int) int {
 // at what the disk may hold if the power fails there. It returns the first state
 // that breaks a promise.
 func crashRun(seed uint64, states int, flaws simdisk.Flaws) (done int, err error) {
+	return crashRunOn(seed, states, func(w *world) { w.disk.Flaws = flaws })
+}
+
+// crashRunOn is crashRun with something planted in every world.
+func crashRunOn(seed uint64, states int, plant func(*world)) (done int, err error) {
 	for done < states {
 		w := newWorld(seed)
-		w.disk.Flaws = flaws
+		plant(w)
 		if err := w.open(); err != nil {
 			return done, fmt.Errorf("seed %d: %w", seed, err)
 		}

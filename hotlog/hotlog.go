@@ -4,8 +4,13 @@
 //
 // One goroutine, the committer, writes. Submit encodes entries into the batch that
 // is being filled while the batch before is under way to the disk; every caller of
-// a batch shares its one write and its one sync, and is told only after it. Readers
-// see durable entries only and never hold up the committer.
+// a batch shares its one write, and is told only when it is durable. Readers
+// see durable entries only and never hold up the committer. When the next batch goes
+// is decided by a controller (pace), in how many pieces by another (lanes).
+//
+// One caller that numbers its entries uses Submit or Append, as Raft does. Many that
+// leave the numbers to the log use Enqueue, with one completion a batch
+// (Options.OnDurable), or AppendNext, which waits.
 //
 // A failed write or sync poisons the log: nothing is acknowledged any more and
 // nothing is written to that file again until the log is opened anew, which
@@ -29,8 +34,8 @@ import (
 	"github.com/logcore/logcore/internal/durable"
 )
 
-// Log is an open hot log. Its methods may be used by many goroutines, but entries
-// come from one: each Submit must follow the one before.
+// Log is an open hot log. Its methods may be used by many goroutines; but the entries
+// of Submit and Append come numbered, so those come from one at a time.
 type Log struct {
 	opts    Options
 	dir     media.Dir
@@ -153,7 +158,7 @@ type openMode struct {
 func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*Log, RecoveryReport, error) {
 	l := &Log{
 		opts: opts, dir: dir, log: opts.Logger, inline: mode.inline,
-		writer: newWriter(dir.Align(), pieceBytes),
+		writer: newWriter(dir.Align()),
 		wake:   make(chan struct{}, 1), commands: make(chan func()),
 		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}

@@ -215,7 +215,7 @@ func TestOneSyncForAllWaiting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.writer.piece = pieceBytes
+	l.writer.piece = 0
 	gate, entered, syncs := make(chan struct{}), make(chan struct{}, 1), 0
 	d.Hook = func(op simdisk.Op) error {
 		if op.Kind == "sync" {

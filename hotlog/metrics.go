@@ -12,7 +12,7 @@ import (
 type metrics struct {
 	commitLatency, syncSeconds, batchEntries, batchBytes             prometheus.Histogram
 	appendedBytes, writtenBytes, rolls, inlinePrepares, checkedBytes prometheus.Counter
-	durableLSN, paceSync, paceCohort                                 prometheus.Gauge
+	durableLSN, paceSync, paceCohort, pieces                         prometheus.Gauge
 	begun                                                            [len(paceNames)]prometheus.Counter // by paceDecision
 
 	reg  prometheus.Registerer
@@ -44,6 +44,7 @@ func newMetrics(o Options) (*metrics, error) {
 		paceSync:       gauge("logcore_hotlog_pace_sync_seconds", "What the group commit reckons one sync takes, a moving average."),
 		paceCohort:     gauge("logcore_hotlog_pace_cohort_entries", "How many entries the group commit expects to wait at once."),
 	}
+	m.pieces = gauge("logcore_hotlog_write_pieces", "In how many pieces, under way at once, the newest batch was written.")
 	begun := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_hotlog_pace_commits_total",
 		Help: "Commits, by why they began when they did: the batch was full, all expected entries were there, the log was idle, or no more came in time."}, []string{"reason"})
 	for d := paceFull; int(d) < len(paceNames); d++ {
@@ -54,7 +55,7 @@ func newMetrics(o Options) (*metrics, error) {
 	}
 	m.reg = prometheus.WrapRegistererWith(prometheus.Labels{"shard": strconv.FormatUint(uint64(o.Shard), 10)}, o.Registerer)
 	all := []prometheus.Collector{m.commitLatency, m.syncSeconds, m.batchEntries, m.batchBytes,
-		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.checkedBytes, m.durableLSN, m.paceSync, m.paceCohort, begun}
+		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.checkedBytes, m.durableLSN, m.paceSync, m.paceCohort, m.pieces, begun}
 	var errs []error
 	for _, c := range all {
 		if err := m.reg.Register(c); err != nil {

@@ -25,7 +25,11 @@ const (
 	// paceReturnShare: for the first caller to come back the committer stays awake for
 	// that share of a commit.
 	paceReturnShare = 8
-	pacePauses      = 16
+	// No silence below paceQuietMin means anything, because callers are held up by each
+	// other and by the scheduler, unless that is much of a commit.
+	paceQuietMin   = 4 * time.Microsecond
+	paceQuietShare = 32
+	pacePauses     = 16
 )
 
 // waits reports whether to wait at all.
@@ -65,7 +69,8 @@ func (p pace) step(in paceInput) (paceDecision, time.Duration) {
 		}
 		return pacePark, 0
 	}
-	switch rest := p.sync/time.Duration(in.pending+1) - in.quiet; {
+	pays := max(p.sync/time.Duration(in.pending+1), min(p.sync/paceQuietShare, paceQuietMin))
+	switch rest := pays - in.quiet; {
 	case in.full:
 		return paceFull, 0
 	case in.ended >= p.sync:
@@ -92,7 +97,8 @@ func (p pace) synced(c commitFacts) pace {
 	if p.sync == 0 {
 		p.sync = c.took
 	}
-	p.sync += (c.took - p.sync) / 8
+	// A stall must not pass for what a commit takes: one moves the average by an eighth at most.
+	p.sync += min(c.took-p.sync, p.sync) / 8
 	switch {
 	case c.waitedFrom == 0:
 		p.skipped++

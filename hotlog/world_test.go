@@ -12,15 +12,17 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
+	"github.com/logcore/logcore/hotlog/media"
 )
 
 // world drives a log on a simulated disk with random operations and knows what the
 // log owes: the model that every crash state is compared with.
 type world struct {
-	disk *simdisk.Disk
-	opts Options
-	rng  *rand.Rand
-	log  *Log
+	disk   *simdisk.Disk
+	medium media.Dir // disk when nil; something around it otherwise
+	opts   Options
+	rng    *rand.Rand
+	log    *Log
 
 	mu        sync.Mutex      // the committer reports, hooks look
 	gen       byte            // differs between entries of the same LSN
@@ -51,7 +53,11 @@ func newWorld(seed uint64) *world {
 }
 
 func (w *world) open() (err error) {
-	w.log, _, err = openOn(context.Background(), w.disk, w.opts, openMode{inline: true})
+	var medium media.Dir = w.disk
+	if w.medium != nil {
+		medium = w.medium
+	}
+	w.log, _, err = openOn(context.Background(), medium, w.opts, openMode{inline: true})
 	return err
 }
 

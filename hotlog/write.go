@@ -10,11 +10,7 @@ import (
 const (
 	// writeBytesMax is what goes to the medium in one call; a longer batch takes several.
 	writeBytesMax = 4 << 20
-	// pieceBytes: a call of twice as much is split, and its pieces are under way at
-	// the same time. Below that a device does one write sooner than two (see ADR 0007).
-	pieceBytes = 256 << 10
-	piecesMax  = 4
-	// inlinePieceBytes stands for it in tests of crashes, so that pieces are the rule.
+	// inlinePieceBytes: in tests of crashes pieces are the rule.
 	inlinePieceBytes = 4 << 10
 )
 
@@ -23,11 +19,13 @@ const (
 // committer touches it.
 type writer struct {
 	align  int64
-	piece  int    // see pieceBytes
+	lanes  lanes
+	piece  int    // cut by that instead of by lanes; 0 = lanes decide
 	buf    []byte // aligned; grows up to writeBytesMax
 	at     int64  // file offset of buf[0]
 	n      int    // bytes in buf
 	writes []media.Write
+	pieces int // of the newest call
 
 	// tail is what the last block of file tailOf holds before tailEnd.
 	tail    [media.AlignMax]byte
@@ -35,8 +33,8 @@ type writer struct {
 	tailEnd int64
 }
 
-func newWriter(align, piece int) writer {
-	return writer{align: int64(align), piece: piece, buf: media.Buffer(128 << 10), writes: make([]media.Write, 0, piecesMax+1)}
+func newWriter(align int) writer {
+	return writer{align: int64(align), buf: media.Buffer(128 << 10), writes: make([]media.Write, 0, laneCounts[len(laneCounts)-1]+1)}
 }
 
 // down and up round an offset to the alignment.
@@ -84,17 +82,24 @@ func (w *writer) flush(s *segfile, mark media.Write) (bytes int64, err error) {
 		w.writes = append(w.writes, mark)
 		bytes += int64(len(mark.P))
 	}
-	pieces := max(1, min(end/w.piece, piecesMax))
-	size := int(w.up(int64(end / pieces)))
+	choice := w.lanes.choose(end)
+	pieces := laneCounts[choice]
+	if w.piece > 0 {
+		pieces = max(1, min(end/w.piece, laneCounts[len(laneCounts)-1]))
+	}
+	w.pieces = pieces
+	size := int(w.up(int64((end + pieces - 1) / pieces)))
 	for from := 0; from < end; from += size {
 		to := min(from+size, end)
 		w.writes = append(w.writes, media.Write{P: w.buf[from:to], Off: w.at + int64(from)})
 		bytes += int64(to - from)
 	}
+	began := time.Now()
 	if err := s.f.WriteSync(w.writes); err != nil {
 		w.tailOf = nil
 		return bytes, err
 	}
+	w.lanes = w.lanes.learn(choice, end, time.Since(began))
 	rest := w.n - int(w.down(int64(w.n)))
 	w.tailOf, w.tailEnd = s, w.at+int64(w.n)
 	copy(w.tail[:], w.buf[w.n-rest:w.n])
@@ -141,6 +146,7 @@ func (l *Log) write(b *batch) (wrote bool, err error) {
 	l.lastWrite = time.Since(start)
 	l.metrics.syncSeconds.Observe(l.lastWrite.Seconds())
 	l.metrics.writtenBytes.Add(float64(written))
+	l.metrics.pieces.Set(float64(l.writer.pieces))
 	return true, nil
 }
 
