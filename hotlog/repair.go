@@ -95,12 +95,15 @@ func (l *Log) replace(old, fresh *segfile, tmp string, cuts uint64) error {
 	if i < 0 || l.cuts != cuts { // a cut segment is no more what the span says
 		return errors.Join(errGone, l.dir.Remove(tmp))
 	}
-	// Commit point: of the repair.
-	if err := l.dir.Rename(tmp, old.name); err != nil {
-		return err
+	// Commit point: of the repair. When it fails nobody knows which of the files a crash
+	// would leave, and a later cut would go to one of them only.
+	err := l.dir.Rename(tmp, old.name)
+	if err == nil {
+		err = l.dir.SyncDir()
 	}
-	if err := l.dir.SyncDir(); err != nil {
-		return err
+	if err != nil {
+		l.poison(nil, err)
+		return l.Err()
 	}
 	view[i] = fresh
 	l.mu.Lock()

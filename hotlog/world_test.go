@@ -131,6 +131,8 @@ func (w *world) step() error {
 	case p < 87: // the log is idle for a while
 		w.log.commands <- func() { w.log.markIdle(false) }
 		return nil
+	case p < 89:
+		return w.repair()
 	case p < 91:
 		return w.trim()
 	case p < 95:
@@ -161,6 +163,23 @@ func (w *world) idle() {
 		<-idle
 	case <-w.log.done:
 	}
+}
+
+// repair writes a sealed segment anew, from its own entries.
+func (w *world) repair() error {
+	segments := w.log.Segments()
+	s := segments[w.rng.IntN(len(segments))]
+	if !s.Sealed || s.Last == w.log.Last() {
+		return nil
+	}
+	span, err := w.log.Span(s.First, s.Last)
+	if err == nil {
+		err = w.log.Repair(span)
+	}
+	if err != nil && w.log.Err() == nil {
+		return nil // given up without harm
+	}
+	return err
 }
 
 func (w *world) trim() error {
