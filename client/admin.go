@@ -27,6 +27,8 @@ type LogInfo struct {
 	BranchLSN   logcore.LSN
 	Writer      string // the current or the last one
 	Incarnation uint64 // state derived under another one must be thrown away
+	// PayloadFormat is what the payloads are; empty while no writer has said it.
+	PayloadFormat string
 }
 
 func logInfo(r *logcorev1.InfoResponse) LogInfo {
@@ -35,7 +37,7 @@ func logInfo(r *logcorev1.InfoResponse) LogInfo {
 		FirstLSN: logcore.LSN(r.FirstLsn), LastLSN: logcore.LSN(r.LastLsn), LastTime: logcore.HLC(r.LastTime),
 		Committed: logcore.LSN(r.CommittedLsn), Archived: logcore.LSN(r.ArchivedLsn), HotFirstLSN: logcore.LSN(r.HotFirstLsn),
 		Entries: r.Entries, Bytes: r.Bytes, Parent: r.Parent, ParentID: logcore.LogID(r.ParentId),
-		BranchLSN: logcore.LSN(r.BranchLsn), Writer: r.Writer, Incarnation: r.Incarnation,
+		BranchLSN: logcore.LSN(r.BranchLsn), Writer: r.Writer, Incarnation: r.Incarnation, PayloadFormat: r.PayloadFormat,
 	}
 }
 

@@ -32,6 +32,15 @@ const (
 // unary runs one unary call with a deadline, maps its error, and repeats it within
 // the retry budget when that is safe.
 func unary[Resp any](ctx context.Context, c *Client, s safety, call func(context.Context) (Resp, error)) (Resp, error) {
+	return unaryAt(ctx, c, c.opts.Addr, s, call)
+}
+
+// unaryPages is unary for the page server.
+func unaryPages[Resp any](ctx context.Context, c *Client, s safety, call func(context.Context) (Resp, error)) (Resp, error) {
+	return unaryAt(ctx, c, c.opts.PageAddr, s, call)
+}
+
+func unaryAt[Resp any](ctx context.Context, c *Client, addr string, s safety, call func(context.Context) (Resp, error)) (Resp, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
@@ -43,7 +52,7 @@ func unary[Resp any](ctx context.Context, c *Client, s safety, call func(context
 		if err == nil {
 			return resp, nil
 		}
-		err = remote(err, c.opts.Addr)
+		err = remote(err, addr)
 		if !refused(err) && !(s == idempotent && errors.Is(err, ErrUnavailable)) {
 			return resp, err
 		}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -17,10 +18,11 @@ import (
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
-// Client is one connection to a LogCore service. It may be used by many goroutines.
+// Client is the connection to a LogCore service, and a second one to its page server
+// when that is a process of its own. It may be used by many goroutines.
 type Client struct {
 	opts  Options
-	conn  *grpc.ClientConn
+	conns []*grpc.ClientConn
 	logs  logcorev1.LogCoreServiceClient
 	admin logcorev1.AdminServiceClient
 	pages logcorev1.PageServiceClient
@@ -33,11 +35,32 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
+	conn, err := newConn(opts.Addr, opts)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{opts: opts, conns: []*grpc.ClientConn{conn},
+		logs: logcorev1.NewLogCoreServiceClient(conn), admin: logcorev1.NewAdminServiceClient(conn)}
+	if opts.PageAddr != opts.Addr {
+		if conn, err = newConn(opts.PageAddr, opts); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		c.conns = append(c.conns, conn)
+	}
+	c.pages = logcorev1.NewPageServiceClient(conn)
+	if err := connect(ctx, c.conns[0], opts); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// newConn prepares a connection; it stands once it is used.
+func newConn(addr string, opts Options) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if opts.TLS != nil {
 		creds = credentials.NewTLS(opts.TLS)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+opts.Addr,
+	conn, err := grpc.NewClient("passthrough:///"+addr,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
@@ -51,18 +74,9 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("client: address %q: %w", opts.Addr, err)
+		return nil, fmt.Errorf("client: address %q: %w", addr, err)
 	}
-	if err := connect(ctx, conn, opts); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return &Client{
-		opts: opts, conn: conn,
-		logs:  logcorev1.NewLogCoreServiceClient(conn),
-		admin: logcorev1.NewAdminServiceClient(conn),
-		pages: logcorev1.NewPageServiceClient(conn),
-	}, nil
+	return conn, nil
 }
 
 func connect(ctx context.Context, conn *grpc.ClientConn, opts Options) error {
@@ -87,5 +101,11 @@ func tlsHint(c *tls.Config) string {
 	return " (with TLS)"
 }
 
-// Close ends the connection. Writers must be closed before.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends the connections. Writers must be closed before.
+func (c *Client) Close() error {
+	var errs []error
+	for _, conn := range c.conns {
+		errs = append(errs, conn.Close())
+	}
+	return errors.Join(errs...)
+}

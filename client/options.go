@@ -14,7 +14,10 @@ import (
 type Options struct {
 	// Addr is the service's host:port. Required.
 	Addr string
-	// TLS secures the connection; nil means plain text.
+	// PageAddr is the host:port of the page server, when it is a process of its own;
+	// empty means Addr. It is connected to by the first call that needs pages.
+	PageAddr string
+	// TLS secures the connections; nil means plain text.
 	TLS *tls.Config
 	// DialTimeout bounds Dial; 0 means 5 s.
 	DialTimeout time.Duration
@@ -38,6 +41,9 @@ type Options struct {
 const InflightEntriesLimit = 256
 
 func (o Options) withDefaults() Options {
+	if o.PageAddr == "" {
+		o.PageAddr = o.Addr
+	}
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 5 * time.Second
 	}

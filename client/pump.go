@@ -97,7 +97,7 @@ func (w *Writer) send(st appendStream, received <-chan error, cancel context.Can
 		for batch := w.take(); len(batch) > 0; batch = w.take() {
 			req := &logcorev1.AppendStreamRequest{Entries: batch}
 			if first {
-				req.Log, req.Epoch, first = w.log, uint64(w.epoch), false
+				req.Log, req.Epoch, req.Incarnation, first = w.log, uint64(w.epoch), w.incarnation, false
 			}
 			if err := st.Send(req); err != nil {
 				return <-received // Send says only that the stream ended; Recv says why
@@ -191,7 +191,7 @@ func (w *Writer) acknowledge(resp *logcorev1.AppendStreamResponse) error {
 
 // learn takes in what a typed refusal says about what is pending: the service
 // acknowledges everything it took before it ends a stream with an error of its own,
-// so what this stream carried and nobody acknowledged is not in the log.
+// and writes nothing of what was sent behind, so what this stream carried and nobody acknowledged is not in the log.
 func (w *Writer) learn(err error) {
 	if !nothingWritten(err) {
 		return
@@ -246,7 +246,7 @@ func (w *Writer) renew(ctx context.Context) {
 		case <-tick.C:
 		}
 		rctx, cancel := context.WithTimeout(ctx, max(w.lease/3, time.Second))
-		_, err := w.c.logs.RenewWriter(rctx, &logcorev1.RenewWriterRequest{Log: w.log, Epoch: uint64(w.epoch)})
+		_, err := w.c.logs.RenewWriter(rctx, &logcorev1.RenewWriterRequest{Log: w.log, Epoch: uint64(w.epoch), Incarnation: w.incarnation})
 		cancel()
 		if err = remote(err, w.c.opts.Addr); errors.Is(err, logcore.ErrFenced) {
 			w.poison(fmt.Errorf("client: log %q, epoch %d: %w", w.log, w.epoch, err))

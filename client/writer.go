@@ -27,17 +27,23 @@ type WriterOptions struct {
 	Takeover bool
 	// Create creates the log when it does not exist.
 	Create bool
+	// PayloadFormat says what the payloads are, for instance "pages" or "raw": up to 32
+	// bytes of [a-z0-9.-]. The first writer that says it settles it for the log; afterwards one that
+	// says something else, or nothing, is refused with logcore.ErrPayloadFormat. Empty: not said.
+	PayloadFormat string
 }
 
 // Writer owns a writer epoch of a log. It may be used by many goroutines; appends get
 // their order from the order of the calls. It renews its lease in the background
 // until Close, which must be called.
 type Writer struct {
-	c        *Client
-	log      string
-	epoch    logcore.Epoch
-	entryMax int
-	lease    time.Duration
+	c     *Client
+	log   string
+	epoch logcore.Epoch
+	// incarnation of the shard that granted the epoch: both together are the token.
+	incarnation uint64
+	entryMax    int
+	lease       time.Duration
 
 	// turn is held by the call that queues a transaction's entries, so that they stay
 	// together and in order.
@@ -70,17 +76,17 @@ type pending struct {
 
 // OpenWriter raises the log's writer epoch and returns a writer that holds it. While
 // another writer is alive it fails with logcore.ErrWriterActive unless Takeover is
-// set; an unknown log is logcore.ErrLogNotFound unless Create is set.
+// set; a log of another payload format is logcore.ErrPayloadFormat; an unknown log is logcore.ErrLogNotFound unless Create is set.
 func (c *Client) OpenWriter(ctx context.Context, log string, opts WriterOptions) (*Writer, error) {
 	resp, err := unary(ctx, c, notIdempotent, func(ctx context.Context) (*logcorev1.OpenWriterResponse, error) {
-		return c.logs.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: log, Writer: opts.Name, Takeover: opts.Takeover, Create: opts.Create})
+		return c.logs.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: log, Writer: opts.Name, Takeover: opts.Takeover, Create: opts.Create, PayloadFormat: opts.PayloadFormat})
 	})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Writer{
-		c: c, log: log, epoch: logcore.Epoch(resp.Epoch), entryMax: int(resp.EntryBytesMax),
+		c: c, log: log, epoch: logcore.Epoch(resp.Epoch), incarnation: resp.Incarnation, entryMax: int(resp.EntryBytesMax),
 		lease: time.Duration(resp.LeaseMs) * time.Millisecond, lastLSN: logcore.LSN(resp.LastLsn),
 		turn: make(chan struct{}, 1), work: make(chan struct{}, 1), room: make(chan struct{}), cancel: cancel,
 	}
@@ -94,6 +100,10 @@ func (w *Writer) Log() string { return w.log }
 
 // Epoch returns the writer epoch this writer holds, or held.
 func (w *Writer) Epoch() logcore.Epoch { return w.epoch }
+
+// Incarnation returns the incarnation of the shard that granted the epoch. A restored
+// shard may grant the same epoch again; the two together are granted once.
+func (w *Writer) Incarnation() uint64 { return w.incarnation }
 
 // EntryBytesMax is the largest part of a transaction, in bytes.
 func (w *Writer) EntryBytesMax() int { return w.entryMax }
@@ -181,7 +191,7 @@ func (w *Writer) Close(ctx context.Context) error {
 	}
 	// Also after an unknown outcome: once the epoch is closed, a late append is refused.
 	_, cerr := unary(ctx, w.c, idempotent, func(ctx context.Context) (*logcorev1.CloseWriterResponse, error) {
-		return w.c.logs.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: w.log, Epoch: uint64(w.epoch)})
+		return w.c.logs.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: w.log, Epoch: uint64(w.epoch), Incarnation: w.incarnation})
 	})
 	if err == nil && cerr != nil {
 		err = fmt.Errorf("client: log %q: everything submitted is durable, but the lease was not given back: %w", w.log, cerr)

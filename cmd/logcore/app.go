@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/exit"
 )
 
@@ -26,6 +27,7 @@ type app struct {
 	getenv func(string) string
 
 	addr       string        // --addr
+	pageAddr   string        // --page-addr
 	timeout    time.Duration // --timeout
 	format     string        // -o
 	progress   bool          // --progress
@@ -49,6 +51,9 @@ func run(ctx context.Context, args []string, io stdio, getenv func(string) strin
 	if !errors.Is(err, errReported) {
 		fmt.Fprintf(io.err, "logcore: %s\n", strings.TrimPrefix(err.Error(), "logcore: "))
 	}
+	if errors.Is(err, client.ErrNotOffered) {
+		fmt.Fprintln(io.err, a.notOffered(err))
+	}
 	switch code {
 	case exit.Usage:
 		fmt.Fprintf(io.err, "see: %s --help\n", cmd.CommandPath())
@@ -56,6 +61,17 @@ func run(ctx context.Context, args []string, io stdio, getenv func(string) strin
 		fmt.Fprintf(io.err, "is the service running there? start one with `logcore dev --dir DIR`, or name another with --addr HOST:PORT (LOGCORE_ADDR)\n")
 	}
 	return code
+}
+
+// notOffered says which address has what is missing at the one that was asked.
+func (a *app) notOffered(err error) string {
+	switch {
+	case !strings.Contains(err.Error(), "PageService"):
+		return a.addr + " is no log service; a page server has only pages: name the log service with --addr HOST:PORT (LOGCORE_ADDR), the page server with --page-addr"
+	case a.pageAddr == "" || a.pageAddr == a.addr:
+		return a.addr + " is a log service; pages come from a page server: name it with --page-addr HOST:PORT (LOGCORE_PAGE_ADDR)"
+	}
+	return a.pageAddr + " is no page server: name it with --page-addr HOST:PORT (LOGCORE_PAGE_ADDR)"
 }
 
 // errReported marks an error whose whole story is on stdout or stderr already.

@@ -21,12 +21,13 @@ func (a *app) connectFlags(cmd *cobra.Command) {
 		addr = defaultAddr
 	}
 	cmd.Flags().StringVar(&a.addr, "addr", addr, "address of the service (LOGCORE_ADDR)")
+	cmd.Flags().StringVar(&a.pageAddr, "page-addr", a.getenv("LOGCORE_PAGE_ADDR"), "address of the page server, when it is a process of its own; otherwise that of --addr (LOGCORE_PAGE_ADDR)")
 	cmd.Flags().DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for an answer")
 }
 
-// dial connects to --addr. The caller closes the client.
+// dial connects to --addr; --page-addr is connected to when pages are needed. The caller closes the client.
 func (a *app) dial(ctx context.Context) (*client.Client, error) {
-	return client.Dial(ctx, client.Options{Addr: a.addr, Timeout: a.timeout, DialTimeout: min(a.timeout, 5*time.Second), Logger: quiet(a)})
+	return client.Dial(ctx, client.Options{Addr: a.addr, PageAddr: a.pageAddr, Timeout: a.timeout, DialTimeout: min(a.timeout, 5*time.Second), Logger: quiet(a)})
 }
 
 // answerSlack is what a server that waits for --timeout gets to say that it waited in vain.
