@@ -33,8 +33,8 @@ type pmemDir struct {
 }
 
 // OpenPMEM returns the "pmem" medium over an existing directory. When its file system
-// does not map files straight to persistent memory (DAX), the error wraps
-// errors.ErrUnsupported.
+// does not map files straight to persistent memory (DAX), or the disk is too full to
+// try, the error wraps errors.ErrUnsupported.
 func OpenPMEM(path string) (Dir, error) {
 	how := writeBack
 	if !canWriteBack() {
@@ -59,12 +59,12 @@ func openPMEM(path string, mapFlags int, how persistence) (Dir, error) {
 func (d *pmemDir) probe() error {
 	f, err := os.CreateTemp(d.path, "probe*.tmp")
 	if err != nil {
-		return err
+		return unsupported(err)
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
 	if err := f.Truncate(AlignMax); err != nil {
-		return err
+		return unsupported(err)
 	}
 	mem, err := unix.Mmap(int(f.Fd()), 0, AlignMax, unix.PROT_READ|unix.PROT_WRITE, d.mapFlags)
 	if errors.Is(err, unix.ENODEV) {
