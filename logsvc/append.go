@@ -2,6 +2,8 @@ package logsvc
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"time"
@@ -21,26 +23,63 @@ const requestEntriesMax = catalog.WindowEntries
 // frameBytes is what the hot log adds to a draft, about.
 const frameBytes = 48
 
+// token is what a writer proves itself with: an epoch of a log, and the incarnation of the
+// shard that granted it.
+type token struct {
+	log         logcore.LogID
+	epoch       logcore.Epoch
+	incarnation uint64
+}
+
+// check returns the log that the token is good for. It runs on the loop.
+func (t token) check(p *replication.Proposer) (*catalog.Log, error) {
+	if err := p.Catalog().CheckIncarnation(t.incarnation); err != nil {
+		return nil, err
+	}
+	return p.Catalog().CheckWriter(t.log, t.epoch)
+}
+
 // appendOp is the entries of one message on their way through the loop.
 type appendOp struct {
-	s      *Service
-	log    logcore.LogID
-	epoch  logcore.Epoch
-	first  uint64 // sequence of the first entry; they rise by one
+	s     *Service
+	token token
+	first uint64 // sequence of the first entry; they rise by one
+	// drafts are let go of once the loop is done with the message.
 	drafts []replication.Draft
 	bytes  int // on the disk
 	begun  time.Time
 	// places, one per entry, is written by prepare.
 	places []catalog.Place
+	// give returns what was taken of the budget.
+	give func()
 }
 
-// stage checks what can be checked without the catalog and lays the entries out as
-// they will be stored.
-func (s *Service) stage(log logcore.LogID, epoch uint64, entries []*logcorev1.NewEntry) (*appendOp, error) {
+// admit waits for memory, checks what can be checked without the catalog and lays the
+// entries out as they will be stored. Whoever gets an op must have done called once.
+func (s *Service) admit(ctx context.Context, t token, entries []*logcorev1.NewEntry) (*appendOp, error) {
 	if len(entries) == 0 || len(entries) > requestEntriesMax {
 		return nil, fmt.Errorf("%w: append of %d entries, want 1 to %d", logcore.ErrInvalid, len(entries), requestEntriesMax)
 	}
-	op := &appendOp{s: s, log: log, epoch: logcore.Epoch(epoch), first: entries[0].Sequence, begun: time.Now(),
+	bytes := int64(0)
+	for _, e := range entries {
+		bytes += int64(len(e.Payload)+len(e.EnginePosition)) + catalog.RecordHeaderBytes + frameBytes
+	}
+	give, err := s.budget.take(ctx, bytes)
+	if err != nil {
+		return nil, err
+	}
+	op, err := s.stage(t, entries)
+	if err != nil {
+		give()
+		return nil, err
+	}
+	op.give = give
+	s.budget.staged.Add(int64(op.bytes))
+	return op, nil
+}
+
+func (s *Service) stage(t token, entries []*logcorev1.NewEntry) (*appendOp, error) {
+	op := &appendOp{s: s, token: t, first: entries[0].Sequence, begun: time.Now(),
 		drafts: make([]replication.Draft, len(entries)), places: make([]catalog.Place, len(entries))}
 	for i, e := range entries {
 		if e.Sequence == 0 || e.Sequence != op.first+uint64(i) {
@@ -54,6 +93,25 @@ func (s *Service) stage(log logcore.LogID, epoch uint64, entries []*logcorev1.Ne
 		op.bytes += len(draft) + frameBytes
 	}
 	return op, nil
+}
+
+// done lets go of the entries: the loop is done with them, or never got them.
+func (op *appendOp) done() {
+	op.drafts = nil
+	op.s.budget.staged.Add(-int64(op.bytes))
+	op.give()
+}
+
+// madeTx is the transaction id of an entry whose writer gave none: the same for every
+// attempt at the same entry, another one for any other.
+func madeTx(t token, e *logcorev1.NewEntry) (tx logcore.TxID) {
+	b := make([]byte, 0, 40)
+	for _, v := range []uint64{t.incarnation, uint64(t.log), uint64(t.epoch), e.Sequence, uint64(e.PayloadCrc32C)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	sum := sha256.Sum256(b)
+	copy(tx[:], sum[:])
+	return tx
 }
 
 func (s *Service) draft(op *appendOp, e *logcorev1.NewEntry) (replication.Draft, error) {
@@ -75,20 +133,20 @@ func (s *Service) draft(op *appendOp, e *logcorev1.NewEntry) (replication.Draft,
 	case len(e.TransactionId) == len(tx):
 		copy(tx[:], e.TransactionId)
 	case len(e.TransactionId) == 0 && kind == logcore.KindData:
-		tx = logcore.NewTxID()
+		tx = madeTx(op.token, e)
 	}
 	if tx.IsZero() {
 		return nil, fmt.Errorf("%w: transaction id of %d bytes for a %v entry: want 16, not all zero", logcore.ErrInvalid, len(e.TransactionId), kind)
 	}
-	r := catalog.Record{Log: op.log, Epoch: op.epoch, Sequence: e.Sequence, Position: e.EnginePosition, Body: e.Payload}
+	r := catalog.Record{Log: op.token.log, Epoch: op.token.epoch, Sequence: e.Sequence, Position: e.EnginePosition, Body: e.Payload}
 	return r.Append(replication.NewDraft(kind, tx, r.Size())), nil
 }
 
 // prepare runs on the loop. Entries that were written before are answered with the
 // place they have; none is written twice.
 func (op *appendOp) prepare(p *replication.Proposer) error {
-	op.s.leases.enter(p.Term())
-	l, err := p.Catalog().CheckWriter(op.log, op.epoch)
+	op.s.leases.enter(p.Term(), p.Since())
+	l, err := op.token.check(p)
 	if err != nil {
 		return err
 	}
@@ -101,6 +159,9 @@ func (op *appendOp) prepare(p *replication.Proposer) error {
 		if !ok {
 			return fmt.Errorf("%w: log %q: sequence %d was written, but only the last %d of %d can be answered again", logcore.ErrSequenceGap, l.Name, op.first+uint64(i), catalog.WindowEntries, l.Sequence)
 		}
+		if !place.Holds(op.drafts[i].Tx()) {
+			return fmt.Errorf("%w: log %q, epoch %d: sequence %d was written at LSN %d by another transaction: open another writer", logcore.ErrSequenceReused, l.Name, l.Epoch, op.first+uint64(i), place.LSN)
+		}
 		op.places[i] = place
 		p.WaitFor(place.LSN)
 	}
@@ -112,7 +173,7 @@ func (op *appendOp) prepare(p *replication.Proposer) error {
 	for i := again; i < len(op.drafts); i++ {
 		op.places[i] = p.Propose(op.drafts[i])
 	}
-	op.s.leases.renew(op.log)
+	op.s.leases.renew(op.token.log)
 	return nil
 }
 
@@ -120,7 +181,7 @@ func (op *appendOp) prepare(p *replication.Proposer) error {
 func (op *appendOp) acknowledged() {
 	m := op.s.metrics
 	m.commitLatency.Observe(time.Since(op.begun).Seconds())
-	m.entries.Add(float64(len(op.drafts)))
+	m.entries.Add(float64(len(op.places)))
 	m.bytes.Add(float64(op.bytes))
 }
 
@@ -139,9 +200,11 @@ func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*lo
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
-	op, err := s.stage(l.ID, req.Epoch, req.Entries)
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	op, err := s.admit(ctx, token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}, req.Entries)
 	if err == nil {
-		err = s.doBytes(ctx, op.bytes, op.prepare)
+		err = s.await(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(error) { op.done() }}, op.done)
 	}
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)

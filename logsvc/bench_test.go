@@ -28,7 +28,7 @@ func BenchmarkAppendUnary(b *testing.B) {
 	}
 	body := string(make([]byte, benchBody))
 	for i := 0; b.Loop(); i++ {
-		if _, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Entries: []*logcorev1.NewEntry{newEntry(uint64(i+1), body)}}); err != nil {
+		if _, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{newEntry(uint64(i+1), body)}}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -67,16 +67,18 @@ func TestTypedErrors(t *testing.T) {
 		req  *logcorev1.AppendRequest
 		want error
 	}{
-		"too large":      {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(3, strings.Repeat("x", 1001))}}, logcore.ErrTooLarge},
-		"gap":            {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(4, "x")}}, logcore.ErrSequenceGap},
-		"gap inside":     {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(3, "x"), newEntry(5, "x")}}, logcore.ErrSequenceGap},
-		"sequence 0":     {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(0, "x")}}, logcore.ErrSequenceGap},
-		"no entries":     {&logcorev1.AppendRequest{Log: "a", Epoch: 1}, logcore.ErrInvalid},
-		"newer epoch":    {&logcorev1.AppendRequest{Log: "a", Epoch: 2, Entries: []*logcorev1.NewEntry{newEntry(3, "x")}}, logcore.ErrFenced},
-		"unknown log":    {&logcorev1.AppendRequest{Log: "z", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(3, "x")}}, logcore.ErrLogNotFound},
-		"wrong checksum": {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{func() *logcorev1.NewEntry { e := newEntry(3, "x"); e.PayloadCrc32C++; return e }()}}, logcore.ErrInvalid},
-		"kind":           {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{func() *logcorev1.NewEntry { e := newEntry(3, "x"); e.Kind = 5; return e }()}}, logcore.ErrInvalid},
-		"part without a transaction": {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{func() *logcorev1.NewEntry {
+		"too large":           {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{newEntry(3, strings.Repeat("x", 1001))}}, logcore.ErrTooLarge},
+		"gap":                 {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{newEntry(4, "x")}}, logcore.ErrSequenceGap},
+		"gap inside":          {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{newEntry(3, "x"), newEntry(5, "x")}}, logcore.ErrSequenceGap},
+		"sequence 0":          {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{newEntry(0, "x")}}, logcore.ErrSequenceGap},
+		"no entries":          {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation()}, logcore.ErrInvalid},
+		"newer epoch":         {&logcorev1.AppendRequest{Log: "a", Epoch: 2, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{newEntry(3, "x")}}, logcore.ErrFenced},
+		"another incarnation": {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation() + 1, Entries: []*logcorev1.NewEntry{newEntry(3, "x")}}, logcore.ErrFenced},
+		"no incarnation":      {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(3, "x")}}, logcore.ErrFenced},
+		"unknown log":         {&logcorev1.AppendRequest{Log: "z", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(3, "x")}}, logcore.ErrLogNotFound},
+		"wrong checksum":      {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{func() *logcorev1.NewEntry { e := newEntry(3, "x"); e.PayloadCrc32C++; return e }()}}, logcore.ErrInvalid},
+		"kind":                {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{func() *logcorev1.NewEntry { e := newEntry(3, "x"); e.Kind = 5; return e }()}}, logcore.ErrInvalid},
+		"part without a transaction": {&logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{func() *logcorev1.NewEntry {
 			e := newEntry(3, "x")
 			e.Kind = logcorev1.EntryKind_ENTRY_KIND_PART
 			return e
@@ -93,7 +95,7 @@ func TestTypedErrors(t *testing.T) {
 func TestOverloaded(t *testing.T) {
 	n := start(t, t.TempDir(), "", logsvc.Options{}, replication.Options{QueueRequestsMax: 1, Log: hotlog.Options{}})
 	c, raw, ctx := n.client(client.Options{}), n.raw(), testContext(t)
-	openWriter(t, c, "a", client.WriterOptions{Create: true})
+	w := openWriter(t, c, "a", client.WriterOptions{Create: true})
 	// The loop stands still, so the queue of one fills.
 	entered, leave := make(chan struct{}), make(chan struct{})
 	if err := n.group.Submit(replication.Request{Prepare: func(*replication.Proposer) error { close(entered); <-leave; return nil }, Done: func(error) {}}); err != nil {
@@ -103,13 +105,13 @@ func TestOverloaded(t *testing.T) {
 	if err := n.group.Submit(replication.Request{Prepare: func(*replication.Proposer) error { return nil }, Done: func(error) {}}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: 1, Entries: []*logcorev1.NewEntry{newEntry(1, "x")}})
+	_, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: 1, Incarnation: w.Incarnation(), Entries: []*logcorev1.NewEntry{newEntry(1, "x")}})
 	err = wire.FromStatus(err)
 	var remote *wire.RemoteError
 	if !errors.Is(err, logcore.ErrOverloaded) || !errors.As(err, &remote) || remote.Detail.RetryAfterMs == 0 {
 		t.Errorf("overloaded: %v", err)
 	}
 	close(leave)
-	w := openWriter(t, c, "b", client.WriterOptions{Create: true}) // retried until there is room
+	w = openWriter(t, c, "b", client.WriterOptions{Create: true}) // retried until there is room
 	mustAppend(t, w, "x")
 }

@@ -91,7 +91,7 @@ func (f frame) info(state *catalog.State, l *catalog.Log) *logcorev1.InfoRespons
 		LogId: uint64(l.ID), Log: l.Name, Shard: uint32(f.shard), Epoch: uint64(l.Epoch),
 		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(state.LSN),
 		ArchivedLsn: uint64(f.archived), HotFirstLsn: uint64(f.hotLSN), Entries: l.Entries, Bytes: l.Bytes,
-		BranchLsn: uint64(l.BranchLSN), ParentId: uint64(l.Parent), Writer: l.Writer, Incarnation: state.Incarnation,
+		BranchLsn: uint64(l.BranchLSN), ParentId: uint64(l.Parent), Writer: l.Writer, Incarnation: state.Incarnation, PayloadFormat: l.PayloadFormat,
 	}
 	if parent, err := state.ByID(l.Parent); err == nil {
 		resp.Parent = parent.Name
@@ -186,6 +186,9 @@ func (a admin) Status(context.Context, *logcorev1.StatusRequest) (*logcorev1.Sta
 		if errors.Is(g.Err, logcore.ErrPoisoned) {
 			problem("shard %d takes no appends until the service is restarted; reads go on", shard.Shard)
 		}
+	} else if g.Stalled != nil {
+		shard.Error = g.Stalled.Error()
+		problem("shard %d: what was proposed waits for room on the disk: %v", shard.Shard, g.Stalled)
 	} else if !g.Leading {
 		problem("shard %d is not led by this member", shard.Shard)
 	}

@@ -18,12 +18,13 @@ type leases struct {
 	until map[logcore.LogID]time.Time
 }
 
-// enter begins afresh when this is another leadership: nobody knows then when the
-// writers were last alive, so each gets one lease.
-func (l *leases) enter(term uint64) {
+// enter begins afresh when this is another leadership, which began at a time: nobody
+// knows then when the writers were last alive, so each gets one lease from there.
+func (l *leases) enter(term uint64, since time.Time) {
 	if l.until == nil || l.term != term {
-		l.term, l.since, l.until = term, l.now(), map[logcore.LogID]time.Time{}
+		l.term, l.until = term, map[logcore.LogID]time.Time{}
 	}
+	l.since = since
 }
 
 func (l *leases) renew(id logcore.LogID) { l.until[id] = l.now().Add(l.duration) }

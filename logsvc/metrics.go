@@ -19,7 +19,7 @@ type metrics struct {
 	bytes         prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, g *replication.Group) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, g *replication.Group, b *budget) (*metrics, error) {
 	m := &metrics{
 		registerer: reg,
 		commitLatency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "logcore_commit_latency_seconds",
@@ -33,6 +33,10 @@ func newMetrics(reg prometheus.Registerer, g *replication.Group) (*metrics, erro
 			func() float64 { return float64(g.Committed()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_queued_requests", Help: "Requests that wait for the shard's loop.", ConstLabels: shard},
 			func() float64 { return float64(g.Status().Queued) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_staged_bytes", Help: "Bytes of entries received and not yet durable.", ConstLabels: shard},
+			func() float64 { return float64(b.staged.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_staging_waiters", Help: "Messages that wait for room among the staged bytes.", ConstLabels: shard},
+			func() float64 { return float64(b.waiting.Load()) }),
 	}
 	if reg == nil {
 		return m, nil

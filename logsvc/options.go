@@ -20,6 +20,12 @@ const EntryBytesMaxDefault = 16 << 20
 // limit must be at least EntryBytesMax plus this.
 const EntryOverheadMax = catalog.RecordHeaderBytes + catalog.PositionBytesMax
 
+// messageOverheadMax is what a message may have besides one entry of the largest size.
+const messageOverheadMax = 2 << 20
+
+// streamsMax bounds the calls one connection may have under way.
+const streamsMax = 1024
+
 // Options configures a Service.
 type Options struct {
 	// Group is the shard's replication group. Required; the caller closes it, after the
@@ -30,6 +36,10 @@ type Options struct {
 	// EntryBytesMax bounds the payload of one entry; 0 means 16 MiB. The hot log under
 	// Group must take EntryOverheadMax more.
 	EntryBytesMax int
+	// StagedBytesMax bounds the entries of all writers together that are received and not
+	// yet durable, in bytes; a message that finds it used up waits. 0 means 64 MiB, or twice
+	// the largest message if that is more.
+	StagedBytesMax int64
 	// Lease is how long a writer that is silent counts as alive; 0 means 5 s.
 	Lease time.Duration
 	// ReadWait is how long a read that doesn't follow waits for an LSN that is in the
@@ -55,6 +65,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.EntryBytesMax == 0 {
 		o.EntryBytesMax = EntryBytesMaxDefault
+	}
+	if o.StagedBytesMax == 0 {
+		o.StagedBytesMax = max(64<<20, 2*int64(o.EntryBytesMax+messageOverheadMax))
 	}
 	for _, d := range []struct {
 		v *time.Duration
@@ -86,6 +99,9 @@ func (o Options) validate() error {
 	}
 	if o.EntryBytesMax < 1 || o.Group != nil && o.EntryBytesMax > o.Group.EntryBytesMax()-EntryOverheadMax {
 		bad("EntryBytesMax %d: want at least 1, and %d less than the hot log's limit", o.EntryBytesMax, EntryOverheadMax)
+	}
+	if o.StagedBytesMax < int64(o.EntryBytesMax+messageOverheadMax) {
+		bad("StagedBytesMax %d: want at least EntryBytesMax and %d more", o.StagedBytesMax, messageOverheadMax)
 	}
 	if o.Lease < 0 || o.ReadWait < 0 || o.HeartbeatEvery < 0 || o.TrimEvery < 0 || o.HotBytesKeep < 0 {
 		bad("Lease %v, ReadWait %v, HeartbeatEvery %v, TrimEvery %v and HotBytesKeep %d must not be negative", o.Lease, o.ReadWait, o.HeartbeatEvery, o.TrimEvery, o.HotBytesKeep)

@@ -29,6 +29,7 @@ type Service struct {
 	metrics *metrics
 	health  *health.Server
 	started time.Time
+	budget  *budget
 
 	// leases is touched by Prepare functions only, which run on the group's loop.
 	leases leases
@@ -45,10 +46,10 @@ func New(opts Options) (*Service, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{opts: opts, group: opts.Group, log: opts.Logger, health: health.NewServer(), started: time.Now(),
+	s := &Service{opts: opts, group: opts.Group, log: opts.Logger, health: health.NewServer(), started: time.Now(), budget: newBudget(opts.StagedBytesMax),
 		leases: leases{duration: opts.Lease, now: time.Now}}
 	var err error
-	if s.metrics, err = newMetrics(opts.Registerer, opts.Group); err != nil {
+	if s.metrics, err = newMetrics(opts.Registerer, opts.Group, s.budget); err != nil {
 		return nil, err
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
@@ -58,16 +59,20 @@ func New(opts Options) (*Service, error) {
 }
 
 // ServerOptions returns the options a gRPC server needs to serve entries of up to
-// entryBytesMax bytes (0 means EntryBytesMaxDefault) at speed.
+// entryBytesMax bytes (0 means EntryBytesMaxDefault) at speed. They bound what a
+// client can have the server hold: one message of the largest size for each call that is
+// being received, and the flow control windows of each call and connection. What was received is bounded for all
+// clients together by Options.StagedBytesMax.
 func ServerOptions(entryBytesMax int) []grpc.ServerOption {
 	if entryBytesMax == 0 {
 		entryBytesMax = EntryBytesMaxDefault
 	}
 	return []grpc.ServerOption{
 		// One entry of the largest size, or several smaller ones: clients send about 1 MiB a message.
-		grpc.MaxRecvMsgSize(entryBytesMax + 2<<20),
+		grpc.MaxRecvMsgSize(entryBytesMax + messageOverheadMax),
+		grpc.MaxConcurrentStreams(streamsMax),
 		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.InitialWindowSize(4 << 20),
+		grpc.InitialWindowSize(1 << 20), // gRPC widens it for a longer message while that is received
 		grpc.InitialConnWindowSize(16 << 20),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),

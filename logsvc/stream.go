@@ -39,6 +39,10 @@ type appendStream struct {
 	finished bool    // nothing more will be received; guarded by mu
 	over     bool    // the handler has ended; guarded by mu
 
+	// failed is the error that a message was refused or ended with. From then on none is
+	// taken: what is behind it must not be written, as the client will use its sequences again.
+	failed error // only the loop's
+
 	ready chan struct{} // to the handler: look at slots
 	room  chan struct{} // to the receiver: slots shrank
 }
@@ -76,8 +80,7 @@ func signal(c chan struct{}) {
 // receive takes messages until the client ends the stream, a message can't be taken,
 // or ctx ends.
 func (st *appendStream) receive(ctx context.Context) {
-	var log logcore.LogID
-	var epoch uint64
+	var t token
 	for first := true; ; first = false {
 		req, err := st.server.Recv()
 		if errors.Is(err, io.EOF) {
@@ -96,14 +99,14 @@ func (st *appendStream) receive(ctx context.Context) {
 				st.refuse(err)
 				break
 			}
-			log, epoch = l.ID, req.Epoch
+			t = token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}
 		}
-		op, err := st.s.stage(log, epoch, req.Entries)
+		op, err := st.s.admit(ctx, t, req.Entries)
 		if err != nil {
 			st.refuse(err)
 			break
 		}
-		if !st.admit(ctx, op) {
+		if !st.queue(ctx, op) {
 			break
 		}
 	}
@@ -113,13 +116,14 @@ func (st *appendStream) receive(ctx context.Context) {
 	signal(st.ready)
 }
 
-// admit waits for room and queues a message for the loop. It returns false when the
+// queue waits for room and queues a message for the loop. It returns false when the
 // stream is over.
-func (st *appendStream) admit(ctx context.Context, op *appendOp) bool {
+func (st *appendStream) queue(ctx context.Context, op *appendOp) bool {
 	for {
 		st.mu.Lock()
 		if st.over {
 			st.mu.Unlock()
+			op.done()
 			return false
 		}
 		if n := len(st.slots); n == 0 || n < streamMessagesMax && st.bytes+op.bytes <= streamBytesMax {
@@ -129,6 +133,7 @@ func (st *appendStream) admit(ctx context.Context, op *appendOp) bool {
 		select {
 		case <-st.room:
 		case <-ctx.Done():
+			op.done()
 			return false
 		}
 	}
@@ -136,12 +141,30 @@ func (st *appendStream) admit(ctx context.Context, op *appendOp) bool {
 	st.slots = append(st.slots, sl)
 	st.bytes += op.bytes
 	st.mu.Unlock()
-	err := st.submit(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(err error) { st.finish(sl, err) }})
-	if err != nil {
+	done := func(err error) {
+		op.done()
 		st.finish(sl, err)
+	}
+	err := st.submit(ctx, replication.Request{Bytes: op.bytes, Prepare: func(p *replication.Proposer) error { return st.prepare(p, op) },
+		Done: func(err error) {
+			if err != nil && st.failed == nil {
+				st.failed = err
+			}
+			done(err)
+		}})
+	if err != nil {
+		done(err)
 		return false
 	}
 	return true
+}
+
+// prepare runs on the loop.
+func (st *appendStream) prepare(p *replication.Proposer, op *appendOp) error {
+	if st.failed != nil {
+		return fmt.Errorf("behind a message that was refused: %w", st.failed)
+	}
+	return op.prepare(p)
 }
 
 const (
@@ -194,7 +217,7 @@ func (st *appendStream) acknowledge(ctx context.Context) error {
 			for _, op := range done {
 				op.acknowledged()
 				resp.Entries = appended(resp.Entries, op.places)
-				resp.ThroughSequence = op.first + uint64(len(op.drafts)) - 1
+				resp.ThroughSequence = op.first + uint64(len(op.places)) - 1
 			}
 			if err := st.server.Send(resp); err != nil {
 				return err

@@ -18,6 +18,9 @@ func (s *Service) OpenWriter(ctx context.Context, req *logcorev1.OpenWriterReque
 	if err := logcore.ValidateLogName(req.Log); err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
+	if err := catalog.ValidatePayloadFormat(req.PayloadFormat); err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
 	if len(req.Writer) > catalog.WriterNameMax {
 		return nil, wire.ToStatus(fmt.Errorf("%w: writer name of %d bytes, at most %d", logcore.ErrInvalid, len(req.Writer), catalog.WriterNameMax), req.Log)
 	}
@@ -32,13 +35,13 @@ func (s *Service) OpenWriter(ctx context.Context, req *logcorev1.OpenWriterReque
 
 // openWriter runs on the loop.
 func (s *Service) openWriter(p *replication.Proposer, req *logcorev1.OpenWriterRequest, resp *logcorev1.OpenWriterResponse) error {
-	s.leases.enter(p.Term())
+	s.leases.enter(p.Term(), p.Since())
 	l, err := p.Catalog().ByName(req.Log)
+	if (err == nil || req.Create) && p.DiskFull() != nil {
+		return p.DiskFull() // no use for a writer then, and trying again must not fill what is left
+	}
 	switch {
 	case errors.Is(err, logcore.ErrLogNotFound) && req.Create:
-		if err := p.DiskFull(); err != nil {
-			return err
-		}
 		id := p.Catalog().NextLog()
 		if _, err := p.Command(catalog.Command{Op: catalog.OpCreate, Log: id, Name: req.Log}); err != nil {
 			return err
@@ -52,18 +55,23 @@ func (s *Service) openWriter(p *replication.Proposer, req *logcorev1.OpenWriterR
 	if left := s.leases.left(l.ID); l.WriterOpen && left > 0 && !req.Takeover {
 		return fmt.Errorf("%w: log %q is held by writer %q at epoch %d for %v more; wait, close it, or take over", logcore.ErrWriterActive, l.Name, l.Writer, l.Epoch, left.Round(time.Millisecond))
 	}
-	resp.LogId, resp.Epoch, resp.LastLsn = uint64(l.ID), uint64(l.Epoch+1), uint64(l.LastLSN)
-	_, err = p.Command(catalog.Command{Op: catalog.OpOpenWriter, Log: l.ID, Epoch: l.Epoch + 1, Writer: req.Writer})
-	s.leases.renew(l.ID)
+	resp.LogId, resp.Epoch, resp.LastLsn, resp.Incarnation = uint64(l.ID), uint64(l.Epoch+1), uint64(l.LastLSN), p.Catalog().Incarnation
+	_, err = p.Command(catalog.Command{Op: catalog.OpOpenWriter, Log: l.ID, Epoch: l.Epoch + 1, Writer: req.Writer, PayloadFormat: req.PayloadFormat})
+	if err == nil {
+		s.leases.renew(l.ID)
+	}
 	return err
 }
 
 // CloseWriter implements logcorev1.LogCoreServiceServer. Closing again is no error.
 func (s *Service) CloseWriter(ctx context.Context, req *logcorev1.CloseWriterRequest) (*logcorev1.CloseWriterResponse, error) {
 	err := s.do(ctx, func(p *replication.Proposer) error {
-		s.leases.enter(p.Term())
+		s.leases.enter(p.Term(), p.Since())
 		l, err := p.Catalog().ByName(req.Log)
 		if err != nil {
+			return err
+		}
+		if err := p.Catalog().CheckIncarnation(req.Incarnation); err != nil {
 			return err
 		}
 		if uint64(l.Epoch) == req.Epoch && req.Epoch != 0 && !l.WriterOpen {
@@ -85,12 +93,12 @@ func (s *Service) CloseWriter(ctx context.Context, req *logcorev1.CloseWriterReq
 // RenewWriter implements logcorev1.LogCoreServiceServer.
 func (s *Service) RenewWriter(ctx context.Context, req *logcorev1.RenewWriterRequest) (*logcorev1.RenewWriterResponse, error) {
 	err := s.do(ctx, func(p *replication.Proposer) error {
-		s.leases.enter(p.Term())
+		s.leases.enter(p.Term(), p.Since())
 		l, err := p.Catalog().ByName(req.Log)
 		if err != nil {
 			return err
 		}
-		if _, err = p.Catalog().CheckWriter(l.ID, logcore.Epoch(req.Epoch)); err != nil {
+		if _, err = (token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}).check(p); err != nil {
 			return err
 		}
 		s.leases.renew(l.ID)
@@ -109,22 +117,41 @@ func (s *Service) RenewWriter(ctx context.Context, req *logcorev1.RenewWriterReq
 // requestTimeout bounds a request whose caller gave no deadline.
 const requestTimeout = time.Minute
 
-// do runs prepare on the loop and waits until what it proposed is durable.
-func (s *Service) do(ctx context.Context, prepare func(*replication.Proposer) error) error {
-	return s.doBytes(ctx, commandBytes, prepare)
+// bounded returns ctx, ended also when the service closes, and with a deadline.
+func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := s.within(ctx)
+	ctx, cancelTimeout := context.WithTimeout(ctx, requestTimeout)
+	return ctx, func() { cancelTimeout(); cancel() }
 }
 
 // commandBytes is more than any catalog command takes.
 const commandBytes = 1 << 10
 
-func (s *Service) doBytes(ctx context.Context, bytes int, prepare func(*replication.Proposer) error) error {
-	ctx, cancel := s.within(ctx)
+// do runs prepare on the loop and waits until what it proposed is durable.
+func (s *Service) do(ctx context.Context, prepare func(*replication.Proposer) error) error {
+	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	ctx, cancelTimeout := context.WithTimeout(ctx, requestTimeout)
-	defer cancelTimeout()
-	err := s.group.Do(ctx, bytes, prepare)
-	if err != nil && s.stopped.Err() != nil {
+	return s.await(ctx, replication.Request{Bytes: commandBytes, Prepare: prepare, Done: func(error) {}}, func() {})
+}
+
+// await submits a request and waits until it is done. When ctx ends first, the request
+// goes on: its Done will be called. untaken is called instead of Done when the group did not take
+// the request.
+func (s *Service) await(ctx context.Context, r replication.Request, untaken func()) error {
+	result := make(chan error, 1)
+	done := r.Done
+	r.Done = func(err error) {
+		done(err)
+		result <- err
+	}
+	if err := s.group.Submit(r); err != nil {
+		untaken()
+		return err
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return err
 }

@@ -46,9 +46,10 @@ func TestRetriedAppend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	written := func(seq uint64) string { return fmt.Sprint("x", seq%2) }
 	var places []*logcorev1.Appended
 	for seq := uint64(1); seq <= 300; seq += 2 {
-		resp, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Entries: []*logcorev1.NewEntry{newEntry(seq, "x"), newEntry(seq+1, "y")}})
+		resp, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{newEntry(seq, written(seq)), newEntry(seq+1, written(seq+1))}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +58,7 @@ func TestRetriedAppend(t *testing.T) {
 	check := func(raw logcorev1.LogCoreServiceClient) {
 		t.Helper()
 		for _, seq := range []uint64{45, 46, 200, 299, 300} {
-			resp, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Entries: []*logcorev1.NewEntry{newEntry(seq, "again")}})
+			resp, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{newEntry(seq, written(seq))}})
 			if err != nil {
 				t.Fatalf("sequence %d again: %v", seq, err)
 			}
@@ -65,7 +66,15 @@ func TestRetriedAppend(t *testing.T) {
 				t.Fatalf("sequence %d again: %v, want %v", seq, got, want)
 			}
 		}
-		_, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Entries: []*logcorev1.NewEntry{newEntry(44, "again")}})
+		_, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{newEntry(44, written(44))}})
+		for _, foreign := range []*logcorev1.NewEntry{newEntry(200, "of somebody else"), func() *logcorev1.NewEntry {
+			e, tx := newEntry(200, written(200)), logcore.NewTxID()
+			e.TransactionId = tx[:]
+			return e
+		}()} {
+			_, ferr := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{foreign}})
+			wantErr(t, "another transaction under a used sequence", wire.FromStatus(ferr), logcore.ErrSequenceReused)
+		}
 		wantErr(t, "older than the window", wire.FromStatus(err), logcore.ErrSequenceGap)
 	}
 	check(raw)
@@ -74,7 +83,7 @@ func TestRetriedAppend(t *testing.T) {
 	raw = n.raw()
 	check(raw)
 	// Half again, half new.
-	resp, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Entries: []*logcorev1.NewEntry{newEntry(300, "again"), newEntry(301, "new")}})
+	resp, err := raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{newEntry(300, written(300)), newEntry(301, "new")}})
 	if err != nil || resp.Entries[0].Lsn != places[299].Lsn || resp.Entries[1].Lsn <= resp.Entries[0].Lsn {
 		t.Fatalf("half again: %v, %v", resp, err)
 	}
@@ -86,7 +95,7 @@ func TestRetriedAppend(t *testing.T) {
 	if _, err := raw.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: "a", Takeover: true}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Entries: []*logcorev1.NewEntry{newEntry(301, "new")}})
+	_, err = raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{newEntry(301, "new")}})
 	wantErr(t, "retry after a takeover", wire.FromStatus(err), logcore.ErrFenced)
 }
 
@@ -119,14 +128,14 @@ func TestLease(t *testing.T) {
 		wantErr(t, "open within the lease", wire.FromStatus(err), logcore.ErrWriterActive)
 		time.Sleep(10 * time.Millisecond)
 	}
-	_, err = raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: 2, Entries: []*logcorev1.NewEntry{newEntry(1, "x")}})
+	_, err = raw.Append(ctx, &logcorev1.AppendRequest{Log: "a", Epoch: 2, Incarnation: open.Incarnation, Entries: []*logcorev1.NewEntry{newEntry(1, "x")}})
 	wantErr(t, "append of the silent writer", wire.FromStatus(err), logcore.ErrFenced)
-	_, err = raw.RenewWriter(ctx, &logcorev1.RenewWriterRequest{Log: "a", Epoch: 2})
+	_, err = raw.RenewWriter(ctx, &logcorev1.RenewWriterRequest{Log: "a", Epoch: 2, Incarnation: open.Incarnation})
 	wantErr(t, "renewal of the silent writer", wire.FromStatus(err), logcore.ErrFenced)
-	_, err = raw.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: "a", Epoch: 2})
+	_, err = raw.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: "a", Epoch: 2, Incarnation: open.Incarnation})
 	wantErr(t, "close by the silent writer", wire.FromStatus(err), logcore.ErrFenced)
 	for range 2 {
-		if _, err := raw.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: "a", Epoch: open.Epoch}); err != nil {
+		if _, err := raw.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: "a", Epoch: open.Epoch, Incarnation: open.Incarnation}); err != nil {
 			t.Errorf("close, and close again: %v", err)
 		}
 	}

@@ -25,6 +25,12 @@ func NewDraft(kind logcore.Kind, tx logcore.TxID, payloadBytes int) Draft {
 	return d
 }
 
+// Tx returns the draft's transaction id.
+func (d Draft) Tx() (tx logcore.TxID) {
+	copy(tx[:], d[9:])
+	return tx
+}
+
 func (d Draft) setTime(t logcore.HLC) { binary.LittleEndian.PutUint64(d[1:], uint64(t)) }
 
 // entry returns the draft as the entry it becomes. The payload points into the draft.

@@ -199,7 +199,7 @@ func TestPartsOfADeadWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	tx := logcore.NewTxID()
-	_, err = raw.Append(t.Context(), &logcorev1.AppendRequest{Log: "shop", Epoch: granted.Epoch, Entries: []*logcorev1.NewEntry{{
+	_, err = raw.Append(t.Context(), &logcorev1.AppendRequest{Log: "shop", Epoch: granted.Epoch, Incarnation: granted.Incarnation, Entries: []*logcorev1.NewEntry{{
 		Sequence: 1, Kind: logcorev1.EntryKind_ENTRY_KIND_PART, TransactionId: tx[:], Payload: junk[0], PayloadCrc32C: crc(junk[0])}}})
 	if err != nil {
 		t.Fatal(err)
