@@ -19,7 +19,7 @@ import (
 )
 
 func testOptions(dir string) Options {
-	return Options{Dir: dir, SegmentBytes: 64 << 10, DiskReserveBytes: 1 << 20, Logger: quiet()}
+	return Options{Dir: dir, SegmentBytes: 64 << 10, DiskReserveBytes: 1 << 20, LogOf: logOf, Logger: quiet()}
 }
 
 func entry(lsn logcore.LSN, size int) logcore.Entry {

@@ -86,7 +86,7 @@ func TestRotIsFound(t *testing.T) {
 			at = rng.Int64N(segment.FramesOffset)
 		}
 		d.Corrupt(f.name, func(b []byte) { b[at] ^= 1 << bit })
-		report, err := checkOn(context.Background(), d, CheckOptions{})
+		report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
 		if err != nil || len(report.Problems)+len(report.Rotten) == 0 {
 			t.Fatalf("bit %d of byte %d of %s: not found by Check: %+v, %v", bit, at, f.name, report, err)
 		}
@@ -190,7 +190,7 @@ func TestFilesSwappedOrLost(t *testing.T) {
 	frames := w.disk.Crash(1)
 	frames.Corrupt(files[2].name, func(b []byte) { copy(b[segment.FramesOffset:], first[segment.FramesOffset:]) })
 	for name, d := range map[string]*simdisk.Disk{"lost": lose, "twice": twice, "frames of another": frames} {
-		report, err := checkOn(context.Background(), d, CheckOptions{})
+		report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
 		if err != nil || len(report.Problems) == 0 {
 			t.Errorf("%s: Check: %+v, %v", name, report, err)
 		}
@@ -274,7 +274,7 @@ func TestNewerVersionIsUnsupported(t *testing.T) {
 	if err := w.on(d).compare(); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
 		t.Fatalf("Open: %v", err)
 	}
-	report, err := checkOn(context.Background(), d, CheckOptions{})
+	report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
 	if err != nil || len(report.Problems) == 0 || !errors.Is(report.Problems[0], logcore.ErrUnsupportedVersion) {
 		t.Fatalf("Check: %+v, %v", report, err)
 	}
@@ -300,7 +300,7 @@ func TestFooterIsRebuilt(t *testing.T) {
 	if err := c.log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if check, err := checkOn(context.Background(), d, CheckOptions{}); err != nil || len(check.Problems) != 0 {
+	if check, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf}); err != nil || len(check.Problems) != 0 {
 		t.Fatalf("%+v, %v", check, err)
 	}
 }
@@ -324,6 +324,14 @@ func TestCheckAndDump(t *testing.T) {
 	var out bytes.Buffer
 	if err := Dump(context.Background(), o.Dir, &out); err != nil {
 		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "footer: 40 entries"); n != 2 || strings.Count(out.String(), ".seg: log ") != 8 || strings.Count(out.String(), "sha256=") != 2 {
+		t.Fatalf("dump shows %d footers:\n%s", n, out.String())
+	}
+	// Ranges that are not those of the entries are a problem like any other.
+	other := func(e logcore.Entry) logcore.LogID { return logOf(e) * 2 }
+	if report, err := Check(context.Background(), CheckOptions{Dir: o.Dir, LogOf: other}); err != nil || len(report.Problems) != 2 || !errors.Is(report.Problems[0], logcore.ErrCorrupt) {
+		t.Fatalf("with other log ranges: %+v, %v", report, err)
 	}
 	if n := strings.Count(out.String(), " checksum="); n != 95 || !strings.Contains(out.String(), "first LSN 81") {
 		t.Fatalf("dump lists %d entries:\n%s", n, out.String())

@@ -38,7 +38,7 @@ type world struct {
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func simOptions() Options {
-	o := Options{Dir: "simdisk", SegmentBytes: 64 << 10, EntryBytesMax: 40 << 10, CacheBytes: 64 << 10, DiskReserveBytes: 4096, Logger: quiet()}
+	o := Options{Dir: "simdisk", SegmentBytes: 64 << 10, EntryBytesMax: 40 << 10, CacheBytes: 64 << 10, DiskReserveBytes: 4096, LogOf: logOf, Logger: quiet()}
 	o, err := o.withDefaults()
 	if err != nil {
 		panic(err)
