@@ -80,7 +80,7 @@ func (db *Database) mayImport(ctx context.Context, replace bool) error {
 		return err
 	}
 	if len(holds) > 0 {
-		return fmt.Errorf("%w: the database is not empty, it holds %q: import into a new log, or ask to replace it", logcore.ErrInvalid, holds)
+		return fmt.Errorf("%w: the database is not empty, it holds %q: import into a new log, or --replace what is there", logcore.ErrInvalid, holds)
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func Export(ctx context.Context, db *Database, path string, opts TransferOptions
 		return Transferred{}, fmt.Errorf("sqlite: export log %q to %s: %w", db.opts.Log, path, db.Explain(err))
 	}
 	if _, err := os.Lstat(path); err == nil && !opts.Replace {
-		return fail(fmt.Errorf("%w: the file exists: choose another name, or ask to replace it", logcore.ErrInvalid))
+		return fail(fmt.Errorf("%w: the file exists: choose another name, or --replace it", logcore.ErrInvalid))
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".logcore-export-")
 	if err != nil {
