@@ -13,7 +13,9 @@ func TestRolesApart(t *testing.T) {
 	root := t.TempDir()
 	logs := startProgram(t, "logsvc", "--dir", filepath.Join(root, "logs"), "--listen", "127.0.0.1:0", "--metrics", "", "--segment-bytes", "16MiB")
 	pages := startProgram(t, "pageserver", "--dir", filepath.Join(root, "pages"), "--listen", "127.0.0.1:0", "--metrics", "", "--log-service", logs.addr)
-	both := func(args ...string) result { return cli(t, append(args, "--addr", logs.addr, "--page-addr", pages.addr)...) }
+	both := func(args ...string) result {
+		return cli(t, append(args, "--addr", logs.addr, "--page-addr", pages.addr)...)
+	}
 
 	both("sqlite", "shop", "-c", "CREATE TABLE item(name); INSERT INTO item VALUES ('tea')").want(t, exit.OK)
 	both("sqlite", "shop", "-o", "csv", "-c", "SELECT name FROM item").want(t, exit.OK, "tea")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,34 +58,34 @@ SIGTERM or Ctrl-C stops it cleanly.`,
 
 func (a *app) dev(ctx context.Context, f devFlags) error {
 	log := f.logging.Logger(a.err)
-	dir, err := roles.PrepareDevDir(ctx, f.dir, f.targets)
-	if err != nil {
-		return err
-	}
 	cfg := config.DefaultLogService()
 	cfg.SegmentBytes, cfg.EntryBytesMax, cfg.HotBytesKeep, cfg.Logging = devSegmentBytes, f.entryBytesMax, f.hotBytesKeep, f.logging
 	cfg.QueueBytesMax = max(cfg.QueueBytesMax, 2*cfg.EntryBytesMax)
-	role, err := roles.StartDev(ctx, roles.DevOptions{Dir: dir, Listen: f.listen, Metrics: f.metrics, Config: *cfg, Version: roles.Version(), Logger: log})
+	var dir roles.DevDir
+	prepare := func(ctx context.Context) (d roles.DevDir, err error) {
+		if dir, err = roles.PrepareDevDir(ctx, f.dir, f.targets); err == nil && dir.Fresh {
+			_, err = fmt.Fprintf(a.out, "made %s with a key and %d targets. Keep a copy of %s: without it the archive can't be read.\n", dir.Path, len(dir.Targets), dir.Key)
+		}
+		return dir, err
+	}
+	role, err := roles.StartDev(ctx, roles.DevOptions{Prepare: prepare, Targets: f.targets, Listen: f.listen, Metrics: f.metrics, Config: *cfg, Version: roles.Version(), Logger: log})
 	if err != nil {
 		return err
 	}
-	return roles.Play(ctx, role, log, func() error { return devReady(a.out, f, dir, role.Addr()) })
+	return roles.Play(ctx, role, log, func() error { return devReady(a.out, f, role.Addr()) })
 }
 
 // devReady says what to do next, and that it serves.
-func devReady(w io.Writer, f devFlags, dir roles.DevDir, addr string) error {
+func devReady(w io.Writer, f devFlags, addr string) error {
 	flag := ""
 	if addr != defaultAddr {
 		flag = " --addr " + addr
 	}
 	var b strings.Builder
-	if dir.Fresh {
-		fmt.Fprintf(&b, "made %s with a key and %d targets. Keep a copy of %s: without it the archive can't be read.\n", dir.Path, len(dir.Targets), dir.Key)
-	}
 	fmt.Fprintf(&b, "try in another terminal:\n")
 	fmt.Fprintf(&b, "  logcore sqlite%s mydb -c \"CREATE TABLE t(x); INSERT INTO t VALUES ('hello'); SELECT * FROM t\"\n", flag)
 	fmt.Fprintf(&b, "  logcore log ls%s\n  logcore status%s\n", flag, flag)
-	fmt.Fprintf(&b, "after a disaster, from the targets alone:\n  logcore restore --dir %s\n", f.dir)
+	fmt.Fprintf(&b, "when %s is gone, from the targets alone:\n  logcore restore --dir %s\n", filepath.Join(f.dir, "logsvc"), shellWord(f.dir))
 	fmt.Fprintf(&b, "ready %s\n", addr)
 	_, err := io.WriteString(w, b.String())
 	return err

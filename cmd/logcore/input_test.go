@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -133,6 +135,12 @@ func TestDevRefuses(t *testing.T) {
 	dev(filepath.Join(root, "other"), "--listen", p.addr).want(t, exit.Failure, p.addr, "in use by another process", "another port")
 	dev(filepath.Join(root, "other"), "--listen", "0.0.0.0:0").want(t, exit.Usage, "0.0.0.0", "loopback")
 	dev(filepath.Join(root, "other"), "--listen", "127.0.0.1:0", "--metrics", "10.1.2.3:80").want(t, exit.Usage, "10.1.2.3", "loopback")
+	dev(filepath.Join(root, "other"), "--listen", "127.0.0.1:0", "--metrics", p.addr).want(t, exit.Failure, p.addr, "in use by another process", "--metrics HOST:PORT")
+	dev(filepath.Join(root, "other"), "--listen", "127.0.0.1:0", "--entry-bytes-max", "1").want(t, exit.Usage, "entry_bytes_max")
+	dev(filepath.Join(root, "other"), "--listen", "127.0.0.1:0", "--targets", "dir:///a,dir:///b").want(t, exit.Usage, "2 targets: want 6")
+	if _, err := os.Stat(filepath.Join(root, "other")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was refused left a directory behind: %v", err)
+	}
 	dev(dir, "--listen", "127.0.0.1:0").want(t, exit.Failure, "in use")
 	p.stop()
 
@@ -141,7 +149,10 @@ func TestDevRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	dev(foreign, "--listen", "127.0.0.1:0").want(t, exit.Usage, "photos", "new or empty")
-	dev(filepath.Join(root, "bad"), "--listen", "127.0.0.1:0", "--targets", "ftp://x,dir://relative").want(t, exit.Failure, "ftp")
+	dev(filepath.Join(root, "bad"), "--listen", "127.0.0.1:0", "--targets", "ftp://x,dir://relative,dir:///c,dir:///d,dir:///e,dir:///f").want(t, exit.Usage, "ftp")
+	if _, err := os.Stat(filepath.Join(root, "bad")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was refused left a directory behind: %v", err)
+	}
 
 	key := filepath.Join(dir, "key")
 	flip(t, key, 60, 1)

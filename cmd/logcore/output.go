@@ -80,3 +80,14 @@ func sizeText[T ~int64 | ~uint64 | ~int](n T) string {
 	}
 	return fmt.Sprintf("%.1f TiB", v)
 }
+
+// shellWord quotes s for a command that people copy, when it must be.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@%", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

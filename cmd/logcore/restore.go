@@ -155,7 +155,7 @@ func (a *app) writeRestored(report recovery.Report, to string) error {
 	if err := report.WriteText(a.out); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(a.out, "start it with:\n  logcore dev --dir %s\n", to)
+	_, err := fmt.Fprintf(a.out, "start it with:\n  logcore dev --dir %s\n", shellWord(to))
 	return err
 }
 

@@ -26,7 +26,7 @@ func environ(vars map[string]string) func(string) string {
 }
 
 func TestFlagsOverEnvironmentOverFile(t *testing.T) {
-	path := write(t, "dir: /from/file\nlisten: 127.0.0.1:1\nsegment_bytes: 32MiB\ntargets:\n  - dir:///a\n  - dir:///b\nkey: k\n")
+	path := write(t, "dir: /from/file\nlisten: 127.0.0.1:1\nsegment_bytes: 32MiB\ntargets:\n  - dir:///a\n  - dir:///b\n  - dir:///c\n  - dir:///d\n  - dir:///e\n  - dir:///f\nkey: k\n")
 	cfg := DefaultLogService()
 	flags := pflag.NewFlagSet("x", pflag.ContinueOnError)
 	AddFlags(flags, cfg)
@@ -39,7 +39,7 @@ func TestFlagsOverEnvironmentOverFile(t *testing.T) {
 	}
 	want := DefaultLogService()
 	want.Dir, want.Listen, want.SegmentBytes, want.Key = "/from/env", "127.0.0.1:3", 32<<20, "k"
-	want.Targets, want.ArchiveMaxAge = []string{"dir:///a", "dir:///b"}, 500*time.Millisecond
+	want.Targets, want.ArchiveMaxAge = []string{"dir:///a", "dir:///b", "dir:///c", "dir:///d", "dir:///e", "dir:///f"}, 500*time.Millisecond
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("loaded %+v\nwant   %+v", cfg, want)
 	}
@@ -72,7 +72,7 @@ func TestValidationNamesFieldAndSource(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{"dir: is required", "listen (" + path + " line 1): \"nowhere\" is not HOST:PORT",
-		"log_level (" + path + " line 2)", "segment_bytes (" + path + " line 3): 5 is out of range", "key: is required",
+		"log_level (" + path + " line 2)", "segment_bytes (" + path + " line 3): 5 is out of range", "key: is required", "targets (" + path + " line 4): 1 targets: want 6 at least",
 		"queue_bytes_max (" + path + " line 6): 1MiB is below entry_bytes_max"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the message lacks %q:\n%v", want, err)
@@ -82,7 +82,7 @@ func TestValidationNamesFieldAndSource(t *testing.T) {
 
 func TestPrintIsReadBack(t *testing.T) {
 	cfg := DefaultLogService()
-	cfg.Dir, cfg.Key, cfg.Targets = "/d: #odd", "on", []string{"dir:///a?name=a1&provider=a", "mem://x"}
+	cfg.Dir, cfg.Key, cfg.Targets = "/d: #odd", "on", []string{"dir:///a?name=a1&provider=a", "mem://x", "dir:///c", "dir:///d", "dir:///e", "dir:///f"}
 	var b strings.Builder
 	if err := Print(&b, cfg); err != nil {
 		t.Fatal(err)

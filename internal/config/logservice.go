@@ -53,7 +53,7 @@ func (c *LogService) Fields() []Field {
 		{"dir", "directory of the hot log; created when missing", String(&c.Dir)},
 		{"listen", "address of the gRPC service", String(&c.Listen)},
 		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
-		{"key", "file with the archive's key, made by `logcore key generate`", String(&c.Key)},
+		{"key", "file with the archive's key, made by logcore key generate", String(&c.Key)},
 		{"targets", "buckets of the archive as URLs; none archives nothing", Strings(&c.Targets)},
 		{"archive_max_age", "how long an acknowledged entry may wait for the archive", Duration(&c.ArchiveMaxAge)},
 		{"segment_bytes", "size at which a segment is sealed", &c.SegmentBytes},
@@ -65,6 +65,10 @@ func (c *LogService) Fields() []Field {
 	}, c.Logging.fields()...)
 }
 
+// targetsMin is how many targets an archive has at least: an object has 4+2 fragments,
+// each on a target of its own.
+const targetsMin = 6
+
 // Validate reports every bad value.
 func (c *LogService) Validate() []Problem {
 	var v checks
@@ -74,6 +78,9 @@ func (c *LogService) Validate() []Problem {
 	v.hostPort("metrics", c.Metrics)
 	if len(c.Targets) > 0 {
 		v.required("key", c.Key, "the archive is encrypted; make a key with `logcore key generate FILE`")
+		if len(c.Targets) < targetsMin {
+			v.add("targets", "%d targets: want %d at least, one for each fragment; name the lost ones too (of a directory target a new empty directory will do)", len(c.Targets), targetsMin)
+		}
 	}
 	v.durationBetween("archive_max_age", c.ArchiveMaxAge, 50*time.Millisecond, time.Hour)
 	v.sizeBetween("segment_bytes", c.SegmentBytes, 1<<20, 1<<30)

@@ -94,6 +94,9 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 		return DevDir{}, err
 	}
 	d = DevDir{Path: abs, Key: filepath.Join(abs, devKey), Targets: targets, Fresh: true}
+	if _, err := parseTargets(targets); err != nil {
+		return DevDir{}, err
+	}
 	if err := onlyUnfinished(abs); err != nil {
 		return DevDir{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -11,13 +12,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// startHTTP serves /metrics and /healthz on addr. healthy returns what is wrong in
+// serveHTTP serves /metrics and /healthz on l until the group stops. healthy returns what is wrong in
 // words, nothing when nothing is.
-func startHTTP(g *group, addr string, reg *prometheus.Registry, healthy func(context.Context) []string) (string, error) {
-	l, err := listen("metrics", addr)
-	if err != nil {
-		return "", err
-	}
+func serveHTTP(g *group, l net.Listener, reg *prometheus.Registry, healthy func(context.Context) []string) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -47,5 +44,4 @@ func startHTTP(g *group, addr string, reg *prometheus.Registry, healthy func(con
 		<-done
 		return err
 	})
-	return l.Addr().String(), nil
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/logcore/logcore/internal/exit"
 )
 
-// listen binds a TCP address; name is the flag or key that chose it.
+// listen binds a TCP address; name is the setting that chose it.
 func listen(name, addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err == nil {
 		return l, nil
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s: %s is in use by another process: stop that one, or choose another port", name, addr)
+		return nil, fmt.Errorf("%s: %s is in use by another process: stop that one, or choose another port with --%s HOST:PORT", name, addr, name)
 	}
 	return nil, fmt.Errorf("%s: can't listen on %s: %w", name, addr, err)
 }

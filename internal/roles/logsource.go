@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/logcore/logcore"
@@ -16,7 +17,7 @@ var _ pageserver.LogSource = logSource{}
 
 func sourceInfo(i client.LogInfo) pageserver.LogInfo {
 	return pageserver.LogInfo{ID: i.ID, Name: i.Log, Incarnation: i.Incarnation, Parent: i.ParentID, BranchLSN: i.BranchLSN,
-		Last: i.LastLSN, Committed: i.Committed}
+		Last: i.LastLSN, LastTime: i.LastTime, Committed: i.Committed}
 }
 
 // List returns every log.
@@ -38,6 +39,26 @@ func (s logSource) Info(ctx context.Context, name string) (pageserver.LogInfo, e
 	return sourceInfo(i), err
 }
 
+func sourceEntry(e client.LogEntry) pageserver.Entry {
+	return pageserver.Entry{LSN: e.LSN, Time: e.Time, Kind: e.Kind, Tx: e.Tx, Epoch: e.Epoch, Sequence: e.Sequence, Payload: e.Payload}
+}
+
+// Entry reads the one entry at an LSN.
+func (s logSource) Entry(ctx context.Context, log pageserver.LogInfo, lsn logcore.LSN) (pageserver.Entry, bool, error) {
+	for b, err := range s.c.Read(ctx, log.Name, client.ReadOptions{From: lsn, To: lsn}) {
+		if errors.Is(err, logcore.ErrLSNInFuture) {
+			return pageserver.Entry{}, false, nil
+		}
+		if err != nil {
+			return pageserver.Entry{}, false, err
+		}
+		if len(b.Entries) > 0 {
+			return sourceEntry(b.Entries[0]), true, nil
+		}
+	}
+	return pageserver.Entry{}, false, nil
+}
+
 // Follow reads a log and waits at its end.
 func (s logSource) Follow(ctx context.Context, log pageserver.LogInfo, from logcore.LSN) iter.Seq2[pageserver.Batch, error] {
 	return func(yield func(pageserver.Batch, error) bool) {
@@ -48,7 +69,7 @@ func (s logSource) Follow(ctx context.Context, log pageserver.LogInfo, from logc
 			}
 			batch := pageserver.Batch{Through: b.Through, Entries: make([]pageserver.Entry, len(b.Entries))}
 			for i, e := range b.Entries {
-				batch.Entries[i] = pageserver.Entry{LSN: e.LSN, Time: e.Time, Kind: e.Kind, Tx: e.Tx, Epoch: e.Epoch, Sequence: e.Sequence, Payload: e.Payload}
+				batch.Entries[i] = sourceEntry(e)
 			}
 			if !yield(batch, nil) {
 				return

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -123,16 +122,17 @@ func TestRequireLoopback(t *testing.T) {
 // A start that fails half way leaves nothing behind that would hinder the next one.
 func TestFailedStartStopsWhatWasStarted(t *testing.T) {
 	d := prepare(t, filepath.Join(t.TempDir(), "lc"))
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if err := os.WriteFile(d.PageServerDir(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer busy.Close()
 	cfg := config.DefaultLogService()
 	cfg.SegmentBytes, cfg.DiskReserveBytes = 1<<20, 1<<20
-	_, err = StartDev(testContext(t), DevOptions{Dir: d, Listen: "127.0.0.1:0", Metrics: busy.Addr().String(), Config: *cfg, Logger: quiet()})
-	if err == nil || !strings.Contains(err.Error(), "metrics: "+busy.Addr().String()+" is in use") {
-		t.Fatalf("started with the metrics' port in use: %v", err)
+	_, err := StartDev(testContext(t), DevOptions{Dir: d, Listen: "127.0.0.1:0", Metrics: "127.0.0.1:0", Config: *cfg, Logger: quiet()})
+	if err == nil || !strings.Contains(err.Error(), "page server: ") {
+		t.Fatalf("started with a file in the place of the page server's directory: %v", err)
+	}
+	if err := os.Remove(d.PageServerDir()); err != nil {
+		t.Fatal(err)
 	}
 	_, c := dev(t, d)
 	appendOne(t, c, "l", "x")

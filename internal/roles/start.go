@@ -21,8 +21,7 @@ import (
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
-// StartLogService starts the log service role: its listener first, so that a port in
-// use is found before anything is touched; then the parts of logService; then it serves.
+// StartLogService starts the log service role.
 func StartLogService(ctx context.Context, cfg *config.LogService, version string, log *slog.Logger) (Running, error) {
 	return start(ctx, log, version, cfg.Listen, cfg.Metrics, func(ctx context.Context, p *process, b *building) error {
 		s, err := buildLogService(ctx, p, cfg)
@@ -56,7 +55,11 @@ func StartPageServer(ctx context.Context, cfg *config.PageServer, version string
 
 // DevOptions configures StartDev.
 type DevOptions struct {
-	Dir     DevDir
+	Dir DevDir
+	// Prepare, when given, makes Dir. It is called once the settings and the ports are
+	// known to be good: a start that is refused for them leaves nothing behind.
+	Prepare func(context.Context) (DevDir, error)
+	Targets []string // those that Prepare is to use, to be checked before; nil for its own choice
 	Listen  string
 	Metrics string // empty for none
 	Config  config.LogService
@@ -77,11 +80,20 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 		}
 	}
 	cfg := o.Config
-	cfg.Dir, cfg.Key, cfg.Targets = o.Dir.LogServiceDir(), o.Dir.Key, o.Dir.Targets
+	cfg.Dir, cfg.Key, cfg.Targets = "chosen later", "chosen later", o.Targets
 	if bad := cfg.Validate(); len(bad) > 0 {
 		return nil, &config.Error{Problems: bad}
 	}
-	return start(ctx, o.Logger, o.Version, o.Listen, o.Metrics, func(ctx context.Context, p *process, b *building) error {
+	return start(ctx, o.Logger, o.Version, o.Listen, o.Metrics, func(ctx context.Context, p *process, b *building) (err error) {
+		if o.Prepare != nil {
+			if o.Dir, err = o.Prepare(ctx); err != nil {
+				return err
+			}
+		}
+		cfg.Dir, cfg.Key, cfg.Targets = o.Dir.LogServiceDir(), o.Dir.Key, o.Dir.Targets
+		if bad := cfg.Validate(); len(bad) > 0 {
+			return &config.Error{Problems: bad}
+		}
 		s, err := buildLogService(ctx, p, &cfg)
 		if err != nil {
 			return err
@@ -134,25 +146,36 @@ func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*
 	return srv, nil
 }
 
-// start does what every role begins and ends with: the listener, the parts that build
-// makes, and the metrics. When something fails, what was started is stopped.
+// start does what every role begins and ends with: the listeners first, so that a port
+// in use is found before anything is touched; the parts that build makes; and the
+// metrics. When something fails, what was started is stopped.
 func start(ctx context.Context, log *slog.Logger, version, listenAddr, metricsAddr string, build func(context.Context, *process, *building) error) (Running, error) {
 	p := newProcess(log, version)
 	l, err := listen("listen", listenAddr)
 	if err != nil {
 		return nil, err
 	}
-	b := &building{listener: l, healthy: func() []string { return nil }}
-	err = build(ctx, p, b)
 	r := &role{process: p, addr: l.Addr().String()}
-	if err == nil && metricsAddr != "" {
-		r.metrics, err = startHTTP(p.group, metricsAddr, p.registry, func(context.Context) []string { return b.healthy() })
+	var m net.Listener
+	if metricsAddr != "" {
+		if m, err = listen("metrics", metricsAddr); err != nil {
+			l.Close()
+			return nil, err
+		}
+		r.metrics = m.Addr().String()
 	}
-	if err != nil {
+	b := &building{listener: l, healthy: func() []string { return nil }}
+	if err := build(ctx, p, b); err != nil {
 		// Closing the listener again does no harm when a server has it.
 		err = errors.Join(err, p.group.stop())
 		l.Close()
+		if m != nil {
+			m.Close()
+		}
 		return nil, exit.With(exit.Of(err), fmt.Errorf("can't start: %w", err))
+	}
+	if m != nil {
+		serveHTTP(p.group, m, p.registry, func(context.Context) []string { return b.healthy() })
 	}
 	return r, nil
 }

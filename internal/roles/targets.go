@@ -37,6 +37,21 @@ func (t *Targets) Close() error {
 // of one name, or refused credentials are an error: someone must correct them. A
 // target that is not there is lost, and reported in the result and the log.
 func OpenTargets(ctx context.Context, urls []string, log *slog.Logger) (*Targets, error) {
+	specs, err := parseTargets(urls)
+	if err != nil {
+		return nil, err
+	}
+	out := &Targets{Lost: map[string]error{}, urls: urls}
+	for i, spec := range specs {
+		if err := out.open(ctx, spec, urls[i], log); err != nil {
+			return nil, errors.Join(err, out.Close())
+		}
+	}
+	return out, nil
+}
+
+// parseTargets reads the URLs and reports everything that is wrong with them together.
+func parseTargets(urls []string) ([]target.Spec, error) {
 	specs, problems := make([]target.Spec, len(urls)), []config.Problem(nil)
 	names := map[string]bool{}
 	for i, raw := range urls {
@@ -54,13 +69,7 @@ func OpenTargets(ctx context.Context, urls []string, log *slog.Logger) (*Targets
 	if len(problems) > 0 {
 		return nil, &config.Error{Problems: problems}
 	}
-	out := &Targets{Lost: map[string]error{}, urls: urls}
-	for i, spec := range specs {
-		if err := out.open(ctx, spec, urls[i], log); err != nil {
-			return nil, errors.Join(err, out.Close())
-		}
-	}
-	return out, nil
+	return specs, nil
 }
 
 // open adds the target of spec. Refused credentials of a target are no error here: a
