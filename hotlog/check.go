@@ -23,7 +23,8 @@ type CheckReport struct {
 	// are of an unknown version.
 	Problems []error
 	// Rotten are marks (each a CorruptionError) that are unreadable beside one that says
-	// that nothing was being written. Nothing is lost by them; Open writes them again.
+	// that nothing was being written: rot, or a crash in the middle of just that mark.
+	// Nothing is lost by them; Open writes them again.
 	Rotten []error
 	// Notes are traces of a crash, which Open repairs: a torn tail, a torn mark.
 	Notes []string

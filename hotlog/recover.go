@@ -90,10 +90,6 @@ func (l *Log) recoverSegments(ctx context.Context, c *contents, report *Recovery
 		s := &segfile{header: r.Header, name: x.name, f: x.f, mark: r.Mark, sum: r.Summary, sealed: r.Sealed, finished: r.Finished && !r.TornMark,
 			committed: committed{last: r.Last, end: r.End, sum: r.Sum, sealed: r.Sealed}}
 		report.note(r)
-		if r.TornMark && r.Mark.Clean {
-			l.opts.Corruptions.Inc()
-			l.log.Warn("hot log: a mark is corrupt; it is written anew", "err", rottenMark(l.dir, x))
-		}
 		if err := l.repair(s, r, i == len(c.live)-1, report); err != nil {
 			return nil, fmt.Errorf("hotlog: repair %s/%s: %w", l.dir.Path(), x.name, err)
 		}

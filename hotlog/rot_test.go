@@ -97,7 +97,8 @@ func TestRotIsFound(t *testing.T) {
 		if c.log != nil {
 			c.log.Close()
 		}
-		if value(t, counter) == 0 {
+		// An unreadable mark may be the write of a crash: nothing is lost by it, nothing counted.
+		if inMark := at >= segment.MarkOffset && at < segment.FramesOffset; value(t, counter) == 0 && !inMark {
 			t.Fatalf("bit %d of byte %d of %s: not counted", bit, at, f.name)
 		}
 		if err == nil {

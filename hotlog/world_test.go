@@ -10,6 +10,9 @@ import (
 	"math/rand/v2"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
 	"github.com/logcore/logcore/hotlog/media"
@@ -227,7 +230,15 @@ func (w *world) verify(seed uint64) error {
 	defer w.mu.Unlock()
 	model := world{disk: w.disk.Crash(seed), opts: w.opts, rng: rand.New(rand.NewPCG(seed, 12)), gen: w.gen + 100,
 		entries: w.entries[:len(w.entries):len(w.entries)], acked: w.acked, firstMin: w.firstMin, firstMax: w.firstMax}
-	return model.verifyAndGoOn(seed)
+	model.opts.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "c"})
+	if err := model.verifyAndGoOn(seed); err != nil {
+		return err
+	}
+	var m dto.Metric
+	if err := model.opts.Corruptions.Write(&m); err != nil || m.GetCounter().GetValue() != 0 {
+		return fmt.Errorf("what a crash left is taken for rot, %v times (%v)", m.GetCounter().GetValue(), err)
+	}
+	return nil
 }
 
 func (w *world) verifyAndGoOn(seed uint64) error {
