@@ -15,6 +15,8 @@ type Report struct {
 	To      string `json:"to"`
 	// Unreachable names the targets that did not take part.
 	Unreachable []string `json:"unreachable"`
+	// NotGiven names the archive's targets that are not among Options.Targets.
+	NotGiven []string `json:"not_given"`
 	// ObjectsRead and BytesRead count what came from the targets.
 	ObjectsRead int   `json:"objects_read"`
 	BytesRead   int64 `json:"bytes_read"`
@@ -29,10 +31,12 @@ type Report struct {
 	FirstLSN logcore.LSN `json:"first_lsn"`
 	LastLSN  logcore.LSN `json:"last_lsn"`
 	LastTime time.Time   `json:"last_time"`
-	// ArchivedLSN and ArchivedTime are the newest that the archive holds.
-	ArchivedLSN  logcore.LSN `json:"archived_lsn"`
-	ArchivedTime time.Time   `json:"archived_time"`
-	Logs         []LogReport `json:"logs"`
+	// ArchiveFirstLSN is the oldest that the archive lists; ArchivedLSN and ArchivedTime
+	// are the newest.
+	ArchiveFirstLSN logcore.LSN `json:"archive_first_lsn"`
+	ArchivedLSN     logcore.LSN `json:"archived_lsn"`
+	ArchivedTime    time.Time   `json:"archived_time"`
+	Logs            []LogReport `json:"logs"`
 	// Unfinished are the transactions whose COMMIT lies beyond the last entry: no reader
 	// sees any part of them.
 	Unfinished []Unfinished `json:"unfinished"`
@@ -90,6 +94,9 @@ func (r Report) WriteText(w io.Writer) error {
 	line("read", "%d objects, %d bytes from the targets; %d fragments rebuilt from the others", r.ObjectsRead, r.BytesRead, r.FragmentsRebuilt)
 	if len(r.Unreachable) > 0 {
 		line("unreachable", "%s", strings.Join(r.Unreachable, ", "))
+	}
+	if len(r.NotGiven) > 0 {
+		line("not named", "%s, which the archive has as well", strings.Join(r.NotGiven, ", "))
 	}
 	line("restored", "%d entries, %d bytes, LSN %d to %d in %d segments, to %s", r.Entries, r.EntryBytes, r.FirstLSN, r.LastLSN, r.Segments, r.To)
 	line("as of", "%s (the archive reaches to LSN %d, %s)", timeText(r.LastTime), r.ArchivedLSN, timeText(r.ArchivedTime))

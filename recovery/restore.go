@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -40,7 +41,7 @@ func Restore(ctx context.Context, o Options) (Report, error) {
 	if err := o.validate(); err != nil {
 		return Report{}, err
 	}
-	r := &restore{o: o, report: Report{To: o.To, Unreachable: []string{}, Lost: []Loss{}}, clock: time.Now()}
+	r := &restore{o: o, report: Report{To: o.To, Unreachable: []string{}, NotGiven: []string{}, Lost: []Loss{}}, clock: time.Now()}
 	err := r.run(ctx)
 	return r.report, err
 }
@@ -88,6 +89,12 @@ func (r *restore) openArchive(ctx context.Context) error {
 	r.reader = reader
 	cluster := reader.Cluster()
 	r.report.Cluster = fmt.Sprintf("%x", cluster[:])
+	for _, name := range reader.Targets() {
+		if !slices.ContainsFunc(r.o.Targets, func(t tiering.Target) bool { return t.Name == name }) {
+			r.report.NotGiven = append(r.report.NotGiven, name)
+		}
+	}
+	r.report.ArchiveFirstLSN = reader.First()
 	r.report.ArchivedLSN, r.report.ArchivedTime = reader.Covered(), wall(reader.CoveredTime())
 	switch {
 	case reader.Covered() == 0:

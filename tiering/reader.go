@@ -181,6 +181,15 @@ func (r *Reader) Cluster() [16]byte {
 	return r.cluster
 }
 
+// Targets returns the names of all targets of the archive, as its newest manifest record
+// lists them, those out of reach included; nil = not known yet.
+func (r *Reader) Targets() []string {
+	if s := r.view(); s != nil {
+		return slices.Clone(s.targets)
+	}
+	return nil
+}
+
 // Epoch returns the epoch of the newest manifest record: a new archiver needs a
 // higher one. 0 = not known yet.
 func (r *Reader) Epoch() uint64 {

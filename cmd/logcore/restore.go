@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -136,7 +138,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	m.done()
 	if err != nil {
 		if len(report.Lost) > 0 {
-			err = exit.With(exit.Integrity, fmt.Errorf("%w\nwhat is before can be had with --lsn %d", err, report.Lost[0].First-1))
+			err = exit.With(exit.Integrity, fmt.Errorf("%w\n%s", err, whatRemains(report, len(targets.All)-len(targets.Lost))))
 		}
 		return targets.Explain(err)
 	}
@@ -145,15 +147,41 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 			return err
 		}
 	}
-	return a.writeRestored(report, opts.To)
+	return a.writeRestored(report, opts.To, f.targets)
 }
 
-func (a *app) writeRestored(report recovery.Report, to string) error {
+// whatRemains says what can be had although a range of the archive is lost.
+func whatRemains(r recovery.Report, reached int) string {
+	var ways []string
+	if len(r.NotGiven) > 0 {
+		ways = append(ways, "name one of "+strings.Join(r.NotGiven, ", ")+" as well")
+	}
+	if len(r.Unreachable) > 0 {
+		ways = append(ways, "bring one of "+strings.Join(r.Unreachable, ", ")+" back")
+	}
+	more := ""
+	if len(ways) > 0 {
+		more = ": " + strings.Join(ways, ", or ")
+	}
+	if r.Lost[0].First <= r.ArchiveFirstLSN {
+		return fmt.Sprintf("nothing can be restored from these %d targets%s", reached, more)
+	}
+	if more != "" {
+		more = "; for all of it" + more
+	}
+	return fmt.Sprintf("what is before can be had with --lsn %d%s", r.Lost[0].First-1, more)
+}
+
+func (a *app) writeRestored(report recovery.Report, to string, targets []string) error {
 	if a.format == "json" {
 		return a.writeJSON(report)
 	}
 	if err := report.WriteText(a.out); err != nil {
 		return err
+	}
+	if len(report.NotGiven) > 0 && !report.Fork {
+		fmt.Fprintf(a.out, "%d targets given, %d needed to start: add %s to the targets in %s (of lost directory targets new empty directories will do)\n",
+			len(targets), len(targets)+len(report.NotGiven), strings.Join(report.NotGiven, " and "), filepath.Join(to, config.DevFile))
 	}
 	_, err := fmt.Fprintf(a.out, "start it with:\n  logcore dev --dir %s\n", shellWord(to))
 	return err
