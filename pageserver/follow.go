@@ -165,9 +165,6 @@ func (s *Server) stoppedLogs() float64 {
 	return float64(n)
 }
 
-// errOtherIncarnation: the source has begun again since the state was made.
-var errOtherIncarnation = errors.New("pageserver: the log service has another incarnation")
-
 // followOnce follows a log until the stream ends.
 func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	l.ingest = ingestState{}
@@ -176,13 +173,8 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	if err != nil {
 		return err
 	}
-	if info.Incarnation != mine.Incarnation || info.ID != l.id {
-		// Run throws this state away and ends this follower.
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
-		return errOtherIncarnation
+	if err := s.confirm(ctx, l, info); err != nil {
+		return err
 	}
 	if err := s.persistNew(l); err != nil {
 		return err

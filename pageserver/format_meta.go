@@ -102,19 +102,22 @@ type stateValue struct {
 	entry       logcore.LSN // the last entry
 	visible     logcore.LSN // the last commit
 	visibleTime logcore.HLC
-	epoch       logcore.Epoch // of that entry
+	epoch       logcore.Epoch // of the last entry, as the three below
 	sequence    uint64
+	entryTime   logcore.HLC
+	entryTx     logcore.TxID
 	name        string
 }
 
-const stateFixedBytes = 9 * 8
+const stateFixedBytes = 10*8 + len(logcore.TxID{})
 
 func encodeState(v stateValue) []byte {
 	b := make([]byte, 0, stateFixedBytes+len(v.name)+checksumBytes)
 	for _, n := range []uint64{v.incarnation, uint64(v.parent), uint64(v.branchLSN), uint64(v.ingested),
-		uint64(v.entry), uint64(v.visible), uint64(v.visibleTime), uint64(v.epoch), v.sequence} {
+		uint64(v.entry), uint64(v.visible), uint64(v.visibleTime), uint64(v.epoch), v.sequence, uint64(v.entryTime)} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
+	b = append(b, v.entryTx[:]...)
 	return append(b, v.name...)
 }
 
@@ -128,7 +131,7 @@ func decodeState(key, sealed []byte) (stateValue, error) {
 	}
 	n := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	return stateValue{n(0), logcore.LogID(n(1)), logcore.LSN(n(2)), logcore.LSN(n(3)), logcore.LSN(n(4)), logcore.LSN(n(5)),
-		logcore.HLC(n(6)), logcore.Epoch(n(7)), n(8), string(b[stateFixedBytes:])}, nil
+		logcore.HLC(n(6)), logcore.Epoch(n(7)), n(8), logcore.HLC(n(9)), logcore.TxID(b[80:stateFixedBytes]), string(b[stateFixedBytes:])}, nil
 }
 
 // part is an entry of a transaction that is still open.

@@ -33,7 +33,7 @@ func oneOfEach() []struct{ name, key, value []byte } {
 	add("cut", appendSpaceKey(nil, tagCut, 9, 2, at), encodeCut(cutValue{12, pos{34, 1}}))
 	add("commit", appendCommitKey(nil, 9, 1234), encodeTime(0xabcdef))
 	add("part", appendPartKey(nil, 9, logcore.TxID{1, 2}, 1234), encodePart(4, []byte("payload")))
-	add("state", appendLogKey(nil, tagState, 9), encodeState(stateValue{1, 2, 3, 4, 5, 6, 7, 8, 9, "db/main"}))
+	add("state", appendLogKey(nil, tagState, 9), encodeState(stateValue{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, logcore.TxID{11, 12}, "db/main"}))
 	return all
 }
 

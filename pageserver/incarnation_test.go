@@ -30,10 +30,18 @@ func TestIncarnationWhileRunning(t *testing.T) {
 	}
 }
 
-// restore puts another history in place of the second half of the log. The log
-// service has to die for that, which ends the streams of a running page server: from
-// then on it serves nothing until it knows who it is talking to.
+// restore puts another history in place of the second half of the log.
 func (r *rig) restore(running *enginetest.Subject) {
+	r.whileDown(running, func() {
+		r.source.Restore(2, r.source.Last()/2)
+		r.append("db", 60)
+	})
+}
+
+// whileDown changes the source while nobody follows it. The log service has to die for
+// that, which ends the streams of a running page server: from then on it serves nothing
+// until it knows who it is talking to.
+func (r *rig) whileDown(running *enginetest.Subject, change func()) {
 	r.source.SetDown(errors.New("the log service restarts"))
 	for running != nil {
 		_, err := running.WaitLSN(r.t.Context(), "db", pageserver.ReadAt{LSN: 1, Wait: time.Millisecond})
@@ -41,8 +49,7 @@ func (r *rig) restore(running *enginetest.Subject) {
 			break
 		}
 	}
-	r.source.Restore(2, r.source.Last()/2)
-	r.append("db", 60)
+	change()
 	r.source.SetDown(nil)
 }
 

@@ -107,7 +107,7 @@ func (s *Server) checkOrder(v *stateValue, e Entry) error {
 			return s.violated(violationGap, "entry at LSN %d has sequence %d of epoch %d, want %d: entries between LSN %d and it are missing", e.LSN, e.Sequence, e.Epoch, want, v.ingested)
 		}
 	}
-	v.ingested, v.entry, v.epoch, v.sequence = e.LSN, e.LSN, e.Epoch, e.Sequence
+	v.ingested, v.entry, v.epoch, v.sequence, v.entryTime, v.entryTx = e.LSN, e.LSN, e.Epoch, e.Sequence, e.Time, e.Tx
 	return nil
 }
 

@@ -38,8 +38,11 @@ type logState struct {
 	state stateValue // guarded by mu
 	saved logcore.LSN
 	// confirmed: the source said since the last time its stream broke that the state's
-	// incarnation is the current one.
+	// incarnation is the current one, and its last entry one of the source's.
 	confirmed bool // guarded by mu
+	// foreign: the source's history is not the one that the state was made from, though
+	// the incarnation is. Run throws the state away.
+	foreign bool // guarded by mu
 	// caughtUp is the LSN the source had when it last confirmed: a reader of the newest
 	// state waits for it, so that a page server that is being filled shows no ancient one.
 	caughtUp logcore.LSN   // guarded by mu
@@ -68,7 +71,7 @@ func (l *logState) reset(state stateValue) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	state.ingested = max(state.ingested, state.branchLSN)
-	l.state, l.saved, l.confirmed, l.caughtUp, l.stopped = state, 0, false, 0, nil
+	l.state, l.saved, l.confirmed, l.foreign, l.caughtUp, l.stopped = state, 0, false, false, 0, nil
 	l.newestCut, l.cutEpochs = map[engine.Space]pos{}, map[engine.Space]uint64{}
 	l.writing.Store(uint64(state.ingested))
 	l.generation = generations.Add(1)

@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 		cacheHits: counter("page_cache_hits", "Pages or bases of pages found materialised in the cache."),
 		deltas:    counter("deltas_applied", "Deltas applied to serve pages."),
 		rebuilds:  counter("store_rebuilds", "Times the whole store was built again because it was damaged."),
-		resets:    counter("incarnation_resets", "Logs whose state was thrown away because it belonged to another incarnation."),
+		resets:    counter("incarnation_resets", "Logs whose state was thrown away because it belonged to another incarnation, or to another history of the same one."),
 		healed:    counter("healed_pages", "Page versions rebuilt from the log because their checksum failed."),
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_pageserver_source_violations_total",
 			Help: "Batches of the log source that were refused, by what was wrong."}, []string{"kind"}),

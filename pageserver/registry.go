@@ -65,23 +65,40 @@ func (r *registry) all() []*logState {
 	return logs
 }
 
-// get returns the state of a log of the source, a new one when there is none, and
-// whether its incarnation is another one. It returns nil for a branch whose parent is
+// get returns the state of a log of the source, a new one when there is none, and why
+// it is void when it is: made from another incarnation or history. It returns nil for a branch whose parent is
 // not known.
-func (r *registry) get(info LogInfo) (l *logState, stale bool) {
+func (r *registry) get(info LogInfo) (l *logState, void string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l = r.byID[info.ID]; l != nil {
-		v := l.snapshot()
-		return l, v.incarnation != info.Incarnation || v.parent != info.Parent || v.branchLSN != info.BranchLSN || v.name != info.Name
+		return l, l.voidFor(info)
 	}
 	parent := r.byID[info.Parent]
 	if info.Parent != 0 && parent == nil {
-		return nil, false
+		return nil, ""
 	}
 	l = newLogState(info.ID, parent, newState(info))
 	r.add(l)
-	return l, false
+	return l, ""
+}
+
+// voidFor says why the state of a log tells nothing about the source's, "" when it does.
+func (l *logState) voidFor(info LogInfo) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := l.state
+	switch {
+	case v.incarnation != info.Incarnation:
+		return fmt.Sprintf("incarnation %016x, the log service is at %016x", v.incarnation, info.Incarnation)
+	case v.parent != info.Parent || v.branchLSN != info.BranchLSN || v.name != info.Name:
+		return fmt.Sprintf("log %q (branch of log %d at LSN %d) is log %q (branch of log %d at LSN %d) at the log service",
+			v.name, uint64(v.parent), v.branchLSN, info.Name, uint64(info.Parent), info.BranchLSN)
+	case l.foreign:
+		return fmt.Sprintf("the log service, of the same incarnation, does not have the entry at LSN %d (epoch %d, sequence %d, time %v) that was ingested last: its directory was replaced by another copy",
+			v.entry, v.epoch, v.sequence, v.entryTime)
+	}
+	return ""
 }
 
 func newState(info LogInfo) stateValue {
@@ -128,13 +145,13 @@ func (s *Server) adopt(infos []LogInfo) []LogInfo {
 }
 
 // adoptOne takes over one log and sees to it that it is followed. It returns nil
-// when its parent is not known, or when pages of another incarnation are in the way.
+// when its parent is not known, or when pages of another history are in the way.
 func (s *Server) adoptOne(info LogInfo) *logState {
 	s.adoptMu.Lock()
 	defer s.adoptMu.Unlock()
-	l, stale := s.registry.get(info)
-	if stale {
-		l = s.replaceStale(l, info)
+	l, void := s.registry.get(info)
+	if void != "" {
+		l = s.replace(l, info, void)
 	}
 	if l == nil {
 		return nil
@@ -163,10 +180,10 @@ func (s *Server) dropVanished(known []*logState, infos []LogInfo) {
 	}
 }
 
-// replaceStale throws away the state of another incarnation and begins a new one.
-// The caller holds adoptMu.
-func (s *Server) replaceStale(l *logState, info LogInfo) *logState {
-	if !s.throwAway(l, fmt.Sprintf("incarnation %016x, the log service is at %016x", l.info().Incarnation, info.Incarnation)) {
+// replace throws away the state of another history and begins a new one. The caller
+// holds adoptMu.
+func (s *Server) replace(l *logState, info LogInfo, why string) *logState {
+	if !s.throwAway(l, why) {
 		return nil
 	}
 	fresh, _ := s.registry.get(info)
@@ -196,7 +213,7 @@ func (s *Server) throwAway(l *logState, why string) bool {
 	s.metrics.resets.Inc()
 	if err := deleteLog(s.db, l.id); err != nil {
 		s.noteStoreError(err)
-		s.log.Error("pageserver: pages of another incarnation could not be removed; tried again", "log", l.name(), "err", err)
+		s.log.Error("pageserver: pages of another history could not be removed; tried again", "log", l.name(), "err", err)
 		return false
 	}
 	s.dirty.Store(true)

@@ -18,8 +18,9 @@ type LogInfo struct {
 	// and has entries of its own above it.
 	Parent    logcore.LogID
 	BranchLSN logcore.LSN
-	// Last is the log's last committed entry, 0 when it has none.
-	Last logcore.LSN
+	// Last is the log's last committed entry, 0 when it has none; LastTime is its time.
+	Last     logcore.LSN
+	LastTime logcore.HLC
 	// Committed is an LSN up to which the log gets no further entry; at least Last.
 	Committed logcore.LSN
 }
@@ -53,6 +54,10 @@ type LogSource interface {
 	List(ctx context.Context) ([]LogInfo, error)
 	// Info returns one by name, or an error that wraps logcore.ErrLogNotFound.
 	Info(ctx context.Context, name string) (LogInfo, error)
+	// Entry returns the log's own entry at an LSN, of which the payload may be left out,
+	// or false when the log has none there. An entry that was given up is an error that
+	// wraps logcore.ErrTrimmed.
+	Entry(ctx context.Context, log LogInfo, lsn logcore.LSN) (Entry, bool, error)
 	// Follow returns the entries with LSN >= from that belong to the log itself, and
 	// waits for new ones until ctx is done or an error ended it. A lost connection is
 	// such an error: the service that answers next may be another incarnation. On a

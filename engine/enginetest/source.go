@@ -75,7 +75,7 @@ func (s *Source) infoOf(l *memoryLog) pageserver.LogInfo {
 	info := l.info
 	info.Incarnation, info.Committed = s.incarnation, s.last
 	if n := len(l.entries); n > 0 {
-		info.Last = l.entries[n-1].LSN
+		info.Last, info.LastTime = l.entries[n-1].LSN, l.entries[n-1].Time
 	}
 	return info
 }
@@ -151,6 +151,25 @@ func (s *Source) Restore(incarnation uint64, keep logcore.LSN) {
 		l.entries = slices.DeleteFunc(slices.Clone(l.entries), func(e pageserver.Entry) bool { return e.LSN > keep })
 		l.epoch++
 		l.sequence = 0
+	}
+	s.broadcast()
+}
+
+// Rollback makes the source what a log service is whose directory was put back from a
+// copy made at an LSN: the same incarnation, without what came later, whose LSNs, epochs
+// and sequence numbers are given out again.
+func (s *Source) Rollback(keep logcore.LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = keep
+	for id, l := range s.logs {
+		if id > logcore.LogID(keep) {
+			delete(s.logs, id)
+			delete(s.names, l.info.Name)
+			continue
+		}
+		l.entries = slices.DeleteFunc(slices.Clone(l.entries), func(e pageserver.Entry) bool { return e.LSN > keep })
+		l.sequence = uint64(len(l.entries))
 	}
 	s.broadcast()
 }
@@ -237,6 +256,24 @@ func (s *Source) CreateBranch(_ context.Context, parent, branch string, at logco
 		return pageserver.LogInfo{}, fmt.Errorf("%w: %q", logcore.ErrLogExists, branch)
 	}
 	return s.create(branch, s.names[parent], at), nil
+}
+
+// Entry implements pageserver.LogSource.
+func (s *Source) Entry(_ context.Context, log pageserver.LogInfo, lsn logcore.LSN) (pageserver.Entry, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down != nil {
+		return pageserver.Entry{}, false, s.down
+	}
+	if t := s.trimmed[log.ID]; lsn <= t {
+		return pageserver.Entry{}, false, fmt.Errorf("%w: LSN %d, entries begin after %d", logcore.ErrTrimmed, lsn, t)
+	}
+	entries := s.logs[log.ID].entries
+	i := slices.IndexFunc(entries, func(e pageserver.Entry) bool { return e.LSN == lsn })
+	if i < 0 {
+		return pageserver.Entry{}, false, nil
+	}
+	return entries[i], true, nil
 }
 
 // Follow implements pageserver.LogSource.

@@ -21,7 +21,7 @@ import (
 type follower struct{ c *client.Client }
 
 func (s follower) info(i client.LogInfo) pageserver.LogInfo {
-	return pageserver.LogInfo{ID: i.ID, Name: i.Log, Incarnation: i.Incarnation, Parent: i.ParentID, BranchLSN: i.BranchLSN, Last: i.LastLSN, Committed: i.Committed}
+	return pageserver.LogInfo{ID: i.ID, Name: i.Log, Incarnation: i.Incarnation, Parent: i.ParentID, BranchLSN: i.BranchLSN, Last: i.LastLSN, LastTime: i.LastTime, Committed: i.Committed}
 }
 
 func (s follower) List(ctx context.Context) ([]pageserver.LogInfo, error) {
@@ -38,12 +38,28 @@ func (s follower) Info(ctx context.Context, name string) (pageserver.LogInfo, er
 	return s.info(i), err
 }
 
+func (s follower) entry(e client.LogEntry) pageserver.Entry {
+	return pageserver.Entry{LSN: e.LSN, Time: e.Time, Kind: e.Kind, Tx: e.Tx, Epoch: e.Epoch, Sequence: e.Sequence, Payload: e.Payload}
+}
+
+func (s follower) Entry(ctx context.Context, log pageserver.LogInfo, lsn logcore.LSN) (pageserver.Entry, bool, error) {
+	for b, err := range s.c.Read(ctx, log.Name, client.ReadOptions{From: lsn, To: lsn}) {
+		if err != nil {
+			return pageserver.Entry{}, false, err
+		}
+		if len(b.Entries) > 0 {
+			return s.entry(b.Entries[0]), true, nil
+		}
+	}
+	return pageserver.Entry{}, false, nil
+}
+
 func (s follower) Follow(ctx context.Context, log pageserver.LogInfo, from logcore.LSN) iter.Seq2[pageserver.Batch, error] {
 	return func(yield func(pageserver.Batch, error) bool) {
 		for b, err := range s.c.Read(ctx, log.Name, client.ReadOptions{From: from, Follow: true}) {
 			batch := pageserver.Batch{Through: b.Through}
 			for _, e := range b.Entries {
-				batch.Entries = append(batch.Entries, pageserver.Entry{LSN: e.LSN, Time: e.Time, Kind: e.Kind, Tx: e.Tx, Epoch: e.Epoch, Sequence: e.Sequence, Payload: e.Payload})
+				batch.Entries = append(batch.Entries, s.entry(e))
 			}
 			if !yield(batch, err) || err != nil {
 				return
