@@ -1,9 +1,12 @@
 package pageserver_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine/enginetest"
 	"github.com/logcore/logcore/pageserver"
 )
@@ -71,10 +74,22 @@ func TestOtherHistoryBehindTheLastEntry(t *testing.T) {
 		appendRecords(t, r.source, "other", image(1, 1, 'o'))
 	}
 	r.compare(s, "db", 10) // at an LSN behind its last entry
+	arrive := make(chan struct{})
 	r.whileDown(s, func() {
 		r.source.Rollback(last)
 		r.append("db", 60)
+		r.source.Mangle = func(_ string, b pageserver.Batch) []pageserver.Batch {
+			<-arrive
+			return []pageserver.Batch{b}
+		}
 	})
+	if _, err := s.WaitLSN(t.Context(), "db", pageserver.ReadAt{LSN: last, Wait: wait}); err != nil {
+		t.Error(err)
+	}
+	if at, err := s.WaitLSN(t.Context(), "db", pageserver.ReadAt{LSN: last + 30, Wait: time.Millisecond}); !errors.Is(err, logcore.ErrLSNInFuture) {
+		t.Errorf("before any new entry has come: LSN %d, %v, want ErrLSNInFuture", at, err)
+	}
+	close(arrive)
 	r.compare(s, "db", 40)
 }
 
