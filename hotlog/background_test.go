@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/internal/simdisk"
 	"github.com/logcore/logcore/hotlog/media"
 	"github.com/logcore/logcore/hotlog/segment"
 )
@@ -237,6 +238,52 @@ func TestRepairWhileOpen(t *testing.T) {
 	report, err := Check(context.Background(), CheckOptions{Dir: o.Dir, LogOf: logOf})
 	if err != nil || len(report.Problems)+len(report.Rotten)+len(report.Notes) != 0 || report.Last != 101 {
 		t.Fatalf("%+v, %v", report, err)
+	}
+}
+
+// creating calls a function when a file is created.
+type creating struct {
+	media.Dir
+	then func(name string)
+}
+
+func (d *creating) Create(name string, size int64) (media.File, error) {
+	if d.then != nil {
+		d.then(name)
+	}
+	return d.Dir.Create(name, size)
+}
+
+// The tail is cut under a repair of the segment that becomes the last one by it: the
+// repair gives way, and the log goes on where it was cut.
+func TestRepairGivesWayToTruncation(t *testing.T) {
+	opts := simOptions()
+	dir := &creating{Dir: simdisk.New(1)}
+	l, _, err := openOn(context.Background(), dir, opts, openMode{inline: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, l, 100, 40, 10)
+	span, err := l.Span(41, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir.then = func(string) {
+		dir.then = nil
+		if err := l.TruncateTail(60); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := l.Repair(span); !errors.Is(err, errGone) {
+		t.Errorf("repair of a segment that was cut meanwhile: %v", err)
+	}
+	mustAppend(t, l, entry(61, 10))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	report, err := checkOn(context.Background(), dir, CheckOptions{LogOf: logOf})
+	if err != nil || len(report.Problems)+len(report.Rotten) != 0 || report.Last != 61 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }
 
