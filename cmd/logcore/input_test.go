@@ -115,6 +115,10 @@ func TestServiceRefuses(t *testing.T) {
 	cli(t, "verify", "--dir", dir).want(t, exit.Failure, "in use")
 	cli(t, "restore", "--dir", dir).want(t, exit.Failure, "logsvc")
 	cli(t, "log", "dump", filepath.Join(dir, "nothing")).want(t, exit.Failure, "nothing")
+	shard := filepath.Join(dir, "logsvc", "shard-0")
+	cli(t, "log", "check", dir).want(t, exit.Usage, "no segment files", "did you mean "+shard+"?")
+	cli(t, "log", "dump", filepath.Dir(shard)).want(t, exit.Usage, "did you mean "+shard+"?")
+	cli(t, "log", "check", filepath.Join(dir, "targets")).want(t, exit.Usage, "no segment files in "+filepath.Join(dir, "targets"))
 
 	// After all that nothing is lost and nothing is broken.
 	online("status").want(t, exit.OK, "healthy")

@@ -3,7 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +24,7 @@ func (a *app) logDumpCommand() *cobra.Command {
 		Long:  "Write the segment files of a hot log as text, a line for each segment and each entry. DIR is a shard's directory, such as lc/logsvc/shard-0.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := isDir(args[0]); err != nil {
+			if err := isHotLog(args[0]); err != nil {
 				return err
 			}
 			return hotlog.Dump(cmd.Context(), args[0], a.out)
@@ -47,7 +51,7 @@ func (a *app) logCheckCommand() *cobra.Command {
 		Long:  "Verify every byte of a hot log, changing nothing; exit code 6 when something is wrong. DIR is a shard's directory, such as lc/logsvc/shard-0.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := isDir(args[0]); err != nil {
+			if err := isHotLog(args[0]); err != nil {
 				return err
 			}
 			m := a.newMeter()
@@ -109,14 +113,22 @@ func problemsError(problems []error) error {
 	return exit.With(code, fmt.Errorf("%d problems found, the first: %w", len(problems), problems[0]))
 }
 
-// isDir refuses a path that is no directory: opening a log would create one.
-func isDir(path string) error {
-	info, err := os.Stat(path)
+// isHotLog refuses a path that holds no segment file: what is checked by mistake must not
+// come out as whole.
+func isHotLog(path string) error {
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		return err
 	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is no directory", path)
+	if slices.ContainsFunc(entries, isSegment) {
+		return nil
 	}
-	return nil
+	for _, below := range []string{"shard-0", filepath.Join("logsvc", "shard-0")} {
+		if entries, err := os.ReadDir(filepath.Join(path, below)); err == nil && slices.ContainsFunc(entries, isSegment) {
+			return exit.Usagef("no segment files in %s; did you mean %s?", path, filepath.Join(path, below))
+		}
+	}
+	return exit.Usagef("no segment files in %s: give a shard's directory, such as lc/logsvc/shard-0", path)
 }
+
+func isSegment(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".seg") }
