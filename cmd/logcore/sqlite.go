@@ -85,6 +85,7 @@ func (a *app) sqlite(ctx context.Context, args []string, f sqliteFlags, isComman
 	return a.withDatabase(ctx, opts, func(db *sqlite.Database, conn *sqlite3.Conn) error {
 		s := &shell{app: a, conn: conn, format: a.format}
 		s.banner = fmt.Sprintf("SQLite %s in log %q at %s, LSN %d%s.", sqliteVersion(conn), args[0], a.addr, db.LSN(), writable(opts))
+		defer s.abandon(ctx)
 		if isCommand {
 			return db.Explain(s.exec(ctx, a.out, f.command))
 		}

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
-	"golang.org/x/term"
 )
 
 // sqlLineMax bounds a line of a script, and so the memory that one takes.
@@ -45,6 +43,19 @@ func (s *shell) exec(ctx context.Context, w io.Writer, sql string) error {
 		}
 	}
 	return nil
+}
+
+// abandon rolls back the transaction that is open at the end, and says so.
+func (s *shell) abandon(ctx context.Context) {
+	if s.conn.GetAutocommit() {
+		return
+	}
+	defer s.conn.SetInterrupt(s.conn.SetInterrupt(context.WithoutCancel(ctx)))
+	if err := s.conn.Exec("ROLLBACK"); err != nil {
+		s.complain(err)
+		return
+	}
+	fmt.Fprintln(s.app.err, "open transaction rolled back: it had no COMMIT")
 }
 
 func (s *shell) step(w io.Writer, stmt *sqlite3.Stmt) error {
@@ -139,45 +150,6 @@ func (s *shell) dot(ctx context.Context, w io.Writer, line string) (quit, done b
 	return false, true, err
 }
 
-// interactive talks to a person on a terminal; an error is shown and the session goes on.
-func (s *shell) interactive(ctx context.Context, in *os.File) error {
-	fmt.Fprintf(s.app.out, "%s\nEnd statements with a semicolon; .help for help, Ctrl-D to leave.\n", s.banner)
-	tty := term.NewTerminal(struct {
-		io.Reader
-		io.Writer
-	}{in, s.app.out}, "")
-	var pending strings.Builder
-	for ctx.Err() == nil {
-		prompt := "logcore> "
-		if pending.Len() > 0 {
-			prompt = "    ...> "
-		}
-		line, err := readLine(tty, in, prompt)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if pending.Len() == 0 {
-			quit, done, err := s.dot(ctx, s.app.out, line)
-			if quit {
-				return nil
-			}
-			s.complain(err)
-			if done {
-				continue
-			}
-		}
-		pending.WriteString(line + "\n")
-		if completeSQL(pending.String()) {
-			s.complain(s.exec(ctx, s.app.out, pending.String()))
-			pending.Reset()
-		}
-	}
-	return ctx.Err()
-}
-
 func (s *shell) complain(err error) {
 	if err == nil {
 		return
@@ -186,16 +158,4 @@ func (s *shell) complain(err error) {
 		err = s.explain(err)
 	}
 	fmt.Fprintf(s.app.err, "error: %v\n", err)
-}
-
-// readLine holds the terminal in raw mode only while a line is edited, so that
-// Ctrl-C interrupts a statement that runs.
-func readLine(tty *term.Terminal, in *os.File, prompt string) (string, error) {
-	state, err := term.MakeRaw(int(in.Fd()))
-	if err != nil {
-		return "", fmt.Errorf("terminal: %w", err)
-	}
-	defer term.Restore(int(in.Fd()), state)
-	tty.SetPrompt(prompt)
-	return tty.ReadLine()
 }

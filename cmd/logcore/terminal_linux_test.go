@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +43,7 @@ func TestInteractiveShell(t *testing.T) {
 	p := startDev(t, filepath.Join(t.TempDir(), "lc"))
 	near, far := openTerminal(t)
 	cmd := exec.Command(filepath.Join(binaries, "logcore"), "sqlite", "db", "--addr", p.addr)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = far, far, far
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -84,6 +86,25 @@ func TestInteractiveShell(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	press := func(keys string) {
+		t.Helper()
+		if _, err := near.WriteString(keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// signals waits until Ctrl-C is a signal, no key: no line is edited.
+	signals := func() {
+		t.Helper()
+		for began := time.Now(); ; time.Sleep(time.Millisecond) {
+			state, err := unix.IoctlGetTermios(int(near.Fd()), unix.TCGETS)
+			if err != nil || time.Since(began) > 30*time.Second {
+				t.Fatalf("the terminal stays raw: %v", err)
+			}
+			if state.Lflag&unix.ISIG != 0 {
+				return
+			}
+		}
+	}
 	expect("logcore> ")
 	say("CREATE TABLE t(name);")
 	say("INSERT INTO t")
@@ -94,9 +115,29 @@ func TestInteractiveShell(t *testing.T) {
 	say(".mode csv")
 	say("SELECT name||'!' AS n FROM t;")
 	expect("tea!")
-	say(".quit")
+
+	// Ctrl-C drops what is typed, and ends a statement that runs.
+	say("SELECT 'half'")
+	expect("    ...> ")
+	press("more\x03")
+	expect("^C")
+	say("SELECT 'still '||'here';")
+	expect("still here")
+	say("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n;")
+	signals()
+	press("\x03")
+	expect("interrupted")
+	say("SELECT 'and '||'goes on';")
+	expect("and goes on")
+
+	// What people bring along from other shells.
+	say(`\d`)
+	expect(".tables and .schema")
+	say("BEGIN; INSERT INTO t VALUES('cup');")
+	say("exit")
+	expect("open transaction rolled back")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the shell ended with %v\n%s", err, all.String())
 	}
-	cli(t, "sqlite", "db", "--addr", p.addr, "-o", "csv", "-c", "SELECT name FROM t").want(t, exit.OK, "tea")
+	cli(t, "sqlite", "db", "--addr", p.addr, "-o", "csv", "-c", "SELECT name FROM t").want(t, exit.OK, "name\ntea\n")
 }
