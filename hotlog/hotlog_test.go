@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -280,12 +281,31 @@ func sealedBytes(t *testing.T, l *Log, s SegmentInfo) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.finishSealed(false)
+	waitFinished(t, l)
 	b := make([]byte, int(c.end-segment.FramesOffset)+f.sum.FooterBytes())
 	if n, err := f.f.ReadAt(b, segment.FramesOffset); n < len(b) {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// waitFinished waits for the footers of all sealed segments that others follow.
+func waitFinished(t testing.TB, l *Log) {
+	t.Helper()
+	view, deadline := *l.view.Load(), time.Now().Add(time.Minute)
+	for i := 0; i < len(view)-1; {
+		l.mu.Lock()
+		finished := view[i].finished
+		l.mu.Unlock()
+		switch {
+		case finished:
+			i++
+		case time.Now().After(deadline):
+			t.Fatal("the finisher does not come to an end")
+		default:
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 func spansOf(t *testing.T, l *Log, step logcore.LSN) iter.Seq2[segment.Span, error] {

@@ -50,7 +50,7 @@ func benchSegment(b *testing.B, payload int) (*Log, []byte) {
 	if err := l.Append(b.Context(), []logcore.Entry{{LSN: l.Last() + 1, Kind: logcore.KindSeal, Time: 1 << 50}}); err != nil {
 		b.Fatal(err)
 	}
-	l.finishSealed(false)
+	waitFinished(b, l)
 	s := (*l.view.Load())[0]
 	file, err := os.ReadFile(fmt.Sprintf("%s/%s", l.dir.Path(), s.name))
 	if err != nil {
