@@ -95,16 +95,17 @@ func (r *restore) identify() error {
 	last := r.replay.last
 	// The archiver's fencing token is the term: go on above every one that may have been
 	// used, that of an archiver which had claimed the archive and not written yet included.
-	last.Term = max(last.Term, r.reader.Epoch()) + 1
+	seen := r.reader.Epoch()
+	last.Term = max(last.Term, seen) + 1
 	if _, err := replication.InitRestored(replication.Options{Log: r.hotlogOptions()}, last); err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
-	id := cluster.ID(r.reader.Cluster())
+	identity := cluster.Identity{ID: r.reader.Cluster(), Marked: true, Supersedes: seen}
 	if r.report.Fork {
-		id = cluster.NewID()
-		r.report.ForkCluster = id.String()
+		identity = cluster.Identity{ID: cluster.NewID()}
+		r.report.ForkCluster = identity.ID.String()
 	}
-	return cluster.Write(filepath.Join(r.stage, serviceDir), id)
+	return cluster.Write(filepath.Join(r.stage, serviceDir), identity)
 }
 
 func (r *restore) publish() error {

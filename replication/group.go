@@ -27,12 +27,13 @@ const (
 // Group is one member of a shard's Raft group. Its methods may be used by many
 // goroutines.
 type Group struct {
-	opts    Options
-	log     *slog.Logger
-	hot     *hotlog.Log
-	report  hotlog.RecoveryReport
-	loop    loop // owned by the goroutine that runs it
-	stopped chan struct{}
+	opts        Options
+	log         *slog.Logger
+	hot         *hotlog.Log
+	report      hotlog.RecoveryReport
+	incarnation uint64 // as in the state file; never changes while it is open
+	loop        loop   // owned by the goroutine that runs it
+	stopped     chan struct{}
 
 	committed atomic.Uint64 // LSN of the last applied entry; written by the loop
 	leading   atomic.Bool   // requests are taken; written by the loop
@@ -202,19 +203,21 @@ func (g *Group) Recovery() hotlog.RecoveryReport { return g.report }
 
 // Status describes a group.
 type Status struct {
-	Term      uint64
-	Leading   bool
-	First     logcore.LSN // of the hot log
-	Last      logcore.LSN // handed to the hot log
-	Committed logcore.LSN
-	Queued    int   // requests that wait for the loop
-	Err       error // why no request is taken any more
-	Stalled   error // why what was proposed waits: the disk is full; nil when it doesn't
+	Term uint64
+	// Incarnation of the shard: chosen at random when it was created or restored.
+	Incarnation uint64
+	Leading     bool
+	First       logcore.LSN // of the hot log
+	Last        logcore.LSN // handed to the hot log
+	Committed   logcore.LSN
+	Queued      int   // requests that wait for the loop
+	Err         error // why no request is taken any more
+	Stalled     error // why what was proposed waits: the disk is full; nil when it doesn't
 }
 
 // Status returns the group's present state.
 func (g *Group) Status() Status {
-	s := Status{Term: g.term.Load(), Leading: g.leading.Load(), First: g.hot.First(), Last: g.hot.Last(), Committed: g.Committed()}
+	s := Status{Term: g.term.Load(), Incarnation: g.incarnation, Leading: g.leading.Load(), First: g.hot.First(), Last: g.hot.Last(), Committed: g.Committed()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Queued, s.Err, s.Stalled = len(g.queue), g.stateErr(), g.stalled

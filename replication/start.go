@@ -58,7 +58,7 @@ func begin(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Rec
 	if err != nil {
 		return nil, fmt.Errorf("replication: %w", err)
 	}
-	g := &Group{opts: opts, log: opts.Log.Logger.With("shard", opts.Log.Shard), hot: hot, report: report, applied: catalog.NewState(),
+	g := &Group{opts: opts, log: opts.Log.Logger.With("shard", opts.Log.Shard), hot: hot, report: report, incarnation: state.Incarnation, applied: catalog.NewState(),
 		stopped: make(chan struct{}), changed: make(chan struct{}), wake: make(chan struct{}, 1)}
 	g.committed.Store(uint64(start.fold - 1))
 	g.term.Store(state.Term)

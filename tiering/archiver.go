@@ -28,6 +28,7 @@ type Archiver struct {
 	memory  *semaphore.Weighted // bytes of MemoryMax
 	metrics *metrics
 	reader  *Reader
+	id      [16]byte // chosen at random: makes the claim this archiver's own
 
 	// state is the newest committed state of the manifest; nil until the archiver has
 	// taken over. Written under commitSlot.
@@ -85,11 +86,13 @@ type rottenSeen struct {
 	index int
 }
 
-// Open makes an archiver and takes the archive over: it claims the epoch on a
-// majority of the targets, loads the manifest, proves it and completes what an earlier
-// archiver left unfinished. When too few targets answer for that, Open succeeds all the
-// same, so that the hot tier can serve, and Run goes on trying; Covered is 0 until then.
-// It fails with logcore.ErrFenced when a higher epoch holds the archive.
+// Open makes an archiver and takes the archive over: it loads the manifest and proves
+// it, checks that the hot tier continues it, claims the epoch on a majority of the targets
+// and completes what an earlier archiver left unfinished. When too few targets answer for
+// that, Open succeeds all the same, so that the hot tier can serve, and Run goes on
+// trying; Covered is 0 until then. It fails with logcore.ErrFenced when a higher epoch or
+// another incarnation holds the archive, and with ErrDiverged when the hot tier does not
+// continue it: then nothing may be written to that hot tier either.
 func Open(ctx context.Context, o Options) (*Archiver, error) {
 	a, err := newArchiver(o)
 	if err != nil {
@@ -109,7 +112,7 @@ func newArchiver(o Options) (*Archiver, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("tiering: open: %w", err)
 	}
-	a := &Archiver{o: o, log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
+	a := &Archiver{o: o, id: newArchiverID(), log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
 		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
 		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
@@ -187,13 +190,11 @@ func (a *Archiver) runLanes(ctx context.Context) (why error) {
 }
 
 // awaitSource blocks until the source has committed what the archive covers: right
-// after a start it may not know yet. A source that never gets there is older than the
-// archive, and must not write over it.
+// after a start it may not know yet. It has it, the take-over saw to that.
 func (a *Archiver) awaitSource(ctx context.Context) error {
 	covered := a.Covered()
 	if a.o.Source.Committed() < covered {
-		a.failed("follow the log", fmt.Errorf("%w: the archive covers %d, the log has committed %d: if this lasts, the hot tier is an older one: restore it from the archive, or archive it under another cluster id",
-			ErrDiverged, covered, a.o.Source.Committed()))
+		a.failed("follow the log", fmt.Errorf("the archive covers %d, the log knows to have committed %d", covered, a.o.Source.Committed()))
 		if err := a.o.Source.WaitCommitted(ctx, covered); err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ func (a *Archiver) commit(ctx context.Context, build func(s *state) *record) err
 	if r == nil {
 		return nil
 	}
+	r.incarnation = a.o.Incarnation
 	encoded, err := encodeRecord(ctx, a.o.Keys, r)
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func (a *Archiver) putRecord(ctx context.Context, r *remote, s stored) (err erro
 	if err := a.step("record-put"); err != nil {
 		return err
 	}
-	return r.putVerified(ctx, s.key(), s.encoded, a.isBroken, func() error { return a.step("record-read-back") })
+	return a.putOwn(ctx, r, s.key(), s.encoded, func() error { return a.step("record-read-back") })
 }
 
 // publish makes a state the newest one and wakes who waits for it. Called under

@@ -67,14 +67,16 @@ const (
 
 // Offsets in a manifest record.
 const (
-	offRecNumber  = 40
-	offRecEpoch   = 48
-	offRecPrev    = 56
-	offRecKind    = 88
-	recFixedBytes = 96
-	recTailBytes  = 4 + 8 + 32 + 4 // authenticator scheme, key id, authenticator, crc
-	recBytesMax   = 256 << 20
-	authHMAC      = 1
+	offRecNumber      = 40
+	offRecEpoch       = 48
+	offRecPrev        = 56
+	offRecKind        = 88
+	offRecIncarnation = 96
+	offRecArchiver    = 104
+	recFixedBytes     = 120
+	recTailBytes      = 4 + 8 + 32 + 4 // authenticator scheme, key id, authenticator, crc
+	recBytesMax       = 256 << 20
+	authHMAC          = 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -172,22 +172,47 @@ func testRecord() *record {
 		o.fragments[i] = fragment{targetNames[i], [32]byte{byte(i)}}
 	}
 	o.fragments[4].target = ""
-	return &record{cluster: testCluster, shard: 2, number: 5, epoch: 3, prev: [32]byte{8}, kind: recordRollup, targets: targetNames,
+	return &record{cluster: testCluster, shard: 2, number: 5, epoch: 3, prev: [32]byte{8}, kind: recordRollup, incarnation: 0x1122, targets: targetNames,
 		objects: []*object{o}, retired: []objectName{{10, 12, 20, KindTail, 3, [8]byte{5}}}}
 }
 
+func testClaim() *record {
+	return &record{cluster: testCluster, shard: 2, epoch: 4, kind: recordClaim, incarnation: 0x1122, archiver: [16]byte{1, 2, 3, 15: 9}, targets: targetNames}
+}
+
 func TestRecordGolden(t *testing.T) {
-	encoded, err := encodeRecord(t.Context(), testKeys(), testRecord())
+	checkGolden(t, "record-v1.golden", testRecord())
+	checkGolden(t, "claim-v1.golden", testClaim())
+}
+
+// A claim names its archiver, and nothing else does.
+func TestArchiverInARecord(t *testing.T) {
+	nobody, change := testClaim(), testRecord()
+	nobody.archiver, change.archiver = [16]byte{}, [16]byte{1}
+	for _, r := range []*record{nobody, change} {
+		b, err := encodeRecord(t.Context(), testKeys(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseRecord(t.Context(), testKeys(), b); !errors.Is(err, logcore.ErrCorrupt) {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+}
+
+func checkGolden(t *testing.T, file string, want *record) {
+	t.Helper()
+	encoded, err := encodeRecord(t.Context(), testKeys(), want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored := golden(t, "record-v1.golden", encoded)
+	stored := golden(t, file, encoded)
 	if !bytes.Equal(stored, encoded) {
 		t.Error("records are not encoded as in the golden file any more")
 	}
 	r, err := parseRecord(t.Context(), testKeys(), stored)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || r.incarnation != want.incarnation || r.archiver != want.archiver {
+		t.Fatalf("%+v, %v", r, err)
 	}
 	again, err := encodeRecord(t.Context(), testKeys(), r)
 	if err != nil || !bytes.Equal(again, encoded) {

@@ -29,11 +29,13 @@ func FuzzObject(f *testing.F) {
 }
 
 func FuzzRecord(f *testing.F) {
-	b, err := encodeRecord(context.Background(), testKeys(), testRecord())
-	if err != nil {
-		f.Fatal(err)
+	for _, r := range []*record{testRecord(), testClaim()} {
+		b, err := encodeRecord(context.Background(), testKeys(), r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
 	}
-	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseRecord(context.Background(), nil, fitSum(b))
 		if err != nil {

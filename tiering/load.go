@@ -28,6 +28,9 @@ type manifest struct {
 	problems []Problem
 	holds    map[string]map[string]bool // target → key of a chain record → whole there
 	forks    map[string][]string        // target → keys of valid records that are not of the chain
+	claims   map[claimant]int           // who claimed the archive after the tip → on how many targets
+	silent   int                        // targets whose claims are not known
+	claimed  uint64                     // the highest epoch claimed on any target; 0 = none
 }
 
 // majority is how many of n targets make a record count.
@@ -44,7 +47,7 @@ type loader struct {
 	remotes []*remote
 
 	seen     []map[recordName]bool // per remote: what its listing shows; nil = it did not answer
-	claims   []uint64              // per remote: the lowest epoch that left its claim there; 0 = none
+	claims   [][]uint64            // per remote: the epochs that left their claim there, lowest first
 	errs     []error               // per remote
 	got      []map[string]stored   // per remote: valid records by key
 	problems []Problem
@@ -60,7 +63,7 @@ type loader struct {
 // target is asked for the record after the tip.
 func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shard logcore.ShardID, keys KeyProvider) (*manifest, error) {
 	l := &loader{cluster: cluster, shard: shard, keys: keys, remotes: remotes,
-		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([]uint64, len(remotes)), got: make([]map[string]stored, len(remotes))}
+		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([][]uint64, len(remotes)), got: make([]map[string]stored, len(remotes))}
 	l.listAll(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -78,7 +81,7 @@ func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shar
 			l.forget(base) // the newest rollup is good nowhere, or off the chain: go back to the one before
 			continue
 		}
-		return l.finish(chain)
+		return l.finish(ctx, chain)
 	}
 }
 
@@ -89,8 +92,9 @@ func (l *loader) listAll(ctx context.Context) {
 			l.errs[i] = err
 			return
 		}
-		if len(claims) > 0 {
-			l.claims[i], _ = strconv.ParseUint(strings.TrimPrefix(claims[0].Key, claimPrefix(l.cluster, l.shard)), 16, 64)
+		for _, c := range claims {
+			epoch, _ := strconv.ParseUint(strings.TrimPrefix(c.Key, claimPrefix(l.cluster, l.shard)), 16, 64)
+			l.claims[i] = append(l.claims[i], epoch)
 		}
 		keys, err := l.remotes[i].list(ctx, recordPrefix(l.cluster, l.shard), "")
 		if err != nil {

@@ -2,6 +2,7 @@ package tiering
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -59,7 +60,7 @@ func ground(byHash map[[32]byte]stored, tip stored) []stored {
 
 // finish folds the chain, checks that enough targets answered, and names what is
 // missing, rotten or forked where.
-func (l *loader) finish(chain []stored) (*manifest, error) {
+func (l *loader) finish(ctx context.Context, chain []stored) (*manifest, error) {
 	m := &manifest{chain: chain, state: &state{cluster: l.cluster, shard: l.shard}, problems: l.problems,
 		holds: map[string]map[string]bool{}, forks: map[string][]string{}}
 	for _, s := range chain {
@@ -74,6 +75,10 @@ func (l *loader) finish(chain []stored) (*manifest, error) {
 		if l.errs[i] == nil {
 			m.answered = append(m.answered, r.Name)
 		}
+	}
+	l.readClaims(ctx, m)
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	return m, l.checkQuorum(m)
 }
@@ -146,7 +151,7 @@ func hasProblem(ps []Problem, target, key string) bool {
 // neither records nor a claim as old as the tip's epoch may have lost both.
 func (l *loader) proves(i int, s *state) bool {
 	return slices.Contains(s.targets, l.remotes[i].Name) &&
-		(len(l.got[i]) > 0 || l.claims[i] > 0 && l.claims[i] <= s.epoch || hasTarget(l.problems, l.remotes[i].Name))
+		(len(l.got[i]) > 0 || len(l.claims[i]) > 0 && l.claims[i][0] <= s.epoch || hasTarget(l.problems, l.remotes[i].Name))
 }
 
 // checkQuorum refuses when the targets that answered can't prove the newest record.

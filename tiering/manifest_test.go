@@ -282,25 +282,15 @@ func TestOtherHotTierIsRefused(t *testing.T) {
 	other := newHot(99) // other bytes
 	other.append(int(w.hot.Committed())+5, 700)
 	w.hot = other
-	a := w.start(nil)
-	if err := <-a.done; !errors.Is(err, ErrDiverged) {
-		t.Fatalf("got %v, want ErrDiverged", err)
-	}
+	w.refused(ErrDiverged, "logcore restore")
 }
 
 func TestOlderHotTierIsRefused(t *testing.T) {
-	w, covered := filled(t, 28)
+	w, _ := filled(t, 28)
 	older := newHot(28)
 	older.append(2, 800)
 	w.hot = older
-	a := w.start(nil)
-	a.until("the older log is noticed", func() bool { return strings.Contains(a.Status().LastError, "diverged") })
-	if a.Covered() != covered {
-		t.Fatal("covered changed")
-	}
-	if err := a.close(); err != nil {
-		t.Fatal(err)
-	}
+	w.refused(ErrDiverged, "older")
 }
 
 func TestOtherTargetsAreRefused(t *testing.T) {
@@ -337,7 +327,9 @@ func TestDeterministicBytes(t *testing.T) {
 	}
 	for i := range w.stores {
 		a, b := w.keysOn(i, ""), other.keysOn(i, "")
-		if len(a) < 3 || !slices.Equal(a, b) {
+		isClaim := func(k string) bool { return strings.Contains(k, "/claim/") } // those are each one's own
+		a, b = slices.DeleteFunc(a, isClaim), slices.DeleteFunc(b, isClaim)
+		if len(a) < 2 || !slices.Equal(a, b) {
 			t.Fatalf("keys differ: %v %v", a, b)
 		}
 		for _, k := range a {
@@ -349,9 +341,7 @@ func TestDeterministicBytes(t *testing.T) {
 		}
 	}
 	// And on the very same targets: equal bytes count as success.
-	o := w.options()
-	o.Epoch = 1
-	a, err := Open(context.Background(), o)
+	a, err := Open(context.Background(), w.options())
 	if err != nil || a.Covered() != 20 {
 		t.Fatalf("%v", err)
 	}

@@ -16,10 +16,17 @@ import (
 type Options struct {
 	Cluster [16]byte        // required: names the cluster in every key
 	Shard   logcore.ShardID // the shard whose log is archived
-	Epoch   uint64          // required: the archiver's fencing token, for example the Raft term; a higher one fences a lower one
+	Epoch   uint64          // required: the archiver's fencing token, for example the Raft term; a higher one fences a lower one, and no two archivers may have the same
 	Targets []Target        // required: K+M at least, in order of preference; fragment i goes to target i
 	Keys    KeyProvider     // required
 	Source  Source          // required
+
+	// Incarnation of the hot tier: chosen at random when it was created or restored.
+	// Required. An archive that another incarnation has written to or claimed is taken over
+	// only by one that was restored from it since: Supersedes is the highest epoch that the
+	// restore saw (Reader.Epoch), 0 for a hot tier that was not restored.
+	Incarnation uint64
+	Supersedes  uint64
 
 	K, M      int           // 0 = 4+2
 	MaxAge    time.Duration // an acknowledged entry is covered within it; 0 = 2 s
@@ -61,6 +68,8 @@ func (o Options) validate() error {
 	}
 	bad(o.Cluster == [16]byte{}, "Cluster is zero: it names the archive")
 	bad(o.Epoch == 0, "Epoch is 0: the first archiver has 1")
+	bad(o.Incarnation == 0, "Incarnation is 0: it tells this hot tier from one restored from the archive")
+	bad(o.Epoch > 0 && o.Epoch <= o.Supersedes, "Epoch %d does not supersede epoch %d", o.Epoch, o.Supersedes)
 	bad(o.Keys == nil, "Keys is nil: nothing is archived in the clear")
 	bad(o.Source == nil, "Source is nil")
 	bad(o.MaxAge < 0 || o.Grace < 0 || o.OpTimeout < 0, "a negative duration")

@@ -108,7 +108,7 @@ func (a *Archiver) checkSpan(s Span, segment Segment, first, last logcore.LSN) e
 }
 
 func diverged(lsn logcore.LSN, archived, hot uint32) error {
-	return fmt.Errorf("%w: entry %d has checksum %08x in the archive and %08x in the hot tier: archive this log under another cluster id",
+	return fmt.Errorf("%w: entry %d has checksum %08x in the archive and %08x in the hot tier: it is of another history; run `logcore restore` to bring back what the archive holds",
 		ErrDiverged, lsn, archived, hot)
 }
 

@@ -29,6 +29,7 @@ type Reader struct {
 	onRotten    func(name objectName, index int) // nil = nobody repairs
 	cluster     [16]byte
 	shard       logcore.ShardID
+	claimed     atomic.Uint64 // the highest epoch claimed on any target, by the last refresh
 
 	stats readerCounts
 
@@ -83,6 +84,7 @@ func OpenReader(ctx context.Context, o ReaderOptions) (*Reader, error) {
 			r.log.Warn("manifest: read from the other targets", "problem", p.String())
 		}
 		current.Store(m.state)
+		r.claimed.Store(m.claimed)
 		return nil
 	}
 	return r, r.refresh(ctx)
@@ -190,11 +192,12 @@ func (r *Reader) Targets() []string {
 	return nil
 }
 
-// Epoch returns the epoch of the newest manifest record: a new archiver needs a
-// higher one. 0 = not known yet.
+// Epoch returns the highest epoch seen in the archive: that of the newest manifest
+// record, or of a claim on any target, whose archiver may have written nothing. A new
+// archiver needs a higher one. 0 = not known yet.
 func (r *Reader) Epoch() uint64 {
 	if s := r.view(); s != nil {
-		return s.epoch
+		return max(s.epoch, r.claimed.Load())
 	}
 	return 0
 }

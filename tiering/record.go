@@ -83,6 +83,10 @@ type record struct {
 	epoch   uint64
 	prev    [32]byte // SHA-256 of the record before; zero for number 1
 	kind    recordKind
+
+	incarnation uint64   // of the hot tier that it was archived from
+	archiver    [16]byte // claim only: chosen at random by the archiver, so that no two leave the same claim
+
 	targets []string // all targets of the archive
 	objects []*object
 	retired []objectName // rollup only: superseded objects whose fragments may still be there
@@ -114,6 +118,8 @@ func encodeRecord(ctx context.Context, keys KeyProvider, r *record) ([]byte, err
 	le.PutUint64(b[offRecEpoch:], r.epoch)
 	copy(b[offRecPrev:], r.prev[:])
 	b[offRecKind] = byte(r.kind)
+	le.PutUint64(b[offRecIncarnation:], r.incarnation)
+	copy(b[offRecArchiver:], r.archiver[:])
 	b = le.AppendUint16(b, uint16(len(r.targets)))
 	for _, t := range r.targets {
 		b = append(append(b, byte(len(t))), t...)

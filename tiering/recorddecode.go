@@ -41,7 +41,8 @@ func (c *cursor) count(n uint64, entryMin int) int {
 func decodeRecord(b []byte) (*record, error) {
 	le := binary.LittleEndian
 	r := &record{cluster: [16]byte(b[offCluster:]), shard: logcore.ShardID(le.Uint32(b[offShard:])),
-		number: le.Uint64(b[offRecNumber:]), epoch: le.Uint64(b[offRecEpoch:]), prev: [32]byte(b[offRecPrev:]), kind: recordKind(b[offRecKind])}
+		number: le.Uint64(b[offRecNumber:]), epoch: le.Uint64(b[offRecEpoch:]), prev: [32]byte(b[offRecPrev:]), kind: recordKind(b[offRecKind]),
+		incarnation: le.Uint64(b[offRecIncarnation:]), archiver: [16]byte(b[offRecArchiver:])}
 	c := &cursor{b: b[recFixedBytes:], at: recFixedBytes}
 	for range c.count(uint64(c.u16()), 1) {
 		name := string(c.take(int(c.u8())))
@@ -70,6 +71,8 @@ func decodeRecord(b []byte) (*record, error) {
 		return nil, damaged(c.at, "the parts of the record do not add up to its length")
 	case r.kind < recordChange || r.kind > recordClaim:
 		return nil, damaged(offRecKind, "record kind %d", r.kind)
+	case (r.kind == recordClaim) != (r.archiver != [16]byte{}):
+		return nil, damaged(offRecArchiver, "archiver %x in a record of kind %d", r.archiver, r.kind)
 	case r.epoch == 0 || r.number == 0 && r.kind != recordClaim || r.kind != recordRollup && len(r.retired) > 0:
 		return nil, damaged(offRecNumber, "record number %d, epoch %d, kind %d", r.number, r.epoch, r.kind)
 	}

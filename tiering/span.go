@@ -43,20 +43,24 @@ type Segment struct {
 // Source is the hot tier as the archiver needs it. All methods may be called
 // concurrently.
 type Source interface {
-	// Committed returns the newest LSN that is committed and durable; 0 when none. It
-	// never falls.
+	// Committed returns the newest LSN that is known to be committed and durable; 0 when
+	// none. It never falls.
 	Committed() logcore.LSN
+	// Last returns the newest durable LSN, known to be committed or not; 0 when none.
+	Last() logcore.LSN
 	// WaitCommitted blocks until Committed() >= lsn or ctx is done.
 	WaitCommitted(ctx context.Context, lsn logcore.LSN) error
 	// Segments returns the segments that hold committed entries, oldest first.
 	Segments() []Segment
 	// ReadSpan returns a span that begins at first and ends at last or before, inside one
-	// segment: as many whole entries as fit in bytesMax, at least one. Span.Sealed is set
+	// segment: as many whole entries as fit in bytesMax, at least one. last is at most
+	// Last(). Span.Sealed is set
 	// only when the span ends with the last entry of a sealed segment. The frames are
 	// verified against their checksums; they stay unchanged until the archiver is done.
 	ReadSpan(ctx context.Context, first, last logcore.LSN, bytesMax int64) (Span, error)
 	// Trim tells the hot tier that everything up to and including upTo is archived and may
-	// go. It may keep it longer. It is called again with the same or a higher LSN.
+	// go. It may keep it longer. A call replaces the one before: a lower LSN says that
+	// fragments have vanished since, and that what is still there must stay.
 	Trim(ctx context.Context, upTo logcore.LSN) error
 	// Pressure returns the hot tier's disk use and its limit in bytes; limit 0 = none.
 	Pressure() (used, limit int64)

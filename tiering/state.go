@@ -12,16 +12,17 @@ import (
 // state is the fold of the manifest's records up to one of them. It is immutable:
 // apply returns a new one, and readers take whichever is newest.
 type state struct {
-	cluster [16]byte
-	shard   logcore.ShardID
-	number  uint64   // of the newest record; 0 = none yet
-	epoch   uint64   // of the newest record
-	hash    [32]byte // of the newest record: what the next one must carry
-	base    uint64   // number of the newest rollup; 0 = none: records below it are not needed
-	targets []string
-	live    []*object    // sorted by compareObjects
-	retired []objectName // superseded: fragments may still be stored; oldest first
-	path    []*object    // live objects that follow each other without gap or overlap
+	cluster     [16]byte
+	shard       logcore.ShardID
+	number      uint64   // of the newest record; 0 = none yet
+	epoch       uint64   // of the newest record
+	incarnation uint64   // of the newest record
+	hash        [32]byte // of the newest record: what the next one must carry
+	base        uint64   // number of the newest rollup; 0 = none: records below it are not needed
+	targets     []string
+	live        []*object    // sorted by compareObjects
+	retired     []objectName // superseded: fragments may still be stored; oldest first
+	path        []*object    // live objects that follow each other without gap or overlap
 }
 
 // compareObjects orders by first LSN, sealed ones and longer ones first.
@@ -67,7 +68,7 @@ func (s *state) apply(r *record, hash [32]byte) (*state, error) {
 	if r.number != s.number+1 || r.prev != s.hash || r.epoch < s.epoch {
 		return nil, damaged(offRecNumber, "record %d of epoch %d does not follow record %d of epoch %d", r.number, r.epoch, s.number, s.epoch)
 	}
-	n := &state{cluster: r.cluster, shard: r.shard, number: r.number, epoch: r.epoch, hash: hash, base: s.base, targets: r.targets, retired: s.retired}
+	n := &state{cluster: r.cluster, shard: r.shard, number: r.number, epoch: r.epoch, incarnation: r.incarnation, hash: hash, base: s.base, targets: r.targets, retired: s.retired}
 	if r.kind == recordRollup {
 		if !sameObjects(s.live, r.objects) {
 			return nil, damaged(recFixedBytes, "rollup %d does not hold what the records before it do", r.number)
@@ -90,7 +91,7 @@ func (s *state) apply(r *record, hash [32]byte) (*state, error) {
 }
 
 func rollupState(r *record, hash [32]byte) (*state, error) {
-	n := &state{cluster: r.cluster, shard: r.shard, number: r.number, epoch: r.epoch, hash: hash, base: r.number, targets: r.targets,
+	n := &state{cluster: r.cluster, shard: r.shard, number: r.number, epoch: r.epoch, incarnation: r.incarnation, hash: hash, base: r.number, targets: r.targets,
 		live: r.objects, retired: r.retired}
 	if !slices.IsSortedFunc(n.live, compareObjects) {
 		return nil, damaged(recFixedBytes, "rollup %d is not in order", r.number)
@@ -210,9 +211,9 @@ func findPath(live []*object) []*object {
 	return path
 }
 
-// change makes the next record of the chain.
+// change makes the next record of the chain, in the incarnation of the one before.
 func (s *state) change(epoch uint64, targets []string, objects ...*object) *record {
-	return &record{cluster: s.cluster, shard: s.shard, number: s.number + 1, epoch: epoch, prev: s.hash, kind: recordChange,
+	return &record{cluster: s.cluster, shard: s.shard, number: s.number + 1, epoch: epoch, prev: s.hash, kind: recordChange, incarnation: s.incarnation,
 		targets: targets, objects: objects}
 }
 

@@ -13,28 +13,24 @@ import (
 
 // takeOver makes this archiver the one that writes.
 //
-// It first leaves its claim on a majority and only then reads the manifest, from a
-// majority too. An older archiver looks for claims after it has written a record to a
-// majority and before it counts it. Two majorities share a target: there either the
-// older one finds the claim, or its record was there before this one read.
+// It looks before it claims: an archiver that must not write leaves no claim either,
+// which would fence the one that may. Then it leaves its claim on a majority and only
+// then reads the manifest that counts, from a majority too. An older archiver looks for
+// claims after it has written a record to a majority and before it counts it. Two
+// majorities share a target: there either the older one finds the claim, or its record
+// was there before this one read.
 func (a *Archiver) takeOver(ctx context.Context) error {
+	if _, err := a.look(ctx); err != nil {
+		return err
+	}
 	if err := a.step("claim"); err != nil {
 		return err
 	}
 	if err := a.claim(ctx); err != nil {
 		return err
 	}
-	m, err := loadManifest(ctx, a.remotes, a.o.Cluster, a.o.Shard, a.o.Keys)
-	if m == nil || err != nil && !errors.Is(err, ErrNoArchive) {
-		return err
-	}
-	if need := majority(len(a.remotes)); len(m.answered) < need {
-		return fmt.Errorf("%w: %d of %d targets answered, %d are needed to take the archive over", ErrUnproven, len(m.answered), len(a.remotes), need)
-	}
-	if m.state.epoch > a.o.Epoch {
-		return fmt.Errorf("%w: the archive was written by epoch %d, this archiver has %d", logcore.ErrFenced, m.state.epoch, a.o.Epoch)
-	}
-	if err := a.checkTargets(m.state); err != nil {
+	m, err := a.look(ctx)
+	if err != nil {
 		return err
 	}
 	for _, p := range m.problems {
@@ -46,31 +42,74 @@ func (a *Archiver) takeOver(ctx context.Context) error {
 	return a.adopt(ctx, m)
 }
 
-// claim leaves the epoch on a majority of the targets.
-func (a *Archiver) claim(ctx context.Context) error {
-	r := &record{cluster: a.o.Cluster, shard: a.o.Shard, epoch: a.o.Epoch, kind: recordClaim, targets: a.targetNames()}
-	encoded, err := encodeRecord(ctx, a.o.Keys, r)
-	if err != nil {
-		return err
+// look reads and proves the manifest and refuses when this archiver can't be the one
+// that goes on with it.
+func (a *Archiver) look(ctx context.Context) (*manifest, error) {
+	m, err := loadManifest(ctx, a.remotes, a.o.Cluster, a.o.Shard, a.o.Keys)
+	if m == nil || err != nil && !errors.Is(err, ErrNoArchive) {
+		return nil, err
 	}
-	errs := each(ctx, len(a.remotes), majority(len(a.remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
-		return a.remotes[i].putVerified(ctx, r.key(), encoded, a.isBroken, func() error { return nil })
-	})
-	if err := a.quorum("claim of the epoch", errs); err != nil {
-		return err
+	if need := majority(len(a.remotes)); len(m.answered) < need {
+		return nil, fmt.Errorf("%w: %d of %d targets answered, %d are needed to take the archive over; no answer from: %s", ErrUnproven, len(m.answered), len(a.remotes), need, a.silent(m))
 	}
-	fenced, err := a.checkFence(ctx, errs)
-	if fenced {
-		return err
+	if m.state.epoch > a.o.Epoch {
+		return nil, fmt.Errorf("%w: the archive was written by epoch %d, this archiver has %d", logcore.ErrFenced, m.state.epoch, a.o.Epoch)
 	}
-	return nil
+	if err := a.checkTargets(m.state); err != nil {
+		return nil, err
+	}
+	if err := a.checkSuccession(m); err != nil {
+		return nil, err
+	}
+	return m, a.checkSource(ctx, m.state)
 }
 
-// isBroken reports whether what a target holds is no record at all: half a PUT or rot,
-// which may be replaced. A whole record of other content may not.
-func (a *Archiver) isBroken(stored []byte) bool {
-	_, err := parseRecord(context.Background(), a.o.Keys, stored)
-	return errors.Is(err, logcore.ErrCorrupt)
+// silent names the targets that did not answer, and why.
+func (a *Archiver) silent(m *manifest) string {
+	var out []string
+	for _, r := range a.remotes {
+		if !slices.Contains(m.answered, r.Name) {
+			_, err := r.health()
+			out = append(out, fmt.Sprintf("%s (%v)", r.Name, err))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// checkSource refuses a hot tier that does not continue the archive: an older one, one
+// of another history, or one that has let go of what the archive does not have.
+func (a *Archiver) checkSource(ctx context.Context, s *state) error {
+	covered, last := s.covered(), a.o.Source.Last()
+	if last < covered {
+		return fmt.Errorf("%w: the archive holds entries up to %d, the hot tier up to %d: it is an older one; run `logcore restore` to bring back what the archive holds", ErrDiverged, covered, last)
+	}
+	segments := a.o.Source.Segments()
+	if len(segments) == 0 {
+		return nil
+	}
+	first := segments[0].First
+	if first > covered+1 {
+		return fmt.Errorf("%w: the hot tier begins at entry %d and the archive on these targets ends at %d: entries in between are on neither; are these the archive's targets?", ErrDiverged, first, covered)
+	}
+	if covered == 0 {
+		return nil
+	}
+	archived, at := s.path[len(s.path)-1].sum, max(first, covered)
+	span, err := a.o.Source.ReadSpan(ctx, at, at, 1)
+	if err != nil {
+		return fmt.Errorf("%w: entry %d of the hot tier, where the archive ends, can't be compared: %w", ErrUnproven, at, err)
+	}
+	hot := span.Sum
+	if at > covered {
+		hot = span.Prev
+	}
+	switch {
+	case hot == archived:
+		return nil
+	case a.o.Source.Committed() < covered:
+		return fmt.Errorf("%w: entry %d of the hot tier is not committed yet", ErrUnproven, covered)
+	}
+	return diverged(covered, archived, hot)
 }
 
 func (a *Archiver) targetNames() []string {

@@ -73,6 +73,8 @@ func (h *hot) seal() {
 
 func (h *hot) Committed() logcore.LSN { h.mu.Lock(); defer h.mu.Unlock(); return h.committed }
 
+func (h *hot) Last() logcore.LSN { return h.Committed() }
+
 func (h *hot) WaitCommitted(ctx context.Context, lsn logcore.LSN) error {
 	for {
 		h.mu.Lock()
@@ -194,7 +196,7 @@ var testCluster = [16]byte{'t', 'e', 's', 't', 15: 1}
 
 func (w *world) options() Options {
 	w.epoch++
-	o := Options{Cluster: testCluster, Epoch: w.epoch, Targets: w.targets(), Keys: w.keys, Source: w.hot, MaxAge: 20 * time.Millisecond,
+	o := Options{Cluster: testCluster, Epoch: w.epoch, Incarnation: 7, Targets: w.targets(), Keys: w.keys, Source: w.hot, MaxAge: 20 * time.Millisecond,
 		MemoryMax: memoryMin, Grace: time.Hour, OpTimeout: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if w.change != nil {
 		w.change(&o)

@@ -14,18 +14,18 @@ import (
 	"github.com/logcore/logcore"
 )
 
-var goldenID = ID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+var golden = Identity{ID: ID{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, Marked: true, Supersedes: 300}
 
 func TestGolden(t *testing.T) {
-	golden, err := os.ReadFile(filepath.Join("testdata", "golden-v1"))
+	file, err := os.ReadFile(filepath.Join("testdata", "golden-v1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := appendFile(nil, goldenID); !bytes.Equal(got, golden) {
-		t.Errorf("encoded %q, golden %q", got, golden)
+	if got := appendFile(nil, golden); !bytes.Equal(got, file) {
+		t.Errorf("encoded %q, golden %q", got, file)
 	}
-	if id, err := decodeFile(golden, "v1"); err != nil || id != goldenID {
-		t.Errorf("decoded %v, %v", id, err)
+	if got, err := decodeFile(file, "v1"); err != nil || got != golden {
+		t.Errorf("decoded %v, %v", got, err)
 	}
 }
 
@@ -34,17 +34,21 @@ func TestWriteRead(t *testing.T) {
 	if _, err := Read(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Read of nothing: %v", err)
 	}
-	id := NewID()
-	if err := Write(dir, id); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := Read(dir); err != nil || got != id {
-		t.Errorf("Read = %v, %v; want %v", got, err, id)
+	for _, want := range []Identity{{ID: NewID()}, {ID: NewID(), Marked: true}, {ID: NewID(), Supersedes: 1<<64 - 1}} {
+		if err := Write(dir, want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadIdentity(dir); err != nil || got != want {
+			t.Errorf("ReadIdentity = %v, %v; want %v", got, err, want)
+		}
+		if got, err := Read(dir); err != nil || got != want.ID {
+			t.Errorf("Read = %v, %v; want %v", got, err, want.ID)
+		}
 	}
 }
 
 func TestEveryFlipIsFound(t *testing.T) {
-	whole := appendFile(nil, goldenID)
+	whole := appendFile(nil, golden)
 	for i := range whole {
 		for bit := range 8 {
 			flipped := bytes.Clone(whole)
@@ -64,7 +68,7 @@ func TestEveryFlipIsFound(t *testing.T) {
 
 func TestOtherVersions(t *testing.T) {
 	file := func(head string) []byte {
-		body := "logcore-cluster " + head + "\nid " + goldenID.String() + "\n"
+		body := "logcore-cluster " + head + "\nid " + golden.ID.String() + "\ntargets unmarked\nsupersedes 0\n"
 		return fmt.Appendf(nil, "%scrc32c %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
 	}
 	for head, want := range map[string]error{
@@ -86,10 +90,14 @@ func TestOtherVersions(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(appendFile(nil, goldenID))
+	f.Add(appendFile(nil, golden))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if id, err := decodeFile(data, "f"); err == nil && id == (ID{}) {
+		got, err := decodeFile(data, "f")
+		if err == nil && got.ID == (ID{}) {
 			t.Error("a zero id passed")
+		}
+		if again, err2 := decodeFile(appendFile(nil, got), "f"); err == nil && (err2 != nil || again != got) {
+			t.Errorf("%v written again is %v, %v", got, again, err2)
 		}
 	})
 }

@@ -23,6 +23,9 @@ var _ tiering.Source = (*hotSource)(nil)
 // Committed returns the newest committed LSN.
 func (s *hotSource) Committed() logcore.LSN { return s.group.Committed() }
 
+// Last returns the newest durable LSN.
+func (s *hotSource) Last() logcore.LSN { return s.group.HotLog().Durable() }
+
 // WaitCommitted blocks until lsn is committed.
 func (s *hotSource) WaitCommitted(ctx context.Context, lsn logcore.LSN) error {
 	for {

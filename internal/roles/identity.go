@@ -16,38 +16,48 @@ import (
 )
 
 // identify finds out which cluster dir belongs to, makes a new one of an empty
-// directory, and claims the targets for it.
+// directory, and sees to it that the targets are the cluster's.
 //
 // A directory without a hot log beside an archive that has one is a lost hot tier. To
 // start it empty would be to start another history, so it is refused: restore first.
-func identify(ctx context.Context, dir, shardDir string, targets *Targets, log *slog.Logger) (cluster.ID, error) {
+func identify(ctx context.Context, dir, shardDir string, targets *Targets, log *slog.Logger) (cluster.Identity, error) {
 	hasLog, err := holdsFiles(shardDir)
 	if err != nil {
-		return cluster.ID{}, err
+		return cluster.Identity{}, err
 	}
-	id, err := cluster.Read(dir)
+	identity, err := cluster.ReadIdentity(dir)
 	fresh := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case fresh && hasLog:
-		return id, fmt.Errorf("%s holds a hot log, but the file %s/%s that says of which cluster is missing: put it back from your copy, or restore from the archive into a new directory", shardDir, dir, cluster.FileName)
+		return identity, fmt.Errorf("%s holds a hot log, but the file %s/%s that says of which cluster is missing: put it back from your copy, or restore from the archive into a new directory", shardDir, dir, cluster.FileName)
 	case err != nil && !fresh:
-		return id, err
+		return identity, err
 	}
 	if !hasLog {
-		if err := refuseLostHotTier(ctx, dir, targets, id); err != nil {
-			return id, err
+		if err := refuseLostHotTier(ctx, dir, targets, identity.ID); err != nil {
+			return identity, err
 		}
 	}
 	if fresh {
-		id = cluster.NewID()
+		identity.ID = cluster.NewID()
 		if err := durable.MkdirAll(dir, 0o700); err != nil {
-			return id, err
+			return identity, err
 		}
-		if err := cluster.Write(dir, id); err != nil {
-			return id, err
+		if err := cluster.Write(dir, identity); err != nil {
+			return identity, err
 		}
 	}
-	return id, claim(ctx, id, targets, fresh, log)
+	switch {
+	case len(targets.All) == 0:
+		return identity, nil
+	case identity.Marked:
+		return identity, recognise(ctx, identity.ID, targets, log)
+	}
+	if err := mark(ctx, identity.ID, targets); err != nil {
+		return identity, err
+	}
+	identity.Marked = true
+	return identity, cluster.Write(dir, identity)
 }
 
 func holdsFiles(dir string) (bool, error) {
@@ -85,30 +95,57 @@ func refuseLostHotTier(ctx context.Context, dir string, targets *Targets, own cl
 	return nil
 }
 
-// claim writes the cluster's marker to every target. A target of another cluster is
-// refused; one that can't be written is an error in a new cluster, and a lost one in
-// an old cluster, which must start all the same.
-func claim(ctx context.Context, id cluster.ID, targets *Targets, fresh bool, log *slog.Logger) error {
-	for i, t := range targets.All {
+// mark writes the marker of a cluster that has archived nothing yet to every target. All
+// must take it: later a target without it is a lost one.
+func mark(ctx context.Context, id cluster.ID, targets *Targets) error {
+	for _, t := range targets.All {
 		if t.Bucket == nil {
-			if fresh {
-				return fmt.Errorf("target %s: a new cluster needs all its targets: %w", t.Name, targets.Lost[t.Name])
-			}
-			continue
+			return fmt.Errorf("target %s: a new cluster needs all its targets: %w", t.Name, targets.Lost[t.Name])
 		}
-		err := target.WriteMarker(ctx, t.Bucket, target.Marker{Cluster: target.ClusterID(id), Name: t.Name})
+		err := target.WriteMarker(ctx, t.Bucket, markerOf(id, t.Name))
 		switch {
-		case err == nil:
 		case errors.Is(err, bucket.ErrExists):
-			return fmt.Errorf("%w; the directory belongs to cluster %v (a restore to an earlier point makes a cluster of its own, which needs targets of its own)", err, id)
-		case fresh || ctx.Err() != nil:
+			return foreign(err, id)
+		case err != nil:
 			return fmt.Errorf("target %s: %w: a new cluster needs to write to all its targets", t.Name, err)
-		default:
-			log.Warn("target is lost", "target", t.Name, "err", err)
-			targets.lose(i, err)
 		}
 	}
 	return nil
+}
+
+// recognise looks for the marker on every target. A target of another cluster is
+// refused. One without a marker is lost, as one that does not answer is: whatever stands
+// in its place holds none of the fragments that the manifest says are there.
+func recognise(ctx context.Context, id cluster.ID, targets *Targets, log *slog.Logger) error {
+	for i, t := range targets.All {
+		if t.Bucket == nil {
+			continue
+		}
+		want := markerOf(id, t.Name)
+		found, err := target.ReadMarker(ctx, t.Bucket)
+		switch {
+		case err == nil && found == want:
+			continue
+		case err == nil:
+			return foreign(fmt.Errorf("%v: %w: it is target %s of cluster %v, not target %s of cluster %v: give another bucket, or the URL's right name",
+				t.Bucket, bucket.ErrExists, found.Name, found.Cluster, want.Name, want.Cluster), id)
+		case ctx.Err() != nil:
+			return fmt.Errorf("target %s: %w", t.Name, err)
+		case errors.Is(err, bucket.ErrNotFound):
+			err = fmt.Errorf("%w: target %s: %v is not it, it has no marker: is the right file system mounted?", bucket.ErrGone, t.Name, t.Bucket)
+		}
+		log.Warn("target is lost", "target", t.Name, "err", err)
+		targets.lose(i, err)
+	}
+	return nil
+}
+
+func markerOf(id cluster.ID, name string) target.Marker {
+	return target.Marker{Cluster: target.ClusterID(id), Name: name}
+}
+
+func foreign(err error, id cluster.ID) error {
+	return fmt.Errorf("%w; the directory belongs to cluster %v (a restore to an earlier point makes a cluster of its own, which needs targets of its own)", err, id)
 }
 
 // RepairMarkers writes the damaged markers of targets again, and returns the names of those

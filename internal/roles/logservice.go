@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/logsvc"
 	"github.com/logcore/logcore/replication"
@@ -34,15 +35,15 @@ const shard logcore.ShardID = 0
 //  4. archiver           reads committed spans of the hot log
 //  5. service            LogCoreService and AdminService
 type logService struct {
-	cfg     *config.LogService
-	process *process
-	targets *Targets
-	keys    tiering.KeyProvider
-	group   *replication.Group
-	service *logsvc.Service
-	cluster [16]byte
-	damage  damage                        // that the running hot log found and that is not repaired
-	mending chan *logcore.CorruptionError // to mend
+	cfg      *config.LogService
+	process  *process
+	targets  *Targets
+	keys     tiering.KeyProvider
+	group    *replication.Group
+	service  *logsvc.Service
+	identity cluster.Identity
+	damage   damage                        // that the running hot log found and that is not repaired
+	mending  chan *logcore.CorruptionError // to mend
 }
 
 // process is what the parts of one process share.
@@ -112,17 +113,17 @@ func (s *logService) identify(ctx context.Context) error {
 		s.process.corrupt.WithLabelValues("manifest").Inc()
 		s.process.log.Warn("a target's marker was damaged; written again", "target", name)
 	}
-	id, err := identify(ctx, s.cfg.Dir, s.shardDir(), s.targets, s.process.log)
-	if err != nil {
+	if s.identity, err = identify(ctx, s.cfg.Dir, s.shardDir(), s.targets, s.process.log); err != nil {
 		return err
 	}
-	s.cluster = id
-	s.targets.reopen(id)
+	if err := s.targets.follow(s.identity.ID); err != nil {
+		return err
+	}
 	return s.harden()
 }
 
 func (s *logService) openService(ctx context.Context) error {
-	opts := logsvc.Options{Group: s.group, EntryBytesMax: int(s.cfg.EntryBytesMax), HotBytesKeep: int64(s.cfg.HotBytesKeep), Cluster: fmt.Sprintf("%x", s.cluster),
+	opts := logsvc.Options{Group: s.group, EntryBytesMax: int(s.cfg.EntryBytesMax), HotBytesKeep: int64(s.cfg.HotBytesKeep), Cluster: s.identity.ID.String(),
 		Version: s.process.version, Corruptions: func() uint64 { return total(s.process.corrupt) }, Logger: s.process.log, Registerer: s.process.registry}
 	if len(s.targets.All) > 0 {
 		a, err := s.openArchive(ctx)
@@ -143,8 +144,9 @@ func (s *logService) openService(ctx context.Context) error {
 // openArchive starts the archiver. Its fencing token is the Raft term: whoever leads
 // later archives under a higher one.
 func (s *logService) openArchive(ctx context.Context) (*archive, error) {
-	source := &hotSource{group: s.group}
-	a, err := tiering.Open(ctx, tiering.Options{Cluster: s.cluster, Shard: shard, Epoch: s.group.Status().Term, Targets: s.targets.All, Keys: s.keys,
+	source, status := &hotSource{group: s.group}, s.group.Status()
+	a, err := tiering.Open(ctx, tiering.Options{Cluster: s.identity.ID, Shard: shard, Epoch: status.Term,
+		Incarnation: status.Incarnation, Supersedes: s.identity.Supersedes, Targets: s.targets.All, Keys: s.keys,
 		Source: source, MaxAge: s.cfg.ArchiveMaxAge, Logger: s.process.log, Registerer: s.process.registry,
 		Corruptions: s.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: s.process.corrupt.WithLabelValues("manifest")})
 	if err != nil {

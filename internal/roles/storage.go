@@ -32,7 +32,7 @@ func (s *logService) openReader(ctx context.Context) (*tiering.Reader, error) {
 	if len(s.targets.All) == 0 {
 		return nil, errors.New("there is no archive: no targets are configured")
 	}
-	r, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: s.targets.All, Keys: s.keys, Cluster: s.cluster, Shard: shard, Logger: s.process.log,
+	r, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: s.targets.All, Keys: s.keys, Cluster: s.identity.ID, Shard: shard, Logger: s.process.log,
 		Corruptions: s.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: s.process.corrupt.WithLabelValues("manifest")})
 	return r, s.targets.Explain(err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -101,6 +102,22 @@ func (t *Targets) open(ctx context.Context, spec target.Spec, url string, log *s
 func (t *Targets) lose(i int, err error) {
 	t.All[i].Bucket = nil
 	t.Lost[t.All[i].Name] = err
+}
+
+// follow puts in the place of each target one that is used only while it has the
+// cluster's marker, and is looked for again when it was lost: now or later.
+func (t *Targets) follow(id cluster.ID) error {
+	err := t.Close()
+	t.opened = nil
+	for i, url := range t.urls {
+		lazy, openErr := target.OpenLazy(url, markerOf(id, t.All[i].Name))
+		if openErr != nil {
+			return errors.Join(err, openErr)
+		}
+		t.All[i].Bucket = lazy.Bucket
+		t.opened = append(t.opened, lazy.Bucket)
+	}
+	return err
 }
 
 // Explain adds to an error of the archive why targets are lost, when some are: without

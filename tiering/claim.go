@@ -1,0 +1,131 @@
+package tiering
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering/bucket"
+)
+
+// claimant is who left a claim.
+type claimant struct {
+	epoch       uint64
+	incarnation uint64
+	archiver    [16]byte
+}
+
+// claimsReadMax bounds the claims that are read from one target. Claims pile up only while
+// archivers die before their first record.
+const claimsReadMax = 64
+
+func newArchiverID() (id [16]byte) {
+	rand.Read(id[:]) // never fails: crypto/rand aborts the process instead
+	return id
+}
+
+// readClaims reads who claimed the archive after the newest record.
+func (l *loader) readClaims(ctx context.Context, m *manifest) {
+	m.claims = map[claimant]int{}
+	unknown := make([]bool, len(l.remotes))
+	eachLimited(len(l.remotes), len(l.remotes), func(i int) {
+		newest := l.claims[i][max(0, len(l.claims[i])-claimsReadMax):]
+		for _, epoch := range newest {
+			if epoch <= m.state.epoch {
+				continue
+			}
+			data, err := l.remotes[i].get(ctx, claimKey(l.cluster, l.shard, epoch), 0, -1)
+			if err != nil {
+				unknown[i] = unknown[i] || !errors.Is(err, bucket.ErrNotFound)
+				continue
+			}
+			r, err := parseRecord(ctx, l.keys, data)
+			if err != nil || r.kind != recordClaim || r.epoch != epoch || r.cluster != l.cluster || r.shard != l.shard {
+				continue // half a PUT, or rot: whoever claims anew replaces it
+			}
+			l.mu.Lock()
+			m.claims[claimant{r.epoch, r.incarnation, r.archiver}]++
+			l.mu.Unlock()
+		}
+	})
+	for i := range l.remotes {
+		if l.errs[i] != nil || unknown[i] {
+			m.silent++
+		}
+		if n := len(l.claims[i]); n > 0 {
+			m.claimed = max(m.claimed, l.claims[i][n-1])
+		}
+	}
+}
+
+// claim leaves the epoch on a majority of the targets. The claim is this archiver's own:
+// another one with the same epoch finds other bytes there and is fenced.
+func (a *Archiver) claim(ctx context.Context) error {
+	r := &record{cluster: a.o.Cluster, shard: a.o.Shard, epoch: a.o.Epoch, kind: recordClaim, targets: a.targetNames(),
+		incarnation: a.o.Incarnation, archiver: a.id}
+	encoded, err := encodeRecord(ctx, a.o.Keys, r)
+	if err != nil {
+		return err
+	}
+	errs := each(ctx, len(a.remotes), majority(len(a.remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
+		return a.putOwn(ctx, a.remotes[i], r.key(), encoded, func() error { return nil })
+	})
+	for _, err := range errs {
+		if errors.Is(err, logcore.ErrFenced) {
+			return err
+		}
+	}
+	if err := a.quorum("claim of the epoch", errs); err != nil {
+		return err
+	}
+	fenced, err := a.checkFence(ctx, errs)
+	if fenced {
+		return err
+	}
+	return nil
+}
+
+// putOwn stores a record or claim of this archiver's epoch. What is there and is no
+// record at all, half a PUT or rot, is replaced. A whole one of other content was
+// written by another archiver of the same epoch: logcore.ErrFenced.
+func (a *Archiver) putOwn(ctx context.Context, r *remote, key string, data []byte, readBack func() error) error {
+	foreign := false
+	err := r.putVerified(ctx, key, data, func(stored []byte) bool {
+		found, err := parseRecord(context.Background(), a.o.Keys, stored)
+		foreign = err == nil && found.key() == key // else the target gave another object's bytes
+		return errors.Is(err, logcore.ErrCorrupt)
+	}, readBack)
+	if foreign && errors.Is(err, bucket.ErrExists) {
+		return fmt.Errorf("%w: another archiver of epoch %d is at work, %s holds its %s: was the archive restored twice? only one may write to it", logcore.ErrFenced, a.o.Epoch, r.Name, key)
+	}
+	return err
+}
+
+// checkSuccession refuses to go on with what another incarnation has archived, or was
+// about to, unless this one was restored from the archive after that. A claim counts
+// when it may be on a majority: nobody archives without.
+func (a *Archiver) checkSuccession(m *manifest) error {
+	refuse := func(what string, epoch, incarnation uint64) error {
+		if incarnation == a.o.Incarnation || epoch <= a.o.Supersedes {
+			return nil
+		}
+		return fmt.Errorf("%w: the archive was %s in epoch %d by another incarnation of the log (%016x, this hot tier is %016x): a service restored from the archive has taken this one's place; if that one is gone, run `logcore restore` into a new directory",
+			logcore.ErrFenced, what, epoch, incarnation, a.o.Incarnation)
+	}
+	if m.state.number > 0 {
+		if err := refuse("written", m.state.epoch, m.state.incarnation); err != nil {
+			return err
+		}
+	}
+	for c, on := range m.claims {
+		if on+m.silent < majority(len(a.remotes)) {
+			continue
+		}
+		if err := refuse("claimed", c.epoch, c.incarnation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
