@@ -224,6 +224,9 @@ func TestRepairWhileOpen(t *testing.T) {
 	if err := l.Repair(good); err != nil {
 		t.Fatal(err)
 	}
+	if kept, err := os.ReadFile(file + ".corrupt"); err != nil || !slices.Equal(kept[segment.FramesOffset:], rotten[segment.FramesOffset:]) {
+		t.Errorf("the damaged file is not kept as it was: %v", err)
+	}
 	mustAppend(t, l, entry(101, 50))
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package hotlog
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -10,9 +11,13 @@ import (
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
+// corruptSuffix marks a damaged file that was replaced, for whoever wants to look at it.
+const corruptSuffix = ".corrupt"
+
 // Repair puts a sealed segment anew, from a span of all its entries out of the archive
 // or from a peer. The file is written, read back and finished beside the damaged one,
-// then takes its name; reads go on meanwhile. The span must be the segment that the
+// then takes its name; the damaged one
+// stays as *.corrupt where the medium can. Reads go on meanwhile. The span must be the segment that the
 // log knows: its first LSN, its end and both checksums, or the error wraps
 // logcore.ErrInvalid. It is for what OnDamage tells of; it also repairs a rotten
 // header, mark or footer of a sealed segment. The newest segment can't be repaired so.
@@ -94,6 +99,11 @@ func (l *Log) replace(old, fresh *segfile, tmp string, cuts uint64) error {
 	i := slices.Index(view, old)
 	if i < 0 || l.cuts != cuts { // a cut segment is no more what the span says
 		return errors.Join(errGone, l.dir.Remove(tmp))
+	}
+	if d, ok := l.dir.(interface{ Link(from, to string) error }); ok {
+		if err := d.Link(old.name, old.name+corruptSuffix); err != nil && !errors.Is(err, os.ErrExist) {
+			l.log.Warn("hot log: the damaged file is not kept", "dir", l.dir.Path(), "segment", old.name, "err", err)
+		}
 	}
 	// Commit point: of the repair. When it fails nobody knows which of the files a crash
 	// would leave, and a later cut would go to one of them only.

@@ -209,22 +209,30 @@ func TestRepairRefusesWhatNobodyHas(t *testing.T) {
 	}
 }
 
-// The service repairs its hot log by itself when it starts, counts it, and keeps the
-// damaged file.
-func TestServiceRepairsAtTheStart(t *testing.T) {
+// The service repairs its hot log by itself, counts it, and keeps the damaged files. Until
+// a segment is repaired nobody gets its bytes.
+func TestServiceRepairsItself(t *testing.T) {
 	w, dir := newDamagedWorld(t)
 	segments := segmentsOf(t, dir)
 	flip(t, segments[0].path, segment.FramesOffset+1000, 1)
 	flip(t, segments[1].path, segment.FramesOffset+5000, 7)
 	w.start(w.dir, w.urls)
-	w.check(1 << 62)
-	st, err := w.client.Status(ctx)
-	if err != nil || st.Corruptions < 2 {
-		t.Errorf("status %+v, %v: want 2 corruptions at least", st, err)
+	kept := func() bool {
+		_, err0 := os.Stat(segments[0].path + ".corrupt")
+		_, err1 := os.Stat(segments[1].path + ".corrupt")
+		return err0 == nil && err1 == nil
 	}
-	for _, s := range segments[:2] {
-		if _, err := os.Stat(s.path + ".corrupt"); err != nil {
-			t.Error(err)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		st, err := w.client.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Healthy && st.Corruptions >= 2 && kept() {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v: want 2 corruptions, repaired", st)
 		}
 	}
+	w.check(1 << 62)
 }

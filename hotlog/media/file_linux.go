@@ -74,6 +74,11 @@ func (d *fileDir) Rename(from, to string) error {
 	return wrap(os.Rename(filepath.Join(d.path, from), filepath.Join(d.path, to)))
 }
 
+// Link gives a file a second name.
+func (d *fileDir) Link(from, to string) error {
+	return wrap(os.Link(filepath.Join(d.path, from), filepath.Join(d.path, to)))
+}
+
 func (d *fileDir) Remove(name string) error { return wrap(os.Remove(filepath.Join(d.path, name))) }
 
 func (d *fileDir) SyncDir() error { return durable.SyncDir(d.path) }
