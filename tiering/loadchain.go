@@ -106,30 +106,100 @@ func (l *loader) compare(m *manifest) {
 				m.holds[r.Name][key] = true
 			case s.number >= base:
 				m.forks[r.Name] = append(m.forks[r.Name], key)
-				m.problems = append(m.problems, Problem{Target: r.Name, Key: key, Offset: -1, Kind: ProblemRecordFork,
-					Detail: fmt.Sprintf("record %d of epoch %d is not of the chain that counts", s.number, s.epoch)})
+				kind, detail := ProblemRecordFork, "is not of the chain that counts"
+				if l.isLeftover(m, s) {
+					kind, detail = ProblemRecordLeftover, "is not of the chain: its archiver stopped while writing it, and the next one went on without"
+				}
+				m.problems = append(m.problems, Problem{Target: r.Name, Key: key, Offset: -1, Kind: kind,
+					Detail: fmt.Sprintf("record %d of epoch %d %s", s.number, s.epoch, detail)})
 			}
 		}
 	}
 	l.noteMissing(m)
 }
 
+// isLeftover reports whether a record beside the chain is what an archiver leaves that
+// stops while it writes one: the only one of its kind on top of the chain, of an older
+// epoch than what followed, and on no majority.
+func (l *loader) isLeftover(m *manifest, fork stored) bool {
+	if len(m.chain) == 0 {
+		return false
+	}
+	after := m.chain[len(m.chain)-1]
+	onChain := m.chain[0].prev == fork.prev
+	for _, s := range m.chain {
+		onChain = onChain || s.hash == fork.prev
+		if s.number == fork.number {
+			after = s
+		}
+	}
+	copies := 0
+	for _, got := range l.got {
+		for _, s := range got {
+			if s.hash == fork.hash {
+				copies++
+			}
+			if s.prev == fork.hash {
+				return false // its archiver went on after it
+			}
+		}
+	}
+	return onChain && fork.epoch < after.epoch && copies < majority(len(m.state.targets))
+}
+
 // noteMissing notes the records of the chain that targets lack. The newest one may be
 // on no majority because its archiver stopped while writing it: it counts all the same
-// once it is found, and who lacks it has lost nothing.
+// once it is found, and who lacks it has lost nothing. Neither has who lacks only the
+// newest ones, others having proved them.
 func (l *loader) noteMissing(m *manifest) {
+	behind := l.behind(m)
 	for i, s := range m.chain {
-		key, kind, detail := s.key(), ProblemRecordMissing, "lost, or the target was rolled back or away"
+		key, kind, detail := s.key(), ProblemRecordMissing, "lost, or the target was rolled back"
 		if i == len(m.chain)-1 && l.maybeOn(m, key) < majority(len(m.state.targets)) {
 			kind, detail = ProblemRecordOpen, "its archiver stopped while writing it; the next one completes it"
 		}
 		for name, holds := range m.holds {
 			if !holds[key] && !hasProblem(m.problems, name, key) {
+				kind, detail := kind, detail
+				if from, ok := behind[name]; ok && i >= from && kind == ProblemRecordMissing {
+					kind, detail = ProblemRecordBehind, "the target was away when it was written; the archiver brings it up to date"
+				}
 				m.problems = append(m.problems, Problem{Target: name, Key: key, Offset: -1, Kind: kind,
 					Detail: fmt.Sprintf("record %d is missing: %s", s.number, detail)})
 			}
 		}
 	}
+}
+
+// behind returns the targets that were away for a while, and from which place in the
+// chain on: they hold nothing after it, while a majority holds all of that.
+func (l *loader) behind(m *manifest) map[string]int {
+	proved := func(s stored) bool {
+		n := 0
+		for _, name := range m.state.targets {
+			if m.holds[name][s.key()] {
+				n++
+			}
+		}
+		return n >= majority(len(m.state.targets))
+	}
+	out := map[string]int{}
+	for i, r := range l.remotes {
+		holds := m.holds[r.Name]
+		if holds == nil {
+			continue
+		}
+		from := len(m.chain)
+		for from > 0 && !holds[m.chain[from-1].key()] && !hasProblem(m.problems, r.Name, m.chain[from-1].key()) &&
+			(from == len(m.chain) || proved(m.chain[from-1])) {
+			from--
+		}
+		// One without any record, older ones included, has lost them.
+		if from > 0 || len(l.seen[i]) > 0 {
+			out[r.Name] = from
+		}
+	}
+	return out
 }
 
 // maybeOn counts the targets that hold a record, or held it and damaged it, or were not

@@ -25,8 +25,8 @@ func damagedManifest(t *testing.T, where []int, kind ProblemKind, damage func(w 
 		t.Fatalf("reader: %v, covers %d of %d", err, r.Covered(), covered)
 	}
 	report, err := Verify(t.Context(), w.targets(), w.keys, nil)
-	if err != nil || report.OK() {
-		t.Fatalf("%v: not found", err)
+	if err != nil || report.OK() != (Problem{Kind: kind}).Notice() {
+		t.Fatalf("%v: OK is %v: %v", err, report.OK(), report.Problems)
 	}
 	for _, i := range where {
 		if !slices.ContainsFunc(report.Problems, func(p Problem) bool { return p.Target == targetNames[i] && p.Kind == kind }) {
@@ -56,7 +56,7 @@ func damagedManifest(t *testing.T, where []int, kind ProblemKind, damage func(w 
 func records(w *world, i int) []string { return w.keysOn(i, "/manifest/") }
 
 func TestManifestTruncated(t *testing.T) {
-	damagedManifest(t, []int{0, 5}, ProblemRecordMissing, func(w *world, i int) {
+	damagedManifest(t, []int{0, 5}, ProblemRecordBehind, func(w *world, i int) {
 		keys := records(w, i)
 		for _, k := range keys[len(keys)-3:] {
 			w.stores[i].Delete(t.Context(), k)
@@ -66,7 +66,7 @@ func TestManifestTruncated(t *testing.T) {
 
 func TestManifestRolledBack(t *testing.T) {
 	// Back to the first records: what an old backup of the bucket would hold.
-	damagedManifest(t, []int{1, 2}, ProblemRecordMissing, func(w *world, i int) {
+	damagedManifest(t, []int{1, 2}, ProblemRecordBehind, func(w *world, i int) {
 		for _, k := range records(w, i)[2:] {
 			w.stores[i].Delete(t.Context(), k)
 		}
@@ -127,6 +127,9 @@ func TestManifestForked(t *testing.T) {
 	report, err := Verify(t.Context(), w.targets(), w.keys, nil)
 	if err != nil || report.OK() {
 		t.Fatalf("%v: the fork is not found", err)
+	}
+	if slices.ContainsFunc(report.Problems, func(p Problem) bool { return p.Kind == ProblemRecordLeftover }) {
+		t.Errorf("a whole fork passes for what a crash leaves: %v", report.Problems)
 	}
 	forks := 0
 	for _, p := range report.Problems {

@@ -1,9 +1,11 @@
 package tiering
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/logcore/logcore/tiering/erasure"
@@ -58,7 +60,7 @@ func (a *Archiver) placeable(o *object) (todo map[int]*remote) {
 }
 
 // replace rebuilds an object from what is left of it and puts the fragments in todo. It
-// returns the object with those placed that could be.
+// returns the object with those placed that could be, and only those of todo.
 func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote) (*object, error) {
 	share := min(a.o.MemoryMax, 4*o.FragmentBytes()*int64(o.K+o.M))
 	if err := a.memory.Acquire(ctx, share); err != nil {
@@ -77,8 +79,8 @@ func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote)
 	if err != nil {
 		return nil, err
 	}
-	n := *o
-	n.fragments = slices.Clone(o.fragments)
+	n := from
+	n.fragments = slices.Clone(from.fragments)
 	for i, r := range todo {
 		switch err := a.putFragment(ctx, r, o, i, fragments[i]); {
 		case isFatal(err) || ctx.Err() != nil:
@@ -117,29 +119,57 @@ func (a *Archiver) noteRotten(n objectName, index int) {
 }
 
 // rewriteRotten replaces fragments that readers found damaged by the same bytes anew.
+// Those that could not be are noted again, for the next round.
 func (a *Archiver) rewriteRotten(ctx context.Context) error {
-	for {
-		var seen rottenSeen
+	var errs []error
+	done := map[rottenSeen]bool{} // several readers may have met the same one
+	for range len(a.rotten) {
+		seen := <-a.rotten // nobody else takes from it
+		if done[seen] {
+			continue
+		}
+		done[seen] = true
+		err := a.rewriteOne(ctx, seen)
+		if err == nil {
+			continue
+		}
 		select {
-		case seen = <-a.rotten:
-		default:
-			return nil
+		case a.rotten <- seen:
+		default: // whoever reads it finds it again
 		}
-		for _, o := range a.state.Load().segmentObjects(seen.name.segment) {
-			if o.name() != seen.name || o.fragments[seen.index].target == "" {
-				continue
-			}
-			r := remoteNamed(a.remotes, o.fragments[seen.index].target)
-			if r == nil {
-				continue
-			}
-			if _, err := a.replace(ctx, o, map[int]*remote{seen.index: r}); err != nil {
-				return err
-			}
-			a.log.Info("rewrote a rotten fragment", "target", r.Name, "object", o.describe(), "fragment", seen.index)
+		if isFatal(err) || ctx.Err() != nil {
+			return err
 		}
+		errs = append(errs, err)
 	}
+	return errors.Join(errs...)
 }
+
+// rewriteOne replaces one fragment, unless its object is superseded by now.
+func (a *Archiver) rewriteOne(ctx context.Context, seen rottenSeen) error {
+	for _, o := range a.state.Load().segmentObjects(seen.name.segment) {
+		if o.name() != seen.name {
+			continue
+		}
+		r := remoteNamed(a.remotes, o.fragments[seen.index].target)
+		if r == nil {
+			continue // not placed: that is placeMissing's
+		}
+		n, err := a.replace(ctx, o, map[int]*remote{seen.index: r})
+		if err != nil {
+			return err
+		}
+		if n.fragments[seen.index].target == "" {
+			_, why := r.health()
+			return fmt.Errorf("fragment %d of %s is rotten on %s and could not be rewritten there: %w", seen.index, o.describe(), r.Name, cmp.Or(why, errNotWritten))
+		}
+		a.log.Info("rewrote a rotten fragment", "target", r.Name, "object", o.describe(), "fragment", seen.index)
+	}
+	return nil
+}
+
+// errNotWritten: a target that answers did not take what was put.
+var errNotWritten = errors.New("the target did not take it")
 
 func remoteNamed(remotes []*remote, name string) *remote {
 	for _, r := range remotes {

@@ -10,18 +10,20 @@ import (
 // ProblemKind says what is wrong with something stored.
 type ProblemKind string
 
-// The kinds of problem. The last five are notices: nothing is damaged.
+// The kinds of problem. The last seven are notices: nothing is damaged.
 const (
 	ProblemFragmentRotten  ProblemKind = "fragment-rotten"  // bytes differ from what was written
 	ProblemFragmentMissing ProblemKind = "fragment-missing" // the manifest places it here and it is not
 	ProblemObject          ProblemKind = "object-unreadable"
 	ProblemRecordRotten    ProblemKind = "record-rotten"     // a manifest record or a claim is damaged
 	ProblemRecordMissing   ProblemKind = "record-missing"    // lost, or the target was rolled back
-	ProblemRecordFork      ProblemKind = "record-fork"       // a record that is not of the chain that counts
+	ProblemRecordFork      ProblemKind = "record-fork"       // a record that is not of the chain that counts, though its archiver went on from it
 	ProblemManifest        ProblemKind = "manifest"          // the chain as a whole
 	ProblemUnreachable     ProblemKind = "unreachable"       // a target did not answer or was not given
 	ProblemDegraded        ProblemKind = "degraded"          // a fragment was never placed
 	ProblemRecordOpen      ProblemKind = "record-unfinished" // the newest record is on no majority: its archiver stopped while writing it
+	ProblemRecordLeftover  ProblemKind = "record-leftover"   // a single record beside the chain: its archiver stopped while writing it
+	ProblemRecordBehind    ProblemKind = "record-behind"     // one of the newest, which a majority has: the target was away
 	ProblemOrphan          ProblemKind = "orphan"            // a fragment that no record names
 	ProblemForeign         ProblemKind = "foreign"           // an object that is none of the archive's
 )
@@ -40,7 +42,7 @@ type Problem struct {
 // Notice reports whether p is no damage: something to know, or to tidy up.
 func (p Problem) Notice() bool {
 	switch p.Kind {
-	case ProblemUnreachable, ProblemDegraded, ProblemRecordOpen, ProblemOrphan, ProblemForeign:
+	case ProblemUnreachable, ProblemDegraded, ProblemRecordOpen, ProblemRecordLeftover, ProblemRecordBehind, ProblemOrphan, ProblemForeign:
 		return true
 	}
 	return false

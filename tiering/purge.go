@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/logcore/logcore/tiering/bucket"
 )
 
 // retiredMax bounds the superseded objects a rollup carries. What falls off is an
@@ -35,18 +37,36 @@ func (a *Archiver) purge(ctx context.Context) error {
 		old := a.oldRecord[key]
 		a.mu.Unlock()
 		gone, err := a.deleteFrom(ctx, "purge-record", old.gone, len(a.remotes), func(int) string { return key })
-		a.mu.Lock()
-		if old.gone = gone; gone == allTargets(len(a.remotes)) {
-			delete(a.oldRecord, key)
-		} else {
-			a.oldRecord[key] = old
-		}
-		a.mu.Unlock()
+		a.purgedRecord(key, old, gone)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// purgedRecord notes from which targets a superfluous record is gone. It is forgotten
+// once every healthy one has let go of it: one that is away, perhaps for ever, is searched
+// for such records when it is back.
+func (a *Archiver) purgedRecord(key string, old oldRecord, gone targetSet) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var away []string
+	for i, r := range a.remotes {
+		if gone&(1<<i) != 0 {
+			continue
+		}
+		if ok, _ := r.health(); ok {
+			old.gone = gone
+			a.oldRecord[key] = old
+			return
+		}
+		away = append(away, r.Name)
+	}
+	delete(a.oldRecord, key)
+	for _, name := range away {
+		a.unswept[name] = true
+	}
 }
 
 // allTargets is the set of the first n targets.
@@ -170,7 +190,8 @@ func (a *Archiver) isOrphan(n objectName, index int, target string) bool {
 	return !slices.Contains(s.retired, n) // retired ones go by purge, after their grace
 }
 
-// sweepRecords deletes claims of older epochs and notes older records for purge.
+// sweepRecords deletes claims of older epochs and the records that an archiver which
+// stopped or was fenced left beside the chain, and notes older records for purge.
 func (a *Archiver) sweepRecords(ctx context.Context, r *remote) error {
 	claims, err := r.list(ctx, claimPrefix(a.o.Cluster, a.o.Shard), "")
 	if err != nil {
@@ -188,13 +209,44 @@ func (a *Archiver) sweepRecords(ctx context.Context, r *remote) error {
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, k := range records {
-		n, ok := parseRecordKey(a.o.Cluster, a.o.Shard, k.Key)
-		if _, known := a.oldRecord[k.Key]; ok && !known && n.number < a.state.Load().base {
-			a.oldRecord[k.Key] = oldRecord{since: time.Now()}
+	forks := a.sortRecords(records)
+	if len(forks) == 0 {
+		return nil
+	}
+	// A newer archiver may have made such a record part of its chain.
+	if _, err := a.checkFence(ctx, make([]error, len(a.remotes))); err != nil {
+		return err
+	}
+	for _, key := range forks {
+		if err := a.step("sweep-delete"); err != nil {
+			return err
 		}
+		if err := r.delete(ctx, key); err != nil {
+			return err
+		}
+		a.log.Info("deleted a manifest record that is not of the chain that counts", "target", r.Name, "key", key)
 	}
 	return nil
+}
+
+// sortRecords notes which of a target's records are superfluous, and returns those that
+// are forks: beside the chain, which only this archiver makes longer, and older than it.
+func (a *Archiver) sortRecords(records []bucket.Attributes) (forks []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	base, inChain := a.state.Load().base, map[string]bool{}
+	for _, s := range a.chainNow() {
+		inChain[s.key()] = true
+	}
+	for _, k := range records {
+		n, ok := parseRecordKey(a.o.Cluster, a.o.Shard, k.Key)
+		switch _, known := a.oldRecord[k.Key]; {
+		case !ok || known || inChain[k.Key]:
+		case n.number < base:
+			a.oldRecord[k.Key] = oldRecord{since: time.Now()}
+		case n.epoch < a.o.Epoch:
+			forks = append(forks, k.Key)
+		}
+	}
+	return forks
 }

@@ -128,9 +128,14 @@ func TestVerifyNamesEveryKindOfDamage(t *testing.T) {
 			b, _ := w.stores[2].Get(context.Background(), other, 0, -1)
 			w.rewriteObject(2, w.liveKey(2), func([]byte) []byte { return b })
 		}, ProblemFragmentRotten, "b1", false, true},
-		"record lost": {func(w *world) { w.rewriteObject(0, w.lastRecord(0), func([]byte) []byte { return nil }) }, ProblemRecordMissing, "a1", false, true},
-		"record cut":  {func(w *world) { w.rewriteObject(0, w.lastRecord(0), func(b []byte) []byte { return b[:50] }) }, ProblemRecordRotten, "a1", false, true},
-		"target gone": {func(w *world) { w.faults[3].Down() }, ProblemUnreachable, "b2", true, false},
+		"records lost": {func(w *world) {
+			for _, key := range w.keysOn(0, "/manifest/") {
+				w.rewriteObject(0, key, func([]byte) []byte { return nil })
+			}
+		}, ProblemRecordMissing, "a1", false, true},
+		"newest record not there": {func(w *world) { w.rewriteObject(0, w.lastRecord(0), func([]byte) []byte { return nil }) }, ProblemRecordBehind, "a1", true, true},
+		"record cut":              {func(w *world) { w.rewriteObject(0, w.lastRecord(0), func(b []byte) []byte { return b[:50] }) }, ProblemRecordRotten, "a1", false, true},
+		"target gone":             {func(w *world) { w.faults[3].Down() }, ProblemUnreachable, "b2", true, false},
 		"orphan": {func(w *world) {
 			k := w.liveKey(1)
 			b, _ := w.stores[1].Get(context.Background(), k, 0, -1)

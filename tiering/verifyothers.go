@@ -121,7 +121,7 @@ func (c *checker) repairRecord(ctx context.Context, m *manifest, p Problem) {
 	if r == nil || c.isSilent(p.Target) {
 		return
 	}
-	if p.Kind == ProblemRecordFork {
+	if p.Kind == ProblemRecordFork || p.Kind == ProblemRecordLeftover {
 		if r.delete(ctx, p.Key) == nil {
 			c.fix(p)
 		}
