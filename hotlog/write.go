@@ -69,9 +69,6 @@ func (w *writer) fill(p []byte) []byte {
 	return p[n:]
 }
 
-// full reports whether flush must run before more fits.
-func (w *writer) full() bool { return w.n == len(w.buf) }
-
 // flush makes what is in buf durable, padded with zeros, in pieces under way at once,
 // and first, if it has one, a mark beside them.
 func (w *writer) flush(s *segfile, mark media.Write) (bytes int64, err error) {
