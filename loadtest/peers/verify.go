@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync/atomic"
 )
 
 // verifyEntries is how many entries a peer must give back before it is measured.
@@ -62,6 +63,12 @@ func writeEntries(log appendLog, apis []api) error {
 			return err
 		}
 	}
+	if log, ok := log.(batchAppendLog); ok {
+		if err := enqueueEntries(log, next, next+verifyEntries/4); err != nil {
+			return err
+		}
+		next += verifyEntries / 4
+	}
 	appendOne := log.Appender()
 	for ; next < verifyEntries; next++ {
 		if err := appendOne(verifyPayload(next)); err != nil {
@@ -69,6 +76,36 @@ func writeEntries(log appendLog, apis []api) error {
 		}
 	}
 	return nil
+}
+
+// enqueueEntries writes entries [from, to) in calls of 1, 2, 3 … payloads. Completions
+// must not run ahead of what was enqueued, and must come to all of it.
+func enqueueEntries(log batchAppendLog, from, to int) error {
+	var enqueued, completed atomic.Int64
+	all := make(chan error, 1)
+	log.Completions(func(n int, err error) {
+		done := completed.Add(int64(n))
+		if err == nil && done > enqueued.Load() {
+			err = fmt.Errorf("%d completions for %d appends", done, enqueued.Load())
+		}
+		if err != nil || done == int64(to-from) {
+			select {
+			case all <- err:
+			default:
+			}
+		}
+	})
+	for size := 1; from < to; size++ {
+		var payloads [][]byte
+		for ; len(payloads) < size && from < to; from++ {
+			payloads = append(payloads, verifyPayload(from))
+		}
+		enqueued.Add(int64(len(payloads)))
+		if err := log.Enqueue(payloads); err != nil {
+			return err
+		}
+	}
+	return <-all
 }
 
 func readEntries(p peer, dir string) error {
