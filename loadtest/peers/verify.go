@@ -82,13 +82,13 @@ func writeEntries(log appendLog, apis []api) error {
 // must not run ahead of what was enqueued, and must come to all of it.
 func enqueueEntries(log batchAppendLog, from, to int) error {
 	var enqueued, completed atomic.Int64
-	all := make(chan error, 1)
+	all, total := make(chan error, 1), int64(to-from)
 	log.Completions(func(n int, err error) {
 		done := completed.Add(int64(n))
 		if err == nil && done > enqueued.Load() {
 			err = fmt.Errorf("%d completions for %d appends", done, enqueued.Load())
 		}
-		if err != nil || done == int64(to-from) {
+		if err != nil || done == total {
 			select {
 			case all <- err:
 			default:
