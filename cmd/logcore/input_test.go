@@ -191,14 +191,18 @@ func TestNewerVersion(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lc")
 	smallDatabase(t, dir)
 	state := filepath.Join(dir, "logsvc", "shard-0", "raft.state")
-	flip(t, state, 6, 3) // min_reader_version 1 → 9
-	flip(t, state, 4, 3) // format_version 1 → 9
+	flipBoth := func() {
+		for _, slot := range []int64{0, 4096} {
+			flip(t, state, slot+6, 3) // min_reader_version 2 → 10
+			flip(t, state, slot+4, 3) // format_version 2 → 10
+		}
+	}
+	flipBoth()
 	r := cli(t, "dev", "--dir", dir, "--listen", "127.0.0.1:0", "--metrics", "").want(t, exit.Failure, "raft.state", "newer build")
 	if strings.Contains(r.err, "corrupt") {
 		t.Errorf("a newer version is called corrupt: %s", r.err)
 	}
-	flip(t, state, 6, 3)
-	flip(t, state, 4, 3)
+	flipBoth()
 	startDev(t, dir).stop()
 }
 

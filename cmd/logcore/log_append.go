@@ -114,7 +114,7 @@ func (a *app) appendAll(ctx context.Context, log string, takeover bool, next fun
 	}
 	defer c.Close()
 	host, _ := os.Hostname()
-	w, err := c.OpenWriter(ctx, log, client.WriterOptions{Name: fmt.Sprintf("logcore log append, %s pid %d", host, os.Getpid()), Create: true, Takeover: takeover})
+	w, err := c.OpenWriter(ctx, log, client.WriterOptions{Name: fmt.Sprintf("logcore log append, %s pid %d", host, os.Getpid()), Create: true, Takeover: takeover, PayloadFormat: "raw"})
 	if err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func TestPartsOfADeadWriter(t *testing.T) {
 	}
 	defer conn.Close()
 	raw := logcorev1.NewLogCoreServiceClient(conn)
-	granted, err := raw.OpenWriter(t.Context(), &logcorev1.OpenWriterRequest{Log: "shop"})
+	granted, err := raw.OpenWriter(t.Context(), &logcorev1.OpenWriterRequest{Log: "shop", PayloadFormat: "pages"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func NewSource(c *client.Client, log, writer string) Source {
 }
 
 func (s clientSource) OpenWriter(ctx context.Context, takeover bool) (Writer, error) {
-	w, err := s.c.OpenWriter(ctx, s.log, client.WriterOptions{Name: s.writer, Takeover: takeover, Create: true})
+	w, err := s.c.OpenWriter(ctx, s.log, client.WriterOptions{Name: s.writer, Takeover: takeover, Create: true, PayloadFormat: "pages"})
 	if err != nil {
 		return nil, err
 	}
