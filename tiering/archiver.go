@@ -56,7 +56,11 @@ type Archiver struct {
 	retiredAt map[objectName]time.Time // guarded by mu: since when a name is known to be superseded
 	gone      map[objectName]targetSet // guarded by mu: the targets that retired objects were deleted from
 	oldRecord map[string]oldRecord     // guarded by mu: records before the base, by key
-	unswept   map[string]bool          // guarded by mu: targets to be searched for orphans
+	unswept   map[string]bool          // guarded by mu: targets to be audited and searched for orphans
+	missing   map[objectName]targetSet // guarded by mu: fragments that are not where the manifest places them
+
+	verified map[logcore.LSN]verified // owned by the care lane: by the segment's first LSN
+	recheck  time.Duration            // how long that holds
 
 	flush  chan struct{}   // wakes the tail lane; capacity 1
 	wake   chan struct{}   // wakes the care lane; capacity 1
@@ -116,7 +120,8 @@ func newArchiver(o Options) (*Archiver, error) {
 		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
 		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
-		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, rollupMin: rollupAfterMin, fanIn: tailFanIn}
+		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,
+		rollupMin: rollupAfterMin, fanIn: tailFanIn}
 	a.reader = newReader(a.remotes, o.Keys, o.Corruptions, a.log, a.state.Load)
 	a.reader.onRotten = a.noteRotten
 	var err error

@@ -24,6 +24,7 @@ func (a *Archiver) careLane(ctx context.Context) error {
 		{"bring targets up to date", a.syncTargets},
 		{"seal segments", a.foldSegments},
 		{"trim the hot tier", a.trim},
+		{"note missing fragments", a.restateMissing},
 		{"fold tails", a.foldTails},
 		{"place missing fragments", a.placeMissing},
 		{"rewrite rotten fragments", a.rewriteRotten},

@@ -75,7 +75,7 @@ func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote)
 	for i := range todo {
 		from.fragments[i].target = "" // not there, or known to be rotten: no need to read it
 	}
-	fragments, err := a.reader.rebuildFragments(ctx, &from)
+	fragments, err := a.rebuild(ctx, &from)
 	if err != nil {
 		return nil, err
 	}

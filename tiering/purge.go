@@ -151,8 +151,12 @@ func (a *Archiver) sweep(ctx context.Context) error {
 }
 
 func (a *Archiver) sweepTarget(ctx context.Context, r *remote) error {
+	before := a.state.Load()
 	keys, err := r.list(ctx, fragmentPrefix(a.o.Cluster, a.o.Shard), "")
 	if err != nil {
+		return err
+	}
+	if err := a.auditTarget(ctx, r, before, keys); err != nil {
 		return err
 	}
 	for _, k := range keys {

@@ -11,16 +11,16 @@ import (
 const pressurePercent = 80
 
 // trim tells the source how far it may drop its segments: the longest run of them that
-// sealed objects cover, every fragment placed; under disk pressure at least k. The
-// state holds only what is committed on a majority of the targets and was verified
-// there, so nothing is trimmed that is not archived.
+// sealed objects cover, every fragment placed and found there; under disk pressure at
+// least k. The state holds only what is committed on a majority of the targets and was
+// verified there, so nothing is trimmed that is not archived.
 func (a *Archiver) trim(ctx context.Context) error {
-	upTo := a.trimmable(a.underPressure())
+	upTo := a.trimmable(ctx, a.underPressure())
 	a.mu.Lock()
-	done := upTo <= a.trimmed
+	same := upTo == a.trimmed
 	a.mu.Unlock()
-	if done {
-		return nil
+	if same || ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if err := a.step("trim"); err != nil {
 		return err
@@ -39,10 +39,14 @@ func (a *Archiver) underPressure() bool {
 	return limit > 0 && used >= limit/100*pressurePercent
 }
 
-// trimmable returns the last LSN of the last segment that may go; 0 when none may.
-func (a *Archiver) trimmable(pressure bool) (upTo logcore.LSN) {
+// trimmable returns the last LSN of the last segment that may go, or the one before
+// the first segment. A lower one than before says that fragments have vanished.
+func (a *Archiver) trimmable(ctx context.Context, pressure bool) (upTo logcore.LSN) {
 	s := a.state.Load()
-	for _, seg := range a.o.Source.Segments() {
+	segments := a.o.Source.Segments()
+	a.forgetVerified(segments)
+	for _, seg := range segments {
+		upTo = seg.First - 1
 		if !seg.Sealed || !s.segmentComplete(seg.First) {
 			return upTo
 		}
@@ -51,7 +55,21 @@ func (a *Archiver) trimmable(pressure bool) (upTo logcore.LSN) {
 				return upTo
 			}
 		}
-		upTo = seg.Last
+		if !a.verifySegment(ctx, s, seg.First, pressure) {
+			return upTo
+		}
+	}
+	if len(segments) > 0 {
+		upTo = segments[len(segments)-1].Last
 	}
 	return upTo
+}
+
+// forgetVerified forgets the segments that the hot tier has let go of.
+func (a *Archiver) forgetVerified(segments []Segment) {
+	for first := range a.verified {
+		if len(segments) == 0 || first < segments[0].First {
+			delete(a.verified, first)
+		}
+	}
 }
