@@ -32,6 +32,10 @@ type Options struct {
 	// Zero means everything; at most one may be set.
 	LSN  logcore.LSN
 	Time time.Time
+	// BeforePublish is called once all is restored and verified, right before the service
+	// appears in To; what it writes to To is there when the service is. An error from it
+	// ends the restore. nil is allowed.
+	BeforePublish func(Report) error
 	// Progress is told how far the restore is, from one goroutine; nil is allowed.
 	Progress func(Progress)
 	// Logger; nil means slog.Default().
@@ -40,7 +44,7 @@ type Options struct {
 
 // Progress says how far a restore is.
 type Progress struct {
-	Step  string      // "manifest", "rebuild", "verify"
+	Step  string      // "manifest", "rebuild", "verify"; after a loss "look for losses"
 	LSN   logcore.LSN // up to which the step came
 	Last  logcore.LSN // where it ends
 	Bytes int64       // of entries so far
@@ -57,6 +61,9 @@ func (p Progress) String() string {
 func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.BeforePublish == nil {
+		o.BeforePublish = func(Report) error { return nil }
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}

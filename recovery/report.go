@@ -73,9 +73,12 @@ type Unfinished struct {
 
 // Loss is a range of entries that is gone.
 type Loss struct {
-	First  logcore.LSN `json:"first_lsn"`
-	Last   logcore.LSN `json:"last_lsn"`
-	Reason string      `json:"reason"`
+	First logcore.LSN `json:"first_lsn"`
+	Last  logcore.LSN `json:"last_lsn"`
+	// Objects counts the archive's objects that hold the range.
+	Objects int `json:"objects"`
+	// Reason says why the first of them can't be read; the others have the same fragments left.
+	Reason string `json:"reason"`
 }
 
 // Step is a part of the work and how long it took.
@@ -98,8 +101,12 @@ func (r Report) WriteText(w io.Writer) error {
 	if len(r.NotGiven) > 0 {
 		line("not named", "%s, which the archive has as well", strings.Join(r.NotGiven, ", "))
 	}
-	line("restored", "%d entries, %d bytes, LSN %d to %d in %d segments, to %s", r.Entries, r.EntryBytes, r.FirstLSN, r.LastLSN, r.Segments, r.To)
-	line("as of", "%s (the archive reaches to LSN %d, %s)", timeText(r.LastTime), r.ArchivedLSN, timeText(r.ArchivedTime))
+	if r.LastLSN == 0 {
+		line("restored", "nothing, of LSN %d to %d that the archive lists", r.ArchiveFirstLSN, r.ArchivedLSN)
+	} else {
+		line("restored", "%d entries, %d bytes, LSN %d to %d in %d segments, to %s", r.Entries, r.EntryBytes, r.FirstLSN, r.LastLSN, r.Segments, r.To)
+		line("as of", "%s (the archive reaches to LSN %d, %s)", timeText(r.LastTime), r.ArchivedLSN, timeText(r.ArchivedTime))
+	}
 	for _, l := range r.Logs {
 		parent := ""
 		if l.Parent != "" {
@@ -114,7 +121,11 @@ func (r Report) WriteText(w io.Writer) error {
 		line("lost", "nothing that was archived up to LSN %d", r.LastLSN)
 	}
 	for _, l := range r.Lost {
-		line("lost", "LSN %d to %d: %s", l.First, l.Last, l.Reason)
+		likewise := ""
+		if l.Objects > 1 {
+			likewise = fmt.Sprintf(" (the first of %d objects with the same fragments left)", l.Objects)
+		}
+		line("lost", "LSN %d to %d: %s%s", l.First, l.Last, l.Reason, likewise)
 	}
 	if r.Fork {
 		line("fork", "the archive holds newer entries, to LSN %d: this history is a cluster of its own, %s, and needs targets of its own", r.ArchivedLSN, r.ForkCluster)

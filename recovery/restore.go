@@ -125,11 +125,13 @@ func (r *restore) rebuild(ctx context.Context) error {
 	}
 	spans := r.replay.through(r.spans(ctx), r.point(), passed)
 	err := hotlog.Import(ctx, r.hotlogOptions(), spans)
+	if err != nil {
+		r.noteLoss(ctx, err)
+	}
 	stats := r.reader.Stats()
 	r.report.ObjectsRead, r.report.BytesRead, r.report.FragmentsRebuilt = int(stats.Objects), stats.Bytes, int(stats.Rebuilt)
 	r.report.Unreachable = r.reader.Unreachable()
 	if err != nil {
-		r.noteLoss(err)
 		return fmt.Errorf("rebuilding: %w", err)
 	}
 	// The entries of the first leader have no time yet: they alone are nothing.
@@ -172,14 +174,6 @@ func ToHotLog(s tiering.Span) segment.Span {
 func ToArchive(s segment.Span) tiering.Span {
 	return tiering.Span{Shard: s.ID.Shard, SegmentFirst: s.ID.First, First: s.First, Last: s.Last,
 		FirstTime: s.FirstTime, LastTime: s.LastTime, Prev: s.Prev, Sum: s.Sum, Sealed: s.Sealed, Frames: s.Frames}
-}
-
-// noteLoss puts what can't be rebuilt into the report.
-func (r *restore) noteLoss(err error) {
-	var missing *tiering.FragmentsError
-	if errors.As(err, &missing) {
-		r.report.Lost = append(r.report.Lost, Loss{First: missing.First, Last: missing.Last, Reason: missing.Error()})
-	}
 }
 
 func (r *restore) hotlogOptions() hotlog.Options {

@@ -112,6 +112,9 @@ func (r *restore) publish() error {
 	if err := r.identify(); err != nil {
 		return err
 	}
+	if err := r.o.BeforePublish(r.report); err != nil {
+		return err
+	}
 	// What refuseService let stand there: the remains of a service without its hot log.
 	if err := os.RemoveAll(filepath.Join(r.o.To, serviceDir)); err != nil {
 		return fmt.Errorf("recovery: %w", err)

@@ -134,18 +134,24 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	m := a.newMeter()
 	opts.Targets = targets.All
 	opts.Progress = func(p recovery.Progress) { m.update("%v", p) }
+	// Before the service appears: without it a restore that is killed would leave one that
+	// does not know its archive.
+	opts.BeforePublish = func(r recovery.Report) error {
+		if r.Fork {
+			return nil
+		}
+		return roles.RecordRestored(opts.To, f.key, f.targets)
+	}
 	report, err := recovery.Restore(ctx, opts)
 	m.done()
 	if err != nil {
 		if len(report.Lost) > 0 {
+			if err := a.writeReport(report); err != nil {
+				return err
+			}
 			err = exit.With(exit.Integrity, fmt.Errorf("%w\n%s", err, whatRemains(report, len(targets.All)-len(targets.Lost))))
 		}
 		return targets.Explain(err)
-	}
-	if !report.Fork {
-		if err := roles.RecordRestored(opts.To, f.key, f.targets); err != nil {
-			return err
-		}
 	}
 	return a.writeRestored(report, opts.To, f.targets)
 }
@@ -172,11 +178,16 @@ func whatRemains(r recovery.Report, reached int) string {
 	return fmt.Sprintf("what is before can be had with --lsn %d%s", r.Lost[0].First-1, more)
 }
 
-func (a *app) writeRestored(report recovery.Report, to string, targets []string) error {
+// writeReport prints what a restore did, or what it found lost.
+func (a *app) writeReport(report recovery.Report) error {
 	if a.format == "json" {
 		return a.writeJSON(report)
 	}
-	if err := report.WriteText(a.out); err != nil {
+	return report.WriteText(a.out)
+}
+
+func (a *app) writeRestored(report recovery.Report, to string, targets []string) error {
+	if err := a.writeReport(report); err != nil || a.format == "json" {
 		return err
 	}
 	if len(report.NotGiven) > 0 && !report.Fork {

@@ -94,6 +94,9 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 		return DevDir{}, err
 	}
 	d = DevDir{Path: abs, Key: filepath.Join(abs, devKey), Targets: targets, Fresh: true}
+	if identity, err := cluster.ReadIdentity(d.LogServiceDir()); err == nil && identity.Marked {
+		return DevDir{}, exit.With(exit.Usage, forgotten(d, identity.ID))
+	}
 	if _, err := parseTargets(targets); err != nil {
 		return DevDir{}, err
 	}
@@ -120,6 +123,13 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 	}
 	// Commit point: from here on the directory is a service's, and nothing is made again.
 	return d, writeDevFile(d)
+}
+
+// forgotten says what to do about a directory whose service has an archive and which
+// does not say where: a new key and new targets would leave that archive behind.
+func forgotten(d DevDir, id cluster.ID) error {
+	return fmt.Errorf("%s holds a service of cluster %v but not the file %s that names its archive's key and targets: put the file back (lines \"key: FILE\", \"targets:\" and \"  - URL\" for each), "+
+		"or move %s away and run `logcore restore --to %s --key FILE --targets URL,...`", d.Path, id, config.DevFile, d.LogServiceDir(), d.Path)
 }
 
 // replaceTargets makes the directory say that its archive is on d.Targets. None may
