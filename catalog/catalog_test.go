@@ -196,7 +196,7 @@ func TestApplyRefusesWhatALeaderNeverProposes(t *testing.T) {
 			return f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 2, PayloadFormat: "raw"})
 		},
 		"format not said": func(f *feeder) logcore.Entry { return f.command(Command{Op: OpOpenWriter, Log: 2, Epoch: 2}) },
-		"epoch jump": func(f *feeder) logcore.Entry { return f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 3}) },
+		"epoch jump":      func(f *feeder) logcore.Entry { return f.command(Command{Op: OpOpenWriter, Log: 1, Epoch: 3}) },
 	} {
 		s := fold(t, NewState(), story())
 		before := s.EncodeCheckpoint()

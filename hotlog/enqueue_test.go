@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/logcore/logcore"
@@ -109,10 +110,10 @@ func TestTicketOfAFailedEntry(t *testing.T) {
 	ctx := context.Background()
 	d := simdisk.New(1)
 	o := simOptions()
-	var failures int
+	var failures atomic.Int64 // OnDurable runs on the committer
 	o.OnDurable = func(_ logcore.LSN, err error) {
 		if err != nil {
-			failures++
+			failures.Add(1)
 		}
 	}
 	l, _, err := openOn(ctx, d, o, openMode{inline: true})
@@ -124,9 +125,10 @@ func TestTicketOfAFailedEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	barrier(l)
-	full := true
+	var full atomic.Bool // the hook runs wherever the disk is used
+	full.Store(true)
 	d.Hook = func(op simdisk.Op) error {
-		if full && op.Kind == "create" {
+		if full.Load() && op.Kind == "create" {
 			return fmt.Errorf("injected: %w", logcore.ErrDiskFull)
 		}
 		return nil
@@ -150,10 +152,10 @@ func TestTicketOfAFailedEntry(t *testing.T) {
 			err = l.AppendNext(ctx, seal)
 		}
 	}
-	if !errors.Is(err, logcore.ErrDiskFull) || failures == 0 {
-		t.Fatalf("%v, %d failures told", err, failures)
+	if !errors.Is(err, logcore.ErrDiskFull) || failures.Load() == 0 {
+		t.Fatalf("%v, %d failures told", err, failures.Load())
 	}
-	full = false
+	full.Store(false)
 	for l.Durable() < failed.LSN+2 {
 		if err := l.AppendNext(ctx, unnumbered(10)); err != nil {
 			t.Fatal(err)
