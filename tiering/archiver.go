@@ -59,6 +59,7 @@ type Archiver struct {
 	unswept   map[string]bool          // guarded by mu: targets to be audited and searched for orphans
 	missing   map[objectName]targetSet // guarded by mu: fragments that are not where the manifest places them
 
+	sweptAt  map[string]time.Time     // guarded by mu: by target
 	verified map[logcore.LSN]verified // owned by the care lane: by the segment's first LSN
 	recheck  time.Duration            // how long that holds
 
@@ -120,7 +121,7 @@ func newArchiver(o Options) (*Archiver, error) {
 		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
 		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
-		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,
+		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, sweptAt: map[string]time.Time{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,
 		rollupMin: rollupAfterMin, fanIn: tailFanIn}
 	a.reader = newReader(a.remotes, o.Keys, o.Corruptions, a.log, a.state.Load)
 	a.reader.onRotten = a.noteRotten

@@ -13,11 +13,11 @@ import (
 // The manifest says where a fragment was put. Whether it is there still only the target
 // knows: a bucket may have been emptied, swapped or restored from an old copy. So nothing
 // is let go of on the manifest's word alone: before the hot tier may trim, every fragment
-// of the segment is looked for, and a target is audited as a whole after a take-over and
-// whenever it was away. What is not there is stated as not placed and then placed anew.
+// of the segment is looked for, and a target is audited as a whole after a take-over,
+// whenever it was away, and now and then. What is not there is stated as not placed and then placed anew.
 
-// recheckAfter is how long a segment that was found complete passes for complete. The hot
-// tier may keep what it was told that it may drop, and drop it later.
+// recheckAfter is how long a segment or a target that was found complete passes for
+// complete. The hot tier may keep what it was told that it may drop, and drop it later.
 const recheckAfter = 10 * time.Minute
 
 // verified is what was found of a segment's fragments.

@@ -166,3 +166,21 @@ func TestReturnedTargetIsAudited(t *testing.T) {
 	noLeftovers(t, w, a)
 	a.close()
 }
+
+// A target loses everything while it answers all calls, and nothing is to be trimmed:
+// the audit finds it all the same.
+func TestEmptiedTargetIsFoundInTime(t *testing.T) {
+	w := newWorld(t, 74)
+	a, err := openWithHook(t.Context(), w.options(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.recheck = 10 * time.Millisecond
+	r := run(t, a)
+	w.hot.append(10, 500)
+	r.flushAll()
+	r.until("whole", func() bool { return r.Status().Degraded == 0 })
+	w.empty(1, 3, 5)
+	r.until("filled again", func() bool { return w.check(10) == nil && r.Status().Degraded == 0 })
+	r.close()
+}

@@ -121,14 +121,15 @@ func liveNames(s *state) map[objectName]*object {
 	return live
 }
 
-// sweep searches targets for what no record names: after a crash or an absence. A
+// sweep audits targets and searches them for what no record names: after a crash or an
+// absence, and now and then, since a target can lose what it holds at any time. A
 // listing only proposes; the manifest decides, and what is being placed is left alone,
 // as is everything of a newer epoch.
 func (a *Archiver) sweep(ctx context.Context) error {
 	var errs []error
 	for _, r := range a.remotes {
 		a.mu.Lock()
-		wanted := a.unswept[r.Name]
+		wanted := a.unswept[r.Name] || time.Since(a.sweptAt[r.Name]) > a.recheck
 		a.mu.Unlock()
 		if ok, _ := r.health(); !wanted || !ok {
 			continue
@@ -145,6 +146,7 @@ func (a *Archiver) sweep(ctx context.Context) error {
 		}
 		a.mu.Lock()
 		delete(a.unswept, r.Name)
+		a.sweptAt[r.Name] = time.Now()
 		a.mu.Unlock()
 	}
 	return errors.Join(errs...)
