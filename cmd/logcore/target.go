@@ -8,6 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/config"
+	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/internal/roles"
 )
 
 type targetJSON struct {
@@ -23,7 +26,7 @@ type targetJSON struct {
 }
 
 func (a *app) targetCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "target", Short: "Show the buckets of the archive"}
+	cmd := &cobra.Command{Use: "target", Short: "Show the buckets of the archive, replace a lost one"}
 	list := &cobra.Command{
 		Use:   "ls",
 		Short: "List the targets, their health and what they hold",
@@ -39,7 +42,42 @@ func (a *app) targetCommand() *cobra.Command {
 	}
 	a.connectFlags(list)
 	a.outputFlag(list)
-	cmd.AddCommand(list)
+	cmd.AddCommand(list, a.targetReplaceCommand())
+	return cmd
+}
+
+func (a *app) targetReplaceCommand() *cobra.Command {
+	var f archiveFlags
+	cmd := &cobra.Command{
+		Use:   "replace NAME",
+		Short: "Put an empty bucket in the place of a lost target",
+		Long: `Put an empty bucket in the place of a lost target, under its name and URL (a directory
+is made). What it held is lost for good; the service fills it again from the others,
+also when it runs already. A target that only does not answer needs none of this.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.dir == "" && len(f.targets) == 0 {
+				return exit.Usagef("give --dir DIR of a development service, or all --targets URL,...")
+			}
+			if f.dir != "" {
+				if err := f.fill(); err != nil {
+					return err
+				}
+			}
+			targets, err := roles.OpenTargets(cmd.Context(), f.targets, quiet(a))
+			if err != nil {
+				return err
+			}
+			defer targets.Close()
+			if err := roles.ReplaceTarget(cmd.Context(), targets, args[0]); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "target %s is replaced; a running service fills it by itself\n", args[0])
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&f.dir, "dir", "", "directory of a development service")
+	cmd.Flags().Var(config.Strings(&f.targets), "targets", "all buckets of the archive as URLs, instead of --dir")
 	return cmd
 }
 

@@ -79,7 +79,7 @@ func (c *LogService) Validate() []Problem {
 	if len(c.Targets) > 0 {
 		v.required("key", c.Key, "the archive is encrypted; make a key with `logcore key generate FILE`")
 		if len(c.Targets) < targetsMin {
-			v.add("targets", "%d targets: want %d at least, one for each fragment; name the lost ones too (of a directory target a new empty directory will do)", len(c.Targets), targetsMin)
+			v.add("targets", "%d targets: want %d at least, one for each fragment; name the lost ones too", len(c.Targets), targetsMin)
 		}
 	}
 	v.durationBetween("archive_max_age", c.ArchiveMaxAge, 50*time.Millisecond, time.Hour)

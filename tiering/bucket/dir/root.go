@@ -25,7 +25,7 @@ func identify(root string) (identity, error) {
 	err := unix.Statx(unix.AT_FDCWD, root, 0, unix.STATX_TYPE|unix.STATX_INO|unix.STATX_BTIME, &st)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == unix.ENOTDIR:
-		return identity{}, fmt.Errorf("%w: no such directory: mount it, or make an empty directory to replace it and restart: it is filled by itself", bucket.ErrGone)
+		return identity{}, fmt.Errorf("%w: no such directory: mount it; one that is lost for good is replaced with `logcore target replace`", bucket.ErrGone)
 	case err != nil:
 		return identity{}, fmt.Errorf("%s: %w", root, classify(err))
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
