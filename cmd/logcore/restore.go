@@ -131,6 +131,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 		return err
 	}
 	defer targets.Close()
+	if err := targets.CheckNames(ctx); err != nil {
+		return err
+	}
 	m := a.newMeter()
 	opts.Targets = targets.All
 	opts.Progress = func(p recovery.Progress) { m.update("%v", p) }

@@ -17,6 +17,9 @@ func (a *app) verifyArchive(ctx context.Context, f verifyFlags, targets *roles.T
 	progress := func(p tiering.Progress) {
 		m.update("verify: archive, %s %d of %d, %d MiB, %d problems", p.Phase, p.Objects, p.ObjectsTotal, p.Bytes>>20, p.Problems)
 	}
+	if err := targets.CheckNames(ctx); err != nil {
+		return err
+	}
 	if f.repair {
 		markers, err := roles.RepairMarkers(ctx, targets)
 		if err != nil {
