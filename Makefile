@@ -21,7 +21,7 @@ help: ## list the targets
 build: ## build bin/logcore, bin/logsvc and bin/pageserver
 	go build -o $(BIN)/ ./cmd/...
 
-demo: build ## the main job: load, kill, lose a cloud, restore, prove that nothing is lost
+demo: build ## the main job: load, kill, lose a cloud, restore, prove what is kept
 	$(BIN)/logcore demo --dir .cache/demo
 
 demo-s3: build $(BIN)/s3gateway ## the same on six buckets at three real S3 servers over TLS

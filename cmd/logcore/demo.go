@@ -24,7 +24,7 @@ func (a *app) demoCommand() *cobra.Command {
 	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Load a database, kill everything, lose a cloud, restore, prove that nothing is lost",
+		Short: "Load a database, kill everything, lose a cloud, restore, prove what is kept",
 		Long: `The whole story on this machine, with real processes: load a database of 51,000 rows,
 commit 2,000 transactions, kill every process in mid-commit and start again; kill
 again, delete the hot tier and the page server, take one of three clouds away,
