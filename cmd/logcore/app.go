@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, io stdio, getenv func(string) strin
 	case exit.Usage:
 		fmt.Fprintf(io.err, "see: %s --help\n", cmd.CommandPath())
 	case exit.Connect:
-		fmt.Fprintf(io.err, "is the service running there? start one with `logcore dev --dir DIR`, or name another with --addr HOST:PORT (LOGCORE_ADDR)\n")
+		fmt.Fprintf(io.err, "start a service with `logcore dev --dir DIR`, or name another with --addr HOST:PORT (LOGCORE_ADDR)\n")
 	}
 	return code
 }

@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +31,11 @@ func (a *app) connectFlags(cmd *cobra.Command) {
 
 // dial connects to --addr; --page-addr is connected to when pages are needed. The caller closes the client.
 func (a *app) dial(ctx context.Context) (*client.Client, error) {
-	return client.Dial(ctx, client.Options{Addr: a.addr, PageAddr: a.pageAddr, Timeout: a.timeout, DialTimeout: min(a.timeout, 5*time.Second), Logger: quiet(a)})
+	wait := min(a.timeout, 5*time.Second)
+	if err := reachable(ctx, a.addr, wait); err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, client.Options{Addr: a.addr, PageAddr: a.pageAddr, Timeout: a.timeout, DialTimeout: wait, Logger: quiet(a)})
 }
 
 // answerSlack is what a server that waits for --timeout gets to say that it waited in vain.
@@ -47,4 +55,28 @@ func (a *app) onlineFor(ctx context.Context, timeout time.Duration, f func(conte
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return f(ctx, c)
+}
+
+// reachable finds out why a service can't be reached: gRPC tells all causes alike, and
+// late. It does not wait for one that is about to start: a person tries again.
+func reachable(ctx context.Context, addr string, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		return fmt.Errorf("%w: %q is not HOST:PORT, such as 127.0.0.1:7420", client.ErrUnavailable, addr)
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err == nil {
+		return conn.Close()
+	}
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w at %s: nothing listens there", client.ErrUnavailable, addr)
+	case errors.As(err, &dns):
+		return fmt.Errorf("%w at %s: no such host: %w", client.ErrUnavailable, addr, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w at %s: no answer: %w", client.ErrUnavailable, addr, err)
+	}
+	return fmt.Errorf("%w at %s: %w", client.ErrUnavailable, addr, err)
 }

@@ -41,6 +41,7 @@ func TestUsage(t *testing.T) {
 		{"sqlite", "want NAME"},
 		{"sqlite db import", "want NAME"},
 		{"sqlite db nonsense f", "want NAME"},
+		{"sqlite db improt f", "did you mean import?"},
 		{"sqlite db --lsn 3 --time 2026-01-01", "give one of them"},
 		{"dev", "--dir is required"},
 		{"dev --dir /tmp/x --entry-bytes-max many", "is not a size"},
@@ -72,8 +73,15 @@ func TestNobodyThere(t *testing.T) {
 	addr := l.Addr().String()
 	l.Close()
 	for _, args := range []string{"status", "log ls", "sqlite db -c SELECT", "page get db 1", "target ls"} {
-		cli(t, append(strings.Fields(args), "--addr", addr, "--timeout", "300ms")...).want(t, exit.Connect, addr, "logcore dev")
+		cli(t, append(strings.Fields(args), "--addr", addr, "--timeout", "300ms")...).want(t, exit.Connect, addr, "nothing listens there", "logcore dev")
 	}
+	cli(t, "status", "--addr", "127.0.0.1").want(t, exit.Connect, "not HOST:PORT")
+	cli(t, "status", "--addr", "nothing.invalid:7420").want(t, exit.Connect, "no such host")
+	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cli(t, "status", "--addr", l.Addr().String(), "--timeout", "300ms").want(t, exit.Connect, "is the address right?")
 }
 
 // What a running service refuses: its code, and a message that names the thing.
