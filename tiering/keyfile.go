@@ -57,7 +57,7 @@ func LoadKeyFile(path string) (*Keyring, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("tiering: key file %s: %w: restore it from your copy; without it the archive can't be read", path, err)
+		return nil, fmt.Errorf("tiering: key file %s: %w: restore it from your copy, without it the archive can't be read; for a new service make one with `logcore key generate FILE`", path, err)
 	case err != nil:
 		return nil, fmt.Errorf("tiering: key file: %w", err)
 	case !info.Mode().IsRegular():

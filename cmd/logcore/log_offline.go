@@ -110,7 +110,7 @@ func problemsError(problems []error) error {
 			code = exit.Integrity
 		}
 	}
-	return exit.With(code, fmt.Errorf("%d problems found, the first: %w", len(problems), problems[0]))
+	return exit.With(code, fmt.Errorf("%d problems found, listed above", len(problems)))
 }
 
 // isHotLog refuses a path that holds no segment file: what is checked by mistake must not

@@ -60,10 +60,15 @@ func (a *app) readLog(ctx context.Context, log string, opts client.ReadOptions) 
 		return err
 	}
 	defer c.Close()
-	if a.format == "table" {
+	header := func() {
 		fmt.Fprintf(a.out, "%-10s  %-24s  %-6s  %-12s  %10s  %s\n", "LSN", "TIME", "KIND", "TX", "BYTES", "PAYLOAD")
 	}
+	shown := a.format != "table"
 	for batch, err := range c.Read(ctx, log, opts) {
+		if !shown && err == nil {
+			header()
+			shown = true
+		}
 		if err != nil {
 			if opts.Follow && errors.Is(err, context.Canceled) && ctx.Err() != nil {
 				return nil // Ctrl-C is how a follow ends
@@ -75,6 +80,9 @@ func (a *app) readLog(ctx context.Context, log string, opts client.ReadOptions) 
 				return err
 			}
 		}
+	}
+	if !shown {
+		header()
 	}
 	return nil
 }

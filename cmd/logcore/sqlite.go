@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -41,6 +42,11 @@ FILE writes it to a new file. --lsn and --time read the database as it was.`,
 				return nil
 			case len(args) == 3 && (args[1] == "import" || args[1] == "export"):
 				return nil
+			}
+			for _, verb := range []string{"import", "export"} {
+				if len(args) > 1 && strings.HasPrefix(args[1], verb[:2]) {
+					return fmt.Errorf("want NAME, NAME import FILE or NAME export FILE; did you mean %s?", verb)
+				}
 			}
 			return errors.New("want NAME, NAME import FILE or NAME export FILE")
 		},

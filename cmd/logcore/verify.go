@@ -36,8 +36,7 @@ type verifyResult struct {
 	Notices      []string `json:"notices"`
 	Repaired     []string `json:"repaired"`
 
-	damage   error // the first problem
-	complete bool  // every target was read
+	complete bool // every target was read
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -90,18 +89,23 @@ func (a *app) verify(ctx context.Context, f verifyFlags) error {
 	if err := a.writeVerified(out); err != nil {
 		return err
 	}
-	if out.damage != nil {
-		return exit.With(exit.Integrity, fmt.Errorf("%d problems found, the first: %w", len(out.Problems), out.damage))
+	if len(out.Problems) > 0 {
+		return exit.With(exit.Integrity, fmt.Errorf("%d problems found, listed above%s", len(out.Problems), repairHint(f)))
 	}
 	return nil
+}
+
+// repairHint says what to do about damage.
+func repairHint(f verifyFlags) string {
+	if f.repair {
+		return ": no other copy holds what is missing"
+	}
+	return ": --repair puts back what another copy holds"
 }
 
 // found notes a problem.
 func (r *verifyResult) found(err error) {
 	r.Problems = append(r.Problems, err.Error())
-	if r.damage == nil {
-		r.damage = err
-	}
 }
 
 // verifyDir checks what a service keeps on its own disk: the cluster file, the Raft
