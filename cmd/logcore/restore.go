@@ -194,7 +194,7 @@ func (a *app) writeRestored(report recovery.Report, to string, targets []string)
 		return err
 	}
 	if len(report.NotGiven) > 0 && !report.Fork {
-		fmt.Fprintf(a.out, "%d targets given, %d needed to start: add %s to the targets in %s (of lost directory targets new empty directories will do)\n",
+		fmt.Fprintf(a.out, "%d targets given, %d needed to start: add %s to the targets in %s (those that are lost for good are replaced with logcore target replace)\n",
 			len(targets), len(targets)+len(report.NotGiven), strings.Join(report.NotGiven, " and "), filepath.Join(to, config.DevFile))
 	}
 	_, err := fmt.Fprintf(a.out, "start it with:\n  logcore dev --dir %s\n", shellWord(to))

@@ -43,14 +43,13 @@ func TestRestoreFromFourNamedTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"b1", "b2"} {
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.Mkdir(path, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		text = append(text, "  - dir://"+path+"?name="+name+"&provider=b\n"...)
+		text = append(text, "  - dir://"+filepath.Join(t.TempDir(), name)+"?name="+name+"&provider=b\n"...)
 	}
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range []string{"b1", "b2"} {
+		cli(t, "target", "replace", "--dir", to, name).want(t, exit.OK, name+" is replaced")
 	}
 	p := startDev(t, to)
 	cli(t, "sqlite", "db", "--addr", p.addr, "-o", "csv", "-c", "SELECT count(*) FROM t3").want(t, exit.OK, "2000")

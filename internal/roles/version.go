@@ -32,5 +32,12 @@ func ReadBuildInfo() BuildInfo {
 	return b
 }
 
-// Version is the version that a service shows of itself.
-func Version() string { return ReadBuildInfo().Version }
+// Version is the version that a service shows of itself: of a build without a released
+// version, the commit.
+func Version() string {
+	b := ReadBuildInfo()
+	if b.Version == "(devel)" && b.Revision != "" {
+		return "devel " + b.Revision[:min(12, len(b.Revision))]
+	}
+	return b.Version
+}
