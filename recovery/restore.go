@@ -141,6 +141,7 @@ func (r *restore) rebuild(ctx context.Context) error {
 	if err := r.replay.report(&r.report, r.o.Log); err != nil {
 		return err
 	}
+	r.report.Lost = append(r.report.Lost, lostBeginning(r.replay.state.Logs(), r.reader.First())...)
 	r.report.Fork = r.report.LastLSN < r.report.ArchivedLSN
 	r.step("rebuild")
 	return nil

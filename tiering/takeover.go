@@ -52,13 +52,13 @@ func (a *Archiver) look(ctx context.Context) (*manifest, error) {
 	if need := majority(len(a.remotes)); len(m.answered) < need {
 		return nil, fmt.Errorf("%w: %d of %d targets answered, %d are needed to take the archive over; no answer from: %s", ErrUnproven, len(m.answered), len(a.remotes), need, a.silent(m))
 	}
+	if err := a.checkSuccession(m); err != nil {
+		return nil, err
+	}
 	if m.state.epoch > a.o.Epoch {
 		return nil, fmt.Errorf("%w: the archive was written by epoch %d, this archiver has %d", logcore.ErrFenced, m.state.epoch, a.o.Epoch)
 	}
 	if err := a.checkTargets(m.state); err != nil {
-		return nil, err
-	}
-	if err := a.checkSuccession(m); err != nil {
 		return nil, err
 	}
 	return m, a.checkSource(ctx, m.state)
