@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,9 +74,16 @@ func (a *app) pointInTime(ctx context.Context, c *client.Client, log string, lsn
 	if err != nil {
 		return 0, exit.With(exit.Usage, err)
 	}
+	if now := time.Now(); t.After(now.Add(time.Minute)) { // clocks differ a little
+		return 0, exit.Usagef("--time %s is in the future: here it is %s", at, now.Format(time.RFC3339))
+	}
 	found, _, err := c.ResolveTime(ctx, log, t)
-	if err == nil && found == 0 {
-		err = fmt.Errorf("log %s has nothing at or before %s: `logcore log info %s` shows where it begins", log, at, log)
+	if errors.Is(err, logcore.ErrTrimmed) || err == nil && found == 0 {
+		begin := ""
+		if info, infoErr := c.Info(ctx, log); infoErr == nil && info.FirstLSN != 0 {
+			begin = fmt.Sprintf("; its first change is at LSN %d", info.FirstLSN)
+		}
+		err = exit.With(exit.Server, fmt.Errorf("log %s had no change yet at %s%s", log, at, begin))
 	}
 	return found, err
 }

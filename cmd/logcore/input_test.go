@@ -110,7 +110,9 @@ func TestServiceRefuses(t *testing.T) {
 	online("page", "get", "db", "0", "--lsn", "100000", "--timeout", "500ms").want(t, exit.Timeout, "100000", "in the future")
 	online("sqlite", "db", "--lsn", "100000", "--timeout", "500ms", "-c", "SELECT 1").want(t, exit.Timeout, "100000", "in the future")
 	online("log", "read", "notes", "--from", "100000", "--to", "100001").want(t, exit.Timeout, "100001", "in the future")
-	online("sqlite", "db", "--time", "1999-01-01", "-c", "SELECT 1").want(t, exit.Server, "at or before 1999")
+	online("sqlite", "db", "--time", "1999-01-01", "-c", "SELECT 1").want(t, exit.Server, "had no change yet at 1999-01-01", "first change is at LSN")
+	online("sqlite", "db", "--time", "2999-01-01", "-c", "SELECT 1").want(t, exit.Usage, "in the future")
+	online("sqlite", "dbb", "-c", "SELECT * FROM t").want(t, exit.Failure, "no such table: t", "log dbb does not exist")
 	online("sqlite", "db", "--time", "yesterday", "-c", "SELECT 1").want(t, exit.Usage, "yesterday")
 
 	online("sqlite", "db", "-c", "SELECT * FROM missing").want(t, exit.Failure, "no such table: missing")

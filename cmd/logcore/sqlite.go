@@ -93,7 +93,7 @@ func (a *app) sqlite(ctx context.Context, args []string, f sqliteFlags, isComman
 		s.banner = fmt.Sprintf("SQLite %s in log %q at %s, LSN %d%s.", sqliteVersion(conn), args[0], a.addr, db.LSN(), writable(opts))
 		defer s.abandon(ctx)
 		if isCommand {
-			return db.Explain(s.exec(ctx, a.out, f.command))
+			return a.nameMissingLog(ctx, c, args[0], db.Explain(s.exec(ctx, a.out, f.command)))
 		}
 		if a.interactive() {
 			s.explain = db.Explain
@@ -101,6 +101,18 @@ func (a *app) sqlite(ctx context.Context, args []string, f sqliteFlags, isComman
 		}
 		return db.Explain(s.script(ctx, a.in))
 	})
+}
+
+// nameMissingLog adds to an error about a missing table that the whole log is missing: its
+// name may be misspelt.
+func (a *app) nameMissingLog(ctx context.Context, c *client.Client, log string, err error) error {
+	if err == nil || !strings.Contains(err.Error(), "no such table") {
+		return err
+	}
+	if _, infoErr := c.Info(ctx, log); errors.Is(infoErr, logcore.ErrLogNotFound) {
+		return fmt.Errorf("%w (log %s does not exist; `logcore log ls` lists them)", err, log)
+	}
+	return err
 }
 
 // interactive reports whether a person sits there.
