@@ -17,7 +17,9 @@
 // has since, at the same LSN. So pages are served only while a stream of the log
 // stands that began after the service had named its incarnation; once it breaks,
 // readers wait until the service has named it again. The source must therefore not
-// mend a broken stream behind the page server's back.
+// mend a broken stream behind the page server's back. A service whose directory was put
+// back from a copy keeps its incarnation: before a log is followed, the service also has
+// to have the very entry that was ingested last.
 //
 // The bytes on disk are described in FORMAT.md; format.go is the only place that
 // lays them out.
