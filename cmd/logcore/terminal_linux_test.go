@@ -131,6 +131,7 @@ func TestInteractiveShell(t *testing.T) {
 	expect("^C")
 	say("SELECT 'still '||'here';")
 	expect("still here")
+	expect("logcore> ") // the terminal is raw now: Ctrl-C would else take the next line with it
 	say("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n;")
 	// The terminal also takes signals in the moment before the statement runs, when
 	// Ctrl-C means nothing: a person presses it again.
