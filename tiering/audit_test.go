@@ -128,7 +128,7 @@ func TestTrimIsTakenBack(t *testing.T) {
 		w.faults[i].Up()
 	}
 	r.until("told again", func() bool { return keeps.told() == 10 })
-	w.mustCheck(12)
+	r.until("filled again", func() bool { return w.check(12) == nil })
 	r.close()
 }
 
