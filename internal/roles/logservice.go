@@ -78,6 +78,8 @@ func (s *logService) openTargets(ctx context.Context) (err error) {
 		if s.keys, err = tiering.LoadKeyFile(s.cfg.Key); err != nil {
 			return err
 		}
+	} else {
+		s.process.log.Warn("no targets: nothing is archived, and when this disk is lost everything is; set targets and key")
 	}
 	if s.targets, err = OpenTargets(ctx, s.cfg.Targets, s.process.log); err != nil {
 		return err
