@@ -56,7 +56,8 @@ fmt: ## format the Go code
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@for pkg in $$(go list ./...); do \
-	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	  targets=$$(go test -list '^Fuzz' $$pkg | sed -n '/^Fuzz/p'); \
+	  for target in $$targets; do \
 	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
 
