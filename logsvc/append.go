@@ -23,26 +23,10 @@ const requestEntriesMax = catalog.WindowEntries
 // frameBytes is what the hot log adds to a draft, about.
 const frameBytes = 48
 
-// token is what a writer proves itself with: an epoch of a log, and the incarnation of the
-// shard that granted it.
-type token struct {
-	log         logcore.LogID
-	epoch       logcore.Epoch
-	incarnation uint64
-}
-
-// check returns the log that the token is good for. It runs on the loop.
-func (t token) check(p *replication.Proposer) (*catalog.Log, error) {
-	if err := p.Catalog().CheckIncarnation(t.incarnation); err != nil {
-		return nil, err
-	}
-	return p.Catalog().CheckWriter(t.log, t.epoch)
-}
-
 // appendOp is the entries of one message on their way through the loop.
 type appendOp struct {
 	s     *Service
-	token token
+	token Token
 	first uint64 // sequence of the first entry; they rise by one
 	// drafts are let go of once the loop is done with the message.
 	drafts []replication.Draft
@@ -56,7 +40,7 @@ type appendOp struct {
 
 // admit waits for memory, checks what can be checked without the catalog and lays the
 // entries out as they will be stored. Whoever gets an op must have done called once.
-func (s *Service) admit(ctx context.Context, t token, entries []*logcorev1.NewEntry) (*appendOp, error) {
+func (s *Service) admit(ctx context.Context, t Token, entries []*logcorev1.NewEntry) (*appendOp, error) {
 	if len(entries) == 0 || len(entries) > requestEntriesMax {
 		return nil, fmt.Errorf("%w: append of %d entries, want 1 to %d", logcore.ErrInvalid, len(entries), requestEntriesMax)
 	}
@@ -78,7 +62,7 @@ func (s *Service) admit(ctx context.Context, t token, entries []*logcorev1.NewEn
 	return op, nil
 }
 
-func (s *Service) stage(t token, entries []*logcorev1.NewEntry) (*appendOp, error) {
+func (s *Service) stage(t Token, entries []*logcorev1.NewEntry) (*appendOp, error) {
 	op := &appendOp{s: s, token: t, first: entries[0].Sequence, begun: time.Now(),
 		drafts: make([]replication.Draft, len(entries)), places: make([]catalog.Place, len(entries))}
 	for i, e := range entries {
@@ -104,9 +88,9 @@ func (op *appendOp) done() {
 
 // madeTx is the transaction id of an entry whose writer gave none: the same for every
 // attempt at the same entry, another one for any other.
-func madeTx(t token, e *logcorev1.NewEntry) (tx logcore.TxID) {
+func madeTx(t Token, e *logcorev1.NewEntry) (tx logcore.TxID) {
 	b := make([]byte, 0, 40)
-	for _, v := range []uint64{t.incarnation, uint64(t.log), uint64(t.epoch), e.Sequence, uint64(e.PayloadCrc32C)} {
+	for _, v := range []uint64{t.Incarnation, uint64(t.Log), uint64(t.Epoch), e.Sequence, uint64(e.PayloadCrc32C)} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	sum := sha256.Sum256(b)
@@ -138,42 +122,17 @@ func (s *Service) draft(op *appendOp, e *logcorev1.NewEntry) (replication.Draft,
 	if tx.IsZero() {
 		return nil, fmt.Errorf("%w: transaction id of %d bytes for a %v entry: want 16, not all zero", logcore.ErrInvalid, len(e.TransactionId), kind)
 	}
-	r := catalog.Record{Log: op.token.log, Epoch: op.token.epoch, Sequence: e.Sequence, Position: e.EnginePosition, Body: e.Payload}
+	r := catalog.Record{Log: op.token.Log, Epoch: op.token.Epoch, Sequence: e.Sequence, Position: e.EnginePosition, Body: e.Payload}
 	return r.Append(replication.NewDraft(kind, tx, r.Size())), nil
 }
 
-// prepare runs on the loop. Entries that were written before are answered with the
-// place they have; none is written twice.
+// prepare runs on the loop.
 func (op *appendOp) prepare(p *replication.Proposer) error {
 	op.s.leases.enter(p.Term(), p.Since())
-	l, err := op.token.check(p)
-	if err != nil {
+	if err := PrepareAppend(p, op.token, op.first, op.drafts, op.places); err != nil {
 		return err
 	}
-	if op.first > l.Sequence+1 {
-		return fmt.Errorf("%w: log %q: sequence %d after %d", logcore.ErrSequenceGap, l.Name, op.first, l.Sequence)
-	}
-	again := int(min(l.Sequence+1-op.first, uint64(len(op.drafts))))
-	for i := range again {
-		place, ok := l.Placed(op.first + uint64(i))
-		if !ok {
-			return fmt.Errorf("%w: log %q: sequence %d was written, but only the last %d of %d can be answered again", logcore.ErrSequenceGap, l.Name, op.first+uint64(i), catalog.WindowEntries, l.Sequence)
-		}
-		if !place.Holds(op.drafts[i].Tx()) {
-			return fmt.Errorf("%w: log %q, epoch %d: sequence %d was written at LSN %d by another transaction: open another writer", logcore.ErrSequenceReused, l.Name, l.Epoch, op.first+uint64(i), place.LSN)
-		}
-		op.places[i] = place
-		p.WaitFor(place.LSN)
-	}
-	if again < len(op.drafts) {
-		if err := p.DiskFull(); err != nil {
-			return err
-		}
-	}
-	for i := again; i < len(op.drafts); i++ {
-		op.places[i] = p.Propose(op.drafts[i])
-	}
-	op.s.leases.renew(op.token.log)
+	op.s.leases.renew(op.token.Log)
 	return nil
 }
 
@@ -202,7 +161,7 @@ func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*lo
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	op, err := s.admit(ctx, token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}, req.Entries)
+	op, err := s.admit(ctx, Token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}, req.Entries)
 	if err == nil {
 		err = s.await(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(error) { op.done() }}, op.done)
 	}

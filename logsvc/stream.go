@@ -80,7 +80,7 @@ func signal(c chan struct{}) {
 // receive takes messages until the client ends the stream, a message can't be taken,
 // or ctx ends.
 func (st *appendStream) receive(ctx context.Context) {
-	var t token
+	var t Token
 	for first := true; ; first = false {
 		req, err := st.server.Recv()
 		if errors.Is(err, io.EOF) {
@@ -99,7 +99,7 @@ func (st *appendStream) receive(ctx context.Context) {
 				st.refuse(err)
 				break
 			}
-			t = token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}
+			t = Token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}
 		}
 		op, err := st.s.admit(ctx, t, req.Entries)
 		if err != nil {

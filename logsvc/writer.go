@@ -2,7 +2,6 @@ package logsvc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,31 +35,18 @@ func (s *Service) OpenWriter(ctx context.Context, req *logcorev1.OpenWriterReque
 // openWriter runs on the loop.
 func (s *Service) openWriter(p *replication.Proposer, req *logcorev1.OpenWriterRequest, resp *logcorev1.OpenWriterResponse) error {
 	s.leases.enter(p.Term(), p.Since())
-	l, err := p.Catalog().ByName(req.Log)
-	if (err == nil || req.Create) && p.DiskFull() != nil {
-		return p.DiskFull() // no use for a writer then, and trying again must not fill what is left
-	}
-	switch {
-	case errors.Is(err, logcore.ErrLogNotFound) && req.Create:
-		id := p.Catalog().NextLog()
-		if _, err := p.Command(catalog.Command{Op: catalog.OpCreate, Log: id, Name: req.Log}); err != nil {
-			return err
+	t, last, err := PrepareOpenWriter(p, Opening{Log: req.Log, Writer: req.Writer, PayloadFormat: req.PayloadFormat, Create: req.Create, Held: func(l *catalog.Log) error {
+		if left := s.leases.left(l.ID); left > 0 && !req.Takeover {
+			return fmt.Errorf("%w: log %q is held by writer %q at epoch %d for %v more; wait, close it, or take over", logcore.ErrWriterActive, l.Name, l.Writer, l.Epoch, left.Round(time.Millisecond))
 		}
-		if l, err = p.Catalog().ByID(id); err != nil {
-			return err
-		}
-	case err != nil:
+		return nil
+	}})
+	if err != nil {
 		return err
 	}
-	if left := s.leases.left(l.ID); l.WriterOpen && left > 0 && !req.Takeover {
-		return fmt.Errorf("%w: log %q is held by writer %q at epoch %d for %v more; wait, close it, or take over", logcore.ErrWriterActive, l.Name, l.Writer, l.Epoch, left.Round(time.Millisecond))
-	}
-	resp.LogId, resp.Epoch, resp.LastLsn, resp.Incarnation = uint64(l.ID), uint64(l.Epoch+1), uint64(l.LastLSN), p.Catalog().Incarnation
-	_, err = p.Command(catalog.Command{Op: catalog.OpOpenWriter, Log: l.ID, Epoch: l.Epoch + 1, Writer: req.Writer, PayloadFormat: req.PayloadFormat})
-	if err == nil {
-		s.leases.renew(l.ID)
-	}
-	return err
+	resp.LogId, resp.Epoch, resp.LastLsn, resp.Incarnation = uint64(t.Log), uint64(t.Epoch), uint64(last), t.Incarnation
+	s.leases.renew(t.Log)
+	return nil
 }
 
 // CloseWriter implements logcorev1.LogCoreServiceServer. Closing again is no error.
@@ -98,7 +84,7 @@ func (s *Service) RenewWriter(ctx context.Context, req *logcorev1.RenewWriterReq
 		if err != nil {
 			return err
 		}
-		if _, err = (token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}).check(p); err != nil {
+		if _, err = (Token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}).check(p); err != nil {
 			return err
 		}
 		s.leases.renew(l.ID)
