@@ -13,7 +13,17 @@ type Target struct {
 	Name     string // 1 to 64 bytes of [a-zA-Z0-9._-], unique
 	Provider string // failure domain; empty = unknown
 	Region   string
+	Home     bool          // reading from here is free and near: data fragments go here first
+	Prices   Prices        // what the provider asks; zero = free
 	Bucket   bucket.Bucket // nil = the target could not be opened: it counts as unreachable
+}
+
+// Prices is what a provider asks, in the operator's own currency. Zero is free.
+type Prices struct {
+	Storage float64 // for a gigabyte (1e9 bytes) and month of 30 days
+	Egress  float64 // for a gigabyte read out of the provider
+	Puts    float64 // for a thousand puts and lists
+	Gets    float64 // for a thousand gets and heads
 }
 
 // targetNameMax bounds Target.Name; records store its length in one byte.

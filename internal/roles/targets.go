@@ -76,7 +76,8 @@ func parseTargets(urls []string) ([]target.Spec, error) {
 // open adds the target of spec. Refused credentials of a target are no error here: a
 // provider that locks us out is a lost cloud too. Who needs all targets asks Lost.
 func (t *Targets) open(ctx context.Context, spec target.Spec, url string, log *slog.Logger) error {
-	t.All = append(t.All, tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region})
+	t.All = append(t.All, tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region,
+		Home: spec.Home, Prices: tiering.Prices(spec.Prices)})
 	last := len(t.All) - 1
 	opened, err := target.Open(ctx, url)
 	if err == nil {

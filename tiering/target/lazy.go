@@ -33,7 +33,7 @@ func OpenLazy(rawURL string, want Marker) (Target, error) {
 		return Target{}, fmt.Errorf("%w: target %s: marker of target %q in cluster %v", bucket.ErrInvalid, spec.Name, want.Name, want.Cluster)
 	}
 	b := &lazy{spec: spec, want: want, turn: make(chan struct{}, 1)}
-	return Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region, URL: spec.String(), Bucket: b}, nil
+	return Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region, Home: spec.Home, Prices: spec.Prices, URL: spec.String(), Bucket: b}, nil
 }
 
 type lazy struct {

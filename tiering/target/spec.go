@@ -19,6 +19,9 @@ type Spec struct {
 	Provider string // default: the scheme and the host of the endpoint, so that two buckets at one endpoint share a failure domain
 	Region   string // default: us-east-1 for s3 and minio, else local
 
+	Home   bool   // reading from here is free and near: data fragments go here first
+	Prices Prices // what the provider asks; zero = free
+
 	Path string // dir: the absolute path; mem: the store's name
 
 	Bucket      string // s3, minio: the bucket's name
@@ -34,10 +37,10 @@ const NameMax = 64
 
 // fields lists the query fields of each scheme.
 var fields = map[string][]string{
-	"dir":   {"name", "provider", "region"},
-	"mem":   {"name", "provider", "region"},
-	"s3":    {"name", "provider", "region", "endpoint", "ca", "credentials"},
-	"minio": {"name", "provider", "region", "endpoint", "ca", "credentials"},
+	"dir":   {"name", "provider", "region", "home", "storage", "egress", "puts", "gets"},
+	"mem":   {"name", "provider", "region", "home", "storage", "egress", "puts", "gets"},
+	"s3":    {"name", "provider", "region", "endpoint", "ca", "credentials", "home", "storage", "egress", "puts", "gets"},
+	"minio": {"name", "provider", "region", "endpoint", "ca", "credentials", "home", "storage", "egress", "puts", "gets"},
 }
 
 // String returns the URL. It holds no secret.
@@ -88,6 +91,7 @@ func Parse(rawURL string) (Spec, error) {
 		s.parseS3(u, query, badf)
 	}
 	s.checkLabels(badf)
+	s.parsePrices(query, badf)
 	if len(bad) > 0 {
 		return Spec{}, fmt.Errorf("%w: target %q: %w", bucket.ErrInvalid, redacted(u), errors.Join(bad...))
 	}

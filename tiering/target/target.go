@@ -30,6 +30,10 @@ type Target struct {
 	Provider string
 	// Region is where it is, for people and for placement.
 	Region string
+	// Home says that reading from here is free and near.
+	Home bool
+	// Prices is what the provider asks.
+	Prices Prices
 	// URL is the URL it was opened with. It holds no secret.
 	URL string
 	// Bucket is the bare bucket: no retries, no limits, no metrics.
@@ -55,7 +59,7 @@ func Open(ctx context.Context, rawURL string) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("target %s: %w", spec.Name, err)
 	}
-	return Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region, URL: spec.String(), Bucket: b}, nil
+	return Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region, Home: spec.Home, Prices: spec.Prices, URL: spec.String(), Bucket: b}, nil
 }
 
 // Init prepares a new target and opens it: a directory is made, with its parents; of an
