@@ -17,33 +17,28 @@ var errNoBucket = errors.New("the target could not be opened")
 // errBreakerOpen is what a call answers while a target is left alone after failures.
 var errBreakerOpen = errors.New("the target failed repeatedly and is left alone for a while")
 
-// Breaker settings: one failed round is tolerated, a dead target costs a probe now
-// and then.
-const (
-	breakerFailures  = 3
-	breakerPauseMin  = time.Second
-	breakerPauseMax  = 30 * time.Second
-	readBackAttempts = 2
-)
+// readBackAttempts is how often a put that can't be read back is made.
+const readBackAttempts = 2
 
 // remote is a target with its deadline and its circuit breaker. Its methods may be
 // called concurrently.
 type remote struct {
 	Target
 	opTimeout time.Duration
+	provider  *provider // shared with the other targets there
 
-	mu       sync.Mutex
-	failures int             // guarded by mu: in a row
-	openTill time.Time       // guarded by mu: when the next probe may go
-	lastErr  error           // guarded by mu: nil once a call succeeded
-	held     map[string]bool // guarded by mu: keys of the chain's records known to be whole here
-	writing  map[string]bool // guarded by mu: keys of records on their way here
+	mu      sync.Mutex
+	breaker breaker         // guarded by mu
+	lastErr error           // guarded by mu: nil once a call succeeded
+	held    map[string]bool // guarded by mu: keys of the chain's records known to be whole here
+	writing map[string]bool // guarded by mu: keys of records on their way here
 }
 
 func newRemotes(targets []Target, opTimeout time.Duration) []*remote {
 	out := make([]*remote, len(targets))
+	providers := newProviders(targets)
 	for i, t := range targets {
-		out[i] = &remote{Target: t, opTimeout: opTimeout}
+		out[i] = &remote{Target: t, opTimeout: opTimeout, provider: providers[providerKey(t)]}
 		if t.Bucket == nil {
 			out[i].lastErr = errNoBucket
 		}
@@ -51,53 +46,79 @@ func newRemotes(targets []Target, opTimeout time.Duration) []*remote {
 	return out
 }
 
-// do runs one call under the deadline, unless the breaker is open. Answers that tell
-// about the object, not about the target, leave the breaker alone.
+// errGivenUp is why a call is cut off whose answer is not worth waiting for any more: it
+// counts as a failure of its target.
+var errGivenUp = errors.New("no answer in a reasonable time")
+
+// do runs one call under the deadline, unless a breaker is open. Answers that tell
+// about the object, not about the target, leave the breakers alone.
 func (r *remote) do(ctx context.Context, op func(ctx context.Context) error) error {
 	if r.Bucket == nil {
 		return fmt.Errorf("%s: %w", r.Name, errNoBucket)
 	}
-	if err := r.admit(); err != nil {
+	end, err := r.admit()
+	if err != nil {
 		return err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, r.opTimeout)
 	defer cancel()
-	err := op(callCtx)
-	fromTarget := err == nil || errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrExists)
-	if !fromTarget && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errStraggler) {
-		return err // the caller went away: that says nothing about the target
+	err = op(callCtx)
+	cut := errors.Is(context.Cause(ctx), errStraggler) || errors.Is(context.Cause(ctx), errGivenUp)
+	switch {
+	case err == nil || errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrExists):
+		end(nil, true)
+	case ctx.Err() != nil && !cut:
+		end(nil, false) // the caller went away: that says nothing about the target
+	default:
+		end(err, true)
 	}
-	r.record(err, fromTarget)
 	return err
 }
 
-// admit refuses while the breaker is open. Once its pause is over one caller may probe;
-// the others wait for what it finds.
-func (r *remote) admit() error {
+// admit refuses while a breaker is open. Once its pause is over one caller may probe;
+// the others are refused until it is known what that found. end must be called once,
+// with the outcome, or with known false when there is none.
+func (r *remote) admit() (end func(err error, known bool), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failures < breakerFailures {
-		return nil
+	ok, probe := r.breaker.admit(time.Now(), r.opTimeout)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w (last error: %v)", r.Name, errBreakerOpen, r.lastErr)
 	}
-	now := time.Now()
-	if now.Before(r.openTill) {
-		return fmt.Errorf("%s: %w (last error: %v)", r.Name, errBreakerOpen, r.lastErr)
+	ok, providerProbe := r.provider.admit(r.opTimeout)
+	if !ok {
+		if probe {
+			r.breaker.abandon()
+		}
+		return nil, fmt.Errorf("%s: provider %s: %w (last error here: %v)", r.Name, r.provider.name, errBreakerOpen, r.lastErr)
 	}
-	r.openTill = now.Add(r.opTimeout)
-	return nil
+	return func(err error, known bool) {
+		if known {
+			r.record(err)
+			return
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if probe {
+			r.breaker.abandon()
+		}
+		if providerProbe {
+			r.provider.abandon()
+		}
+	}, nil
 }
 
-func (r *remote) record(err error, ok bool) {
+// record tells the breakers what became of a call.
+func (r *remote) record(err error) {
+	if err == nil || !ofTarget(err) {
+		r.provider.record(r.Name, err == nil)
+	} else {
+		r.provider.abandon() // it answered, though not as one wishes
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if ok {
-		r.failures, r.lastErr = 0, nil
-		return
-	}
-	r.failures++
+	r.breaker.record(time.Now(), err == nil)
 	r.lastErr = err
-	pause := breakerPauseMin << min(max(r.failures-breakerFailures, 0), 10)
-	r.openTill = time.Now().Add(min(pause, breakerPauseMax))
 }
 
 // health returns whether the last call succeeded, and why not.
@@ -105,6 +126,14 @@ func (r *remote) health() (ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lastErr == nil, r.lastErr
+}
+
+// state returns that of the target's breaker, or of its provider's when that is worse.
+func (r *remote) state() BreakerState {
+	r.mu.Lock()
+	own := r.breaker.state()
+	r.mu.Unlock()
+	return max(own, r.provider.state())
 }
 
 // hold notes that a record of the chain is whole on the target, or not.
