@@ -781,6 +781,273 @@ func (x *AppendStreamResponse) GetEntries() []*Appended {
 	return nil
 }
 
+type AppendLogsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Appends       []*LogAppend           `protobuf:"bytes,1,rep,name=appends,proto3" json:"appends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendLogsRequest) Reset() {
+	*x = AppendLogsRequest{}
+	mi := &file_logcore_v1_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendLogsRequest) ProtoMessage() {}
+
+func (x *AppendLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendLogsRequest.ProtoReflect.Descriptor instead.
+func (*AppendLogsRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AppendLogsRequest) GetAppends() []*LogAppend {
+	if x != nil {
+		return x.Appends
+	}
+	return nil
+}
+
+// LogAppend is what one message has for one channel.
+type LogAppend struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client, 1 or more. After its error a channel is over; to go on with the log the
+	// client opens another one.
+	Channel uint32 `protobuf:"varint,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// log, epoch and incarnation open the channel: they are read from the first message that
+	// names it and ignored afterwards.
+	Log         string `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`
+	Epoch       uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Incarnation uint64 `protobuf:"fixed64,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Without entries it renews the writer's lease, and is answered by nothing but an error.
+	Entries       []*NewEntry `protobuf:"bytes,5,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogAppend) Reset() {
+	*x = LogAppend{}
+	mi := &file_logcore_v1_log_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogAppend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogAppend) ProtoMessage() {}
+
+func (x *LogAppend) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_log_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogAppend.ProtoReflect.Descriptor instead.
+func (*LogAppend) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LogAppend) GetChannel() uint32 {
+	if x != nil {
+		return x.Channel
+	}
+	return 0
+}
+
+func (x *LogAppend) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *LogAppend) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *LogAppend) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *LogAppend) GetEntries() []*NewEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type AppendLogsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Appends       []*LogAppended         `protobuf:"bytes,1,rep,name=appends,proto3" json:"appends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendLogsResponse) Reset() {
+	*x = AppendLogsResponse{}
+	mi := &file_logcore_v1_log_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendLogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendLogsResponse) ProtoMessage() {}
+
+func (x *AppendLogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_log_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendLogsResponse.ProtoReflect.Descriptor instead.
+func (*AppendLogsResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AppendLogsResponse) GetAppends() []*LogAppended {
+	if x != nil {
+		return x.Appends
+	}
+	return nil
+}
+
+// LogAppended is what one message says of one channel.
+type LogAppended struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Channel uint32                 `protobuf:"varint,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Every entry of the channel with a sequence up to and including this one is durable.
+	ThroughSequence uint64 `protobuf:"varint,2,opt,name=through_sequence,json=throughSequence,proto3" json:"through_sequence,omitempty"`
+	// The entries acknowledged by this message, oldest first; they end at through_sequence.
+	// The lists are equally long: an LSN and a time for each entry.
+	Lsns  []uint64 `protobuf:"varint,3,rep,packed,name=lsns,proto3" json:"lsns,omitempty"`
+	Times []uint64 `protobuf:"varint,4,rep,packed,name=times,proto3" json:"times,omitempty"`
+	// When code is not 0 the channel is over. It is a gRPC status code, and detail may be missing.
+	Code          uint32       `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"`
+	Message       string       `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	Detail        *ErrorDetail `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogAppended) Reset() {
+	*x = LogAppended{}
+	mi := &file_logcore_v1_log_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogAppended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogAppended) ProtoMessage() {}
+
+func (x *LogAppended) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_log_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogAppended.ProtoReflect.Descriptor instead.
+func (*LogAppended) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LogAppended) GetChannel() uint32 {
+	if x != nil {
+		return x.Channel
+	}
+	return 0
+}
+
+func (x *LogAppended) GetThroughSequence() uint64 {
+	if x != nil {
+		return x.ThroughSequence
+	}
+	return 0
+}
+
+func (x *LogAppended) GetLsns() []uint64 {
+	if x != nil {
+		return x.Lsns
+	}
+	return nil
+}
+
+func (x *LogAppended) GetTimes() []uint64 {
+	if x != nil {
+		return x.Times
+	}
+	return nil
+}
+
+func (x *LogAppended) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *LogAppended) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *LogAppended) GetDetail() *ErrorDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
 type ReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
@@ -791,14 +1058,18 @@ type ReadRequest struct {
 	// Wait for new entries at the end of the log.
 	Follow bool `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
 	// Stop after this many entries; 0 means no limit.
-	Limit         uint64 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Limit uint64 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// 0: whatever was acknowledged before the call is there, whichever member is asked. Else
+	// the member may answer from what it has, when it knows that it was complete so many
+	// milliseconds ago; a member that lags more refuses with NOT_LEADER.
+	MaxStalenessMs uint32 `protobuf:"varint,6,opt,name=max_staleness_ms,json=maxStalenessMs,proto3" json:"max_staleness_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_logcore_v1_log_proto_msgTypes[12]
+	mi := &file_logcore_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1081,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[12]
+	mi := &file_logcore_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1094,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadRequest) GetLog() string {
@@ -861,6 +1132,13 @@ func (x *ReadRequest) GetLimit() uint64 {
 	return 0
 }
 
+func (x *ReadRequest) GetMaxStalenessMs() uint32 {
+	if x != nil {
+		return x.MaxStalenessMs
+	}
+	return 0
+}
+
 // LogEntry is a committed entry as a reader sees it.
 type LogEntry struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -879,7 +1157,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_logcore_v1_log_proto_msgTypes[13]
+	mi := &file_logcore_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1169,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[13]
+	mi := &file_logcore_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1182,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LogEntry) GetLsn() uint64 {
@@ -982,7 +1260,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_logcore_v1_log_proto_msgTypes[14]
+	mi := &file_logcore_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1272,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[14]
+	mi := &file_logcore_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1285,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadResponse) GetEntries() []*LogEntry {
@@ -1033,7 +1311,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_logcore_v1_log_proto_msgTypes[15]
+	mi := &file_logcore_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1323,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[15]
+	mi := &file_logcore_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1336,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FlushRequest) GetLog() string {
@@ -1078,7 +1356,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_logcore_v1_log_proto_msgTypes[16]
+	mi := &file_logcore_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1368,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[16]
+	mi := &file_logcore_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1381,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FlushResponse) GetArchivedLsn() uint64 {
@@ -1124,7 +1402,7 @@ type TruncateRequest struct {
 
 func (x *TruncateRequest) Reset() {
 	*x = TruncateRequest{}
-	mi := &file_logcore_v1_log_proto_msgTypes[17]
+	mi := &file_logcore_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1414,7 @@ func (x *TruncateRequest) String() string {
 func (*TruncateRequest) ProtoMessage() {}
 
 func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[17]
+	mi := &file_logcore_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1427,7 @@ func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateRequest.ProtoReflect.Descriptor instead.
 func (*TruncateRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TruncateRequest) GetLog() string {
@@ -1175,7 +1453,7 @@ type TruncateResponse struct {
 
 func (x *TruncateResponse) Reset() {
 	*x = TruncateResponse{}
-	mi := &file_logcore_v1_log_proto_msgTypes[18]
+	mi := &file_logcore_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1465,7 @@ func (x *TruncateResponse) String() string {
 func (*TruncateResponse) ProtoMessage() {}
 
 func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[18]
+	mi := &file_logcore_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1478,7 @@ func (x *TruncateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateResponse.ProtoReflect.Descriptor instead.
 func (*TruncateResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TruncateResponse) GetFirstLsn() uint64 {
@@ -1211,15 +1489,17 @@ func (x *TruncateResponse) GetFirstLsn() uint64 {
 }
 
 type InfoRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	// As in ReadRequest.
+	MaxStalenessMs uint32 `protobuf:"varint,2,opt,name=max_staleness_ms,json=maxStalenessMs,proto3" json:"max_staleness_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_logcore_v1_log_proto_msgTypes[19]
+	mi := &file_logcore_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1511,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[19]
+	mi := &file_logcore_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1524,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InfoRequest) GetLog() string {
@@ -1252,6 +1532,13 @@ func (x *InfoRequest) GetLog() string {
 		return x.Log
 	}
 	return ""
+}
+
+func (x *InfoRequest) GetMaxStalenessMs() uint32 {
+	if x != nil {
+		return x.MaxStalenessMs
+	}
+	return 0
 }
 
 type InfoResponse struct {
@@ -1290,7 +1577,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_logcore_v1_log_proto_msgTypes[20]
+	mi := &file_logcore_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1589,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[20]
+	mi := &file_logcore_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1602,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InfoResponse) GetLogId() uint64 {
@@ -1498,13 +1785,32 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\"q\n" +
 	"\x14AppendStreamResponse\x12)\n" +
 	"\x10through_sequence\x18\x01 \x01(\x04R\x0fthroughSequence\x12.\n" +
-	"\aentries\x18\x02 \x03(\v2\x14.logcore.v1.AppendedR\aentries\"\x7f\n" +
+	"\aentries\x18\x02 \x03(\v2\x14.logcore.v1.AppendedR\aentries\"D\n" +
+	"\x11AppendLogsRequest\x12/\n" +
+	"\aappends\x18\x01 \x03(\v2\x15.logcore.v1.LogAppendR\aappends\"\x9f\x01\n" +
+	"\tLogAppend\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\rR\achannel\x12\x10\n" +
+	"\x03log\x18\x02 \x01(\tR\x03log\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\x12.\n" +
+	"\aentries\x18\x05 \x03(\v2\x14.logcore.v1.NewEntryR\aentries\"G\n" +
+	"\x12AppendLogsResponse\x121\n" +
+	"\aappends\x18\x01 \x03(\v2\x17.logcore.v1.LogAppendedR\aappends\"\xdb\x01\n" +
+	"\vLogAppended\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\rR\achannel\x12)\n" +
+	"\x10through_sequence\x18\x02 \x01(\x04R\x0fthroughSequence\x12\x12\n" +
+	"\x04lsns\x18\x03 \x03(\x04R\x04lsns\x12\x14\n" +
+	"\x05times\x18\x04 \x03(\x04R\x05times\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\x12/\n" +
+	"\x06detail\x18\a \x01(\v2\x17.logcore.v1.ErrorDetailR\x06detail\"\xa9\x01\n" +
 	"\vReadRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x19\n" +
 	"\bfrom_lsn\x18\x02 \x01(\x04R\afromLsn\x12\x15\n" +
 	"\x06to_lsn\x18\x03 \x01(\x04R\x05toLsn\x12\x16\n" +
 	"\x06follow\x18\x04 \x01(\bR\x06follow\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x04R\x05limit\"\x9e\x02\n" +
+	"\x05limit\x18\x05 \x01(\x04R\x05limit\x12(\n" +
+	"\x10max_staleness_ms\x18\x06 \x01(\rR\x0emaxStalenessMs\"\x9e\x02\n" +
 	"\bLogEntry\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x04R\x04time\x12)\n" +
@@ -1528,9 +1834,10 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"before_lsn\x18\x02 \x01(\x04R\tbeforeLsn\"/\n" +
 	"\x10TruncateResponse\x12\x1b\n" +
-	"\tfirst_lsn\x18\x01 \x01(\x04R\bfirstLsn\"\x1f\n" +
+	"\tfirst_lsn\x18\x01 \x01(\x04R\bfirstLsn\"I\n" +
 	"\vInfoRequest\x12\x10\n" +
-	"\x03log\x18\x01 \x01(\tR\x03log\"\x89\x04\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12(\n" +
+	"\x10max_staleness_ms\x18\x02 \x01(\rR\x0emaxStalenessMs\"\x89\x04\n" +
 	"\fInfoResponse\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x14\n" +
@@ -1551,14 +1858,16 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\tparent_id\x18\x0f \x01(\x04R\bparentId\x12\x16\n" +
 	"\x06writer\x18\x10 \x01(\tR\x06writer\x12 \n" +
 	"\vincarnation\x18\x11 \x01(\x06R\vincarnation\x12%\n" +
-	"\x0epayload_format\x18\x12 \x01(\tR\rpayloadFormat2\x92\x05\n" +
+	"\x0epayload_format\x18\x12 \x01(\tR\rpayloadFormat2\xe3\x05\n" +
 	"\x0eLogCoreService\x12K\n" +
 	"\n" +
 	"OpenWriter\x12\x1d.logcore.v1.OpenWriterRequest\x1a\x1e.logcore.v1.OpenWriterResponse\x12N\n" +
 	"\vCloseWriter\x12\x1e.logcore.v1.CloseWriterRequest\x1a\x1f.logcore.v1.CloseWriterResponse\x12N\n" +
 	"\vRenewWriter\x12\x1e.logcore.v1.RenewWriterRequest\x1a\x1f.logcore.v1.RenewWriterResponse\x12?\n" +
 	"\x06Append\x12\x19.logcore.v1.AppendRequest\x1a\x1a.logcore.v1.AppendResponse\x12U\n" +
-	"\fAppendStream\x12\x1f.logcore.v1.AppendStreamRequest\x1a .logcore.v1.AppendStreamResponse(\x010\x01\x12;\n" +
+	"\fAppendStream\x12\x1f.logcore.v1.AppendStreamRequest\x1a .logcore.v1.AppendStreamResponse(\x010\x01\x12O\n" +
+	"\n" +
+	"AppendLogs\x12\x1d.logcore.v1.AppendLogsRequest\x1a\x1e.logcore.v1.AppendLogsResponse(\x010\x01\x12;\n" +
 	"\x04Read\x12\x17.logcore.v1.ReadRequest\x1a\x18.logcore.v1.ReadResponse0\x01\x12<\n" +
 	"\x05Flush\x12\x18.logcore.v1.FlushRequest\x1a\x19.logcore.v1.FlushResponse\x12E\n" +
 	"\bTruncate\x12\x1b.logcore.v1.TruncateRequest\x1a\x1c.logcore.v1.TruncateResponse\x129\n" +
@@ -1576,7 +1885,7 @@ func file_logcore_v1_log_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_log_proto_rawDescData
 }
 
-var file_logcore_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_logcore_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_logcore_v1_log_proto_goTypes = []any{
 	(*OpenWriterRequest)(nil),    // 0: logcore.v1.OpenWriterRequest
 	(*OpenWriterResponse)(nil),   // 1: logcore.v1.OpenWriterResponse
@@ -1590,48 +1899,59 @@ var file_logcore_v1_log_proto_goTypes = []any{
 	(*Appended)(nil),             // 9: logcore.v1.Appended
 	(*AppendStreamRequest)(nil),  // 10: logcore.v1.AppendStreamRequest
 	(*AppendStreamResponse)(nil), // 11: logcore.v1.AppendStreamResponse
-	(*ReadRequest)(nil),          // 12: logcore.v1.ReadRequest
-	(*LogEntry)(nil),             // 13: logcore.v1.LogEntry
-	(*ReadResponse)(nil),         // 14: logcore.v1.ReadResponse
-	(*FlushRequest)(nil),         // 15: logcore.v1.FlushRequest
-	(*FlushResponse)(nil),        // 16: logcore.v1.FlushResponse
-	(*TruncateRequest)(nil),      // 17: logcore.v1.TruncateRequest
-	(*TruncateResponse)(nil),     // 18: logcore.v1.TruncateResponse
-	(*InfoRequest)(nil),          // 19: logcore.v1.InfoRequest
-	(*InfoResponse)(nil),         // 20: logcore.v1.InfoResponse
-	(EntryKind)(0),               // 21: logcore.v1.EntryKind
+	(*AppendLogsRequest)(nil),    // 12: logcore.v1.AppendLogsRequest
+	(*LogAppend)(nil),            // 13: logcore.v1.LogAppend
+	(*AppendLogsResponse)(nil),   // 14: logcore.v1.AppendLogsResponse
+	(*LogAppended)(nil),          // 15: logcore.v1.LogAppended
+	(*ReadRequest)(nil),          // 16: logcore.v1.ReadRequest
+	(*LogEntry)(nil),             // 17: logcore.v1.LogEntry
+	(*ReadResponse)(nil),         // 18: logcore.v1.ReadResponse
+	(*FlushRequest)(nil),         // 19: logcore.v1.FlushRequest
+	(*FlushResponse)(nil),        // 20: logcore.v1.FlushResponse
+	(*TruncateRequest)(nil),      // 21: logcore.v1.TruncateRequest
+	(*TruncateResponse)(nil),     // 22: logcore.v1.TruncateResponse
+	(*InfoRequest)(nil),          // 23: logcore.v1.InfoRequest
+	(*InfoResponse)(nil),         // 24: logcore.v1.InfoResponse
+	(EntryKind)(0),               // 25: logcore.v1.EntryKind
+	(*ErrorDetail)(nil),          // 26: logcore.v1.ErrorDetail
 }
 var file_logcore_v1_log_proto_depIdxs = []int32{
-	21, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
+	25, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
 	6,  // 1: logcore.v1.AppendRequest.entries:type_name -> logcore.v1.NewEntry
 	9,  // 2: logcore.v1.AppendResponse.entries:type_name -> logcore.v1.Appended
 	6,  // 3: logcore.v1.AppendStreamRequest.entries:type_name -> logcore.v1.NewEntry
 	9,  // 4: logcore.v1.AppendStreamResponse.entries:type_name -> logcore.v1.Appended
-	21, // 5: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
-	13, // 6: logcore.v1.ReadResponse.entries:type_name -> logcore.v1.LogEntry
-	0,  // 7: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
-	2,  // 8: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
-	4,  // 9: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
-	7,  // 10: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
-	10, // 11: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
-	12, // 12: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
-	15, // 13: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
-	17, // 14: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
-	19, // 15: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
-	1,  // 16: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
-	3,  // 17: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
-	5,  // 18: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
-	8,  // 19: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
-	11, // 20: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
-	14, // 21: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
-	16, // 22: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
-	18, // 23: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
-	20, // 24: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
-	16, // [16:25] is the sub-list for method output_type
-	7,  // [7:16] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	13, // 5: logcore.v1.AppendLogsRequest.appends:type_name -> logcore.v1.LogAppend
+	6,  // 6: logcore.v1.LogAppend.entries:type_name -> logcore.v1.NewEntry
+	15, // 7: logcore.v1.AppendLogsResponse.appends:type_name -> logcore.v1.LogAppended
+	26, // 8: logcore.v1.LogAppended.detail:type_name -> logcore.v1.ErrorDetail
+	25, // 9: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
+	17, // 10: logcore.v1.ReadResponse.entries:type_name -> logcore.v1.LogEntry
+	0,  // 11: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
+	2,  // 12: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
+	4,  // 13: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
+	7,  // 14: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
+	10, // 15: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
+	12, // 16: logcore.v1.LogCoreService.AppendLogs:input_type -> logcore.v1.AppendLogsRequest
+	16, // 17: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
+	19, // 18: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
+	21, // 19: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
+	23, // 20: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
+	1,  // 21: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
+	3,  // 22: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
+	5,  // 23: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
+	8,  // 24: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
+	11, // 25: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
+	14, // 26: logcore.v1.LogCoreService.AppendLogs:output_type -> logcore.v1.AppendLogsResponse
+	18, // 27: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
+	20, // 28: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
+	22, // 29: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
+	24, // 30: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
+	21, // [21:31] is the sub-list for method output_type
+	11, // [11:21] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_log_proto_init() }
@@ -1646,7 +1966,7 @@ func file_logcore_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_log_proto_rawDesc), len(file_logcore_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	LogCoreService_RenewWriter_FullMethodName  = "/logcore.v1.LogCoreService/RenewWriter"
 	LogCoreService_Append_FullMethodName       = "/logcore.v1.LogCoreService/Append"
 	LogCoreService_AppendStream_FullMethodName = "/logcore.v1.LogCoreService/AppendStream"
+	LogCoreService_AppendLogs_FullMethodName   = "/logcore.v1.LogCoreService/AppendLogs"
 	LogCoreService_Read_FullMethodName         = "/logcore.v1.LogCoreService/Read"
 	LogCoreService_Flush_FullMethodName        = "/logcore.v1.LogCoreService/Flush"
 	LogCoreService_Truncate_FullMethodName     = "/logcore.v1.LogCoreService/Truncate"
@@ -51,6 +52,12 @@ type LogCoreServiceClient interface {
 	// cumulative and in order. The first error ends the stream: what was acknowledged
 	// before stays, and of what was sent behind the refused message nothing is written.
 	AppendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendStreamRequest, AppendStreamResponse], error)
+	// AppendLogs is AppendStream for many logs at once: what a client has for them goes out in
+	// few messages, so a thousand logs cost what one does. Each log is a channel of the stream.
+	// Acknowledgements are cumulative and in order within a channel. The first error of a channel ends
+	// that channel only: what was acknowledged before stays, and of what was sent behind the refused
+	// entries nothing is written.
+	AppendLogs(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendLogsRequest, AppendLogsResponse], error)
 	// Read streams the entries of a log with from_lsn <= LSN, in LSN order, each
 	// exactly once, only committed ones; from the archive where the hot tier no longer has them.
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error)
@@ -123,9 +130,22 @@ func (c *logCoreServiceClient) AppendStream(ctx context.Context, opts ...grpc.Ca
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LogCoreService_AppendStreamClient = grpc.BidiStreamingClient[AppendStreamRequest, AppendStreamResponse]
 
+func (c *logCoreServiceClient) AppendLogs(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendLogsRequest, AppendLogsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LogCoreService_ServiceDesc.Streams[1], LogCoreService_AppendLogs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AppendLogsRequest, AppendLogsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogCoreService_AppendLogsClient = grpc.BidiStreamingClient[AppendLogsRequest, AppendLogsResponse]
+
 func (c *logCoreServiceClient) Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &LogCoreService_ServiceDesc.Streams[1], LogCoreService_Read_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &LogCoreService_ServiceDesc.Streams[2], LogCoreService_Read_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +213,12 @@ type LogCoreServiceServer interface {
 	// cumulative and in order. The first error ends the stream: what was acknowledged
 	// before stays, and of what was sent behind the refused message nothing is written.
 	AppendStream(grpc.BidiStreamingServer[AppendStreamRequest, AppendStreamResponse]) error
+	// AppendLogs is AppendStream for many logs at once: what a client has for them goes out in
+	// few messages, so a thousand logs cost what one does. Each log is a channel of the stream.
+	// Acknowledgements are cumulative and in order within a channel. The first error of a channel ends
+	// that channel only: what was acknowledged before stays, and of what was sent behind the refused
+	// entries nothing is written.
+	AppendLogs(grpc.BidiStreamingServer[AppendLogsRequest, AppendLogsResponse]) error
 	// Read streams the entries of a log with from_lsn <= LSN, in LSN order, each
 	// exactly once, only committed ones; from the archive where the hot tier no longer has them.
 	Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error
@@ -226,6 +252,9 @@ func (UnimplementedLogCoreServiceServer) Append(context.Context, *AppendRequest)
 }
 func (UnimplementedLogCoreServiceServer) AppendStream(grpc.BidiStreamingServer[AppendStreamRequest, AppendStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method AppendStream not implemented")
+}
+func (UnimplementedLogCoreServiceServer) AppendLogs(grpc.BidiStreamingServer[AppendLogsRequest, AppendLogsResponse]) error {
+	return status.Error(codes.Unimplemented, "method AppendLogs not implemented")
 }
 func (UnimplementedLogCoreServiceServer) Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error {
 	return status.Error(codes.Unimplemented, "method Read not implemented")
@@ -339,6 +368,13 @@ func _LogCoreService_AppendStream_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LogCoreService_AppendStreamServer = grpc.BidiStreamingServer[AppendStreamRequest, AppendStreamResponse]
 
+func _LogCoreService_AppendLogs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(LogCoreServiceServer).AppendLogs(&grpc.GenericServerStream[AppendLogsRequest, AppendLogsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LogCoreService_AppendLogsServer = grpc.BidiStreamingServer[AppendLogsRequest, AppendLogsResponse]
+
 func _LogCoreService_Read_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -444,6 +480,12 @@ var LogCoreService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "AppendStream",
 			Handler:       _LogCoreService_AppendStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "AppendLogs",
+			Handler:       _LogCoreService_AppendLogs_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
