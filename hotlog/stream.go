@@ -81,14 +81,14 @@ func (l *Log) streamFrom(at, to logcore.LSN, log logcore.LogID, yield func(logco
 		return 0, err
 	}
 	frames := segment.NewReader(src, s.header.ID, segment.Seek(points, at), c.end)
-	for at <= min(to, c.last) {
-		e, _, err := frames.Next()
-		switch {
-		case errors.Is(err, errGone):
+	var e logcore.Entry
+	for last := min(to, c.last); at <= last; {
+		if _, err := frames.NextInto(&e); errors.Is(err, errGone) {
 			return at, nil
-		case err != nil:
+		} else if err != nil {
 			return 0, l.readError(s, frames, err)
-		case e.LSN < at:
+		}
+		if e.LSN < at {
 			continue
 		}
 		if at++; (log == 0 || l.opts.LogOf(e) == log) && !yield(e, nil) {

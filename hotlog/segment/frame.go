@@ -33,7 +33,8 @@ func (id ID) salt() uint32 {
 // frameSum covers everything but the checksum field itself, padding included.
 func frameSum(id ID, frame []byte) uint32 { return saltedSum(id.salt(), frame) }
 
-func saltedSum(salt uint32, frame []byte) uint32 {
+// saltedSumPortable is saltedSum on any processor.
+func saltedSumPortable(salt uint32, frame []byte) uint32 {
 	sum := crc32.Update(salt, castagnoli, frame[:frmCRC])
 	return crc32.Update(sum, castagnoli, frame[frmTime:])
 }
@@ -79,7 +80,8 @@ func DecodeFrame(src []byte, id ID, prev uint32) (e logcore.Entry, sum uint32, n
 	return e, sum, n, err
 }
 
-// decodeFrame is DecodeFrame for a known salt; after an error e means nothing.
+// decodeFrame is DecodeFrame for a known salt; after an error e means nothing. Reader.fast
+// has the same checks for frames that pass; here is where an error gets its words.
 func decodeFrame(e *logcore.Entry, src []byte, salt, prev uint32) (sum uint32, n int, err error) {
 	if n, err = frameSize(src); err != nil {
 		return 0, n, err
@@ -99,7 +101,7 @@ func decodeFrame(e *logcore.Entry, src []byte, salt, prev uint32) (sum uint32, n
 	if f := le.Uint16(src[frmFlags:]) &^ frameFlagsKnown; f != 0 {
 		return 0, n, fmt.Errorf("%w: frame with unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, f)
 	}
-	*e = parseFrame(src)
+	parse(e, src)
 	if !e.Kind.Valid() {
 		return 0, n, fmt.Errorf("%w: frame of unknown kind %d: use a newer build", logcore.ErrUnsupportedVersion, uint8(e.Kind))
 	}
@@ -128,22 +130,21 @@ func frameSize(src []byte) (int, error) {
 	return n, nil
 }
 
-// parseFrame reads the fields of a frame whose size is known to fit.
-func parseFrame(src []byte) logcore.Entry {
+// parse reads the fields of a frame whose size is known to fit. It fills e in place:
+// copies of an entry are what small frames cost.
+func parse(e *logcore.Entry, src []byte) {
 	end := FrameHeaderBytes + int(le.Uint32(src[frmLength:]))
-	e := logcore.Entry{
-		LSN:     logcore.LSN(le.Uint64(src[frmLSN:])),
-		Term:    le.Uint64(src[frmTerm:]),
-		Kind:    logcore.Kind(src[frmKind]),
-		Time:    logcore.HLC(le.Uint64(src[frmTime:])),
-		Payload: src[FrameHeaderBytes:end:end],
-	}
-	copy(e.Tx[:], src[frmTx:])
-	return e
+	e.LSN = logcore.LSN(le.Uint64(src[frmLSN:]))
+	e.Term = le.Uint64(src[frmTerm:])
+	e.Kind = logcore.Kind(src[frmKind])
+	e.Time = logcore.HLC(le.Uint64(src[frmTime:]))
+	e.Tx = logcore.TxID(src[frmTx:])
+	e.Payload = src[FrameHeaderBytes:end:end]
 }
 
 // ParseTrusted decodes a frame that this process encoded itself and that has not
 // left its memory: nothing is checked. The payload aliases src.
 func ParseTrusted(src []byte) (e logcore.Entry, n int) {
-	return parseFrame(src), int(FrameBytes(int(le.Uint32(src[frmLength:]))))
+	parse(&e, src)
+	return e, int(FrameBytes(len(e.Payload)))
 }

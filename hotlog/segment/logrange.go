@@ -104,9 +104,10 @@ func (b *Builder) Summary() Summary {
 func Summarize(src io.ReaderAt, h Header, end int64, logOf LogOf, digest bool) (Summary, error) {
 	b := NewBuilder(h, logOf, digest)
 	frames := NewReader(src, h.ID, h.Start(), end)
+	var e logcore.Entry
 	for frames.Offset() < end {
 		at := frames.Offset()
-		e, sum, err := frames.Next()
+		sum, err := frames.NextInto(&e)
 		if err != nil {
 			return b.Summary(), PlaceOf(err, at, frames.NextLSN())
 		}

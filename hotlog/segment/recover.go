@@ -175,11 +175,12 @@ func (s *Summary) Differs(footer Summary, digest bool) error {
 func (r *Recovered) scan(src io.ReaderAt, size int64, b *Builder, proven logcore.LSN) error {
 	s := &b.sum
 	frames := NewReader(src, r.Header.ID, r.Header.Start(), min(size, SegmentBytesMax))
+	var e logcore.Entry
 	for !r.Sealed {
 		if err := r.checkMark(s); err != nil {
 			return err
 		}
-		e, sum, err := frames.Next()
+		sum, err := frames.NextInto(&e)
 		if err != nil {
 			return r.ends(src, s, proven, err)
 		}

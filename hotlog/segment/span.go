@@ -26,7 +26,7 @@ type Span struct {
 func (s Span) Entries() iter.Seq2[logcore.Entry, error] {
 	return func(yield func(logcore.Entry, error) bool) {
 		r := NewReader(bytes.NewReader(s.Frames), s.ID, Point{LSN: s.First, Prev: s.Prev}, int64(len(s.Frames)))
-		r.window = s.Frames
+		r.rest = s.Frames
 		kind := logcore.Kind(0)
 		for {
 			e, _, err := r.Next()
