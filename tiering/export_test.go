@@ -42,7 +42,7 @@ func recheckBlocks(b []byte) []byte {
 	salt := make([]byte, 12)
 	copy(salt, b[erasure.HeaderBytes-4:erasure.HeaderBytes])
 	block := b[erasure.HeaderBytes : len(b)-4]
-	binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Update(crc32c(salt), castagnoli, block))
+	binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Update(crc32c(block), castagnoli, salt))
 	return b
 }
 

@@ -2,7 +2,6 @@ package tiering
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -141,7 +140,7 @@ func (r *Reader) getPiece(ctx context.Context, o *object, i int, off, n int64) p
 		p.bad, p.err = true, fmt.Errorf("%s: %s: missing", t.Name, key)
 	case err != nil:
 		p.err = fmt.Errorf("%s: %w", t.Name, err)
-	case n < 0 && sha256.Sum256(data) != o.fragments[i].sum:
+	case n < 0 && erasure.Sum(data) != o.fragments[i].sum:
 		p.bad, p.err = true, fmt.Errorf("%s: %s: rotten: %s", t.Name, key, firstFault(o, i, data))
 	}
 	return p

@@ -3,7 +3,6 @@ package tiering
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -187,14 +186,14 @@ func (r *Reader) rebuildFragments(ctx context.Context, o *object) ([][]byte, err
 	if err != nil {
 		return nil, err
 	}
-	meta, fragments, err := erasure.Encode(o.Meta, sealed)
+	coded, err := erasure.Code(o.Meta, sealed)
 	if err != nil {
 		return nil, err
 	}
-	for i, f := range fragments {
-		if meta != o.Meta || sha256.Sum256(f) != o.fragments[i].sum {
+	for i, sum := range coded.Sums {
+		if coded.Meta != o.Meta || sum != o.fragments[i].sum {
 			return nil, damaged(-1, "%s: fragment %d coded anew is not what the manifest says", o.describe(), i)
 		}
 	}
-	return fragments, nil
+	return coded.Fragments, nil
 }

@@ -2,9 +2,7 @@ package tiering
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"runtime"
 	"strings"
 	"time"
 
@@ -72,15 +70,19 @@ func (a *Archiver) sealAndCode(ctx context.Context, span Span, kind Kind, level 
 	if err != nil {
 		return nil, nil, err
 	}
-	meta, fragments, err := erasure.Encode(erasure.Meta{Cluster: a.o.Cluster, Shard: a.o.Shard, SegmentFirst: span.SegmentFirst,
-		First: span.First, Last: span.Last, Epoch: a.o.Epoch, Kind: uint8(kind), K: a.o.K, M: a.o.M, KeyID: a.o.Keys.Current()}, sealed)
+	o := &object{level: level, final: kind == KindSealed && span.Sealed, prev: span.Prev, sum: span.Sum,
+		firstTime: span.FirstTime, lastTime: span.LastTime, rawBytes: int64(len(span.Frames)), fragments: make([]fragment, a.o.K+a.o.M)}
+	o.Meta = erasure.Meta{Cluster: a.o.Cluster, Shard: a.o.Shard, SegmentFirst: span.SegmentFirst, First: span.First, Last: span.Last,
+		Epoch: a.o.Epoch, Kind: uint8(kind), K: a.o.K, M: a.o.M, KeyID: a.o.Keys.Current(), Label: o.label()}
+	coded, err := erasure.Code(o.Meta, sealed)
 	if err != nil {
 		return nil, nil, err
 	}
-	o := &object{Meta: meta, level: level, final: kind == KindSealed && span.Sealed, prev: span.Prev, sum: span.Sum,
-		firstTime: span.FirstTime, lastTime: span.LastTime, rawBytes: int64(len(span.Frames)), fragments: make([]fragment, len(fragments))}
-	eachLimited(len(fragments), runtime.GOMAXPROCS(0), func(i int) { o.fragments[i].sum = sha256.Sum256(fragments[i]) })
-	return o, fragments, nil
+	o.Meta = coded.Meta
+	for i, sum := range coded.Sums {
+		o.fragments[i].sum = sum
+	}
+	return o, coded.Fragments, nil
 }
 
 // checkSpan checks what the source handed over, and that it continues the archive.

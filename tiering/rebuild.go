@@ -2,7 +2,6 @@ package tiering
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -38,7 +37,7 @@ func (a *Archiver) fragmentsFromSource(ctx context.Context, o *object) ([][]byte
 		if err != nil {
 			return nil, err
 		}
-		if sha256.Sum256(object) != o.Digest {
+		if erasure.DigestOf(o.Meta, object) != o.Digest {
 			continue
 		}
 		_, fragments, err := erasure.Encode(o.Meta, object)

@@ -155,7 +155,7 @@ func encodeRecord(ctx context.Context, keys KeyProvider, r *record) ([]byte, err
 
 func appendObjectEntry(b []byte, o *object, targets []string) ([]byte, error) {
 	le := binary.LittleEndian
-	b = append(b, o.Kind, o.level, byte(o.K), byte(o.M), boolByte(o.final), 0)
+	b = append(b, o.Kind, o.level, byte(o.K), byte(o.M), boolByte(o.final), versionByte(o.Version))
 	for _, v := range [...]uint64{uint64(o.SegmentFirst), uint64(o.First), uint64(o.Last), o.Epoch, uint64(o.firstTime), uint64(o.lastTime)} {
 		b = le.AppendUint64(b, v)
 	}
@@ -181,6 +181,15 @@ func boolByte(v bool) byte {
 		return 1
 	}
 	return 0
+}
+
+// versionByte is the version of an object's fragments in a record: 0 stands for 1, as it
+// did before there were others.
+func versionByte(version int) byte {
+	if version <= 1 {
+		return 0
+	}
+	return byte(version)
 }
 
 func recordMAC(ctx context.Context, keys KeyProvider, id KeyID, covered []byte) ([32]byte, error) {

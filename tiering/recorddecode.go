@@ -83,7 +83,7 @@ func decodeObjectEntry(c *cursor, r *record) (*object, error) {
 	at := c.at
 	o := &object{Meta: erasure.Meta{Cluster: r.cluster, Shard: r.shard, Kind: c.u8()}}
 	o.level, o.K, o.M, o.final = c.u8(), int(c.u8()), int(c.u8()), c.u8() == 1
-	c.u8()
+	o.Version = max(1, int(c.u8())) // 0 of before there were two
 	o.SegmentFirst, o.First, o.Last, o.Epoch = logcore.LSN(c.u64()), logcore.LSN(c.u64()), logcore.LSN(c.u64()), c.u64()
 	o.firstTime, o.lastTime = logcore.HLC(c.u64()), logcore.HLC(c.u64())
 	o.prev, o.sum = c.u32(), c.u32()
@@ -93,6 +93,7 @@ func decodeObjectEntry(c *cursor, r *record) (*object, error) {
 	if c.short {
 		return nil, damaged(at, "an object entry is cut short")
 	}
+	o.Label = o.label()
 	if err := o.Meta.Validate(); err != nil {
 		return nil, damaged(at, "object entry: %v", err)
 	}

@@ -2,7 +2,6 @@ package tiering
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -37,7 +36,7 @@ func (c *checker) checkObject(ctx context.Context, o *object) {
 		return
 	}
 	for i, f := range coded {
-		if sha256.Sum256(f) != o.fragments[i].sum {
+		if erasure.Sum(f) != o.fragments[i].sum {
 			c.problem(Problem{Target: "archive", Key: o.describe(), Offset: -1, Kind: ProblemObject,
 				Detail: fmt.Sprintf("fragment %d of the code does not belong to the other ones", i)})
 			return
@@ -84,7 +83,7 @@ func (c *checker) checkFragment(ctx context.Context, o *object, i int) (piece, g
 			c.unreachable(r.Name, err)
 		}
 		return nil, nil
-	case sha256.Sum256(data) == f.sum:
+	case erasure.Sum(data) == f.sum:
 		return data, data
 	}
 	faults := erasure.VerifyFragment(&o.Meta, i, data)

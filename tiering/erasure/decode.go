@@ -1,10 +1,11 @@
 package erasure
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/klauspost/reedsolomon"
 
 	"github.com/logcore/logcore"
 )
@@ -46,7 +47,7 @@ func Rebuild(m Meta, fragments [][]byte) (object []byte, faults []Fault, err err
 	if err != nil {
 		return nil, faults, err
 	}
-	if sha256.Sum256(object) != m.Digest {
+	if DigestOf(m, object) != m.Digest {
 		return nil, faults, corrupt(-1, "object [%d,%d]: the rebuilt bytes do not have the digest of the object", m.First, m.Last)
 	}
 	return object, faults, nil
@@ -141,7 +142,7 @@ func blockAt(m Meta, index int, salt uint32, stripe int64, src []byte, offset in
 	if len(src) < n+blockSumBytes {
 		return nil, &Fault{index, offset + int64(len(src)), fmt.Sprintf("cut short in block %d", stripe)}
 	}
-	got, want := blockSum(salt, stripe, src[:n]), binary.LittleEndian.Uint32(src[n:])
+	got, want := m.blockSum(salt, stripe, src[:n]), binary.LittleEndian.Uint32(src[n:])
 	if got != want {
 		return nil, &Fault{index, offset, fmt.Sprintf("checksum of block %d is %08x, stored %08x", stripe, got, want)}
 	}
@@ -162,45 +163,65 @@ func decodeStripes(m Meta, first, last, start int64, pieces [][]byte) (out []byt
 	for i := range pieces {
 		salts[i] = headerSum(m, i)
 	}
-	out = make([]byte, 0, min(m.Length, (last+1)*m.stripeBytes())-first*m.stripeBytes())
-	blocks := make([][]byte, m.K+m.M)
-	var tooFew error
-	for s := first; s <= last; s++ {
-		clear(blocks)
-		good := 0
-		for i, p := range pieces {
-			if p == nil {
-				continue
-			}
-			at := m.blockOffset(s) - start
-			block, fault := blockAt(m, i, salts[i], s, p[min(at, int64(len(p))):], start+min(at, int64(len(p))))
-			if fault != nil {
-				faults = append(faults, *fault)
-				continue
-			}
-			blocks[i] = block
-			good++
-		}
-		if good < m.K {
-			tooFew = fmt.Errorf("%w: stripe %d of entries [%d,%d] has %d of the %d it needs", ErrTooFew, s, m.First, m.Last, good, m.K)
-			continue // go on: the caller wants every fault named
-		}
-		if tooFew != nil {
-			continue
-		}
-		if err := reconstruct(enc, blocks, m.K); err != nil {
-			return nil, faults, fmt.Errorf("erasure: stripe %d: %w", s, err)
-		}
-		for i := 0; i < m.K; i++ {
-			left := min(m.Length, (s+1)*m.stripeBytes()) - first*m.stripeBytes() - int64(len(out))
-			out = append(out, blocks[i][:min(int64(len(blocks[i])), left)]...)
+	from := first * m.stripeBytes()
+	out = make([]byte, min(m.Length, (last+1)*m.stripeBytes())-from)
+	done := make([]stripeResult, last-first+1)
+	inParallel(len(done), func(j int) {
+		s := first + int64(j)
+		at := s * m.stripeBytes()
+		dst := out[at-from : min(m.Length, at+m.stripeBytes())-from]
+		done[j] = decodeStripe(m, enc, salts, s, start, pieces, dst)
+	})
+	for _, d := range done { // all of them: the caller wants every fault named
+		faults = append(faults, d.faults...)
+		if err == nil {
+			err = d.err
 		}
 	}
-	return out, faults, tooFew
+	if err != nil {
+		return nil, faults, err
+	}
+	return out, faults, nil
+}
+
+type stripeResult struct {
+	faults []Fault
+	err    error
+}
+
+// decodeStripe rebuilds one stripe into dst, which is as long as the object's bytes in it.
+func decodeStripe(m Meta, enc reedsolomon.Encoder, salts []uint32, s, start int64, pieces [][]byte, dst []byte) (res stripeResult) {
+	blocks := make([][]byte, m.K+m.M)
+	good := 0
+	for i, p := range pieces {
+		if p == nil {
+			continue
+		}
+		at := m.blockOffset(s) - start
+		block, fault := blockAt(m, i, salts[i], s, p[min(at, int64(len(p))):], start+min(at, int64(len(p))))
+		if fault != nil {
+			res.faults = append(res.faults, *fault)
+			continue
+		}
+		blocks[i] = block
+		good++
+	}
+	if good < m.K {
+		res.err = fmt.Errorf("%w: stripe %d of entries [%d,%d] has %d of the %d it needs", ErrTooFew, s, m.First, m.Last, good, m.K)
+		return res
+	}
+	if err := reconstruct(enc, blocks, m.K); err != nil {
+		res.err = fmt.Errorf("erasure: stripe %d: %w", s, err)
+		return res
+	}
+	for _, b := range blocks[:m.K] {
+		dst = dst[copy(dst, b):]
+	}
+	return res
 }
 
 // reconstruct fills in the missing ones of the first k blocks.
-func reconstruct(enc interface{ ReconstructData([][]byte) error }, blocks [][]byte, k int) error {
+func reconstruct(enc reedsolomon.Encoder, blocks [][]byte, k int) error {
 	for _, b := range blocks[:k] {
 		if b == nil {
 			return enc.ReconstructData(blocks)

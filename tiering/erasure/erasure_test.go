@@ -242,7 +242,7 @@ func TestForgedBlockFailsTheDigest(t *testing.T) {
 	_, other := mustEncode(t, testMeta(4, 2), randomBytes(12, 200))
 	f := bytes.Clone(other[0])
 	copy(f, fragments[0][:HeaderBytes])
-	sum := blockSum(headerSum(forged, 0), 0, f[HeaderBytes:len(f)-blockSumBytes])
+	sum := forged.blockSum(headerSum(forged, 0), 0, f[HeaderBytes:len(f)-blockSumBytes])
 	f[len(f)-4], f[len(f)-3], f[len(f)-2], f[len(f)-1] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
 	fragments[0] = f
 	if _, _, err := Rebuild(m, fragments); !errors.Is(err, logcore.ErrCorrupt) {
@@ -250,41 +250,81 @@ func TestForgedBlockFailsTheDigest(t *testing.T) {
 	}
 }
 
+// The golden files of every version are readable, and written as they always were.
 func TestGolden(t *testing.T) {
 	object := randomBytes(42, 777)
-	m, fragments := mustEncode(t, testMeta(4, 2), object)
-	var stored [][]byte
-	for i, f := range fragments {
-		path := filepath.Join("testdata", fmt.Sprintf("v1-fragment-%d.golden", i))
-		if *rewrite {
-			if err := os.WriteFile(path, f, 0o644); err != nil {
+	for version := 1; version <= FormatVersion; version++ {
+		meta := testMeta(4, 2)
+		if meta.Version = version; version >= 2 {
+			copy(meta.Label[:], "what the caller wants to find again")
+		}
+		m, fragments := mustEncode(t, meta, object)
+		var stored [][]byte
+		for i, f := range fragments {
+			path := filepath.Join("testdata", fmt.Sprintf("v%d-fragment-%d.golden", version, i))
+			if *rewrite && version == FormatVersion {
+				if err := os.WriteFile(path, f, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			golden, err := os.ReadFile(path)
+			if err != nil {
 				t.Fatal(err)
 			}
+			if !bytes.Equal(golden, f) {
+				t.Errorf("fragment %d is not encoded as %s any more", i, path)
+			}
+			stored = append(stored, golden)
 		}
-		golden, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+		stored[0], stored[2] = nil, nil
+		got, _, err := Rebuild(m, stored)
+		if err != nil || !bytes.Equal(got, object) {
+			t.Fatalf("the golden fragments of version %d are not readable: %v", version, err)
 		}
-		if !bytes.Equal(golden, f) {
-			t.Errorf("fragment %d is not encoded as %s any more", i, path)
+		h, err := ParseHeader(stored[1])
+		if err != nil || h.Index != 1 || h.Digest != DigestOf(m, object) || h.Meta != m || h.Version != version {
+			t.Fatalf("version %d: header %+v, %v", version, h, err)
 		}
-		stored = append(stored, golden)
 	}
-	stored[0], stored[2] = nil, nil
-	got, _, err := Rebuild(m, stored)
-	if err != nil || !bytes.Equal(got, object) {
-		t.Fatalf("the golden fragments are not readable: %v", err)
+}
+
+// The hash of an object and of a fragment, computed once more in the plainest way.
+func TestHashesAreWhatTheFormatSays(t *testing.T) {
+	object := randomBytes(43, 777)
+	m, fragments := mustEncode(t, testMeta(4, 2), object)
+	leaf := func(f []byte, s int64) []byte {
+		b := f[m.blockOffset(s):][:m.blockBytes(s)]
+		sum := sha256.Sum256(append([]byte{0}, b...))
+		return sum[:]
 	}
-	h, err := ParseHeader(stored[1])
-	if err != nil || h.Index != 1 || h.Digest != sha256.Sum256(object) || h.Meta != m {
-		t.Fatalf("header %+v, %v", h, err)
+	all := []byte{1, 4, 64, 0, 0, 0, 9, 3, 0, 0, 0, 0, 0, 0} // k 4, blocks of 64, length 777
+	for s := range m.stripes() {
+		for i := range 4 {
+			all = append(all, leaf(fragments[i], s)...)
+		}
+	}
+	if want := sha256.Sum256(all); m.Digest != want || DigestOf(m, object) != want {
+		t.Errorf("digest %x, from the object %x, want %x", m.Digest, DigestOf(m, object), want)
+	}
+	for i, f := range fragments {
+		all := append([]byte{2}, f[:HeaderBytes]...)
+		for s := range m.stripes() {
+			end := m.blockOffset(s) + int64(m.blockBytes(s))
+			all = append(append(all, leaf(f, s)...), f[end:end+4]...)
+		}
+		if want := sha256.Sum256(all); Sum(f) != want {
+			t.Errorf("fragment %d: sum %x, want %x", i, Sum(f), want)
+		}
+		if Sum(all) == Sum(f) || Sum(f[:len(f)-1]) == Sum(f) {
+			t.Errorf("fragment %d: other bytes have its sum", i)
+		}
 	}
 }
 
 func TestUnknownVersionAndFlagAreNotCorruption(t *testing.T) {
 	_, fragments := mustEncode(t, testMeta(4, 2), randomBytes(1, 100))
 	for name, change := range map[string]func(h []byte){
-		"version": func(h []byte) { h[offVersion], h[offMinReader] = 2, 2 },
+		"version": func(h []byte) { h[offVersion], h[offMinReader] = 9, 9 },
 		"flag":    func(h []byte) { h[offFlags+3] = 0x80 },
 	} {
 		f := bytes.Clone(fragments[0])
@@ -296,10 +336,10 @@ func TestUnknownVersionAndFlagAreNotCorruption(t *testing.T) {
 	}
 	// A newer version that old readers may read is read.
 	f := bytes.Clone(fragments[0])
-	f[offVersion] = 2
+	f[offVersion] = 9
 	resum(f)
 	if _, err := ParseHeader(f); err != nil {
-		t.Errorf("version 2 with min reader 1: %v", err)
+		t.Errorf("version 9 with min reader %d: %v", FormatVersion, err)
 	}
 }
 

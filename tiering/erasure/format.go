@@ -10,9 +10,8 @@ import (
 
 // The layout of a fragment; FORMAT.md is the description.
 const (
-	Magic            = "LCFRAGMT"
-	FormatVersion    = 1
-	MinReaderVersion = 1
+	Magic         = "LCFRAGMT"
+	FormatVersion = 2 // the newest; every version is written with itself as min_reader_version
 
 	HeaderBytes    = 192
 	headerBytesMin = 24 // what the rules that never change need
@@ -37,7 +36,8 @@ const (
 	offLength    = 80
 	offDigest    = 88
 	offKeyID     = 120
-	offReserved  = 128
+	offLabel     = 128 // since version 2
+	offReserved  = offLabel + LabelBytes
 	offHeaderSum = HeaderBytes - 4
 
 	flagsKnown = 0
@@ -50,8 +50,8 @@ func appendHeader(dst []byte, m Meta, index int) []byte {
 	var h [HeaderBytes]byte
 	le := binary.LittleEndian
 	copy(h[:], Magic)
-	le.PutUint16(h[offVersion:], FormatVersion)
-	le.PutUint16(h[offMinReader:], MinReaderVersion)
+	le.PutUint16(h[offVersion:], uint16(m.Version))
+	le.PutUint16(h[offMinReader:], uint16(m.Version))
 	le.PutUint32(h[offHeaderLen:], HeaderBytes)
 	copy(h[offCluster:], m.Cluster[:])
 	le.PutUint32(h[offShard:], uint32(m.Shard))
@@ -64,6 +64,7 @@ func appendHeader(dst []byte, m Meta, index int) []byte {
 	le.PutUint64(h[offLength:], uint64(m.Length))
 	copy(h[offDigest:], m.Digest[:])
 	copy(h[offKeyID:], m.KeyID[:])
+	copy(h[offLabel:], m.Label[:])
 	le.PutUint32(h[offHeaderSum:], crc32.Checksum(h[:offHeaderSum], castagnoli))
 	return append(dst, h[:]...)
 }
@@ -75,13 +76,33 @@ func headerSum(m Meta, index int) uint32 {
 	return binary.LittleEndian.Uint32(h[offHeaderSum:])
 }
 
-// blockSum is the checksum of a block: it covers the header's checksum and the
-// stripe number too, so a block of another fragment or another place never passes.
-func blockSum(header uint32, stripe int64, block []byte) uint32 {
-	var salt [12]byte
+// saltSum makes of a block's CRC32C the checksum that is stored: it covers the header's
+// checksum and the stripe number too, so a block of another fragment or another place
+// never passes. The salt comes last, so that a block can be summed before the header is
+// known.
+func saltSum(header uint32, stripe int64, block uint32) uint32 {
+	salt := saltOf(header, stripe)
+	return crc32.Update(block, castagnoli, salt[:])
+}
+
+func saltOf(header uint32, stripe int64) (salt [12]byte) {
 	binary.LittleEndian.PutUint32(salt[:], header)
 	binary.LittleEndian.PutUint64(salt[4:], uint64(stripe))
+	return salt
+}
+
+// blockSumV1 is the checksum in version 1: the salt came first.
+func blockSumV1(header uint32, stripe int64, block []byte) uint32 {
+	salt := saltOf(header, stripe)
 	return crc32.Update(crc32.Checksum(salt[:], castagnoli), castagnoli, block)
+}
+
+// blockSum is the checksum of a block in the version of m.
+func (m Meta) blockSum(header uint32, stripe int64, block []byte) uint32 {
+	if m.Version == 1 {
+		return blockSumV1(header, stripe, block)
+	}
+	return saltSum(header, stripe, crc32.Checksum(block, castagnoli))
 }
 
 // ParseHeader reads and verifies the header of a fragment; src may be longer. A
@@ -133,6 +154,11 @@ func decodeHeader(src []byte) (h Header, err error) {
 	h.Length = int64(length)
 	h.Digest = [32]byte(src[offDigest:])
 	h.KeyID = [8]byte(src[offKeyID:])
+	// A newer version that readers of ours may read is read as ours.
+	h.Version = int(min(le.Uint16(src[offVersion:]), FormatVersion))
+	if h.Version >= 2 {
+		h.Label = [LabelBytes]byte(src[offLabel:])
+	}
 	if err := h.Meta.Validate(); err != nil {
 		return h, corrupt(offKind, "header: %v", err)
 	}

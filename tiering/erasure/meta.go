@@ -16,16 +16,31 @@ type Meta struct {
 	Epoch        uint64      // of the archiver that wrote it
 	Kind         uint8       // the caller's: what the object is; not 0
 	K, M         int
-	BlockBytes   int      // of a full block, 1 to BlockBytesMax
-	Length       int64    // of the object, 1 to ObjectBytesMax
-	Digest       [32]byte // SHA-256 of the object
-	KeyID        [8]byte  // the master key it was sealed under
+	BlockBytes   int              // of a full block, 1 to BlockBytesMax
+	Length       int64            // of the object, 1 to ObjectBytesMax
+	Digest       [32]byte         // of the object: see DigestOf
+	KeyID        [8]byte          // the master key it was sealed under
+	Label        [LabelBytes]byte // the caller's, stored as it is; zeros in version 1
+	Version      int              // of the fragments' format; 0 = FormatVersion when coding
 }
 
 // Header is what a fragment says of itself.
 type Header struct {
 	Meta
 	Index int // 0 to K+M-1; the first K hold the object's own bytes
+}
+
+// LabelBytes is the length of Meta.Label.
+const LabelBytes = 40
+
+func (m Meta) withDefaults() Meta {
+	if m.Version == 0 {
+		m.Version = FormatVersion
+	}
+	if m.BlockBytes == 0 {
+		m.BlockBytes = DefaultBlockBytes
+	}
+	return m
 }
 
 // DefaultBlockBytes keeps a stripe of 4+2 within a CPU's second-level cache.
@@ -37,6 +52,10 @@ func (m Meta) Validate() error {
 		return err
 	}
 	switch {
+	case m.Version < 1 || m.Version > FormatVersion:
+		return fmt.Errorf("%w: fragment version %d: want 1 to %d", logcore.ErrInvalid, m.Version, FormatVersion)
+	case m.Version == 1 && m.Label != [LabelBytes]byte{}:
+		return fmt.Errorf("%w: fragments of version 1 have no label", logcore.ErrInvalid)
 	case m.First == 0 || m.SegmentFirst == 0 || m.SegmentFirst > m.First || m.First > m.Last:
 		return fmt.Errorf("%w: entries [%d,%d] of segment %d", logcore.ErrInvalid, m.First, m.Last, m.SegmentFirst)
 	case m.Kind == 0:
