@@ -76,7 +76,13 @@ func (b *breaker) record(now time.Time, ok bool) {
 	b.openTill = now.Add(min(pause, breakerPauseMax))
 }
 
-// state returns the state at a time.
+// trip opens the breaker at once.
+func (b *breaker) trip(now time.Time) {
+	b.failures = max(b.failures, breakerFailures-1)
+	b.record(now, false)
+}
+
+// state returns the state.
 func (b *breaker) state() BreakerState {
 	switch {
 	case b.failures < breakerFailures:
@@ -157,6 +163,13 @@ func (p *provider) state() BreakerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.breaker.state()
+}
+
+// probeDue reports whether the next call would be a probe.
+func (p *provider) probeDue(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.breaker.probing && !now.Before(p.breaker.openTill)
 }
 
 // ofTarget reports whether an error is about one bucket, not about its provider.

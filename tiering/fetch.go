@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/erasure"
 )
-
-// hedgeAfter is how long the first k fragments may take before the others are asked too.
-const hedgeAfter = 500 * time.Millisecond
 
 // piece is what one target answered.
 type piece struct {
@@ -22,102 +20,243 @@ type piece struct {
 	bad   bool  // the target answered, and it is damage
 }
 
-// gather gets the same range of an object's fragments from the targets: k of them, and
-// the others once one fails or is slow. n < 0 means whole fragments, which are checked
-// against the manifest's hashes. decode is tried whenever k good ones are there, and at
-// last with everything, since damaged fragments may still have good blocks.
-func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode func(pieces [][]byte) ([]byte, []erasure.Fault, error)) ([]byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	order := r.order(o)
-	answers := make(chan piece, len(order)) // each asked target answers once, whoever still listens
-	pieces := make([][]byte, len(o.fragments))
-	asked, good, open := 0, 0, 0
-	whole := make([]bool, len(pieces)) // which of them are good
-	ask := func(count int) {
-		for ; count > 0 && asked < len(order); count-- {
-			i := order[asked]
-			asked, open = asked+1, open+1
-			go func() { answers <- r.getPiece(ctx, o, i, off, n) }()
-		}
-	}
-	defer func() { // no goroutine outlives the call
-		cancel()
-		for ; open > 0; open-- {
-			<-answers
-		}
-	}()
-	ask(o.K)
-	hedge := time.NewTimer(hedgeAfter)
-	defer hedge.Stop()
-	why := r.unaskable(o, order)
-	var bad []piece
-	for open > 0 {
-		select {
-		case p := <-answers:
-			open--
-			pieces[p.index], whole[p.index] = p.data, p.err == nil
-			r.stats.bytes.Add(int64(len(p.data)))
-			if p.err == nil {
-				good++
-			} else {
-				why = append(why, p.err.Error())
-				if p.bad {
-					bad = append(bad, p)
-				}
-				ask(1)
-			}
-		case <-hedge.C:
-			ask(len(order))
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if good < o.K {
-			continue
-		}
-		data, faults, err := decode(pieces)
-		if n >= 0 { // whole fragments were checked against their hashes
-			bad = append(bad, faultPieces(o, faults)...)
-		}
-		if err == nil {
-			r.report(o, bad)
-			r.stats.countRebuilt(whole[:o.K])
-			return data, nil
-		}
-		why = append(why, err.Error())
-		ask(len(order)) // a block of a range is rotten: others have it
-	}
-	data, _, err := decode(pieces)
-	if err == nil {
-		r.report(o, bad)
-		return data, nil
-	}
-	return nil, &FragmentsError{Shard: o.Shard, First: o.First, Last: o.Last, Need: o.K, Have: good, Missing: why, damaged: len(bad)}
+// decodeFunc rebuilds from the pieces that are there what was asked for.
+type decodeFunc func(pieces [][]byte) ([]byte, []erasure.Fault, error)
+
+// call is a request to a target under way.
+type call struct {
+	candidate
+	began    time.Time
+	hedgeAt  time.Time // when another target is asked as well; zero = it was
+	giveUpAt time.Time // when it is cut off, if another can be asked instead
+	cancel   context.CancelCauseFunc
 }
 
-// order returns which fragments to ask for: the object's own bytes before parity,
-// healthy targets before others.
-func (r *Reader) order(o *object) []int {
-	var healthy, rest []int
-	for i, f := range o.fragments {
-		t := remoteNamed(r.remotes, f.target)
-		if t == nil || t.Bucket == nil {
+// gathering is one read of an object's fragments, owned by one goroutine.
+type gathering struct {
+	r       *Reader
+	ctx     context.Context
+	o       *object
+	off, n  int64
+	left    []candidate   // not asked yet, best first
+	open    map[int]*call // by fragment
+	answers chan piece    // has room for every answer, whoever still listens
+
+	pieces [][]byte
+	whole  []bool // which of pieces are good
+	good   int    // how many of them
+	usable int    // pieces with bytes, damaged ones included: their blocks may do
+	bad    []piece
+	why    []string
+
+	doomedTill time.Time // set once even all answers could not be enough
+}
+
+// gather gets the same range of an object's fragments from the targets: the k best, and
+// another for each that fails or, within the budget, is late. n < 0 means whole fragments,
+// which are checked against the manifest's hashes. decode is tried whenever k good ones
+// are there, and at last with everything, since damaged fragments may still have good
+// blocks. It waits for no target that the result does not need.
+func (r *Reader) gather(ctx context.Context, o *object, off, n int64, decode decodeFunc) ([]byte, error) {
+	size := n
+	if n < 0 {
+		size = o.FragmentBytes()
+	}
+	order := r.order(o, size)
+	g := &gathering{r: r, ctx: ctx, o: o, off: off, n: n, left: order, open: map[int]*call{}, answers: make(chan piece, len(order)),
+		pieces: make([][]byte, len(o.fragments)), whole: make([]bool, len(o.fragments)), why: r.unaskable(o, order)}
+	defer g.finish()
+	g.ask(o.K)
+	for len(g.open) > 0 && !g.hopeless(time.Now()) {
+		p, err := g.await()
+		if err != nil {
+			return nil, err
+		}
+		if p == nil || !g.take(*p) || g.good < o.K {
 			continue
 		}
-		if ok, _ := t.health(); ok {
-			healthy = append(healthy, i)
-		} else {
-			rest = append(rest, i)
+		data, faults, err := decode(g.pieces)
+		if n >= 0 { // whole fragments were checked against their hashes
+			g.bad = append(g.bad, faultPieces(o, faults)...)
+		}
+		if err == nil {
+			r.report(o, g.bad)
+			r.stats.countRebuilt(g.whole[:o.K])
+			return data, nil
+		}
+		g.why = append(g.why, err.Error())
+		g.ask(len(g.left)) // a block of a range is rotten: others have it
+	}
+	data, _, err := decode(g.pieces)
+	if err == nil {
+		r.report(o, g.bad)
+		return data, nil
+	}
+	for i, c := range g.open {
+		g.why = append(g.why, fmt.Sprintf("%s: fragment %d: no answer after %v", c.remote.Name, i, time.Since(c.began).Round(time.Millisecond)))
+	}
+	return nil, &FragmentsError{Shard: o.Shard, First: o.First, Last: o.Last, Need: o.K, Have: g.good, Missing: g.why, damaged: len(g.bad)}
+}
+
+// ask asks the next targets.
+func (g *gathering) ask(count int) {
+	for ; count > 0 && len(g.left) > 0; count-- {
+		c := &call{candidate: g.left[0], began: time.Now()}
+		g.left = g.left[1:]
+		if !c.again {
+			c.hedgeAt, c.giveUpAt = c.began.Add(c.hedge), c.began.Add(giveUpAfter(c.hedge))
+		}
+		var ctx context.Context
+		ctx, c.cancel = context.WithCancelCause(g.ctx)
+		g.open[c.index] = c
+		go func() { g.answers <- g.r.getPiece(ctx, g.o, c.index, g.off, g.n) }()
+		g.r.stats.hedge.earn()
+	}
+}
+
+// hopeless reports whether there is nothing to wait for: even if all that are asked and
+// can be asked answered, they would be too few, and those who still might have had time
+// to say how many there are.
+func (g *gathering) hopeless(now time.Time) bool {
+	if g.usable+len(g.open)+len(g.left) >= g.o.K {
+		return false
+	}
+	if g.doomedTill.IsZero() {
+		g.doomedTill = now.Add(giveUpAfterMin)
+	}
+	return !now.Before(g.doomedTill)
+}
+
+// await waits for the next answer, and meanwhile asks more targets when some are late.
+// It returns nil when only that has happened.
+func (g *gathering) await() (*piece, error) {
+	timer := time.NewTimer(time.Until(g.nextLate()))
+	defer timer.Stop()
+	select {
+	case p := <-g.answers:
+		return &p, nil
+	case <-timer.C:
+		g.hedge(time.Now())
+		return nil, nil
+	case <-g.ctx.Done():
+		return nil, g.ctx.Err()
+	}
+}
+
+// never is far enough in the future for every timer.
+const never = 24 * time.Hour
+
+// nextLate is when something is to be done about a call that has not answered.
+func (g *gathering) nextLate() time.Time {
+	next := time.Now().Add(never)
+	if !g.doomedTill.IsZero() {
+		next = g.doomedTill
+	}
+	if len(g.left) == 0 {
+		return next // there is nobody else to ask
+	}
+	for _, c := range g.open {
+		for _, at := range []time.Time{c.hedgeAt, c.giveUpAt} {
+			if !at.IsZero() && at.Before(next) {
+				next = at
+			}
 		}
 	}
-	return append(healthy, rest...)
+	return next
+}
+
+// hedge asks another target for each call that is late, as far as the budget goes, and
+// gives those up that are hopeless: for those another is asked in any case.
+func (g *gathering) hedge(now time.Time) {
+	for _, i := range slices.Sorted(maps.Keys(g.open)) {
+		c := g.open[i]
+		if len(g.left) == 0 {
+			return
+		}
+		if !c.giveUpAt.IsZero() && !now.Before(c.giveUpAt) {
+			c.giveUpAt = time.Time{}
+			g.r.stats.givenUp.Add(1)
+			c.cancel(errGivenUp) // its answer, an error, asks the next one
+		}
+		if c.hedgeAt.IsZero() || now.Before(c.hedgeAt) {
+			continue
+		}
+		if !g.r.stats.hedge.spend() {
+			c.hedgeAt = now.Add(c.hedge)
+			continue
+		}
+		c.hedgeAt = time.Time{}
+		g.askHedge()
+	}
+}
+
+// askHedge is ask(1), paid from the budget.
+func (g *gathering) askHedge() {
+	g.ask(1)
+	g.r.stats.hedge.unearn()
+}
+
+// take notes an answer and reports whether it is a good one. In place of a bad one the
+// next target is asked.
+func (g *gathering) take(p piece) bool {
+	c := g.open[p.index]
+	delete(g.open, p.index)
+	c.cancel(nil)
+	g.pieces[p.index], g.whole[p.index] = p.data, p.err == nil
+	g.r.stats.bytes.Add(int64(len(p.data)))
+	if len(p.data) > 0 {
+		g.usable++
+	}
+	if p.err == nil {
+		g.good++
+		c.remote.provider.latency.add(int64(len(p.data)), time.Since(c.began))
+		c.remote.answered()
+		return true
+	}
+	if errors.Is(p.err, errGivenUp) && !c.again {
+		c.remote.provider.latency.add(c.bytes(g), time.Since(c.began))
+		c.again = true
+		g.left = append(g.left, c.candidate) // patiently, should the others not do
+		g.ask(1)
+		return false
+	}
+	g.why = append(g.why, p.err.Error())
+	if p.bad {
+		g.bad = append(g.bad, p)
+	}
+	g.ask(1)
+	return false
+}
+
+// bytes is how much was asked for.
+func (c *call) bytes(g *gathering) int64 {
+	if g.n < 0 {
+		return g.o.FragmentBytes()
+	}
+	return g.n
+}
+
+// finish cuts off what is still under way and waits for it: no goroutine outlives the
+// read. A target that others outran is asked later next time.
+func (g *gathering) finish() {
+	decided := g.ctx.Err() == nil
+	for _, c := range g.open {
+		if waited := time.Since(c.began); decided && c.hedgeAt.IsZero() && !c.again {
+			c.remote.outrun()
+			c.remote.provider.latency.addAtLeast(c.bytes(g), waited)
+		}
+		c.cancel(nil)
+	}
+	for range g.open {
+		<-g.answers
+	}
 }
 
 // unaskable says of each fragment that can't be asked for why.
-func (r *Reader) unaskable(o *object, order []int) (why []string) {
+func (r *Reader) unaskable(o *object, order []candidate) (why []string) {
 	for i, f := range o.fragments {
 		switch {
-		case slices.Contains(order, i):
+		case slices.ContainsFunc(order, func(c candidate) bool { return c.index == i }):
 		case f.target == "":
 			why = append(why, fmt.Sprintf("fragment %d was never placed", i))
 		case remoteNamed(r.remotes, f.target) == nil:
@@ -135,6 +274,9 @@ func (r *Reader) getPiece(ctx context.Context, o *object, i int, off, n int64) p
 	key := o.name().key(o.Cluster, o.Shard, i)
 	data, err := t.get(ctx, key, off, n)
 	p := piece{index: i, data: data}
+	if err != nil && errors.Is(context.Cause(ctx), errGivenUp) {
+		err = errGivenUp
+	}
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
 		p.bad, p.err = true, fmt.Errorf("%s: %s: missing", t.Name, key)

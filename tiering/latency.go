@@ -13,6 +13,10 @@ const latencySamples = 128
 // latencySamplesMin is from how many on the quantile means something.
 const latencySamplesMin = 8
 
+// latencyMaxAge is how long answers say something: a provider that was slow, and is not
+// asked for that reason, must be tried again.
+const latencyMaxAge = 30 * time.Second
+
 // sizeClasses are the upper bounds of the classes of answers by size: a mebibyte takes
 // longer than a block, and neither must set the other's pace.
 var sizeClasses = []int64{64 << 10, 512 << 10, 4 << 20}
@@ -27,7 +31,8 @@ type latencies struct {
 type ring struct {
 	samples []time.Duration // at most latencySamples
 	next    int
-	p95     time.Duration // of samples; 0 = too few, or to be computed
+	newest  time.Time
+	p95     time.Duration // of samples; 0 = to be computed
 }
 
 func classOf(size int64) int {
@@ -44,6 +49,11 @@ func (l *latencies) add(size int64, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := &l.classes[classOf(size)]
+	now := time.Now()
+	if now.Sub(r.newest) > latencyMaxAge {
+		r.samples, r.next = r.samples[:0], 0
+	}
+	r.newest = now
 	if len(r.samples) < latencySamples {
 		r.samples = append(r.samples, took)
 	} else {
@@ -62,13 +72,13 @@ func (l *latencies) addAtLeast(size int64, waited time.Duration) {
 	}
 }
 
-// p95 returns the 95th percentile of answers of about that size; false when too few are
-// known.
+// p95 returns the 95th percentile of the answers of about that size; false when too few
+// are known, or only old ones.
 func (l *latencies) p95(size int64) (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := &l.classes[classOf(size)]
-	if len(r.samples) < latencySamplesMin {
+	if len(r.samples) < latencySamplesMin || time.Since(r.newest) > latencyMaxAge {
 		return 0, false
 	}
 	if r.p95 == 0 {

@@ -6,6 +6,10 @@ import "sync/atomic"
 type ReaderStats struct {
 	Objects int64 // whole objects
 	Bytes   int64 // of fragments, as they came from the targets
+	// Requests counts the fragments, and ranges of them, that were asked for; Hedges those
+	// that were asked for in addition because another one was late, and HedgesDenied those
+	// that there was no budget for. GivenUp counts calls that were cut off as hopeless.
+	Requests, Hedges, HedgesDenied, GivenUp int64
 	// Rebuilt counts the data fragments that were missing, damaged or late, and were
 	// computed from the others.
 	Rebuilt int64
@@ -13,7 +17,10 @@ type ReaderStats struct {
 
 // Stats returns what r has read so far.
 func (r *Reader) Stats() ReaderStats {
-	return ReaderStats{Objects: r.stats.objects.Load(), Bytes: r.stats.bytes.Load(), Rebuilt: r.stats.rebuilt.Load()}
+	s := ReaderStats{Objects: r.stats.objects.Load(), Bytes: r.stats.bytes.Load(), Rebuilt: r.stats.rebuilt.Load(), GivenUp: r.stats.givenUp.Load()}
+	s.Requests, s.Hedges, s.HedgesDenied = r.stats.hedge.counts()
+	s.Requests += s.Hedges
+	return s
 }
 
 // Unreachable names the targets whose last call failed, or that could not be opened.
@@ -27,7 +34,10 @@ func (r *Reader) Unreachable() []string {
 	return names
 }
 
-type readerCounts struct{ objects, bytes, rebuilt atomic.Int64 }
+type readerCounts struct {
+	objects, bytes, rebuilt, givenUp atomic.Int64
+	hedge                            hedgeBudget
+}
 
 // countRebuilt is told which data fragments of an object came whole.
 func (c *readerCounts) countRebuilt(whole []bool) {

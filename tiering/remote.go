@@ -27,11 +27,13 @@ type remote struct {
 	opTimeout time.Duration
 	provider  *provider // shared with the other targets there
 
-	mu      sync.Mutex
-	breaker breaker         // guarded by mu
-	lastErr error           // guarded by mu: nil once a call succeeded
-	held    map[string]bool // guarded by mu: keys of the chain's records known to be whole here
-	writing map[string]bool // guarded by mu: keys of records on their way here
+	mu        sync.Mutex
+	breaker   breaker         // guarded by mu
+	lastErr   error           // guarded by mu: nil once a call succeeded
+	cutOffs   int             // guarded by mu: reads in a row that others outran
+	avoidTill time.Time       // guarded by mu: until when reads prefer others
+	held      map[string]bool // guarded by mu: keys of the chain's records known to be whole here
+	writing   map[string]bool // guarded by mu: keys of records on their way here
 }
 
 func newRemotes(targets []Target, opTimeout time.Duration) []*remote {
@@ -117,8 +119,12 @@ func (r *remote) record(err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.breaker.record(time.Now(), err == nil)
 	r.lastErr = err
+	if errors.Is(err, context.DeadlineExceeded) { // it had all of opTimeout: three of those are too long to wait
+		r.breaker.trip(time.Now())
+		return
+	}
+	r.breaker.record(time.Now(), err == nil)
 }
 
 // health returns whether the last call succeeded, and why not.
@@ -130,10 +136,13 @@ func (r *remote) health() (ok bool, err error) {
 
 // state returns that of the target's breaker, or of its provider's when that is worse.
 func (r *remote) state() BreakerState {
+	return max(r.ownState(), r.provider.state())
+}
+
+func (r *remote) ownState() BreakerState {
 	r.mu.Lock()
-	own := r.breaker.state()
-	r.mu.Unlock()
-	return max(own, r.provider.state())
+	defer r.mu.Unlock()
+	return r.breaker.state()
 }
 
 // hold notes that a record of the chain is whole on the target, or not.
