@@ -3,6 +3,7 @@ package s3test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -23,10 +24,12 @@ type Cloud struct {
 	Name string
 
 	servers *Servers
+	link    *Link // nil unless Options.Links
 
 	mu      sync.Mutex
 	listen  string   // guarded by mu; host:port, port 0 until it was started once
 	process *process // guarded by mu; nil while it is down
+	secret  string   // guarded by mu; in place of the run's secret key
 }
 
 // process is one life of a gateway.
@@ -39,10 +42,30 @@ type process struct {
 
 // Endpoint is the gateway's URL. It stays the same over Kill and Restart.
 func (c *Cloud) Endpoint() string {
+	scheme, address := "https://", c.address()
 	if c.servers.options.PlainHTTP {
-		return "http://" + c.address()
+		scheme = "http://"
 	}
-	return "https://" + c.address()
+	if c.link != nil {
+		address = c.link.Address()
+	}
+	return scheme + address
+}
+
+// Link is the way to the cloud; nil without Options.Links.
+func (c *Cloud) Link() *Link { return c.link }
+
+// SetSecret gives the gateway another secret key: it is restarted, and refuses who signs
+// with the old one, as a provider does once credentials have expired. An empty one brings
+// the first one back.
+func (c *Cloud) SetSecret(ctx context.Context, secret string) error {
+	if err := c.Kill(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.secret = secret
+	c.mu.Unlock()
+	return c.start(ctx)
 }
 
 func (c *Cloud) address() string {
@@ -97,8 +120,11 @@ func (c *Cloud) startOnce(ctx context.Context) error {
 	if !c.servers.options.PlainHTTP {
 		args = append(args, "--cert", c.servers.files.cert, "--key", c.servers.files.key)
 	}
+	c.mu.Lock()
+	secret := cmp.Or(c.secret, c.servers.secretKey)
+	c.mu.Unlock()
 	p := &process{cmd: exec.Command(c.servers.binary, args...), exited: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "S3GATEWAY_ACCESS_KEY="+c.servers.accessKey, "S3GATEWAY_SECRET_KEY="+c.servers.secretKey)
+	p.cmd.Env = append(os.Environ(), "S3GATEWAY_ACCESS_KEY="+c.servers.accessKey, "S3GATEWAY_SECRET_KEY="+secret)
 	p.cmd.Stderr = &p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()

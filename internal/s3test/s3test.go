@@ -28,6 +28,9 @@ type Options struct {
 	LockedBuckets []string
 	// PlainHTTP serves without TLS.
 	PlainHTTP bool
+	// Links puts a Link before every cloud: what uses its Endpoint can be slowed down and
+	// cut off.
+	Links bool
 	// ReadyTimeout bounds the start of one gateway; 0 means 30 s. Building the binary is
 	// bounded by the context alone.
 	ReadyTimeout time.Duration
@@ -101,6 +104,11 @@ func Start(ctx context.Context, options Options) (*Servers, error) {
 		if err := c.start(ctx); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
+		if options.Links {
+			if c.link, err = newLink(c.address); err != nil {
+				return nil, errors.Join(err, s.Close())
+			}
+		}
 		if err := c.makeBuckets(ctx); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -130,6 +138,9 @@ func (s *Servers) Close() error {
 	var errs []error
 	for _, c := range s.clouds {
 		errs = append(errs, c.Kill())
+		if c.link != nil {
+			errs = append(errs, c.link.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
