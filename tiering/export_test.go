@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"strings"
 
+	"github.com/minio/crc64nvme"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -41,8 +42,8 @@ func crc32c(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 func recheckBlocks(b []byte) []byte {
 	salt := make([]byte, 12)
 	copy(salt, b[erasure.HeaderBytes-4:erasure.HeaderBytes])
-	block := b[erasure.HeaderBytes : len(b)-4]
-	binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Update(crc32c(block), castagnoli, salt))
+	block := b[erasure.HeaderBytes : len(b)-8]
+	binary.LittleEndian.PutUint64(b[len(b)-8:], crc64nvme.Update(crc64nvme.Checksum(block), salt))
 	return b
 }
 

@@ -1,7 +1,6 @@
 package erasure
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -25,24 +24,21 @@ func (f Fault) String() string {
 	return fmt.Sprintf("fragment %d at offset %d: %s", f.Index, f.Offset, f.Reason)
 }
 
-// Rebuild returns the object m describes from its fragments: fragments[i] is the one
-// with index i, or nil when it is not there. Any k good blocks of each stripe are
-// enough, whichever fragments they come from. It returns every fault it met whether or
+// Rebuild returns the object m describes from its fragments: fragments[i] is what was found
+// in the place of the one with index i, or nil. A fragment of the object that was found in
+// another's place is used as what it is. Any k good blocks of each stripe are enough,
+// whichever fragments they come from. It returns every fault it met whether or
 // not it succeeded. It fails with ErrTooFew, or with logcore.ErrCorrupt when every
 // checksum holds and yet the digest of the object does not. The caller owns the object.
 func Rebuild(m Meta, fragments [][]byte) (object []byte, faults []Fault, err error) {
 	if err := m.Validate(); err != nil {
 		return nil, nil, fmt.Errorf("erasure: rebuild: %w", err)
 	}
-	for i, f := range fragments {
-		if f == nil {
-			continue
-		}
-		if fault := checkHeader(m, i, f); fault != nil {
-			faults = append(faults, *fault)
-		}
+	if len(fragments) > m.K+m.M {
+		return nil, nil, fmt.Errorf("%w: erasure: %d fragments of a %d+%d code", logcore.ErrInvalid, len(fragments), m.K, m.M)
 	}
-	object, more, err := decodeStripes(m, 0, m.stripes()-1, HeaderBytes, headerless(fragments))
+	inPlace, faults := sortIn(m, fragments)
+	object, more, err := decodeStripes(m, 0, m.stripes()-1, HeaderBytes, headerless(inPlace))
 	faults = append(faults, more...)
 	if err != nil {
 		return nil, faults, err
@@ -97,6 +93,35 @@ func VerifyFragment(want *Meta, index int, fragment []byte) []Fault {
 	return faults
 }
 
+// sortIn returns the fragments in the places that their headers name. Those that are not
+// whole stay where they were found: their blocks may be good.
+func sortIn(m Meta, fragments [][]byte) (out [][]byte, faults []Fault) {
+	out = make([][]byte, m.K+m.M)
+	var strays [][]byte
+	for i, f := range fragments {
+		if f == nil {
+			continue
+		}
+		fault := checkHeader(m, i, f)
+		if fault == nil {
+			out[i] = f
+			continue
+		}
+		faults = append(faults, *fault)
+		if h, err := ParseHeader(f); err == nil && h.Meta == m && h.Index != i {
+			strays = append(strays, f)
+		} else {
+			out[i] = f
+		}
+	}
+	for _, f := range strays {
+		if h, _ := ParseHeader(f); out[h.Index] == nil || checkHeader(m, h.Index, out[h.Index]) != nil {
+			out[h.Index] = f
+		}
+	}
+	return out, faults
+}
+
 // checkHeader tells whether a fragment claims to be fragment index of m, whole.
 func checkHeader(m Meta, index int, fragment []byte) *Fault {
 	h, err := ParseHeader(fragment)
@@ -139,12 +164,12 @@ func headerless(fragments [][]byte) [][]byte {
 // fragment, verified.
 func blockAt(m Meta, index int, salt uint32, stripe int64, src []byte, offset int64) ([]byte, *Fault) {
 	n := m.blockBytes(stripe)
-	if len(src) < n+blockSumBytes {
+	if len(src) < n+m.sumBytes() {
 		return nil, &Fault{index, offset + int64(len(src)), fmt.Sprintf("cut short in block %d", stripe)}
 	}
-	got, want := m.blockSum(salt, stripe, src[:n]), binary.LittleEndian.Uint32(src[n:])
+	got, want := m.blockSum(salt, stripe, src[:n]), m.storedSum(src[n:])
 	if got != want {
-		return nil, &Fault{index, offset, fmt.Sprintf("checksum of block %d is %08x, stored %08x", stripe, got, want)}
+		return nil, &Fault{index, offset, fmt.Sprintf("checksum of block %d is %x, stored %x", stripe, got, want)}
 	}
 	return src[:n:n], nil
 }

@@ -50,7 +50,7 @@ func sumOf(m Meta, fragment []byte, hash func(stripe int) [32]byte) (sum [32]byt
 		one := hash(int(s))
 		h.Write(one[:])
 		end := m.blockOffset(s) + int64(m.blockBytes(s))
-		h.Write(fragment[end : end+blockSumBytes])
+		h.Write(fragment[end : end+int64(m.sumBytes())])
 	}
 	h.Sum(sum[:0])
 	return sum
@@ -88,7 +88,7 @@ func DigestOf(m Meta, object []byte) [32]byte {
 	inParallel(len(hashes), func(j int) {
 		s := int64(j / m.K)
 		n := m.blockBytes(s)
-		at := s*m.stripeBytes() + int64(j%m.K)*int64(n)
+		at := m.dataOffset(s, j%m.K)
 		if at+int64(n) <= m.Length {
 			hashes[j] = blockHash(object[at : at+int64(n)])
 			return

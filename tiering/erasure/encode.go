@@ -1,12 +1,11 @@
 package erasure
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"sync"
 
 	"github.com/klauspost/reedsolomon"
+	"github.com/minio/crc64nvme"
 
 	"github.com/logcore/logcore"
 )
@@ -23,7 +22,21 @@ type Coded struct {
 // The bytes depend on nothing but m and the object. parts are only read.
 func Code(m Meta, parts ...[]byte) (*Coded, error) {
 	var c Coder
-	if err := c.Stripes(m, parts...); err != nil {
+	src := newGather(parts)
+	m.Length = src.bytes()
+	if m.Version == 1 {
+		m.Digest = src.sha256() // salts the checksums of the blocks: it comes first
+	}
+	if err := c.Begin(m); err != nil {
+		return nil, err
+	}
+	inParallel(int(c.m.stripes()), func(s int) {
+		for i := range c.m.K {
+			b := c.block(int64(s), i)
+			src.copyAt(b, c.m.dataOffset(int64(s), i))
+		}
+	})
+	if err := c.Parity(); err != nil {
 		return nil, err
 	}
 	return c.Finish(), nil
@@ -38,47 +51,25 @@ func Encode(m Meta, object []byte) (Meta, [][]byte, error) {
 	return c.Meta, c.Fragments, nil
 }
 
-// Coder codes in two steps that can be told apart in time: Stripes lays out the blocks,
-// codes parity and takes block checksums, at the speed of memory; Finish takes the
-// cryptographic hashes. A Coder that is used again writes over the fragments of before:
-// for who is done with them. It is not for concurrent use.
+// Coder codes an object in steps: Begin, WriteAt until every byte is written, Parity,
+// Finish. So who makes the object, piece by piece, makes it in its fragments, and it lies
+// in memory once. But for WriteAt it is not for concurrent use.
 type Coder struct {
 	m         Meta
 	fragments [][]byte
-	crcs      []uint32 // of block i of stripe s at s*(k+m)+i, before the salt
+	crcs      []uint64 // of block i of stripe s at s*(k+m)+i, before the salt
 }
 
-// Stripes is the first step: everything but headers and hashes. parts are not needed
-// afterwards. The error wraps logcore.ErrInvalid when m does not describe a valid object.
-func (c *Coder) Stripes(m Meta, parts ...[]byte) error {
+// Begin makes room for the fragments of the object that m describes, whose Length must be
+// set, and its Digest when Version is 1. The error wraps logcore.ErrInvalid. A Coder that
+// begins again writes over the fragments of before: for who is done with them.
+func (c *Coder) Begin(m Meta) error {
 	m = m.withDefaults()
-	src := newGather(parts)
-	m.Length = src.bytes()
-	if m.Version == 1 {
-		m.Digest = src.sha256() // salts the checksums of the blocks: it comes first
-	}
 	if err := m.Validate(); err != nil {
 		return fmt.Errorf("erasure: encode: %w", err)
 	}
-	enc, err := codec(m.K, m.M)
-	if err != nil {
-		return err
-	}
 	c.m = m
-	c.allocate()
-	errs := make([]error, m.stripes())
-	inParallel(len(errs), func(s int) { errs[s] = c.stripe(enc, src, int64(s)) })
-	for s, err := range errs {
-		if err != nil {
-			return fmt.Errorf("erasure: encode stripe %d: %w", s, err)
-		}
-	}
-	return nil
-}
-
-// allocate makes room, in the buffers of before when they are large enough.
-func (c *Coder) allocate() {
-	n, size := c.m.K+c.m.M, int(c.m.FragmentBytes())
+	n, size := m.K+m.M, int(m.FragmentBytes())
 	if len(c.fragments) != n || cap(c.fragments[0]) < size {
 		c.fragments = make([][]byte, n)
 		for i := range c.fragments {
@@ -88,20 +79,51 @@ func (c *Coder) allocate() {
 	for i := range c.fragments {
 		c.fragments[i] = c.fragments[i][:size]
 	}
-	c.crcs = make([]uint32, int64(n)*c.m.stripes())
+	c.crcs = make([]uint64, int64(n)*m.stripes())
+	last := m.stripes() - 1
+	for i := range m.K { // padding; what lies before it is written over
+		b := c.block(last, i)
+		clear(b[min(max(m.Length-m.dataOffset(last, i), 0), int64(len(b))):])
+	}
+	return nil
 }
 
-// stripe fills the blocks of one stripe: the object's bytes, parity, checksums, while
-// they are in the processor's cache.
-func (c *Coder) stripe(enc reedsolomon.Encoder, src gather, s int64) error {
-	n, at := c.m.blockBytes(s), c.m.blockOffset(s)
+// Bytes is how much memory the fragments take.
+func (c *Coder) Bytes() int64 { return int64(len(c.fragments)) * c.m.FragmentBytes() }
+
+// WriteAt puts bytes of the object in their place. It may be called concurrently for
+// bytes that don't overlap. p must lie within the object.
+func (c *Coder) WriteAt(p []byte, off int64) {
+	for len(p) > 0 {
+		s := off / c.m.stripeBytes()
+		n := int64(c.m.blockBytes(s))
+		in := off - s*c.m.stripeBytes()
+		put := copy(c.block(s, int(in/n))[in%n:], p)
+		p, off = p[put:], off+int64(put)
+	}
+}
+
+// Parity codes the parity blocks and takes the checksums of all blocks, stripe by stripe,
+// each while it is in the processor's cache, on all processors.
+func (c *Coder) Parity() error {
+	enc, err := codec(c.m.K, c.m.M)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, c.m.stripes())
+	inParallel(len(errs), func(s int) { errs[s] = c.stripe(enc, int64(s)) })
+	for s, err := range errs {
+		if err != nil {
+			return fmt.Errorf("erasure: encode stripe %d: %w", s, err)
+		}
+	}
+	return nil
+}
+
+func (c *Coder) stripe(enc reedsolomon.Encoder, s int64) error {
 	blocks := make([][]byte, len(c.fragments))
 	for i := range blocks {
-		blocks[i] = c.fragments[i][at : at+int64(n) : at+int64(n)]
-		if i < c.m.K {
-			got := src.copyAt(blocks[i], s*c.m.stripeBytes()+int64(i)*int64(n))
-			clear(blocks[i][got:])
-		}
+		blocks[i] = c.block(s, i)
 	}
 	if c.m.M > 0 {
 		if err := enc.Encode(blocks); err != nil {
@@ -109,13 +131,13 @@ func (c *Coder) stripe(enc reedsolomon.Encoder, src gather, s int64) error {
 		}
 	}
 	for i, b := range blocks {
-		c.crcs[int(s)*len(blocks)+i] = crc32.Checksum(b, castagnoli)
+		c.crcs[int(s)*len(blocks)+i] = crc64nvme.Checksum(b)
 	}
 	return nil
 }
 
-// Finish is the second step. The fragments are the caller's until Stripes is called
-// again.
+// Finish takes the hashes and writes headers and checksums. The fragments are the caller's
+// until Begin is called again.
 func (c *Coder) Finish() *Coded {
 	n, stripes := len(c.fragments), int(c.m.stripes())
 	out := &Coded{Fragments: c.fragments, Sums: make([][32]byte, n)}
@@ -133,9 +155,9 @@ func (c *Coder) Finish() *Coded {
 			b := c.block(s, i)
 			sum := saltSum(salt, s, c.crcs[int(s)*n+i])
 			if c.m.Version == 1 {
-				sum = blockSumV1(salt, s, b)
+				sum = c.m.blockSum(salt, s, b)
 			}
-			binary.LittleEndian.PutUint32(f[c.m.blockOffset(s)+int64(len(b)):], sum)
+			c.m.putSum(f[c.m.blockOffset(s)+int64(len(b)):], sum)
 		}
 	}
 	inParallel(n, func(i int) {
@@ -148,9 +170,11 @@ func (c *Coder) Finish() *Coded {
 	return out
 }
 
+// block is block i of stripe s, where it lies in its fragment.
 func (c *Coder) block(s int64, i int) []byte {
 	at := c.m.blockOffset(s)
-	return c.fragments[i][at : at+int64(c.m.blockBytes(s))]
+	end := at + int64(c.m.blockBytes(s))
+	return c.fragments[i][at:end:end]
 }
 
 var codecs struct {

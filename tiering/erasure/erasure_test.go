@@ -178,13 +178,13 @@ func TestSwappedFragmentsAreDetected(t *testing.T) {
 	if len(VerifyFragment(&m, 0, graft)) == 0 {
 		t.Fatal("blocks of another fragment are not detected")
 	}
-	n := 64 + blockSumBytes
+	n := 64 + m.sumBytes()
 	copy(graft[HeaderBytes:], a[0][HeaderBytes+n:HeaderBytes+2*n])
 	if len(VerifyFragment(&m, 0, graft)) == 0 {
 		t.Fatal("a block of another stripe is not detected")
 	}
-	// And Rebuild never returns wrong bytes: with three swapped, it refuses.
-	if _, _, err := Rebuild(m, [][]byte{a[1], a[0], c[2], a[3], a[4], a[5]}); !errors.Is(err, ErrTooFew) {
+	// And Rebuild never returns wrong bytes: with three of other objects, it refuses.
+	if _, _, err := Rebuild(m, [][]byte{b[0], a[0], c[2], b[3], a[4], a[5]}); !errors.Is(err, ErrTooFew) {
 		t.Fatalf("got %v, want ErrTooFew", err)
 	}
 }
@@ -201,7 +201,7 @@ func TestReadRange(t *testing.T) {
 			t.Fatal(err)
 		}
 		stripes := (off+n-1)/256 - off/256 + 1
-		if length > stripes*(64+blockSumBytes) {
+		if length > stripes*int64(64+m.sumBytes()) {
 			t.Fatalf("range [%d,+%d) wants %d bytes of each fragment for %d stripes", off, n, length, stripes)
 		}
 		pieces := make([][]byte, 6)
@@ -242,8 +242,8 @@ func TestForgedBlockFailsTheDigest(t *testing.T) {
 	_, other := mustEncode(t, testMeta(4, 2), randomBytes(12, 200))
 	f := bytes.Clone(other[0])
 	copy(f, fragments[0][:HeaderBytes])
-	sum := forged.blockSum(headerSum(forged, 0), 0, f[HeaderBytes:len(f)-blockSumBytes])
-	f[len(f)-4], f[len(f)-3], f[len(f)-2], f[len(f)-1] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
+	end := len(f) - m.sumBytes()
+	m.putSum(f[end:], forged.blockSum(headerSum(forged, 0), 0, f[HeaderBytes:end]))
 	fragments[0] = f
 	if _, _, err := Rebuild(m, fragments); !errors.Is(err, logcore.ErrCorrupt) {
 		t.Fatalf("got %v, want ErrCorrupt", err)
@@ -310,7 +310,7 @@ func TestHashesAreWhatTheFormatSays(t *testing.T) {
 		all := append([]byte{2}, f[:HeaderBytes]...)
 		for s := range m.stripes() {
 			end := m.blockOffset(s) + int64(m.blockBytes(s))
-			all = append(append(all, leaf(f, s)...), f[end:end+4]...)
+			all = append(append(all, leaf(f, s)...), f[end:end+8]...)
 		}
 		if want := sha256.Sum256(all); Sum(f) != want {
 			t.Errorf("fragment %d: sum %x, want %x", i, Sum(f), want)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/minio/crc64nvme"
+
 	"github.com/logcore/logcore"
 )
 
@@ -16,7 +18,6 @@ const (
 	HeaderBytes    = 192
 	headerBytesMin = 24 // what the rules that never change need
 	headerBytesMax = 4096
-	blockSumBytes  = 4
 
 	offVersion   = 8
 	offMinReader = 10
@@ -76,13 +77,36 @@ func headerSum(m Meta, index int) uint32 {
 	return binary.LittleEndian.Uint32(h[offHeaderSum:])
 }
 
-// saltSum makes of a block's CRC32C the checksum that is stored: it covers the header's
+// sumBytes is the length of a block's checksum: CRC32C in version 1, CRC-64/NVME since.
+func (m Meta) sumBytes() int {
+	if m.Version == 1 {
+		return 4
+	}
+	return 8
+}
+
+func (m Meta) putSum(dst []byte, sum uint64) {
+	if m.Version == 1 {
+		binary.LittleEndian.PutUint32(dst, uint32(sum))
+		return
+	}
+	binary.LittleEndian.PutUint64(dst, sum)
+}
+
+func (m Meta) storedSum(src []byte) uint64 {
+	if m.Version == 1 {
+		return uint64(binary.LittleEndian.Uint32(src))
+	}
+	return binary.LittleEndian.Uint64(src)
+}
+
+// saltSum makes of a block's CRC the checksum that is stored: it covers the header's
 // checksum and the stripe number too, so a block of another fragment or another place
 // never passes. The salt comes last, so that a block can be summed before the header is
 // known.
-func saltSum(header uint32, stripe int64, block uint32) uint32 {
+func saltSum(header uint32, stripe int64, block uint64) uint64 {
 	salt := saltOf(header, stripe)
-	return crc32.Update(block, castagnoli, salt[:])
+	return crc64nvme.Update(block, salt[:])
 }
 
 func saltOf(header uint32, stripe int64) (salt [12]byte) {
@@ -91,18 +115,13 @@ func saltOf(header uint32, stripe int64) (salt [12]byte) {
 	return salt
 }
 
-// blockSumV1 is the checksum in version 1: the salt came first.
-func blockSumV1(header uint32, stripe int64, block []byte) uint32 {
-	salt := saltOf(header, stripe)
-	return crc32.Update(crc32.Checksum(salt[:], castagnoli), castagnoli, block)
-}
-
-// blockSum is the checksum of a block in the version of m.
-func (m Meta) blockSum(header uint32, stripe int64, block []byte) uint32 {
+// blockSum is the checksum of a block; in version 1 the salt came first.
+func (m Meta) blockSum(header uint32, stripe int64, block []byte) uint64 {
 	if m.Version == 1 {
-		return blockSumV1(header, stripe, block)
+		salt := saltOf(header, stripe)
+		return uint64(crc32.Update(crc32.Checksum(salt[:], castagnoli), castagnoli, block))
 	}
-	return saltSum(header, stripe, crc32.Checksum(block, castagnoli))
+	return saltSum(header, stripe, crc64nvme.Checksum(block))
 }
 
 // ParseHeader reads and verifies the header of a fragment; src may be longer. A

@@ -44,7 +44,7 @@ func (m Meta) withDefaults() Meta {
 }
 
 // DefaultBlockBytes keeps a stripe of 4+2 within a CPU's second-level cache.
-const DefaultBlockBytes = 256 << 10
+const DefaultBlockBytes = 128 << 10
 
 // Validate checks the ranges. The error wraps logcore.ErrInvalid.
 func (m Meta) Validate() error {
@@ -86,13 +86,19 @@ func (m Meta) blockBytes(stripe int64) int {
 
 // blockOffset is where the block of a stripe begins in every fragment.
 func (m Meta) blockOffset(stripe int64) int64 {
-	return HeaderBytes + stripe*int64(m.BlockBytes+blockSumBytes)
+	return HeaderBytes + stripe*int64(m.BlockBytes+m.sumBytes())
+}
+
+// dataOffset is where in the object data block i of a stripe begins; beyond its end for
+// blocks that are padding only.
+func (m Meta) dataOffset(stripe int64, i int) int64 {
+	return stripe*m.stripeBytes() + int64(i)*int64(m.blockBytes(stripe))
 }
 
 // FragmentBytes is the length of each fragment of the object.
 func (m Meta) FragmentBytes() int64 {
 	last := m.stripes() - 1
-	return m.blockOffset(last) + int64(m.blockBytes(last)) + blockSumBytes
+	return m.blockOffset(last) + int64(m.blockBytes(last)) + int64(m.sumBytes())
 }
 
 // FragmentRange returns which bytes of each fragment hold the stripes of
@@ -103,7 +109,7 @@ func (m Meta) FragmentRange(offset, length int64) (start, n int64, err error) {
 		return 0, 0, err
 	}
 	start = m.blockOffset(first)
-	return start, m.blockOffset(last) + int64(m.blockBytes(last)) + blockSumBytes - start, nil
+	return start, m.blockOffset(last) + int64(m.blockBytes(last)) + int64(m.sumBytes()) - start, nil
 }
 
 func (m Meta) stripeRange(offset, length int64) (first, last int64, err error) {
