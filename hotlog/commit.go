@@ -139,9 +139,10 @@ func (l *Log) commit(b *batch) {
 		l.poison(b, err)
 		return
 	}
-	sealed := b.sealed
+	sealed, seg := b.sealed, b.seg
 	l.publish(b)
 	if sealed {
+		loosen(seg.f) // as long as it is the last, no one else writes it
 		if wrote, err := l.beginNext(); wrote && err != nil {
 			l.poison(nil, err)
 		} else if err != nil {

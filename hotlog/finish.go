@@ -100,6 +100,9 @@ func (l *Log) finish(s *segfile, slowly bool) error {
 		return nil
 	}
 	defer l.structMu.RUnlock()
+	if err := keep(s.f); err != nil {
+		return err // tried again when the next segment is sealed
+	}
 	if err == nil {
 		err = s.writeFooter(c, sum.AppendFooter(nil))
 	}
@@ -107,6 +110,7 @@ func (l *Log) finish(s *segfile, slowly bool) error {
 		s.unfinishable = true
 		return l.damaged(s, err)
 	}
+	loosen(s.f)
 	l.mu.Lock()
 	s.sum, s.finished = sum, true
 	l.mu.Unlock()

@@ -38,7 +38,7 @@ import (
 // of Submit and Append come numbered, so those come from one at a time.
 type Log struct {
 	opts    Options
-	dir     media.Dir
+	dir     *fileSet
 	lock    *durable.DirLock // nil when the directory needs none
 	log     *slog.Logger
 	metrics *metrics
@@ -144,7 +144,7 @@ func lockDir(path string, create bool) (media.Dir, *durable.DirLock, error) {
 		lock.Unlock()
 		return nil, nil, fmt.Errorf("hotlog: %w", err)
 	}
-	return dir, lock, nil
+	return newFileSet(dir, openFilesMax), lock, nil
 }
 
 // openMode is how a log begins.
@@ -157,7 +157,7 @@ type openMode struct {
 // openOn opens a log on a medium: recover, then start the goroutines.
 func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*Log, RecoveryReport, error) {
 	l := &Log{
-		opts: opts, dir: dir, log: opts.Logger, inline: mode.inline,
+		opts: opts, dir: newFileSet(dir, mode.openFiles()), log: opts.Logger, inline: mode.inline,
 		writer: newWriter(dir.Align()),
 		wake:   make(chan struct{}, 1), commands: make(chan func()),
 		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),

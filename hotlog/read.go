@@ -24,7 +24,8 @@ func (l *Log) First() logcore.LSN {
 // into bytesMax (payload plus 60 bytes each). hi may be beyond what is durable; lo
 // may not (a LagError), nor be below First (logcore.ErrTrimmed). Payloads may be
 // kept but must not be changed. Entries that are not in memory are read from the
-// medium, and every byte is checked: damage is a CorruptionError.
+// medium, and every byte is checked: damage is a CorruptionError. When the process has
+// run out of file descriptors the error wraps logcore.ErrOverloaded: try again.
 func (l *Log) Entries(lo, hi logcore.LSN, bytesMax int) ([]logcore.Entry, error) {
 	if lo >= hi {
 		return nil, fmt.Errorf("%w: hotlog: read of [%d, %d)", logcore.ErrInvalid, lo, hi)
@@ -43,9 +44,13 @@ func (l *Log) Entries(lo, hi logcore.LSN, bytesMax int) ([]logcore.Entry, error)
 	return l.readEntries(lo, hi, bytesMax)
 }
 
-// readable checks that lsn is neither trimmed nor ahead of what is durable.
+// readable checks that the log is open and lsn neither trimmed nor ahead of what is durable.
 func (l *Log) readable(lsn, durable logcore.LSN) error {
-	if first := l.First(); lsn < first {
+	view := *l.view.Load()
+	if len(view) == 0 {
+		return fmt.Errorf("hotlog: %s: %w", l.dir.Path(), logcore.ErrClosed)
+	}
+	if first := view[0].header.ID.First; lsn < first {
 		return fmt.Errorf("%w: hotlog: LSN %d, the oldest kept is %d", logcore.ErrTrimmed, lsn, first)
 	}
 	if lsn > durable {
@@ -107,10 +112,7 @@ func (l *Log) find(lsn logcore.LSN) (*segfile, committed, []segment.Point, error
 	view := *l.view.Load()
 	i := sort.Search(len(view), func(i int) bool { return view[i].header.ID.First > lsn }) - 1
 	if i < 0 {
-		if err := l.readable(lsn, l.Durable()); err != nil {
-			return nil, committed{}, nil, err
-		}
-		return nil, committed{}, nil, fmt.Errorf("hotlog: %s: %w", l.dir.Path(), logcore.ErrClosed)
+		return nil, committed{}, nil, l.readable(lsn, l.Durable())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

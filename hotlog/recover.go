@@ -190,6 +190,9 @@ func (l *Log) adoptFree(free []loaded) error {
 			p.seq, err = freeMarks(x.f, p.seq)
 		}
 		if err == nil {
+			err = keep(x.f)
+		}
+		if err == nil {
 			err = l.pooled(p)
 		}
 		if err != nil {

@@ -88,6 +88,7 @@ func (l *Log) rebuild(old *segfile, span segment.Span) (*segfile, string, error)
 	if err != nil {
 		return nil, "", errors.Join(err, f.Close(), l.dir.Remove(tmp))
 	}
+	loosen(f)
 	return s, tmp, nil
 }
 
@@ -100,10 +101,8 @@ func (l *Log) replace(old, fresh *segfile, tmp string, cuts uint64) error {
 	if i < 0 || l.cuts != cuts { // a cut segment is no more what the span says
 		return errors.Join(errGone, l.dir.Remove(tmp))
 	}
-	if d, ok := l.dir.(interface{ Link(from, to string) error }); ok {
-		if err := d.Link(old.name, old.name+corruptSuffix); err != nil && !errors.Is(err, os.ErrExist) {
-			l.log.Warn("hot log: the damaged file is not kept", "dir", l.dir.Path(), "segment", old.name, "err", err)
-		}
+	if err := l.dir.Link(old.name, old.name+corruptSuffix); err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, errors.ErrUnsupported) {
+		l.log.Warn("hot log: the damaged file is not kept", "dir", l.dir.Path(), "segment", old.name, "err", err)
 	}
 	// Commit point: of the repair. When it fails nobody knows which of the files a crash
 	// would leave, and a later cut would go to one of them only.

@@ -146,6 +146,9 @@ func (l *Log) SeekTime(t logcore.HLC) (logcore.LSN, error) {
 
 func (l *Log) seekTime(t logcore.HLC) (logcore.LSN, error) {
 	durable, view := l.Durable(), *l.view.Load()
+	if len(view) == 0 {
+		return 0, l.readable(0, durable)
+	}
 	l.mu.Lock()
 	i := slices.IndexFunc(view, func(s *segfile) bool { return s.sum.LastTime >= t })
 	l.mu.Unlock()

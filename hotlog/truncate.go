@@ -9,9 +9,10 @@ import (
 )
 
 // TrimHead drops every sealed segment whose last entry is at or below upTo and
-// recycles its file. The last segment stays, also when it is sealed. On return the trim is durable; a crash
-// in between leaves a log that begins at a later segment, without a gap. It works
-// on a full disk: nothing is allocated.
+// recycles its file. The last segment stays, also when it is sealed. On return the trim
+// is durable; a crash in between leaves a log that begins at a later segment, without a
+// gap. It works on a full disk: nothing is allocated. An error that wraps
+// logcore.ErrOverloaded says that file descriptors have run out: try again.
 func (l *Log) TrimHead(upTo logcore.LSN) error {
 	l.structMu.Lock()
 	defer l.structMu.Unlock()
@@ -19,7 +20,10 @@ func (l *Log) TrimHead(upTo logcore.LSN) error {
 		if err := l.Err(); err != nil {
 			return err
 		}
-		s := l.dropHead(upTo)
+		s, err := l.dropHead(upTo)
+		if err != nil {
+			return err
+		}
 		if s == nil {
 			l.wakeHousekeeper()
 			return nil
@@ -31,24 +35,31 @@ func (l *Log) TrimHead(upTo logcore.LSN) error {
 	}
 }
 
-// dropHead takes the oldest segment out of the view if it can go.
-func (l *Log) dropHead(upTo logcore.LSN) *segfile {
+// dropHead takes the oldest segment out of the view if it can go; structMu is held.
+func (l *Log) dropHead(upTo logcore.LSN) (*segfile, error) {
+	l.mu.Lock()
+	view := *l.view.Load()
+	stays := len(view) < 2 || !view[0].committed.sealed || view[0].committed.last > upTo
+	l.mu.Unlock()
+	if stays {
+		return nil, nil
+	}
+	if err := keep(view[0].f); err != nil { // before it is too late to go back
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	view := *l.view.Load()
-	if len(view) < 2 || !view[0].committed.sealed || view[0].committed.last > upTo {
-		return nil
-	}
-	s, rest := view[0], view[1:]
+	rest := (*l.view.Load())[1:]
 	l.view.Store(&rest)
-	return s
+	return view[0], nil
 }
 
 // TruncateTail drops every entry above after, durable or not, and waits for what was
 // submitted before. On return the next entry is after+1. A crash in between leaves a
 // log that ends somewhere from after to its old end. It fails with an error that
-// wraps logcore.ErrTrimmed when after is below First()-1. It must not run beside
-// Submit, nor be called from a completion.
+// wraps logcore.ErrTrimmed when after is below First()-1, and with one that wraps
+// logcore.ErrOverloaded, nothing changed, when file descriptors have run out. It must not
+// run beside Submit, nor be called from a completion.
 func (l *Log) TruncateTail(after logcore.LSN) error {
 	result := make(chan error, 1)
 	select {
@@ -74,6 +85,13 @@ func (l *Log) truncate(after logcore.LSN) error {
 	}
 	if after >= l.Durable() {
 		return nil
+	}
+	for _, s := range *l.view.Load() {
+		if s.header.ID.First > after+1 || s.committed.last > after {
+			if err := keep(s.f); err != nil {
+				return err
+			}
+		}
 	}
 	l.log.Info("hot log: tail truncated", "dir", l.dir.Path(), "after", after, "durable", l.Durable())
 	s, err := l.dropAbove(after)

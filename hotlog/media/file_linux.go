@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/logcore/logcore"
-	"github.com/logcore/logcore/internal/durable"
 )
 
 // zeroChunkBytes is written at once when a file is zeroed, and syncChunkBytes synced
@@ -22,18 +21,28 @@ const (
 )
 
 // fileDir is a directory on any file system: fallocate, pwrite, fdatasync.
-type fileDir struct{ path string }
+type fileDir struct {
+	path string
+	// dir is what SyncDir syncs. It is open as long as fileDir is in use, so that a
+	// process that has run out of descriptors can still make durable what it did.
+	dir *os.File
+}
 
 // OpenFile returns the "file" medium over an existing directory.
 func OpenFile(path string) (Dir, error) {
-	st, err := os.Stat(path)
+	dir, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("media: %w", err)
 	}
-	if !st.IsDir() {
-		return nil, fmt.Errorf("media: %w: %s is not a directory", logcore.ErrInvalid, path)
+	st, err := dir.Stat()
+	if err == nil && !st.IsDir() {
+		err = fmt.Errorf("%w: %s is not a directory", logcore.ErrInvalid, path)
 	}
-	return &fileDir{path: path}, nil
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("media: %w", err)
+	}
+	return &fileDir{path: path, dir: dir}, nil
 }
 
 func (d *fileDir) Path() string   { return d.path }
@@ -81,7 +90,7 @@ func (d *fileDir) Link(from, to string) error {
 
 func (d *fileDir) Remove(name string) error { return wrap(os.Remove(filepath.Join(d.path, name))) }
 
-func (d *fileDir) SyncDir() error { return durable.SyncDir(d.path) }
+func (d *fileDir) SyncDir() error { return wrap(d.dir.Sync()) }
 
 func (d *fileDir) List() ([]string, error) {
 	list, err := os.ReadDir(d.path)

@@ -39,6 +39,13 @@ type Dir interface {
 	Free() (int64, error)
 }
 
+// ReadOpener is a Dir that opens a file for reading at less cost than Open: with one file
+// descriptor, and without a change to what is cached.
+type ReadOpener interface {
+	// OpenRead opens an existing file. Only ReadAt, Size and Close of it are used.
+	OpenRead(name string) (File, error)
+}
+
 // AlignMax is the largest alignment that a medium may ask for.
 const AlignMax = 4096
 

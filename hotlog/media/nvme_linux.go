@@ -33,7 +33,7 @@ func OpenNVMe(path string) (Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &nvmeDir{fileDir{path: under.Path()}}
+	d := &nvmeDir{*under.(*fileDir)}
 	if err := d.probe(); err != nil {
 		return nil, fmt.Errorf("media: direct writes in %s: %w", path, err)
 	}
@@ -108,10 +108,21 @@ func (d *nvmeDir) Medium() string { return "nvme" }
 func (d *nvmeDir) Align() int     { return nvmeAlign }
 
 func (d *nvmeDir) Create(name string, size int64) (File, error) {
-	return d.direct(name)(d.fileDir.Create(name, size))
+	f, err := d.fileDir.Create(name, size)
+	if err != nil {
+		return nil, err
+	}
+	out, err := d.direct(name)(f, nil)
+	if err != nil {
+		return nil, errors.Join(err, d.fileDir.Remove(name))
+	}
+	return out, nil
 }
 
 func (d *nvmeDir) Open(name string) (File, error) { return d.direct(name)(d.fileDir.Open(name)) }
+
+// OpenRead does without the second descriptor.
+func (d *nvmeDir) OpenRead(name string) (File, error) { return d.fileDir.Open(name) }
 
 // direct opens the second descriptor of a file.
 func (d *nvmeDir) direct(name string) func(File, error) (File, error) {

@@ -48,7 +48,7 @@ func openPMEM(path string, mapFlags int, how persistence) (Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &pmemDir{fileDir: fileDir{path: under.Path()}, mapFlags: mapFlags, how: how}
+	d := &pmemDir{fileDir: *under.(*fileDir), mapFlags: mapFlags, how: how}
 	if err := d.probe(); err != nil {
 		return nil, fmt.Errorf("media: persistent memory in %s: %w", path, err)
 	}

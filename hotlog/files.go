@@ -1,0 +1,287 @@
+package hotlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/media"
+)
+
+// openFilesMax is how many files are open for readers only and not in use, so that a log
+// with thousands of segments takes a few file descriptors.
+const openFilesMax = 32
+
+// openFiles is few where crashes are tested, so that files are opened again all the time.
+func (m openMode) openFiles() int {
+	if m.inline {
+		return 1
+	}
+	return openFilesMax
+}
+
+// fileSet is a directory whose files are opened when they are used. Who writes a file
+// keeps it: it stays open, because an error of the kernel's write-back is told to those
+// only who had the file open then. A file that is not kept is closed when openMax
+// others were used since.
+type fileSet struct {
+	media.Dir
+	openMax int
+
+	mu    sync.Mutex
+	files map[string]*file
+	idle  []*file // open, not kept and not in use; used last is last
+}
+
+func newFileSet(dir media.Dir, openMax int) *fileSet {
+	if s, ok := dir.(*fileSet); ok {
+		return s
+	}
+	return &fileSet{Dir: dir, openMax: openMax, files: map[string]*file{}}
+}
+
+// file is a media.File of a fileSet.
+type file struct {
+	set  *fileSet
+	size atomic.Int64
+
+	kept media.File // of the one writer alone, nil when it does not keep the file
+
+	// Guarded by set.mu.
+	name    string       // empty: another file was given its name, or it was closed
+	f       media.File   // nil while it is not open
+	writes  bool         // f is open for writing too
+	users   int          // reads under way, and the writer's keep
+	retired []media.File // to be closed when users is 0
+}
+
+// Create makes a file that is kept.
+func (s *fileSet) Create(name string, size int64) (media.File, error) {
+	f, err := s.Dir.Create(name, size)
+	if outOfFiles(err) && s.closeIdle() {
+		f, err = s.Dir.Create(name, size)
+	}
+	if outOfFiles(err) {
+		return nil, fmt.Errorf("%w: no file descriptor for another segment, raise the limit (ulimit -n): %w", logcore.ErrDiskFull, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	x := &file{set: s, name: name, f: f, writes: true, users: 1, kept: f}
+	x.size.Store(size)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[name] = x
+	return x, nil
+}
+
+// Open opens a file for reading; it is kept from the first write on.
+func (s *fileSet) Open(name string) (media.File, error) {
+	x := &file{set: s, name: name}
+	f, err := x.acquire(false)
+	if err != nil {
+		return nil, err
+	}
+	defer x.release()
+	x.size.Store(f.Size())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[name] = x
+	return x, nil
+}
+
+// Rename gives a file another name. The file that had it can't be opened again.
+func (s *fileSet) Rename(from, to string) error {
+	if err := s.Dir.Rename(from, to); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if replaced := s.files[to]; replaced != nil {
+		replaced.name = ""
+	}
+	if moved := s.files[from]; moved != nil {
+		moved.name = to
+		s.files[to] = moved
+	}
+	delete(s.files, from)
+	return nil
+}
+
+// Link gives a file a second name where the medium can.
+func (s *fileSet) Link(from, to string) error {
+	if d, ok := s.Dir.(interface{ Link(from, to string) error }); ok {
+		return d.Link(from, to)
+	}
+	return errors.ErrUnsupported
+}
+
+// closeIdle closes what is open and not in use, and reports whether that was any.
+func (s *fileSet) closeIdle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shrink(0)
+}
+
+// shrink closes idle files until max are left; mu is held.
+func (s *fileSet) shrink(max int) (closed bool) {
+	for ; len(s.idle) > max; closed = true {
+		x := s.idle[0]
+		s.idle = slices.Delete(s.idle, 0, 1)
+		x.f.Close() // it was only read, or written and synced
+		x.f = nil
+	}
+	return closed
+}
+
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// keep opens a file for writing and keeps it open, for its one writer. An error that
+// wraps logcore.ErrOverloaded says that file descriptors have run out, and harms nothing.
+func keep(f media.File) error {
+	x, ok := f.(*file)
+	if !ok || x.kept != nil {
+		return nil
+	}
+	open, err := x.acquire(true)
+	x.kept = open
+	return err
+}
+
+// loosen takes back a keep. What was written must have been synced.
+func loosen(f media.File) {
+	if x, ok := f.(*file); ok && x.kept != nil {
+		x.kept = nil
+		x.release()
+	}
+}
+
+// acquire opens the file if need be, and counts a user in.
+func (x *file) acquire(write bool) (media.File, error) {
+	x.set.mu.Lock()
+	defer x.set.mu.Unlock()
+	if x.f == nil || write && !x.writes {
+		if err := x.open(write); err != nil {
+			return nil, err
+		}
+	}
+	if i := slices.Index(x.set.idle, x); i >= 0 {
+		x.set.idle = slices.Delete(x.set.idle, i, i+1)
+	}
+	x.users++
+	return x.f, nil
+}
+
+// open opens the file, or opens it again for writing; set.mu is held.
+func (x *file) open(write bool) error {
+	if x.name == "" {
+		return fmt.Errorf("hotlog: %s: a segment file that was replaced: %w", x.set.Path(), os.ErrClosed)
+	}
+	open := x.set.Dir.Open
+	if d, ok := x.set.Dir.(media.ReadOpener); ok && !write {
+		open = d.OpenRead
+	}
+	f, err := open(x.name)
+	if outOfFiles(err) && x.set.shrink(0) {
+		f, err = open(x.name)
+	}
+	if outOfFiles(err) {
+		return fmt.Errorf("%w: hotlog: %s/%s: no file descriptor, raise the limit (ulimit -n): %w", logcore.ErrOverloaded, x.set.Path(), x.name, err)
+	}
+	if err != nil {
+		return err
+	}
+	if x.f != nil {
+		x.retired = append(x.retired, x.f)
+	}
+	x.f, x.writes = f, write
+	return nil
+}
+
+// release counts a user out; the last one leaves the file to be closed some time.
+func (x *file) release() {
+	s := x.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x.users--; x.users > 0 {
+		return
+	}
+	for _, f := range x.retired {
+		f.Close() // it was only read
+	}
+	x.retired = nil
+	if x.f != nil {
+		s.idle = append(s.idle, x)
+		s.shrink(s.openMax)
+	}
+}
+
+// Close ends reads that begin later. There is no writer any more.
+func (x *file) Close() error {
+	loosen(x)
+	s := x.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.files[x.name] == x {
+		delete(s.files, x.name)
+	}
+	x.name = ""
+	if i := slices.Index(s.idle, x); i >= 0 {
+		s.idle = slices.Delete(s.idle, i, i+1)
+		err := x.f.Close()
+		x.f = nil
+		return err
+	}
+	if x.f != nil { // the last reader closes it
+		x.retired, x.f = append(x.retired, x.f), nil
+	}
+	return nil
+}
+
+func (x *file) Size() int64 { return x.size.Load() }
+
+func (x *file) ReadAt(p []byte, off int64) (int, error) {
+	f, err := x.acquire(false)
+	if err != nil {
+		return 0, err
+	}
+	defer x.release()
+	return f.ReadAt(p, off)
+}
+
+func (x *file) WriteAt(p []byte, off int64) (int, error) {
+	if err := keep(x); err != nil {
+		return 0, err
+	}
+	return x.kept.WriteAt(p, off)
+}
+
+func (x *file) WriteSync(writes []media.Write) error {
+	if err := keep(x); err != nil {
+		return err
+	}
+	return x.kept.WriteSync(writes)
+}
+
+func (x *file) Sync() error {
+	if err := keep(x); err != nil {
+		return err
+	}
+	return x.kept.Sync()
+}
+
+func (x *file) Grow(size int64) error {
+	if err := keep(x); err != nil {
+		return err
+	}
+	err := x.kept.Grow(size)
+	x.size.Store(x.kept.Size())
+	return err
+}
