@@ -24,10 +24,11 @@ import (
 type Archiver struct {
 	o       Options
 	log     *slog.Logger
-	remotes []*remote
+	remotes atomic.Pointer[[]*remote] // all there are, former ones too; grows at the end alone, under mu
 	memory  *semaphore.Weighted // bytes of MemoryMax
 	metrics *metrics
-	reader  *Reader
+	reader  atomic.Pointer[Reader]
+	elect   atomic.Pointer[[][]string] // the sets of targets of each of which a majority counts
 	id      [16]byte // chosen at random: makes the claim this archiver's own
 
 	// state is the newest committed state of the manifest; nil until the archiver has
@@ -118,13 +119,12 @@ func newArchiver(o Options) (*Archiver, error) {
 		return nil, fmt.Errorf("tiering: open: %w", err)
 	}
 	a := &Archiver{o: o, id: newArchiverID(), log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
-		remotes: newRemotes(o.Targets, o.OpTimeout), memory: semaphore.NewWeighted(o.MemoryMax),
+		memory: semaphore.NewWeighted(o.MemoryMax),
 		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
 		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, sweptAt: map[string]time.Time{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,
 		rollupMin: rollupAfterMin, fanIn: tailFanIn}
-	a.reader = newReader(a.remotes, o.Keys, o.Corruptions, a.log, a.state.Load)
-	a.reader.onRotten = a.noteRotten
+	a.setRemotes(newRemotes(o.Targets, o.OpTimeout))
 	var err error
 	a.metrics, err = newMetrics(o.Registerer, a)
 	a.warnPlacement()
@@ -212,7 +212,7 @@ func (a *Archiver) awaitSource(ctx context.Context) error {
 // isFatal reports whether the archiver must stop.
 func isFatal(err error) bool {
 	return errors.Is(err, logcore.ErrFenced) || errors.Is(err, ErrDiverged) || errors.Is(err, errCrash) ||
-		errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, ErrKeyNotFound) || errors.Is(err, logcore.ErrPoisoned)
+		errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrUnknownSigner) || errors.Is(err, logcore.ErrPoisoned)
 }
 
 // errCrash is what hooks stop the archiver with.
@@ -286,7 +286,7 @@ func (a *Archiver) Covered() logcore.LSN {
 
 // Reader returns a reader of what this archiver has archived so far; it follows along
 // and need not be refreshed.
-func (a *Archiver) Reader() *Reader { return a.reader }
+func (a *Archiver) Reader() *Reader { return a.reader.Load() }
 
 // Flush archives at once everything up to upTo and returns when Covered() >= upTo. The
 // LSN must be committed or about to be.

@@ -51,7 +51,7 @@ func (a *Archiver) verifySegment(ctx context.Context, s *state, segment logcore.
 func (a *Archiver) countPresent(ctx context.Context, o *object) (n int) {
 	present := make([]bool, len(o.fragments))
 	eachLimited(len(o.fragments), len(o.fragments), func(i int) {
-		if r := remoteNamed(a.remotes, o.fragments[i].target); r != nil {
+		if r := remoteNamed(a.all(), o.fragments[i].target); r != nil {
 			present[i] = a.present(ctx, r, o, i)
 		}
 	})
@@ -117,7 +117,7 @@ func (a *Archiver) restateMissing(ctx context.Context) error {
 		n := *o
 		n.fragments = slices.Clone(o.fragments)
 		for i, f := range o.fragments {
-			r := remoteNamed(a.remotes, f.target)
+			r := remoteNamed(a.all(), f.target)
 			if set&(1<<i) == 0 || r == nil {
 				continue
 			}

@@ -78,8 +78,9 @@ const probeTimeout = 2 * time.Second
 // they missed.
 func (a *Archiver) syncTargets(ctx context.Context) error {
 	chain := a.chainNow()
-	errs := make([]error, len(a.remotes))
-	eachLimited(len(a.remotes), len(a.remotes), func(i int) { errs[i] = a.syncTarget(ctx, a.remotes[i], chain) })
+	remotes := a.all()
+	errs := make([]error, len(remotes))
+	eachLimited(len(remotes), len(remotes), func(i int) { errs[i] = a.syncTarget(ctx, remotes[i], chain) })
 	for i, err := range errs {
 		if isFatal(err) {
 			return err
@@ -93,7 +94,7 @@ func (a *Archiver) syncTargets(ctx context.Context) error {
 
 func (a *Archiver) syncTarget(ctx context.Context, r *remote, chain []stored) error {
 	ok, _ := r.health()
-	if ok && len(r.lacks(chain)) == 0 {
+	if ok && !r.wasAway() && len(r.lacks(chain)) == 0 {
 		return nil
 	}
 	if !ok {
@@ -106,6 +107,7 @@ func (a *Archiver) syncTarget(ctx context.Context, r *remote, chain []stored) er
 	if err := a.syncRemote(ctx, r, chain); err != nil {
 		return err
 	}
+	r.comeBack()
 	a.log.Info("target is up to date again", "target", r.Name)
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -62,15 +62,16 @@ func (l *loader) readClaims(ctx context.Context, m *manifest) {
 
 // claim leaves the epoch on a majority of the targets. The claim is this archiver's own:
 // another one with the same epoch finds other bytes there and is fenced.
-func (a *Archiver) claim(ctx context.Context) error {
-	r := &record{cluster: a.o.Cluster, shard: a.o.Shard, epoch: a.o.Epoch, kind: recordClaim, targets: a.targetNames(),
+func (a *Archiver) claim(ctx context.Context, signers []signer) error {
+	r := &record{signers: signers, cluster: a.o.Cluster, shard: a.o.Shard, epoch: a.o.Epoch, kind: recordClaim, targets: a.targetNames(),
 		incarnation: a.o.Incarnation, archiver: a.id}
 	encoded, err := encodeRecord(ctx, a.o.Keys, r)
 	if err != nil {
 		return err
 	}
-	errs := each(ctx, len(a.remotes), majority(len(a.remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
-		return a.putOwn(ctx, a.remotes[i], r.key(), encoded, func() error { return nil })
+	remotes := a.all()
+	errs := each(ctx, len(remotes), majority(len(remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
+		return a.putOwn(ctx, remotes[i], r.key(), encoded, func() error { return nil })
 	})
 	for _, err := range errs {
 		if errors.Is(err, logcore.ErrFenced) {
@@ -83,6 +84,15 @@ func (a *Archiver) claim(ctx context.Context) error {
 	fenced, err := a.checkFence(ctx, errs)
 	if fenced {
 		return err
+	}
+	return nil
+}
+
+// claimSigners are the archive's, when the newest of them is this archiver's key; else the
+// claim is signed by its key alone, which the records name next.
+func (a *Archiver) claimSigners(s *state) []signer {
+	if n := len(s.signers); n > 0 && s.signers[n-1].keyID == a.o.Keys.Current() {
+		return s.signers
 	}
 	return nil
 }
@@ -119,8 +129,12 @@ func (a *Archiver) checkSuccession(m *manifest) error {
 			return err
 		}
 	}
+	voters := len(m.state.targets)
+	if voters == 0 {
+		voters = len(a.all())
+	}
 	for c, on := range m.claims {
-		if on+m.silent < majority(len(a.remotes)) {
+		if on+m.silent < majority(voters) {
 			continue
 		}
 		if err := refuse("claimed", c.epoch, c.incarnation); err != nil {

@@ -40,6 +40,7 @@ func (a *Archiver) commit(ctx context.Context, build func(s *state) *record) err
 		return logcore.ErrInvalid // our own bug; nothing was written
 	}
 	a.pending = &stored{r, encoded, hashOf(encoded)}
+	a.setElectorates(a.state.Load().targets, r.targets)
 	return a.retry(ctx, "write a manifest record", func() error { return a.finishPending(ctx) })
 }
 
@@ -50,7 +51,8 @@ func (a *Archiver) finishPending(ctx context.Context) error {
 	if err := a.step("record"); err != nil {
 		return err
 	}
-	errs := a.round(ctx, func(ctx context.Context, i int) error { return a.putRecord(ctx, a.remotes[i], *p) })
+	remotes := a.all()
+	errs := a.round(ctx, func(ctx context.Context, i int) error { return a.putRecord(ctx, remotes[i], *p) })
 	for _, err := range errs {
 		if isFatal(err) {
 			return err
@@ -79,6 +81,7 @@ func (a *Archiver) finishPending(ctx context.Context) error {
 	}
 	a.chain = append(a.chain, *p)
 	a.pending = nil
+	a.setElectorates(next.targets)
 	a.publish(next)
 	return nil
 }

@@ -298,7 +298,7 @@ func commitUnplaced(w *world, a *Archiver) {
 		return
 	}
 	for i := range o.fragments {
-		o.fragments[i].target = a.remotes[i].Name
+		o.fragments[i].target = a.all()[i].Name
 	}
 	_ = a.commit(ctx, func(s *state) *record { return s.change(a.o.Epoch, a.targetNames(), o) })
 }

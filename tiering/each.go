@@ -77,7 +77,7 @@ func (a *Archiver) round(ctx context.Context, f func(ctx context.Context, i int)
 		i   int
 		err error
 	}
-	n := len(a.remotes)
+	n := len(a.all())
 	answers := make(chan answer, n) // each answers once, whoever still listens
 	errs := make([]error, n)
 	for i := range n {
@@ -92,7 +92,7 @@ func (a *Archiver) round(ctx context.Context, f func(ctx context.Context, i int)
 			if errs[got.i] = got.err; got.err == nil {
 				good++
 			}
-			if good == majority(n) && patience == nil {
+			if patience == nil && good >= majority(n)/2 && a.quorum("", errs) == nil {
 				patience = time.After(min(roundPatienceMax, 2*time.Since(start)))
 			}
 		case <-patience:

@@ -23,6 +23,14 @@ var (
 	ErrDiverged = errors.New("tiering: the hot tier and the archive have diverged")
 	// ErrKeyNotFound: the keyring holds no key of the id an object was sealed under.
 	ErrKeyNotFound = errors.New("tiering: key not found")
+	// ErrUnknownSigner: a manifest record is signed by a key pair that is not trusted.
+	ErrUnknownSigner = errors.New("tiering: manifest record signed by an unknown key")
+	// ErrPlacement: the targets can't carry the code so that any one provider may be lost.
+	ErrPlacement = errors.New("tiering: the targets don't meet the placement policy")
+	// ErrUnknownTarget: no target of the archive has that name.
+	ErrUnknownTarget = errors.New("tiering: unknown target")
+	// ErrHeld: a legal hold forbids it.
+	ErrHeld = errors.New("tiering: under legal hold")
 	// ErrKeyFile: a key file that can't be used as it is.
 	ErrKeyFile = errors.New("tiering: bad key file")
 )

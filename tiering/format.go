@@ -16,7 +16,8 @@ import (
 const (
 	objectMagic   = "LCOBJECT"
 	recordMagic   = "LCMANIFR"
-	formatVersion = 1 // of both; also the min_reader_version both are written with
+	formatVersion = 1 // of objects; also the min_reader_version they are written with
+	recordVersion = 2 // of manifest records; likewise
 
 	preludeBytes  = 20
 	offVersion    = 8
@@ -76,7 +77,21 @@ const (
 	recFixedBytes     = 120
 	recTailBytes      = 4 + 8 + 32 + 4 // authenticator scheme, key id, authenticator, crc
 	recBytesMax       = 256 << 20
-	authHMAC          = 1
+	authHMAC          = 1 // version 1
+	authEd25519       = 2
+
+	tombstoneBytes  = 1 + 6*8
+	signerBytes     = 8 + 32 + 8 + 64
+	settingKeyMax   = 255
+	settingValueMax = 4096
+	leftMax         = 1024 // former targets
+)
+
+// What a record says of a target.
+const (
+	targetActive  byte = 1
+	targetLeaving byte = 2 // it is being evacuated
+	targetLeft    byte = 3 // it was removed
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -113,9 +128,13 @@ func parsePrelude(src []byte, magic string, headerMin, headerMax int) ([]byte, e
 	if got, want := crc32.Checksum(src[:n-headerSumSize], castagnoli), le.Uint32(src[n-headerSumSize:]); got != want {
 		return nil, damaged(n-headerSumSize, "header checksum is %08x, stored %08x", got, want)
 	}
-	if v := le.Uint16(src[offMinReader:]); v > formatVersion {
+	known := uint16(formatVersion)
+	if magic == recordMagic {
+		known = recordVersion
+	}
+	if v := le.Uint16(src[offMinReader:]); v > known {
 		return nil, fmt.Errorf("%w: %s version %d needs a reader of version %d, this build has %d: use a newer build",
-			logcore.ErrUnsupportedVersion, magic, le.Uint16(src[offVersion:]), v, formatVersion)
+			logcore.ErrUnsupportedVersion, magic, le.Uint16(src[offVersion:]), v, known)
 	}
 	if f := le.Uint32(src[offFlags:]); f != 0 {
 		return nil, fmt.Errorf("%w: %s flags %08x are not known", logcore.ErrUnsupportedVersion, magic, f)

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/tiering/erasure"
@@ -166,7 +167,7 @@ func resum(b []byte) {
 
 func testRecord() *record {
 	o := &object{Meta: erasure.Meta{Cluster: testCluster, Shard: 2, SegmentFirst: 10, First: 12, Last: 40, Epoch: 3, Kind: uint8(KindSealed), K: 4, M: 2,
-		BlockBytes: 4096, Length: 9999, Digest: [32]byte{1, 2}, KeyID: testKeys().Current()},
+		BlockBytes: 4096, Length: 9999, Digest: [32]byte{1, 2}, KeyID: testKeys().Current(), Version: 1},
 		level: 1, final: true, prev: 7, sum: 9, firstTime: 100 << 16, lastTime: 200 << 16, rawBytes: 20000, fragments: make([]fragment, 6)}
 	for i := range o.fragments {
 		o.fragments[i] = fragment{targetNames[i], [32]byte{byte(i)}}
@@ -181,8 +182,62 @@ func testClaim() *record {
 }
 
 func TestRecordGolden(t *testing.T) {
-	checkGolden(t, "record-v1.golden", testRecord())
-	checkGolden(t, "claim-v1.golden", testClaim())
+	checkGolden(t, "record-v2.golden", testRecord2())
+	checkGolden(t, "claim-v2.golden", testClaim())
+	checkGolden(t, "keychange-v2.golden", testKeyChange(t))
+}
+
+// Records of version 1 stay readable, by who has the key.
+func TestRecordGolden1(t *testing.T) {
+	for file, want := range map[string]*record{"record-v1.golden": testRecord(), "claim-v1.golden": testClaim()} {
+		stored, err := os.ReadFile(filepath.Join("testdata", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := parseRecord(t.Context(), testKeys(), stored)
+		if err != nil || !reflect.DeepEqual(r, want) {
+			t.Errorf("%s: %+v, %v", file, r, err)
+		}
+		if _, err := parseRecord(t.Context(), newKeyring([][32]byte{{66}}), stored); !errors.Is(err, ErrKeyNotFound) {
+			t.Errorf("%s without its key: %v", file, err)
+		}
+		stored[60] ^= 1
+		fixSum(stored)
+		if _, err := parseRecord(t.Context(), testKeys(), stored); !errors.Is(err, logcore.ErrCorrupt) {
+			t.Errorf("%s forged: %v", file, err)
+		}
+	}
+}
+
+// testRecord2 has something in every section but dropped.
+func testRecord2() *record {
+	r := testRecord()
+	o := r.objects[0]
+	o.Version = 2
+	o.Label = o.label()
+	r.leaving, r.left = []string{"b2"}, []string{"old"}
+	r.tombstones = []Tombstone{{ErasedExpired, 3, 1, 11, 9, 4096, time.UnixMilli(1700000000123).UTC()}}
+	r.settings = map[string]string{"code": "4+2", "hold/3": "case 17"}
+	return r
+}
+
+// testKeyChange is a change of keys, signed by the old and the new one.
+func testKeyChange(t testing.TB) *record {
+	r := testRecord()
+	r.kind, r.retired = recordKeys, nil
+	var err error
+	if r.signers, err = newSigner(context.Background(), testKeys(), &record{cluster: r.cluster, shard: r.shard, number: 1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r.signers, err = newSigner(context.Background(), testKeys2(), r, r.signers); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// testKeys2 has the key of testKeys and a newer one.
+func testKeys2() *Keyring {
+	return newKeyring([][32]byte{testKeys().keys[testKeys().Current()], {2: 9}})
 }
 
 // A claim names its archiver, and nothing else does.
@@ -202,7 +257,7 @@ func TestArchiverInARecord(t *testing.T) {
 
 func checkGolden(t *testing.T, file string, want *record) {
 	t.Helper()
-	encoded, err := encodeRecord(t.Context(), testKeys(), want)
+	encoded, err := encodeRecord(t.Context(), testKeys2(), want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,35 +265,37 @@ func checkGolden(t *testing.T, file string, want *record) {
 	if !bytes.Equal(stored, encoded) {
 		t.Error("records are not encoded as in the golden file any more")
 	}
-	r, err := parseRecord(t.Context(), testKeys(), stored)
-	if err != nil || r.incarnation != want.incarnation || r.archiver != want.archiver {
-		t.Fatalf("%+v, %v", r, err)
+	r, err := parseRecord(t.Context(), testKeys2(), stored)
+	if err != nil || !reflect.DeepEqual(r, want) {
+		t.Fatalf("%+v, want %+v, %v", r, want, err)
 	}
-	again, err := encodeRecord(t.Context(), testKeys(), r)
+	again, err := encodeRecord(t.Context(), testKeys2(), r)
 	if err != nil || !bytes.Equal(again, encoded) {
 		t.Fatalf("decoded and encoded again it differs: %v", err)
 	}
 }
 
 func TestEveryFlipOfARecordIsDetected(t *testing.T) {
-	encoded, err := encodeRecord(t.Context(), testKeys(), testRecord())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for bit := range len(encoded) * 8 {
-		encoded[bit/8] ^= 1 << (bit % 8)
-		if _, err := parseRecord(t.Context(), nil, encoded); !errors.Is(err, logcore.ErrCorrupt) {
-			t.Fatalf("flip of bit %d: %v", bit, err)
+	for _, r := range []*record{testRecord2(), testKeyChange(t)} {
+		encoded, err := encodeRecord(t.Context(), testKeys2(), r)
+		if err != nil {
+			t.Fatal(err)
 		}
-		// Even with a checksum that fits, the authenticator tells.
-		fixed := bytes.Clone(encoded)
-		if bit/8 < len(fixed)-4 && bit/8 != offHeaderLen {
-			fixSum(fixed)
-			if _, err := parseRecord(t.Context(), testKeys(), fixed); err == nil {
-				t.Fatalf("forged bit %d passes", bit)
+		for bit := range len(encoded) * 8 {
+			encoded[bit/8] ^= 1 << (bit % 8)
+			if _, err := parseRecord(t.Context(), nil, encoded); !errors.Is(err, logcore.ErrCorrupt) {
+				t.Fatalf("flip of bit %d: %v", bit, err)
 			}
+			// Even with a checksum that fits, the signature tells, also to who has no key.
+			fixed := bytes.Clone(encoded)
+			if bit/8 < len(fixed)-4 && bit/8 != offHeaderLen {
+				fixSum(fixed)
+				if _, err := parseRecord(t.Context(), nil, fixed); err == nil {
+					t.Fatalf("forged bit %d passes", bit)
+				}
+			}
+			encoded[bit/8] ^= 1 << (bit % 8)
 		}
-		encoded[bit/8] ^= 1 << (bit % 8)
 	}
 }
 

@@ -51,7 +51,26 @@ type loader struct {
 	errs     []error               // per remote
 	got      []map[string]stored   // per remote: valid records by key
 	problems []Problem
-	mu       sync.Mutex // guards got's maps and problems while fetching
+	parsed   map[[32]byte]*record // by hash: what one target has was verified when another gave it
+	mu       sync.Mutex           // guards got's maps, problems and parsed while fetching
+}
+
+// parse is parseRecord, once for all targets that hold the same bytes.
+func (l *loader) parse(ctx context.Context, data []byte) (*record, error) {
+	hash := hashOf(data)
+	l.mu.Lock()
+	rec := l.parsed[hash]
+	l.mu.Unlock()
+	if rec != nil {
+		return rec, nil
+	}
+	rec, err := parseRecord(ctx, l.keys, data)
+	if err == nil {
+		l.mu.Lock()
+		l.parsed[hash] = rec
+		l.mu.Unlock()
+	}
+	return rec, err
 }
 
 // loadManifest reads the manifest from every target that answers and picks the chain
@@ -63,7 +82,7 @@ type loader struct {
 // target is asked for the record after the tip.
 func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shard logcore.ShardID, keys KeyProvider) (*manifest, error) {
 	l := &loader{cluster: cluster, shard: shard, keys: keys, remotes: remotes,
-		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([][]uint64, len(remotes)), got: make([]map[string]stored, len(remotes))}
+		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([][]uint64, len(remotes)), got: make([]map[string]stored, len(remotes)), parsed: map[[32]byte]*record{}}
 	l.listAll(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -173,7 +192,7 @@ func (l *loader) fetchOne(ctx context.Context, i int, n recordName) (found bool)
 		l.errs[i] = err
 		return false
 	}
-	rec, err := parseRecord(ctx, l.keys, data)
+	rec, err := l.parse(ctx, data)
 	if err == nil && (rec.name() != n || rec.cluster != l.cluster || rec.shard != l.shard) {
 		err = damaged(offRecNumber, "it is record %d of epoch %d of another place", rec.number, rec.epoch)
 	}

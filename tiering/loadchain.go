@@ -241,7 +241,7 @@ func (l *loader) checkQuorum(m *manifest) error {
 	if len(m.chain) == 0 {
 		if rotten := slices.IndexFunc(m.problems, func(p Problem) bool { return p.Kind == ProblemRecordRotten }); rotten >= 0 {
 			p := m.problems[rotten]
-			if p.err != nil && (errors.Is(p.err, logcore.ErrUnsupportedVersion) || errors.Is(p.err, ErrKeyNotFound)) {
+			if p.err != nil && notDamage(p.err) {
 				return fmt.Errorf("tiering: manifest on %s: %w", p.Target, p.err)
 			}
 			return &logcore.CorruptionError{Place: p.Target, Object: p.Key, Offset: p.Offset,
@@ -266,6 +266,12 @@ func (l *loader) checkQuorum(m *manifest) error {
 			ErrUnproven, proving, len(names), need, cmp.Or(strings.Join(silent, ", "), "none"))
 	}
 	return nil
+}
+
+// notDamage reports whether a record can't be read for want of a newer build, of a key, or
+// of trust in who signed it.
+func notDamage(err error) bool {
+	return errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrUnknownSigner)
 }
 
 func (l *loader) anySeen() bool {

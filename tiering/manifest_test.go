@@ -149,31 +149,84 @@ func TestManifestForked(t *testing.T) {
 	}
 }
 
-// Someone without the key can't make a record that counts, whatever its epoch.
+// impostor has a key of his own and says that it is another one.
+type impostor struct {
+	*Keyring
+	as KeyID
+}
+
+func (i impostor) Current() KeyID { return i.as }
+
+func (i impostor) Derive(ctx context.Context, _ KeyID, salt []byte, info string) ([32]byte, error) {
+	return i.Keyring.Derive(ctx, i.Keyring.Current(), salt, info)
+}
+
+// Someone without the key can't make a record that counts, whatever its epoch: neither
+// under his own name nor under the archive's, nor as one who was given the signing over.
 func TestForgedRecordDoesNotCount(t *testing.T) {
-	w, covered := filled(t, 22)
-	m, err := loadManifest(t.Context(), newRemotes(w.bare(), ReaderOptions{}.withDefaults().OpTimeout), testCluster, 0, w.keys)
+	other := newKeyring([][32]byte{{66}})
+	for name, forge := range map[string]func(w *world, r *record) KeyProvider{
+		"his own":   func(_ *world, r *record) KeyProvider { r.signers = nil; return other },
+		"true name": func(w *world, r *record) KeyProvider { r.signers = nil; return impostor{other, w.keys.Current()} },
+		"added": func(_ *world, r *record) KeyProvider {
+			id, _ := SigningKey(context.Background(), other, other.Current())
+			r.signers = append(slices.Clone(r.signers), signer{keyID: other.Current(), public: id, since: r.number})
+			return other
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, covered := filled(t, 22)
+			m, err := loadManifest(t.Context(), newRemotes(w.bare(), ReaderOptions{}.withDefaults().OpTimeout), testCluster, 0, w.keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			public, err := SigningKey(t.Context(), w.keys, w.keys.Current())
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := m.state.change(99, m.state.targets)
+			encoded, err := encodeRecord(t.Context(), forge(w, rec), rec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range w.stores {
+				w.stores[i].PutIfAbsent(t.Context(), rec.key(), encoded)
+			}
+			for _, keys := range []KeyProvider{w.keys, PublicKeys{public}} {
+				r, err := OpenReader(t.Context(), ReaderOptions{Targets: w.targets(), Keys: keys, Logger: quiet()})
+				if err != nil || r.Covered() != covered || r.Epoch() != 1 {
+					t.Fatalf("%v: epoch %d", err, r.Epoch())
+				}
+				report, err := Verify(t.Context(), w.targets(), keys, nil)
+				if err != nil || report.OK() {
+					t.Fatalf("%v: the forged record is not found", err)
+				}
+			}
+		})
+	}
+}
+
+// An auditor with the public key alone proves the archive; with another one he is told
+// so, and nothing passes for damage.
+func TestPublicKeyVerifies(t *testing.T) {
+	w, covered := filled(t, 23)
+	public, err := SigningKey(t.Context(), w.keys, w.keys.Current())
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := m.state.change(99, m.state.targets)
-	encoded, err := encodeRecord(t.Context(), newKeyring([][32]byte{{66}}), rec)
-	if err != nil {
+	if again, err := ParsePublicKey(public.String()); err != nil || again != public {
 		t.Fatal(err)
 	}
-	id := w.keys.Current() // under the id of the true key
-	copy(encoded[len(encoded)-4-32-8:], id[:])
-	fixSum(encoded)
-	for i := range w.stores {
-		w.stores[i].PutIfAbsent(t.Context(), rec.key(), encoded)
+	report, err := Verify(t.Context(), w.targets(), PublicKeys{public}, nil)
+	if err != nil || len(report.Problems) > 0 || report.Archives[0].Covered != covered || report.Decrypted {
+		t.Fatalf("%+v, %v", report, err)
 	}
-	r, err := w.readerOn(w.targets())
-	if err != nil || r.Covered() != covered || r.Epoch() != 1 {
-		t.Fatalf("%v: epoch %d", err, r.Epoch())
+	_, err = Verify(t.Context(), w.targets(), PublicKeys{{1}}, nil)
+	if !errors.Is(err, ErrUnknownSigner) || !strings.Contains(err.Error(), public.String()) {
+		t.Fatal(err)
 	}
-	report, err := Verify(t.Context(), w.targets(), w.keys, nil)
-	if err != nil || report.OK() {
-		t.Fatalf("%v: the forged record is not found", err)
+	if _, err := ParsePublicKey("abc"); !errors.Is(err, logcore.ErrInvalid) {
+		t.Fatal(err)
 	}
 }
 

@@ -43,10 +43,10 @@ func (a *Archiver) placeMissing(ctx context.Context) error {
 // healthy and in use by no other fragment of it.
 func (a *Archiver) placeable(o *object) (todo map[int]*remote) {
 	for i, f := range o.fragments {
-		if f.target != "" || i >= len(a.remotes) {
+		if f.target != "" || i >= len(a.all()) {
 			continue
 		}
-		r := a.remotes[i]
+		r := a.all()[i]
 		used := slices.ContainsFunc(o.fragments, func(f fragment) bool { return f.target == r.Name })
 		if ok, _ := r.health(); ok && !used {
 			if todo == nil {
@@ -150,7 +150,7 @@ func (a *Archiver) rewriteOne(ctx context.Context, seen rottenSeen) error {
 		if o.name() != seen.name {
 			continue
 		}
-		r := remoteNamed(a.remotes, o.fragments[seen.index].target)
+		r := remoteNamed(a.all(), o.fragments[seen.index].target)
 		if r == nil {
 			continue // not placed: that is placeMissing's
 		}

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, a *Archiver) (*metrics, error) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, f)
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.rpo, m.place, m.objects, m.raw, m.stored,
+	for _, c := range []prometheus.Collector{newReadCollector(a.Reader, labels), m.rpo, m.place, m.objects, m.raw, m.stored,
 		gauge("logcore_archive_lag_seconds", "Age of the oldest acknowledged entry that the archive does not cover yet; 0 when there is none.",
 			func() float64 { return a.lag().Seconds() }),
 		gauge("logcore_archive_covered_lsn", "Everything up to this LSN is archived.", func() float64 { return float64(a.Covered()) }),
@@ -62,7 +62,7 @@ func (m *metrics) placed(o *object, took time.Duration) {
 }
 
 func (a *Archiver) unhealthy() (n int) {
-	for _, r := range a.remotes {
+	for _, r := range a.all() {
 		if ok, _ := r.health(); !ok {
 			n++
 		}

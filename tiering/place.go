@@ -129,7 +129,7 @@ func (a *Archiver) placeOnce(ctx context.Context, o *object, fragments [][]byte)
 		if o.fragments[i].target != "" {
 			return nil
 		}
-		return a.putFragment(ctx, a.remotes[i], o, i, fragments[i])
+		return a.putFragment(ctx, a.all()[i], o, i, fragments[i])
 	})
 	var bad []string
 	for i, err := range errs {
@@ -140,7 +140,7 @@ func (a *Archiver) placeOnce(ctx context.Context, o *object, fragments [][]byte)
 			bad = append(bad, err.Error())
 			continue
 		}
-		o.fragments[i].target = a.remotes[i].Name // by this goroutine alone: each has waited for all
+		o.fragments[i].target = a.all()[i].Name // by this goroutine alone: each has waited for all
 	}
 	if o.placed() < o.K {
 		return fmt.Errorf("%w: %d of %d fragments are placed, %d are needed: %s", ErrTooFewFragments, o.placed(), len(fragments), o.K, strings.Join(bad, "; "))

@@ -36,7 +36,7 @@ func (a *Archiver) purge(ctx context.Context) error {
 		a.mu.Lock()
 		old := a.oldRecord[key]
 		a.mu.Unlock()
-		gone, err := a.deleteFrom(ctx, "purge-record", old.gone, len(a.remotes), func(int) string { return key })
+		gone, err := a.deleteFrom(ctx, "purge-record", old.gone, len(a.all()), func(int) string { return key })
 		a.purgedRecord(key, old, gone)
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func (a *Archiver) purgedRecord(key string, old oldRecord, gone targetSet) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var away []string
-	for i, r := range a.remotes {
+	for i, r := range a.all() {
 		if gone&(1<<i) != 0 {
 			continue
 		}
@@ -75,7 +75,7 @@ func allTargets(n int) targetSet { return 1<<n - 1 }
 // deleteFrom deletes a key from each of the first n targets that is healthy and not in
 // gone, and returns gone with those added.
 func (a *Archiver) deleteFrom(ctx context.Context, step string, gone targetSet, n int, key func(i int) string) (targetSet, error) {
-	for i, r := range a.remotes[:n] {
+	for i, r := range a.all()[:n] {
 		if ok, _ := r.health(); !ok || gone&(1<<i) != 0 {
 			continue
 		}
@@ -127,7 +127,7 @@ func liveNames(s *state) map[objectName]*object {
 // as is everything of a newer epoch.
 func (a *Archiver) sweep(ctx context.Context) error {
 	var errs []error
-	for _, r := range a.remotes {
+	for _, r := range a.all() {
 		a.mu.Lock()
 		wanted := a.unswept[r.Name] || time.Since(a.sweptAt[r.Name]) > a.recheck
 		a.mu.Unlock()
@@ -220,7 +220,7 @@ func (a *Archiver) sweepRecords(ctx context.Context, r *remote) error {
 		return nil
 	}
 	// A newer archiver may have made such a record part of its chain.
-	if _, err := a.checkFence(ctx, make([]error, len(a.remotes))); err != nil {
+	if _, err := a.checkFence(ctx, make([]error, len(a.all()))); err != nil {
 		return err
 	}
 	for _, key := range forks {

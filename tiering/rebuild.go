@@ -11,7 +11,7 @@ import (
 // rebuild returns all fragments of an object: from those that are left, or, when too
 // few are, from the hot tier while that has its entries still.
 func (a *Archiver) rebuild(ctx context.Context, o *object) ([][]byte, error) {
-	fragments, err := a.reader.rebuildFragments(ctx, o)
+	fragments, err := a.Reader().rebuildFragments(ctx, o)
 	if !errors.Is(err, ErrTooFewFragments) {
 		return fragments, err
 	}

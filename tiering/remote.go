@@ -30,6 +30,7 @@ type remote struct {
 	mu        sync.Mutex
 	breaker   breaker         // guarded by mu
 	lastErr   error           // guarded by mu: nil once a call succeeded
+	away      bool            // guarded by mu: a call failed since it was last brought up to date
 	cutOffs   int             // guarded by mu: reads in a row that others outran
 	avoidTill time.Time       // guarded by mu: until when reads prefer others
 	held      map[string]bool // guarded by mu: keys of the chain's records known to be whole here
@@ -119,7 +120,7 @@ func (r *remote) record(err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lastErr = err
+	r.lastErr, r.away = err, r.away || err != nil
 	if errors.Is(err, context.DeadlineExceeded) { // it had all of opTimeout: three of those are too long to wait
 		r.breaker.trip(time.Now())
 		return
@@ -132,6 +133,20 @@ func (r *remote) health() (ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lastErr == nil, r.lastErr
+}
+
+// wasAway reports whether a call has failed since the last comeBack.
+func (r *remote) wasAway() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.away
+}
+
+// comeBack notes that the target is up to date and about to be audited.
+func (r *remote) comeBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = false
 }
 
 // state returns that of the target's breaker, or of its provider's when that is worse.

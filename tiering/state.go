@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/logcore/logcore"
@@ -20,6 +21,11 @@ type state struct {
 	hash        [32]byte // of the newest record: what the next one must carry
 	base        uint64   // number of the newest rollup; 0 = none: records below it are not needed
 	targets     []string
+	leaving     []string // of targets: being evacuated
+	left        []string // former targets
+	settings    map[string]string
+	tombstones  []Tombstone
+	signers     []signer     // the last one signs
 	live        []*object    // sorted by compareObjects
 	retired     []objectName // superseded: fragments may still be stored; oldest first
 	path        []*object    // live objects that follow each other without gap or overlap
@@ -68,31 +74,82 @@ func (s *state) apply(r *record, hash [32]byte) (*state, error) {
 	if r.number != s.number+1 || r.prev != s.hash || r.epoch < s.epoch {
 		return nil, damaged(offRecNumber, "record %d of epoch %d does not follow record %d of epoch %d", r.number, r.epoch, s.number, s.epoch)
 	}
-	n := &state{cluster: r.cluster, shard: r.shard, number: r.number, epoch: r.epoch, incarnation: r.incarnation, hash: hash, base: s.base, targets: r.targets, retired: s.retired}
+	if !followsSigners(s.signers, r) {
+		return nil, damaged(-1, "record %d is signed by a key pair that the records before it don't name", r.number)
+	}
+	n := newState(r, hash)
+	n.base, n.retired, n.tombstones, n.settings = s.base, s.retired, addTombstones(s.tombstones, r.tombstones), mergeSettings(s.settings, r.settings)
 	if r.kind == recordRollup {
-		if !sameObjects(s.live, r.objects) {
+		if !sameObjects(s.live, r.objects) || !maps.Equal(s.settings, r.settings) {
 			return nil, damaged(recFixedBytes, "rollup %d does not hold what the records before it do", r.number)
 		}
-		n.base, n.live, n.retired = r.number, r.objects, r.retired
+		n.base, n.live, n.retired, n.tombstones, n.settings = r.number, r.objects, r.retired, r.tombstones, r.settings
 		n.path = findPath(n.live)
 		return n, nil
 	}
-	if r.kind != recordChange {
+	if r.kind != recordChange && r.kind != recordKeys {
 		return nil, damaged(offRecKind, "record %d of kind %d in the chain", r.number, r.kind)
 	}
 	live := slices.Clone(s.live)
 	for _, o := range r.objects {
 		live = upsert(live, o)
 	}
-	n.live = live
+	var ok bool
+	if n.live, n.retired, ok = drop(live, n.retired, r.dropped); !ok {
+		return nil, damaged(-1, "record %d drops an object that there is not", r.number)
+	}
 	n.path = findPath(n.live)
 	n.retire(r.objects)
 	return n, nil
 }
 
+// newState is what every record says anew.
+func newState(r *record, hash [32]byte) *state {
+	return &state{cluster: r.cluster, shard: r.shard, number: r.number, epoch: r.epoch, incarnation: r.incarnation, hash: hash,
+		targets: r.targets, leaving: r.leaving, left: r.left, signers: r.signers}
+}
+
+// drop moves objects out of live into retired; false when one is not there.
+func drop(live []*object, retired, names []objectName) ([]*object, []objectName, bool) {
+	if len(names) == 0 {
+		return live, retired, true
+	}
+	gone := make(map[objectName]bool, len(names))
+	for _, n := range names {
+		gone[n] = true
+	}
+	kept := make([]*object, 0, len(live))
+	for _, o := range live {
+		if !gone[o.name()] {
+			kept = append(kept, o)
+		}
+	}
+	if len(kept)+len(gone) != len(live) {
+		return nil, nil, false
+	}
+	return kept, append(slices.Clone(retired), names...), true
+}
+
+// mergeSettings sets those that a record changes; an empty value unsets.
+func mergeSettings(all, changed map[string]string) map[string]string {
+	if len(changed) == 0 {
+		return all
+	}
+	out := maps.Clone(all)
+	if out == nil {
+		out = map[string]string{}
+	}
+	for k, v := range changed {
+		if out[k] = v; v == "" {
+			delete(out, k)
+		}
+	}
+	return out
+}
+
 func rollupState(r *record, hash [32]byte) (*state, error) {
-	n := &state{cluster: r.cluster, shard: r.shard, number: r.number, epoch: r.epoch, incarnation: r.incarnation, hash: hash, base: r.number, targets: r.targets,
-		live: r.objects, retired: r.retired}
+	n := newState(r, hash)
+	n.base, n.live, n.retired, n.tombstones, n.settings = r.number, r.objects, r.retired, r.tombstones, r.settings
 	if !slices.IsSortedFunc(n.live, compareObjects) {
 		return nil, damaged(recFixedBytes, "rollup %d is not in order", r.number)
 	}
@@ -214,14 +271,14 @@ func findPath(live []*object) []*object {
 // change makes the next record of the chain, in the incarnation of the one before.
 func (s *state) change(epoch uint64, targets []string, objects ...*object) *record {
 	return &record{cluster: s.cluster, shard: s.shard, number: s.number + 1, epoch: epoch, prev: s.hash, kind: recordChange, incarnation: s.incarnation,
-		targets: targets, objects: objects}
+		targets: targets, leaving: s.leaving, left: s.left, objects: objects, signers: s.signers}
 }
 
 // rollup makes the next record: the whole state, without the retired objects that are
 // known to be gone.
 func (s *state) rollup(epoch uint64, targets []string, gone map[objectName]bool) *record {
 	r := s.change(epoch, targets, s.live...)
-	r.kind = recordRollup
+	r.kind, r.tombstones, r.settings = recordRollup, s.tombstones, s.settings
 	for _, n := range s.retired {
 		if !gone[n] {
 			r.retired = append(r.retired, n)

@@ -67,9 +67,10 @@ func (a *Archiver) Status() Status {
 // TargetStatus returns how each target is doing, in the order of Options.Targets.
 func (a *Archiver) TargetStatus() []TargetStatus {
 	chain := a.chainNow()
-	out := make([]TargetStatus, len(a.remotes))
+	remotes := a.all()
+	out := make([]TargetStatus, len(remotes))
 	byName := map[string]*TargetStatus{}
-	for i, r := range a.remotes {
+	for i, r := range remotes {
 		ok, err := r.health()
 		out[i] = TargetStatus{Name: r.Name, Provider: r.Provider, Region: r.Region, Healthy: ok, ManifestSynced: len(r.lacks(chain)) == 0}
 		if r.Bucket != nil {

@@ -20,17 +20,17 @@ import (
 // majorities share a target: there either the older one finds the claim, or its record
 // was there before this one read.
 func (a *Archiver) takeOver(ctx context.Context) error {
-	if _, err := a.look(ctx); err != nil {
+	m, err := a.look(ctx)
+	if err != nil {
 		return err
 	}
 	if err := a.step("claim"); err != nil {
 		return err
 	}
-	if err := a.claim(ctx); err != nil {
+	if err := a.claim(ctx, a.claimSigners(m.state)); err != nil {
 		return err
 	}
-	m, err := a.look(ctx)
-	if err != nil {
+	if m, err = a.look(ctx); err != nil {
 		return err
 	}
 	for _, p := range m.problems {
@@ -45,12 +45,20 @@ func (a *Archiver) takeOver(ctx context.Context) error {
 // look reads and proves the manifest and refuses when this archiver can't be the one
 // that goes on with it.
 func (a *Archiver) look(ctx context.Context) (*manifest, error) {
-	m, err := loadManifest(ctx, a.remotes, a.o.Cluster, a.o.Shard, a.o.Keys)
+	m, err := loadManifest(ctx, a.all(), a.o.Cluster, a.o.Shard, a.o.Keys)
 	if m == nil || err != nil && !errors.Is(err, ErrNoArchive) {
 		return nil, err
 	}
-	if need := majority(len(a.remotes)); len(m.answered) < need {
-		return nil, fmt.Errorf("%w: %d of %d targets answered, %d are needed to take the archive over; no answer from: %s", ErrUnproven, len(m.answered), len(a.remotes), need, a.silent(m))
+	a.setElectorates(electoratesOf(m.chain)...)
+	remotes := a.all()
+	answers := make([]error, len(remotes))
+	for i, r := range remotes {
+		if !slices.Contains(m.answered, r.Name) {
+			answers[i] = errStillRunning
+		}
+	}
+	if err := a.quorum("", answers); err != nil {
+		return nil, fmt.Errorf("%w: %d of %d targets answered, a majority of the archive's is needed to take it over; no answer from: %s", ErrUnproven, len(m.answered), len(answers), a.silent(m))
 	}
 	if err := a.checkSuccession(m); err != nil {
 		return nil, err
@@ -67,7 +75,7 @@ func (a *Archiver) look(ctx context.Context) (*manifest, error) {
 // silent names the targets that did not answer, and why.
 func (a *Archiver) silent(m *manifest) string {
 	var out []string
-	for _, r := range a.remotes {
+	for _, r := range a.all() {
 		if !slices.Contains(m.answered, r.Name) {
 			_, err := r.health()
 			out = append(out, fmt.Sprintf("%s (%v)", r.Name, err))
@@ -112,40 +120,90 @@ func (a *Archiver) checkSource(ctx context.Context, s *state) error {
 	return diverged(covered, archived, hot)
 }
 
+// targetNames returns the targets of the next record: the archive's, or all for a new one.
 func (a *Archiver) targetNames() []string {
-	names := make([]string, len(a.remotes))
-	for i, r := range a.remotes {
+	if s := a.state.Load(); s != nil && s.number > 0 {
+		return s.targets
+	}
+	return namesOf(a.all())
+}
+
+func namesOf(remotes []*remote) []string {
+	names := make([]string, len(remotes))
+	for i, r := range remotes {
 		names[i] = r.Name
 	}
 	slices.Sort(names)
 	return names
 }
 
-// checkTargets refuses other targets than the archive's: with another set, another
-// number is a majority.
+// checkTargets refuses fewer targets than the archive's: one that is left out would miss
+// records, and with another number another one is a majority. More are fine: they are
+// added once the archive is taken over.
 func (a *Archiver) checkTargets(s *state) error {
 	if s.number == 0 {
 		return nil
 	}
-	want, have := slices.Sorted(slices.Values(s.targets)), a.targetNames()
-	if !slices.Equal(want, have) {
-		return fmt.Errorf("%w: the archive is on targets %s, configured are %s: configure the same names (a target that is gone included)",
-			logcore.ErrInvalid, strings.Join(want, ","), strings.Join(have, ","))
+	have := namesOf(a.all())
+	for _, name := range s.targets {
+		if !slices.Contains(have, name) {
+			return fmt.Errorf("%w: the archive is on targets %s, configured are %s: configure the same names (a target that is gone included), or remove a target with `logcore target remove`",
+				logcore.ErrInvalid, strings.Join(s.targets, ","), strings.Join(have, ","))
+		}
 	}
 	return nil
 }
 
-// quorum turns the errors of a round over all targets into nil when a majority
-// succeeded, or into an ErrNoQuorum that names the others.
-func (a *Archiver) quorum(what string, errs []error) error {
-	var bad []string
-	for i, err := range errs {
-		if err != nil {
-			bad = append(bad, fmt.Sprintf("%s (%v)", a.remotes[i].Name, err))
-		}
+// electorates returns the sets of targets of each of which a majority must take a record
+// for it to count: the archive's, and while that changes those before and after. Two that
+// follow each other differ by one target, so that their majorities meet.
+func (a *Archiver) electorates() [][]string {
+	if sets := a.elect.Load(); sets != nil {
+		return *sets
 	}
-	if good, need := len(errs)-len(bad), majority(len(errs)); good < need {
-		return fmt.Errorf("%w: %s is on %d of %d, %d are needed; failed: %s", ErrNoQuorum, what, good, len(errs), need, strings.Join(bad, "; "))
+	return [][]string{namesOf(a.all())}
+}
+
+// setElectorates sets them, as long as they are known; nil means all targets.
+func (a *Archiver) setElectorates(sets ...[]string) {
+	sets = slices.DeleteFunc(sets, func(s []string) bool { return len(s) == 0 })
+	if len(sets) == 0 {
+		a.elect.Store(nil)
+		return
+	}
+	sets = slices.CompactFunc(sets, slices.Equal)
+	a.elect.Store(&sets)
+}
+
+// electoratesOf are those of a chain: its newest record may be on few targets yet, when
+// that changed the set the one before counts too.
+func electoratesOf(chain []stored) [][]string {
+	var sets [][]string
+	for _, s := range chain[max(0, len(chain)-2):] {
+		sets = append(sets, s.targets)
+	}
+	return sets
+}
+
+// quorum turns the errors of a round over all targets into nil when a majority of every
+// electorate succeeded, or into an ErrNoQuorum that names the others.
+func (a *Archiver) quorum(what string, errs []error) error {
+	remotes := a.all()
+	for _, names := range a.electorates() {
+		var bad []string
+		good := 0
+		for i, err := range errs {
+			switch {
+			case !slices.Contains(names, remotes[i].Name):
+			case err == nil:
+				good++
+			default:
+				bad = append(bad, fmt.Sprintf("%s (%v)", remotes[i].Name, err))
+			}
+		}
+		if need := majority(len(names)); good < need {
+			return fmt.Errorf("%w: %s is on %d of %d, %d are needed; failed: %s", ErrNoQuorum, what, good, len(names), need, strings.Join(bad, "; "))
+		}
 	}
 	return nil
 }
@@ -155,13 +213,16 @@ func (a *Archiver) quorum(what string, errs []error) error {
 func (a *Archiver) checkFence(ctx context.Context, errs []error) (fenced bool, err error) {
 	own := claimKey(a.o.Cluster, a.o.Shard, a.o.Epoch)
 	answers := a.round(ctx, func(ctx context.Context, i int) error {
+		if i >= len(errs) {
+			return errStillRunning // added since: not asked
+		}
 		if errs[i] != nil {
 			return errs[i]
 		}
-		keys, err := a.remotes[i].list(ctx, claimPrefix(a.o.Cluster, a.o.Shard), own)
+		keys, err := a.all()[i].list(ctx, claimPrefix(a.o.Cluster, a.o.Shard), own)
 		if err == nil && len(keys) > 0 {
 			err = fmt.Errorf("%w: %s holds the claim %s of a newer archiver, this one has epoch %d",
-				logcore.ErrFenced, a.remotes[i].Name, keys[len(keys)-1].Key, a.o.Epoch)
+				logcore.ErrFenced, a.all()[i].Name, keys[len(keys)-1].Key, a.o.Epoch)
 		}
 		return err
 	})
@@ -179,18 +240,19 @@ func (a *Archiver) adopt(ctx context.Context, m *manifest) error {
 	if err := a.step("adopt"); err != nil {
 		return err
 	}
-	for _, r := range a.remotes {
+	for _, r := range a.all() {
 		for key := range m.holds[r.Name] {
 			r.hold(key, true)
 		}
 	}
-	errs := each(ctx, len(a.remotes), majority(len(a.remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
-		return a.syncRemote(ctx, a.remotes[i], m.chain)
+	remotes := a.all()
+	errs := each(ctx, len(remotes), majority(len(remotes)), a.o.MaxAge, func(ctx context.Context, i int) error {
+		return a.syncRemote(ctx, remotes[i], m.chain)
 	})
 	if err := a.quorum("the manifest as loaded", errs); err != nil {
 		return err
 	}
-	for _, r := range a.remotes {
+	for _, r := range a.all() {
 		for _, key := range m.forks[r.Name] {
 			if err := a.step("unfork"); err != nil {
 				return err
@@ -205,7 +267,7 @@ func (a *Archiver) adopt(ctx context.Context, m *manifest) error {
 	a.publish(m.state)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, r := range a.remotes {
+	for _, r := range a.all() {
 		a.unswept[r.Name] = true
 	}
 	now := time.Now()

@@ -50,9 +50,10 @@ func (r VerifyReport) Complete() bool {
 
 // Verify reads every byte of every object on every target and checks it: each fragment
 // against its checksums and the manifest's hash, the fragments of an object against
-// each other (data and parity), every manifest record on every target, the chain. With
-// keys it also authenticates the records and opens every object; without (nil) it
-// works on the ciphertext. It changes nothing. progress may be nil; it is called from
+// each other (data and parity), every manifest record on every target with its signatures,
+// the chain. With a keyring it also opens every object. With PublicKeys it works on the
+// ciphertext and proves that their owner signed every record; without any (nil) only that
+// whoever the manifest names did. It changes nothing. progress may be nil; it is called from
 // one goroutine at a time. It fails only when it can't look at all: with ErrNoArchive,
 // ErrUnproven when no target answers, or ctx's error.
 func Verify(ctx context.Context, targets []Target, keys KeyProvider, progress func(Progress)) (VerifyReport, error) {
@@ -113,7 +114,7 @@ func (c *checker) run(ctx context.Context, targets []Target) error {
 	}
 	c.remotes = newRemotes(targets, ReaderOptions{}.withDefaults().OpTimeout)
 	c.silent, c.seenKeys = map[string]bool{}, map[string]bool{}
-	c.report.Decrypted = c.keys != nil
+	c.report.Decrypted = opens(c.keys)
 	for _, l := range found {
 		if err := c.checkArchive(ctx, l); err != nil {
 			return err
@@ -131,7 +132,7 @@ func (c *checker) checkArchive(ctx context.Context, l Location) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, ErrKeyNotFound) || errors.Is(err, logcore.ErrUnsupportedVersion) {
+	if notDamage(err) {
 		return fmt.Errorf("tiering: cluster %x, shard %d: %w", l.Cluster, l.Shard, err) // nothing is known to be damaged
 	}
 	proved := err == nil

@@ -42,7 +42,7 @@ func (c *checker) checkObject(ctx context.Context, o *object) {
 			return
 		}
 	}
-	if c.keys != nil {
+	if opens(c.keys) {
 		span, err := openObject(ctx, c.keys, sealed)
 		if err == nil {
 			err = o.checkOpened(span)
