@@ -95,3 +95,28 @@ func (e *LagError) Error() string {
 
 // Unwrap makes errors.Is(err, ErrLSNInFuture) true.
 func (e *LagError) Unwrap() error { return ErrLSNInFuture }
+
+// NotLeaderError says who leads a shard that this member does not lead. It wraps
+// ErrNotLeader.
+type NotLeaderError struct {
+	Shard ShardID
+	// Leader is the Raft id of the member that leads, as far as is known; 0: nobody is
+	// known to.
+	Leader uint64
+	// Address is where its service can be reached; empty when that is not known.
+	Address string
+}
+
+// Error names the leader.
+func (e *NotLeaderError) Error() string {
+	switch {
+	case e.Leader == 0:
+		return fmt.Sprintf("%v: shard %d has no leader at present", ErrNotLeader, e.Shard)
+	case e.Address == "":
+		return fmt.Sprintf("%v: shard %d is led by member %x", ErrNotLeader, e.Shard, e.Leader)
+	}
+	return fmt.Sprintf("%v: shard %d is led by member %x at %s", ErrNotLeader, e.Shard, e.Leader, e.Address)
+}
+
+// Unwrap makes errors.Is(err, ErrNotLeader) true.
+func (e *NotLeaderError) Unwrap() error { return ErrNotLeader }

@@ -17,118 +17,132 @@ type storageAppend struct {
 	done      bool // durable
 	refused   bool // the disk had no room
 	responses []*raftpb.Message
+	then      func() // once it is durable, for entries that did not come from Raft
 }
 
 // storageAppend remembers term and vote and queues the entries for the hot log.
-func (l *loop) storageAppend(m *raftpb.Message) {
-	if m.Snapshot != nil {
-		l.fail(errors.New("replication: a snapshot in a group of one"))
+func (m *Member) storageAppend(msg *raftpb.Message) {
+	if msg.Snapshot != nil {
+		m.fail(errors.New("replication: Raft would restore a snapshot, but a log is only ever continued"))
 		return
 	}
-	if m.Term != nil && m.Vote != nil && (m.GetTerm() != l.state.Term || m.GetVote() != l.state.Vote) {
-		next := l.state
-		next.Term, next.Vote = m.GetTerm(), m.GetVote()
-		if !l.saveState(next) {
+	if msg.Term != nil && msg.Vote != nil && (msg.GetTerm() != m.state.Term || msg.GetVote() != m.state.Vote) {
+		next := m.state
+		next.Term, next.Vote = msg.GetTerm(), msg.GetVote()
+		if !m.saveState(next) {
 			return
 		}
-		l.g.term.Store(next.Term)
+		m.election.reset(m.opts.Rand)
 	}
-	a := storageAppend{responses: m.GetResponses()}
-	if len(m.GetEntries()) > 0 {
-		entries, err := l.storage.add(m.GetEntries())
+	a := storageAppend{responses: msg.GetResponses()}
+	if entries := msg.GetEntries(); len(entries) > 0 {
+		if first := logcore.LSN(entries[0].GetIndex()); first <= m.storage.last && !m.rewriteFrom(first) {
+			return
+		}
+		stored, err := m.storage.add(entries)
 		if err != nil {
-			l.fail(err)
+			m.fail(err)
 			return
 		}
-		if l.spec != nil && l.storage.last != l.spec.LSN {
-			panic(fmt.Sprintf("replication: Raft appended up to LSN %d, the loop proposed up to %d", l.storage.last, l.spec.LSN))
+		if m.spec != nil && m.storage.last != m.spec.LSN {
+			panic(fmt.Sprintf("replication: Raft appended up to LSN %d, the member proposed up to %d", m.storage.last, m.spec.LSN))
 		}
-		a.entries = entries
-		for _, e := range entries {
-			a.bytes += int64(len(e.Payload)) + 64
-		}
+		a.entries = stored
 	}
-	l.inflight += a.bytes
-	l.appends = append(l.appends, a)
-	l.submitAppends()
+	m.queueAppend(a)
 }
 
-func (l *loop) saveState(next memberState) bool {
-	if err := l.file.save(next); err != nil {
-		l.fail(fmt.Errorf("%w: %w", logcore.ErrPoisoned, err))
+// queueAppend puts an append behind those that are under way.
+func (m *Member) queueAppend(a storageAppend) {
+	a.bytes = bytesOf(a.entries)
+	m.inflight += a.bytes
+	m.appends = append(m.appends, a)
+	m.submitAppends()
+}
+
+func bytesOf(entries []logcore.Entry) (n int64) {
+	for i := range entries {
+		n += int64(len(entries[i].Payload)) + 64
+	}
+	return n
+}
+
+func (m *Member) saveState(next MemberState) bool {
+	if err := m.opts.Store.Save(next); err != nil {
+		m.fail(fmt.Errorf("%w: %w", logcore.ErrPoisoned, err))
 		return false
 	}
-	l.state = next
+	m.state = next
+	m.showState()
 	return true
 }
 
 // saveHint saves what only makes the next start quicker. A disk without room is no
 // reason to stop then; the next checkpoint brings another one.
-func (l *loop) saveHint(next memberState) {
-	switch err := l.file.save(next); {
+func (m *Member) saveHint(next MemberState) {
+	switch err := m.opts.Store.Save(next); {
 	case err == nil:
-		l.state = next
+		m.state = next
 	case errors.Is(err, logcore.ErrDiskFull):
-		l.g.log.Warn("replication: the state file was not brought up to date", "err", err)
+		m.log.Warn("replication: the state file was not brought up to date", "err", err)
 	default:
-		l.fail(fmt.Errorf("%w: %w", logcore.ErrPoisoned, err))
+		m.fail(fmt.Errorf("%w: %w", logcore.ErrPoisoned, err))
 	}
 }
 
 // submitAppends hands the next appends to the hot log, until it takes no more. An entry
 // in Raft's log can't be taken back, so one that finds the disk full stays here, and is
 // tried again with every tick, until there is room.
-func (l *loop) submitAppends() {
-	for l.sent < len(l.appends) && !l.failed && !l.held {
-		a := &l.appends[l.sent]
+func (m *Member) submitAppends() {
+	for m.sent < len(m.appends) && !m.failed && !m.held {
+		a := &m.appends[m.sent]
 		if len(a.entries) == 0 {
 			a.done = true
-			l.sent++
+			m.sent++
 			continue
 		}
-		err := l.g.hot.Submit(a.entries, l.g.stored)
+		err := m.opts.Disk.Submit(a.entries, m.stored)
 		switch {
 		case err == nil:
-			l.sent++
+			m.sent++
 		case errors.Is(err, logcore.ErrOverloaded):
 			return // a completion will make room
-		case l.g.hot.Last()+1 < a.entries[0].LSN:
+		case m.opts.Disk.Last()+1 < a.entries[0].LSN:
 			return // what came before was refused just now; its completion is on its way
 		default:
-			l.fail(err)
+			m.fail(err)
 			return
 		}
 	}
-	l.stepResponses()
+	m.stepResponses()
 }
 
-func (l *loop) takeCompletions() {
-	g := l.g
-	g.mu.Lock()
-	completions := g.completions
-	g.completions = nil
-	g.mu.Unlock()
+func (m *Member) takeCompletions() {
+	m.mu.Lock()
+	completions := m.completions
+	m.completions = nil
+	m.mu.Unlock()
 	for _, err := range completions {
-		a := l.oldestUnderWay()
+		a := m.oldestUnderWay()
 		switch {
 		case err == nil:
 			a.done = true
-			l.goOn()
+			m.goOn()
 		case errors.Is(err, logcore.ErrDiskFull):
-			a.refused, l.full = true, err
+			a.refused, m.full = true, err
 		default:
-			l.fail(err)
+			m.fail(err)
 			return
 		}
 	}
-	l.takeBackRefused()
-	l.stepResponses()
+	m.takeBackRefused()
+	m.stepResponses()
 }
 
 // oldestUnderWay returns the append that the next completion is for.
-func (l *loop) oldestUnderWay() *storageAppend {
-	for i := range l.appends[:l.sent] {
-		if a := &l.appends[i]; !a.done && !a.refused {
+func (m *Member) oldestUnderWay() *storageAppend {
+	for i := range m.appends[:m.sent] {
+		if a := &m.appends[i]; !a.done && !a.refused {
 			return a
 		}
 	}
@@ -138,10 +152,10 @@ func (l *loop) oldestUnderWay() *storageAppend {
 // takeBackRefused makes refused appends ready to be handed over again, once nothing
 // is under way any more: after a refused one the hot log refuses all that follow. Entries that
 // became durable nevertheless, at the beginning of the first, are not written twice.
-func (l *loop) takeBackRefused() {
+func (m *Member) takeBackRefused() {
 	first := -1
-	for i := range l.appends[:l.sent] {
-		a := &l.appends[i]
+	for i := range m.appends[:m.sent] {
+		a := &m.appends[i]
 		switch {
 		case a.refused && first < 0:
 			first = i
@@ -152,65 +166,68 @@ func (l *loop) takeBackRefused() {
 	if first < 0 {
 		return
 	}
-	last := l.g.hot.Last()
-	for i := first; i < l.sent; i++ {
-		a := &l.appends[i]
+	last := m.opts.Disk.Last()
+	for i := first; i < m.sent; i++ {
+		a := &m.appends[i]
 		a.refused, a.done = false, false
 		for len(a.entries) > 0 && a.entries[0].LSN <= last {
 			a.entries = a.entries[1:]
 		}
 	}
-	l.sent, l.held = first, true
-	l.stall(last + 1)
+	m.sent, m.held = first, true
+	m.stall(last + 1)
 }
 
 // stall tells everybody, once for each time the disk fills up, that entries wait for
 // room. A member that can't even become leader then answers requests with the reason,
 // and serves its readers, the archiver and the trimmer, which may make room.
-func (l *loop) stall(from logcore.LSN) {
-	if l.stalled {
+func (m *Member) stall(from logcore.LSN) {
+	if m.told {
 		return
 	}
-	l.stalled = true
-	l.g.log.Warn("replication: the disk is full, entries wait for room", "from", from, "err", l.full)
-	l.g.catalogMu.RLock()
-	known := l.g.applied.Incarnation == l.state.Incarnation
-	l.g.catalogMu.RUnlock()
-	l.g.mu.Lock()
-	l.g.stalled, l.g.readable = l.full, known
-	l.g.mu.Unlock()
-	l.g.announce()
+	m.told = true
+	m.log.Warn("replication: the disk is full, entries wait for room", "from", from, "err", m.full)
+	m.catalogMu.RLock()
+	known := m.applied.Incarnation == m.state.Incarnation
+	m.catalogMu.RUnlock()
+	m.mu.Lock()
+	m.stalled, m.readable = m.full, known
+	m.mu.Unlock()
+	m.announce()
 }
 
 // goOn is the end of a stall.
-func (l *loop) goOn() {
-	if !l.stalled {
+func (m *Member) goOn() {
+	if !m.told {
 		return
 	}
-	l.stalled = false
-	l.g.mu.Lock()
-	l.g.stalled = nil
-	l.g.mu.Unlock()
-	l.g.log.Info("replication: there is room again")
+	m.told = false
+	m.mu.Lock()
+	m.stalled = nil
+	m.mu.Unlock()
+	m.log.Info("replication: there is room again")
 }
 
-// stepResponses tells Raft about the appends that are durable, in order.
-func (l *loop) stepResponses() {
+// stepResponses tells Raft, and the members that wait for it, about the appends that are durable, in
+// order.
+func (m *Member) stepResponses() {
 	n := 0
-	for ; n < l.sent && l.appends[n].done && !l.failed; n++ {
-		l.inflight -= l.appends[n].bytes
-		for _, m := range l.appends[n].responses {
-			if m.GetTo() != l.state.Member {
-				l.g.log.Error("replication: a response to a member that this group does not have", "to", m.GetTo())
-				continue
-			}
-			if err := l.rn.Step(m); err != nil {
-				l.fail(fmt.Errorf("replication: step %v: %w", m.GetType(), err))
+	for ; n < m.sent && m.appends[n].done && !m.failed; n++ {
+		a := &m.appends[n]
+		m.inflight -= a.bytes
+		for _, msg := range a.responses {
+			if msg.GetTo() != m.state.Member {
+				m.opts.Net.Send(msg)
+			} else if err := m.rn.Step(msg); err != nil {
+				m.fail(fmt.Errorf("replication: step %v: %w", msg.GetType(), err))
 				return
 			}
 		}
+		if a.then != nil {
+			a.then()
+		}
 	}
-	clear(l.appends[:n])
-	l.appends = l.appends[n:]
-	l.sent -= n
+	clear(m.appends[:n])
+	m.appends = m.appends[n:]
+	m.sent -= n
 }

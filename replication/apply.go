@@ -18,111 +18,119 @@ type waiting struct {
 
 // apply folds committed entries into the catalog, tells their requests, and lets
 // readers see them.
-func (l *loop) apply(m *raftpb.Message) {
-	g := l.g
-	entries := m.GetEntries()
-	g.catalogMu.Lock()
-	prev := g.applied.Time
-	var err error
-	var e logcore.Entry
-	var checkpoint logcore.LSN
+func (m *Member) apply(msg *raftpb.Message) {
+	entries := msg.GetEntries()
+	checkpoint, err := m.fold(entries)
 	for _, r := range entries {
-		if r.GetType() != raftpb.EntryNormal {
-			err = fmt.Errorf("%w: LSN %d changes the members of a group of one: use a newer build", logcore.ErrUnsupportedVersion, r.GetIndex())
-			break
-		}
-		if e, err = fromRaft(r, prev); err != nil {
-			break
-		}
-		if err = g.applied.Apply(e); err != nil {
-			break
-		}
-		prev = e.Time
-		if e.Kind == logcore.KindCheckpoint {
-			checkpoint = e.LSN
+		if err == nil && r.GetType() != raftpb.EntryNormal {
+			err = m.applyMembers(r)
 		}
 	}
-	g.catalogMu.Unlock()
 	if err != nil {
 		if errors.Is(err, logcore.ErrCorrupt) {
-			g.opts.Log.Corruptions.Inc()
+			m.opts.Corruptions.Inc()
 		}
-		l.fail(fmt.Errorf("replication: shard %d stops: %w", g.opts.Log.Shard, err))
+		m.fail(fmt.Errorf("replication: shard %d stops: %w", m.state.Shard, err))
 		return
 	}
 	last := entries[len(entries)-1]
-	l.storage.applied(logcore.LSN(last.GetIndex()))
-	g.committed.Store(last.GetIndex())
-	for _, r := range m.GetResponses() {
-		if err := l.rn.Step(r); err != nil {
-			l.fail(fmt.Errorf("replication: step %v: %w", r.GetType(), err))
+	m.storage.applied(logcore.LSN(last.GetIndex()))
+	m.committed.Store(last.GetIndex())
+	for _, r := range msg.GetResponses() {
+		if err := m.rn.Step(r); err != nil {
+			m.fail(fmt.Errorf("replication: step %v: %w", r.GetType(), err))
 			return
 		}
 	}
-	l.afterApply(logcore.LSN(last.GetIndex()), last.GetTerm(), checkpoint)
+	m.afterApply(logcore.LSN(last.GetIndex()), last.GetTerm(), checkpoint)
 }
 
-func (l *loop) afterApply(lsn logcore.LSN, term uint64, checkpoint logcore.LSN) {
-	status := l.rn.BasicStatus()
-	if l.spec == nil && status.RaftState == raft.StateLeader && term == status.HardState.GetTerm() {
-		l.leadDue = true
+// fold folds committed entries into the catalog, and returns the last checkpoint among them, 0 when
+// there is none.
+func (m *Member) fold(entries []*raftpb.Entry) (checkpoint logcore.LSN, err error) {
+	m.catalogMu.Lock()
+	defer m.catalogMu.Unlock()
+	prev := m.applied.Time
+	for _, r := range entries {
+		e, err := fromRaft(r, prev)
+		if err != nil {
+			return 0, err
+		}
+		if err := m.applied.Apply(e); err != nil {
+			return 0, err
+		}
+		prev = e.Time
+		switch e.Kind {
+		case logcore.KindCheckpoint:
+			checkpoint, m.unchecked = e.LSN, false
+		case logcore.KindSeal:
+			m.unchecked = true
+		}
+	}
+	return checkpoint, nil
+}
+
+func (m *Member) afterApply(lsn logcore.LSN, term uint64, checkpoint logcore.LSN) {
+	status := m.rn.BasicStatus()
+	if m.spec == nil && status.RaftState == raft.StateLeader && term == status.HardState.GetTerm() {
+		m.leadDue = true
 	}
 	n := 0
-	for ; n < len(l.waiting) && l.waiting[n].lsn <= lsn; n++ {
-		l.waiting[n].done(nil)
+	for ; n < len(m.waiting) && m.waiting[n].lsn <= lsn; n++ {
+		m.waiting[n].done(nil)
 	}
-	clear(l.waiting[:n])
-	l.waiting = l.waiting[n:]
-	l.g.announce()
-	l.settleIn(lsn)
+	clear(m.waiting[:n])
+	m.waiting = m.waiting[n:]
+	m.announce()
+	m.settleIn(lsn)
 	if checkpoint != 0 {
-		l.g.newest.Store(uint64(checkpoint))
-		next := l.state
+		m.newest.Store(uint64(checkpoint))
+		next := m.state
 		next.Commit = uint64(lsn)
-		if l.g.applied.Incarnation == next.Incarnation {
+		if m.applied.Incarnation == next.Incarnation {
 			next.AnnounceIncarnation = false // a checkpoint holds it
 		}
-		l.saveHint(next)
+		m.saveHint(next)
 	}
 }
 
 // fail ends the group: nothing is proposed or acknowledged any more. Readers still see
 // what was applied.
-func (l *loop) fail(err error) {
-	if l.failed {
+func (m *Member) fail(err error) {
+	if m.failed {
 		return
 	}
-	l.failed = true
-	l.g.log.Error("replication: the group stops", "err", err)
+	m.failed = true
+	m.log.Error("replication: the group stops", "err", err)
 	if !errors.Is(err, logcore.ErrPoisoned) && !errors.Is(err, logcore.ErrClosed) {
 		err = fmt.Errorf("%w: %w", logcore.ErrPoisoned, err)
 	}
-	l.g.mu.Lock()
-	if l.g.err == nil {
-		l.g.err = err
+	m.mu.Lock()
+	if m.err == nil {
+		m.err = err
 	}
-	l.g.mu.Unlock()
-	l.g.leading.Store(false)
-	l.finishAll(err)
-	l.refuseQueue(err)
-	l.g.announce()
+	m.mu.Unlock()
+	m.leading.Store(false)
+	m.finishAll(err)
+	m.refuseReads(err)
+	m.refuseQueue(err)
+	m.announce()
 }
 
 // finishAll tells every request that was proposed that its outcome is not known.
-func (l *loop) finishAll(err error) {
-	for _, w := range l.waiting {
+func (m *Member) finishAll(err error) {
+	for _, w := range m.waiting {
 		w.done(err)
 	}
-	l.waiting = nil
+	m.waiting = nil
 }
 
 // refuseQueue tells every request that waits for the loop that it was not proposed.
-func (l *loop) refuseQueue(err error) {
-	g := l.g
-	g.mu.Lock()
-	queue := g.queue
-	g.queue, g.queueBytes = nil, 0
-	g.mu.Unlock()
+func (m *Member) refuseQueue(err error) {
+	m.mu.Lock()
+	queue := m.queue
+	m.queue, m.queueBytes = nil, 0
+	m.mu.Unlock()
 	for _, r := range queue {
 		r.Done(err)
 	}

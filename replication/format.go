@@ -13,13 +13,16 @@ import (
 // Byte layouts; FORMAT.md has the tables and the history. Every number is little-endian.
 const (
 	stateMagic       = 0x5446524c // "LRFT"
-	stateVersion     = 2          // what this build writes, and the oldest reader that understands it
-	stateFixedBytes  = 72
+	stateVersion     = 3          // what this build writes, and the oldest reader that understands it
+	stateVersionMin  = 2          // the oldest that it reads
+	stateFixedBytes  = 80
+	stateFixedBytes2 = 72   // of version 2
 	stateMembersMax  = 64   // of each of the four lists
 	slotBytes        = 4096 // of each of the two slots; the longest state fits
 	flagAutoLeave    = 1 << 0
 	flagIncarnation  = 1 << 1
-	stateFlagsKnown  = flagAutoLeave | flagIncarnation
+	flagStale        = 1 << 2
+	stateFlagsKnown  = flagAutoLeave | flagIncarnation | flagStale
 	stateFileName    = "raft.state"
 	raftKindMembers1 = 1 // first byte of a KindRaft payload: a raftpb.ConfChange follows
 	raftKindMembers2 = 2 // a raftpb.ConfChangeV2 follows
@@ -27,27 +30,17 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// memberState is what a member must remember besides the log.
-type memberState struct {
-	seq    uint64 // of the slot; rises with every save
-	Shard  logcore.ShardID
-	Member uint64
-	// Incarnation of the shard. While AnnounceIncarnation is set the catalog does not
-	// hold it yet: it was chosen here, when the shard was created or restored.
-	Incarnation         uint64
-	AnnounceIncarnation bool
-	Term, Vote, Commit  uint64
-	Members             *raftpb.ConfState
-}
-
 // encode returns the state as one slot.
-func (s memberState) encode() []byte {
+func (s MemberState) encode() []byte {
 	var flags uint32
 	if s.Members.GetAutoLeave() {
 		flags |= flagAutoLeave
 	}
 	if s.AnnounceIncarnation {
 		flags |= flagIncarnation
+	}
+	if s.Stale {
+		flags |= flagStale
 	}
 	b := make([]byte, 0, slotBytes)
 	b = binary.LittleEndian.AppendUint32(b, stateMagic)
@@ -66,6 +59,7 @@ func (s memberState) encode() []byte {
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(l)))
 	}
 	b = binary.LittleEndian.AppendUint64(b, s.seq)
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.MembersLSN))
 	for _, l := range lists {
 		for _, id := range l {
 			b = binary.LittleEndian.AppendUint64(b, id)
@@ -88,9 +82,9 @@ func stateDamage(path string, offset int64, format string, args ...any) error {
 
 // decodeSlot reads one slot of a state file. The error wraps logcore.ErrCorrupt or
 // logcore.ErrUnsupportedVersion; path and offset name the place in it.
-func decodeSlot(b []byte, path string, offset int64) (memberState, error) {
-	bad := func(format string, args ...any) (memberState, error) {
-		return memberState{}, stateDamage(path, offset, format, args...)
+func decodeSlot(b []byte, path string, offset int64) (MemberState, error) {
+	bad := func(format string, args ...any) (MemberState, error) {
+		return MemberState{}, stateDamage(path, offset, format, args...)
 	}
 	if len(b) < 8 {
 		return bad("a slot of %d bytes, want %d", len(b), slotBytes)
@@ -99,14 +93,18 @@ func decodeSlot(b []byte, path string, offset int64) (memberState, error) {
 		return bad("magic %#08x", magic)
 	}
 	// The version before the checksum: another version may checksum otherwise.
-	if err := checkVersion(binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:]), path, offset); err != nil {
-		return memberState{}, err
+	version := binary.LittleEndian.Uint16(b[4:])
+	if err := checkVersion(version, binary.LittleEndian.Uint16(b[6:]), path, offset); err != nil {
+		return MemberState{}, err
 	}
 	if len(b) != slotBytes {
 		return bad("a slot of %d bytes, want %d", len(b), slotBytes)
 	}
 	var lists [4][]uint64
 	end := stateFixedBytes
+	if version == 2 {
+		end = stateFixedBytes2
+	}
 	for i := range lists {
 		n := int(binary.LittleEndian.Uint16(b[56+2*i:]))
 		if n > stateMembersMax {
@@ -126,14 +124,21 @@ func decodeSlot(b []byte, path string, offset int64) (memberState, error) {
 		}
 	}
 	flags := binary.LittleEndian.Uint32(b[8:])
-	if extra := flags &^ stateFlagsKnown; extra != 0 {
-		return memberState{}, fmt.Errorf("%w: %s: unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, path, extra)
+	known := uint32(stateFlagsKnown)
+	if version == 2 {
+		known &^= flagStale
+	}
+	if extra := flags &^ known; extra != 0 {
+		return MemberState{}, fmt.Errorf("%w: %s: unknown flags %#x: use a newer build", logcore.ErrUnsupportedVersion, path, extra)
 	}
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	autoLeave := flags&flagAutoLeave != 0
-	s := memberState{Shard: logcore.ShardID(binary.LittleEndian.Uint32(b[12:])), Member: u64(16), Incarnation: u64(24),
-		AnnounceIncarnation: flags&flagIncarnation != 0, Term: u64(32), Vote: u64(40), Commit: u64(48), seq: u64(64),
+	s := MemberState{Shard: logcore.ShardID(binary.LittleEndian.Uint32(b[12:])), Member: u64(16), Incarnation: u64(24),
+		AnnounceIncarnation: flags&flagIncarnation != 0, Stale: flags&flagStale != 0, Term: u64(32), Vote: u64(40), Commit: u64(48), seq: u64(64),
 		Members: &raftpb.ConfState{Voters: lists[0], Learners: lists[1], VotersOutgoing: lists[2], LearnersNext: lists[3], AutoLeave: &autoLeave}}
+	if version > 2 {
+		s.MembersLSN = logcore.LSN(u64(72))
+	}
 	if s.Member == 0 || s.Incarnation == 0 || s.seq == 0 {
 		return bad("member %d, incarnation %#x, slot sequence %d: none may be 0", s.Member, s.Incarnation, s.seq)
 	}
@@ -146,8 +151,8 @@ func checkVersion(version, min uint16, path string, offset int64) error {
 		return stateDamage(path, offset, "format version %d with minimum reader %d", version, min)
 	case min > stateVersion:
 		return fmt.Errorf("%w: %s: format version %d needs a reader of at least %d, this build reads %d: use a newer build", logcore.ErrUnsupportedVersion, path, version, min, stateVersion)
-	case version < stateVersion:
-		return fmt.Errorf("%w: %s: format version %d, from before the first release, this build reads %d: start with an empty directory", logcore.ErrUnsupportedVersion, path, version, stateVersion)
+	case version < stateVersionMin:
+		return fmt.Errorf("%w: %s: format version %d, from before the first release, this build reads %d to %d: start with an empty directory", logcore.ErrUnsupportedVersion, path, version, stateVersionMin, stateVersion)
 	}
 	return nil
 }

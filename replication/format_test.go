@@ -21,22 +21,23 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files anew; read the diff")
 
-func exampleState() memberState {
+func exampleState() MemberState {
 	autoLeave := true
-	return memberState{seq: 5, Shard: 7, Member: 2, Incarnation: 0x1122334455667788, AnnounceIncarnation: true, Term: 9, Vote: 3, Commit: 1 << 40,
-		Members: &raftpb.ConfState{Voters: []uint64{1, 2, 3}, Learners: []uint64{4}, VotersOutgoing: []uint64{1, 2}, LearnersNext: []uint64{5}, AutoLeave: &autoLeave}}
+	return MemberState{seq: 5, Shard: 7, Member: 2, Incarnation: 0x1122334455667788, AnnounceIncarnation: true, Stale: true, Term: 9, Vote: 3, Commit: 1 << 40,
+		MembersLSN: 1<<40 - 1,
+		Members:    &raftpb.ConfState{Voters: []uint64{1, 2, 3}, Learners: []uint64{4}, VotersOutgoing: []uint64{1, 2}, LearnersNext: []uint64{5}, AutoLeave: &autoLeave}}
 }
 
-func sameState(a, b memberState) bool {
+func sameState(a, b MemberState) bool {
 	members := a.Members.Equivalent(b.Members) == nil
 	a.Members, b.Members = nil, nil
 	return members && a == b
 }
 
-// TestGoldenState holds the encoder byte for byte against format version 2, and the
-// decoder against the fixture.
+// TestGoldenState holds the encoder byte for byte against format version 3, and the
+// decoder against the fixtures of every version it reads.
 func TestGoldenState(t *testing.T) {
-	const path = "testdata/raft.state.v2.golden"
+	const path = "testdata/raft.state.v3.golden"
 	got := hex.EncodeToString(exampleState().encode()) + "\n"
 	if *rewrite {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -57,6 +58,17 @@ func TestGoldenState(t *testing.T) {
 	s, err := decodeSlot(raw, path, 0)
 	if err != nil || !sameState(s, exampleState()) {
 		t.Errorf("decoded %+v, %v", s, err)
+	}
+	if want, err = os.ReadFile("testdata/raft.state.v2.golden"); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = hex.DecodeString(strings.TrimSpace(string(want))); err != nil {
+		t.Fatal(err)
+	}
+	older := exampleState()
+	older.Stale, older.MembersLSN = false, 0
+	if s, err = decodeSlot(raw, path, 0); err != nil || !sameState(s, older) {
+		t.Errorf("version 2 decoded %+v, %v", s, err)
 	}
 }
 
@@ -85,11 +97,11 @@ func TestStateVersions(t *testing.T) {
 		set  map[int]byte
 		want error
 	}{
-		"newer, readable": {map[int]byte{4: 3}, nil},
+		"newer, readable": {map[int]byte{4: 4}, nil},
 		"older":           {map[int]byte{4: 1, 6: 1}, logcore.ErrUnsupportedVersion},
-		"newer":           {map[int]byte{4: 3, 6: 3}, logcore.ErrUnsupportedVersion},
+		"newer":           {map[int]byte{4: 4, 6: 4}, logcore.ErrUnsupportedVersion},
 		"flag":            {map[int]byte{8: 0x83}, logcore.ErrUnsupportedVersion},
-		"minimum above":   {map[int]byte{6: 3}, logcore.ErrCorrupt},
+		"minimum above":   {map[int]byte{6: 4}, logcore.ErrCorrupt},
 	} {
 		b := exampleState().encode()
 		for at, v := range c.set {
@@ -112,7 +124,7 @@ func TestOpenRefusesABadState(t *testing.T) {
 	flipped, newer := bytes.Clone(good), bytes.Clone(good)
 	for _, slot := range []int{0, slotBytes} {
 		flipped[slot+33] ^= 1
-		newer[slot+4], newer[slot+6] = 3, 3
+		newer[slot+4], newer[slot+6] = 4, 4
 	}
 	for _, c := range []struct {
 		file []byte
@@ -275,7 +287,7 @@ func TestStateTornSave(t *testing.T) {
 		next := s
 		next.Term, next.Vote = s.Term+1, round+1
 		firstSlot := sf.first
-		if err := sf.save(next); err != nil {
+		if err := sf.Save(next); err != nil {
 			t.Fatal(err)
 		}
 		after, err := os.ReadFile(statePath(dir))

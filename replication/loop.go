@@ -1,188 +1,92 @@
 package replication
 
 import (
-	"fmt"
+	"sync"
 	"time"
 
-	"go.etcd.io/raft/v3"
-
-	"github.com/logcore/logcore"
-	"github.com/logcore/logcore/catalog"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
-// loop is what the group's one goroutine owns: the Raft state machine and the decisions
-// around it. Nothing here blocks but the state file's rare sync.
-type loop struct {
-	g       *Group
-	rn      *raft.RawNode
-	storage *storage
-	file    *stateFile
-	state   memberState // as on disk
-
-	// spec is the catalog once everything proposed is applied; nil while not leading.
-	// Invariant: spec.LSN is the LSN of the last entry proposed, so the next gets spec.LSN+1.
-	spec          *catalog.State
-	checkpointDue bool      // the open segment has no checkpoint yet
-	ledSince      time.Time // when this leadership began to take requests
-	// checkpointBytes is the length of the last checkpoint, sinceCheckpoint what was
-	// proposed after it.
-	checkpointBytes, sinceCheckpoint int64
-	housed                           logcore.LSN // of the last entry this leadership began with
-	leadDue                          bool        // this member was elected and has applied its term's first entry
-
-	appends  []storageAppend // handed to the hot log or about to be; oldest first
-	sent     int             // appends[:sent] were handed over
-	inflight int64           // bytes in appends
-	waiting  []waiting       // requests proposed and not applied, by LSN
-	full     error           // the disk had no room when last asked
-	room     int64           // bytes it had, less what was proposed since
-	held     bool            // an append was refused; it is tried again with the next tick
-	stalled  bool            // that it is so was told
-	failed   bool
+// inbox is what others leave for the loop.
+type inbox struct {
+	mu       sync.Mutex
+	messages []*raftpb.Message // guarded by mu
+	bytes    int64             // guarded by mu, of the messages' entries
+	calls    []func(*Member)   // guarded by mu
 }
 
-func (l *loop) run() {
-	defer close(l.g.stopped)
+// The inbox drops messages beyond these; Raft sends them again.
+const (
+	inboxMessagesMax = 4096
+	inboxBytesMax    = 64 << 20
+)
+
+// Deliver hands over a message of another member; it doesn't wait. A message too many is dropped,
+// as the network might.
+func (g *Group) Deliver(m *raftpb.Message) {
+	bytes := int64(0)
+	for _, e := range m.GetEntries() {
+		bytes += int64(len(e.GetData()))
+	}
+	g.inbox.mu.Lock()
+	if len(g.inbox.messages) < inboxMessagesMax && (g.inbox.bytes == 0 || g.inbox.bytes+bytes <= inboxBytesMax) {
+		g.inbox.messages = append(g.inbox.messages, m)
+		g.inbox.bytes += bytes
+	}
+	g.inbox.mu.Unlock()
+	g.poke()
+}
+
+// call runs f on the loop, soon; false when the loop has ended.
+func (g *Group) call(f func(*Member)) bool {
+	g.inbox.mu.Lock()
+	g.inbox.calls = append(g.inbox.calls, f)
+	g.inbox.mu.Unlock()
+	g.poke()
+	select {
+	case <-g.stopped:
+		return false
+	default:
+		return true
+	}
+}
+
+func (g *Group) takeInbox() ([]*raftpb.Message, []func(*Member)) {
+	g.inbox.mu.Lock()
+	defer g.inbox.mu.Unlock()
+	messages, calls := g.inbox.messages, g.inbox.calls
+	g.inbox.messages, g.inbox.calls, g.inbox.bytes = nil, nil, 0
+	return messages, calls
+}
+
+// loop drives the member until it is closed.
+func (g *Group) loop() {
+	defer close(g.stopped)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
-	l.guarded(l.step) // apply what is known to be committed before the election looks at it
-	if l.soleVoter() && !l.failed {
-		// Nobody else could be elected: don't wait for the election timeout.
-		if err := l.rn.Campaign(); err != nil {
-			l.fail(fmt.Errorf("replication: campaign: %w", err))
-		}
+	m := g.member
+	m.Advance() // apply what is known to be committed before the election looks at it
+	if m.state.soleVoter() {
+		m.Campaign() // nobody else could be elected: don't wait for the election timeout
 	}
 	for {
-		l.guarded(l.step)
-		if l.finished() {
+		messages, calls := g.takeInbox()
+		for _, msg := range messages {
+			if err := m.Step(msg); err != nil {
+				g.log.Debug("replication: a message was not taken", "type", msg.GetType(), "from", msg.GetFrom(), "err", err)
+			}
+		}
+		for _, f := range calls {
+			f(m)
+		}
+		m.Advance()
+		if m.finished() {
 			return
 		}
 		select {
-		case <-l.g.wake:
+		case <-g.wake:
 		case <-tick.C:
-			l.tick()
-		}
-	}
-}
-
-// guarded runs f. When the hot log could not be read in it, Raft panicked: that ends
-// the group, not the process.
-func (l *loop) guarded(f func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			if l.storage.err == nil {
-				panic(r) // a bug
-			}
-			l.fail(fmt.Errorf("replication: shard %d can't be read: %w", l.g.opts.Log.Shard, l.storage.err))
-		}
-	}()
-	f()
-}
-
-func (l *loop) soleVoter() bool { return l.state.soleVoter() }
-
-func (l *loop) tick() {
-	if l.failed {
-		return
-	}
-	l.guarded(l.rn.Tick)
-	l.held = false
-	if l.spec != nil && l.checkpointDue && l.full != nil {
-		l.askRoom(l.checkpointBytes) // nobody else does while there are no requests
-	}
-}
-
-// askRoom looks whether the disk has room for so many bytes more, and sets full when it
-// hasn't. The device is asked only when what it last said may be used up: by this log, or,
-// what only matters when the next segment is due, by others.
-func (l *loop) askRoom(need int64) {
-	if l.full == nil && l.room >= need && !l.g.hot.SealDue() {
-		l.room -= need
-		return
-	}
-	if l.full != nil && l.sent < len(l.appends) {
-		return // entries that were refused wait for room already
-	}
-	used, limit := l.g.hot.Pressure()
-	l.room = limit - used - l.inflight
-	if l.full = nil; l.room < need {
-		l.full = fmt.Errorf("%w: the hot log of shard %d uses %d bytes of the %d it may: is the archive behind?", logcore.ErrDiskFull, l.g.opts.Log.Shard, used, limit)
-		return
-	}
-	l.room = min(l.room-need, roomTrusted) // others use the device too
-}
-
-// finished refuses what is queued once the group closes, and reports whether nothing
-// is under way any more.
-func (l *loop) finished() bool {
-	g := l.g
-	g.mu.Lock()
-	closing := g.closing
-	g.mu.Unlock()
-	if !closing {
-		return false
-	}
-	err := fmt.Errorf("replication: shard %d: %w", g.opts.Log.Shard, logcore.ErrClosed)
-	l.refuseQueue(err)
-	if l.sent > 0 && !l.failed {
-		return false // the hot log will say
-	}
-	// What finds the disk full is given up: nobody was told that it is durable.
-	l.finishAll(err)
-	l.g.leading.Store(false)
-	g.announce()
-	return true
-}
-
-// step does everything there is to do now.
-func (l *loop) step() {
-	for !l.failed {
-		l.takeCompletions()
-		l.submitAppends()
-		l.ready()
-		if l.failed {
-			break
-		}
-		if l.leadDue {
-			l.lead()
-			continue
-		}
-		if l.spec == nil && l.stalled {
-			l.refuseQueue(l.full)
-		}
-		if l.spec != nil && l.houseDue() {
-			l.house()
-			continue
-		}
-		if !l.propose() {
-			break
-		}
-	}
-	if l.failed {
-		l.refuseQueue(l.g.Err())
-		l.takeCompletions()
-	}
-}
-
-// ready carries out what Raft wants done.
-func (l *loop) ready() {
-	for !l.failed && l.rn.HasReady() {
-		rd := l.rn.Ready()
-		if rd.SoftState != nil && rd.SoftState.RaftState != raft.StateLeader {
-			l.leadDue = false
-			if l.spec != nil {
-				l.resign()
-			}
-		}
-		for _, m := range rd.Messages {
-			switch m.GetTo() {
-			case raft.LocalAppendThread:
-				l.storageAppend(m)
-			case raft.LocalApplyThread:
-				l.apply(m)
-			default:
-				l.g.log.Error("replication: a message to a member that this group does not have", "to", m.GetTo(), "type", m.GetType())
-			}
+			m.Tick()
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog"
@@ -18,8 +19,15 @@ type Options struct {
 	// Corruptions serve the group as well. Log.EntryBytesMax is raised to
 	// EntryBytesMin, and Log.QueueBytesMax to what a batch may take.
 	Log hotlog.Options
-	// Member is this member's Raft id; 0 means 1.
+	// Member is the Raft id that this member must have; 0 means the one it has, or, of a fresh directory,
+	// that of Found or a random one.
 	Member uint64
+	// Found is the state that a fresh directory begins with (FoundingState, JoiningState); nil means a group of one.
+	Found *MemberState
+	// Net reaches the other members; nil when there are none. OnSnapshot is called, on the group's loop, with a message of a leader
+	// that no longer has the entries this member needs; it must not block. Then Feed.
+	Net        Net
+	OnSnapshot func(*raftpb.Message)
 	// QueueRequestsMax and QueueBytesMax bound the requests that wait for the loop; one
 	// more is refused with logcore.ErrOverloaded. 0 means 8192 and 64 MiB.
 	QueueRequestsMax int
@@ -40,9 +48,6 @@ func (o Options) withDefaults() Options {
 	o.Log.EntryBytesMax = max(o.Log.EntryBytesMax, EntryBytesMin)
 	// A batch is at most a checkpoint, requests of batchBytesMax, and one longer request.
 	o.Log.QueueBytesMax = max(o.Log.QueueBytesMax, 4*int64(o.Log.EntryBytesMax))
-	if o.Member == 0 {
-		o.Member = 1
-	}
 	if o.QueueRequestsMax == 0 {
 		o.QueueRequestsMax = 8192
 	}

@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"fmt"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -11,13 +10,10 @@ import (
 	"github.com/logcore/logcore/hotlog"
 )
 
-// errLeadershipLost: what was proposed may or may not become part of the log.
-var errLeadershipLost = fmt.Errorf("replication: leadership lost before the entry was committed: %w", logcore.ErrClosed)
-
 // Proposer is what a request's Prepare gets: the catalog as it will be, and the way
 // to add to it. It is valid during that call only.
 type Proposer struct {
-	l       *loop
+	m       *Member
 	batch   []*raftpb.Entry
 	bytes   int64
 	waitFor logcore.LSN // the highest LSN the present request depends on
@@ -25,13 +21,13 @@ type Proposer struct {
 
 // Catalog returns the catalog once everything proposed so far is applied. It is
 // read-only: Propose changes it.
-func (p *Proposer) Catalog() *catalog.State { return p.l.spec }
+func (p *Proposer) Catalog() *catalog.State { return p.m.spec }
 
 // Propose adds an entry, stamps it, and returns the place it will have. The entry must
 // be valid in Catalog: one that isn't is a bug, and panics. The draft belongs to the group from here on.
 func (p *Proposer) Propose(d Draft) catalog.Place {
-	spec := p.l.spec
-	now := p.l.g.opts.Clock.Now()
+	spec := p.m.spec
+	now := p.m.opts.Clock.Now()
 	d.setTime(now)
 	place := catalog.Place{LSN: spec.LSN + 1, Time: now}
 	if err := spec.Apply(d.entry(place.LSN, 0)); err != nil {
@@ -45,7 +41,7 @@ func (p *Proposer) Propose(d Draft) catalog.Place {
 
 // Command proposes a catalog command after checking it.
 func (p *Proposer) Command(c catalog.Command) (catalog.Place, error) {
-	if err := p.l.spec.Check(c, p.l.spec.LSN+1); err != nil {
+	if err := p.m.spec.Check(c, p.m.spec.LSN+1); err != nil {
 		return catalog.Place{}, err
 	}
 	return p.command(c), nil
@@ -61,86 +57,93 @@ func (p *Proposer) command(c catalog.Command) catalog.Place {
 func (p *Proposer) WaitFor(lsn logcore.LSN) { p.waitFor = max(p.waitFor, lsn) }
 
 // Term returns the term of the present leadership.
-func (p *Proposer) Term() uint64 { return p.l.state.Term }
+func (p *Proposer) Term() uint64 { return p.m.state.Term }
 
 // Since returns when the present leadership began to take requests.
-func (p *Proposer) Since() time.Time { return p.l.ledSince }
+func (p *Proposer) Since() time.Time { return p.m.ledSince }
 
 // DiskFull returns why nothing new should be written now, nil when there is room.
-func (p *Proposer) DiskFull() error { return p.l.full }
+func (p *Proposer) DiskFull() error { return p.m.full }
 
 // lead begins to take requests: everything of earlier terms is applied.
-func (l *loop) lead() {
-	l.leadDue = false
-	l.g.catalogMu.RLock()
-	l.spec = l.g.applied.Clone()
-	l.g.catalogMu.RUnlock()
-	l.g.opts.Clock.Restore(l.spec.Time) // whatever the wall clock says now, times go on rising
-	l.ledSince = time.Now()
-	l.measure()
-	l.askRoom(l.checkpointBytes)
-	if !l.announceIncarnation() || l.houseDue() && !l.house() {
+func (m *Member) lead() {
+	m.leadDue = false
+	m.catalogMu.RLock()
+	m.spec = m.applied.Clone()
+	m.catalogMu.RUnlock()
+	m.checkpointDue = m.unchecked
+	m.changing = 0
+	m.opts.Clock.Restore(m.spec.Time) // whatever the wall clock says now, times go on rising
+	m.ledSince = m.opts.Now()
+	m.measure()
+	m.askRoom(m.checkpointBytes)
+	if !m.announceIncarnation() || m.houseDue() && !m.house() {
 		return
 	}
 	// Open returns, and readers come, once what the shard itself needs is applied too: a
 	// reader must not see the incarnation that a restored log had before.
-	l.housed = l.spec.LSN
-	l.settleIn(l.g.Committed())
+	m.housed = m.spec.LSN
+	m.settleIn(m.Committed())
 }
 
 // settleIn opens the group once lsn, which is applied, covers what lead proposed.
-func (l *loop) settleIn(lsn logcore.LSN) {
-	if l.spec == nil || lsn < l.housed || l.g.leading.Load() {
+func (m *Member) settleIn(lsn logcore.LSN) {
+	if m.spec == nil || lsn < m.housed || m.leading.Load() {
 		return
 	}
-	l.ledSince = time.Now()
-	l.g.leading.Store(true)
-	l.g.announce()
-	l.g.log.Info("replication: leading", "term", l.state.Term, "lsn", lsn)
+	m.ledSince = m.opts.Now()
+	m.leading.Store(true)
+	m.announce()
+	m.log.Info("replication: leading", "term", m.state.Term, "lsn", lsn)
 }
 
 // resign stops taking requests. Whether what was proposed is committed is up to the
 // next leader.
-func (l *loop) resign() {
-	l.spec = nil
-	l.g.leading.Store(false)
-	l.finishAll(errLeadershipLost)
-	l.refuseQueue(fmt.Errorf("%w: shard %d", logcore.ErrNotLeader, l.g.opts.Log.Shard))
-	l.g.announce()
+func (m *Member) resign() {
+	m.spec = nil
+	m.leading.Store(false)
+	m.finishAll(errLeadershipLost)
+	m.log.Info("replication: no longer leading", "term", m.state.Term, "leader", m.leader.Load())
+	m.announce()
 }
 
 // announceIncarnation proposes the incarnation of a shard that was created or restored.
-func (l *loop) announceIncarnation() bool {
-	if !l.state.AnnounceIncarnation || l.spec.Incarnation == l.state.Incarnation {
+func (m *Member) announceIncarnation() bool {
+	if !m.state.AnnounceIncarnation || m.spec.Incarnation == m.state.Incarnation {
 		return true
 	}
-	p := &Proposer{l: l}
-	p.command(catalog.Command{Op: catalog.OpIncarnation, Incarnation: l.state.Incarnation})
-	return l.offer(p)
+	p := &Proposer{m: m}
+	p.command(catalog.Command{Op: catalog.OpIncarnation, Incarnation: m.state.Incarnation})
+	return m.offer(p)
 }
 
 // house proposes what the shard itself needs: the seal of a full segment, and the
 // checkpoint that every segment begins with.
-func (l *loop) house() bool {
-	p := &Proposer{l: l}
-	if l.sealDue() {
+func (m *Member) house() bool {
+	p := &Proposer{m: m}
+	if m.leaveDue() {
+		p.leaveJoint()
+	}
+	if m.sealDue() {
 		p.Propose(NewDraft(logcore.KindSeal, logcore.TxID{}, 0))
-		l.checkpointDue = true
+		m.checkpointDue = true
 	}
-	if l.checkpointDue {
-		payload := l.spec.EncodeCheckpoint()
+	if m.checkpointDue {
+		payload := m.spec.EncodeCheckpoint()
 		p.Propose(append(NewDraft(logcore.KindCheckpoint, logcore.TxID{}, len(payload)), payload...))
-		l.checkpointDue = false
-		l.checkpointBytes = int64(len(payload))
+		m.checkpointDue = false
+		m.checkpointBytes = int64(len(payload))
 	}
-	l.room -= p.bytes
-	ok := l.offer(p)
-	l.sinceCheckpoint = 0
+	m.room -= p.bytes
+	ok := m.offer(p)
+	m.sinceCheckpoint = 0
 	return ok
 }
 
 // houseDue reports whether house has something to do and there is room for it.
-func (l *loop) houseDue() bool { return l.checkpointDue && l.full == nil || l.sealDue() }
+func (m *Member) houseDue() bool {
+	return m.checkpointDue && m.full == nil || m.sealDue() || m.leaveDue()
+}
 
 // checkpointShare: a segment takes at least so many times its checkpoint of other
 // entries, so that checkpoints are at most a fifth of what is written. When the catalog outgrows
@@ -151,39 +154,39 @@ const checkpointShare = 4
 // wait for room on the disk come first. While there is no room for another segment the
 // open one stays open: its last eighth is for the few entries that must go on, and a
 // sealed tail without a successor could take none.
-func (l *loop) sealDue() bool {
-	if l.sent < len(l.appends) || l.sinceCheckpoint < checkpointShare*l.checkpointBytes || !l.g.hot.SealDue() {
+func (m *Member) sealDue() bool {
+	if m.sent < len(m.appends) || m.sinceCheckpoint < checkpointShare*m.checkpointBytes || !m.opts.Disk.SealDue() {
 		return false
 	}
-	used, limit := l.g.hot.Pressure() // the open segment has nothing left to count
-	return limit-used > l.checkpointBytes
+	used, limit := m.opts.Disk.Pressure() // the open segment has nothing left to count
+	return limit-used > m.checkpointBytes
 }
 
 // measure finds out, when leading begins, what the newest segment holds.
-func (l *loop) measure() {
-	l.checkpointBytes = int64(len(l.spec.EncodeCheckpoint()))
-	l.sinceCheckpoint = 0
-	if segments := l.g.hot.Segments(); len(segments) > 0 {
-		l.sinceCheckpoint = max(segments[len(segments)-1].Bytes-l.checkpointBytes, 0)
+func (m *Member) measure() {
+	m.checkpointBytes = int64(len(m.spec.EncodeCheckpoint()))
+	m.sinceCheckpoint = 0
+	if segments := m.opts.Disk.Segments(); len(segments) > 0 {
+		m.sinceCheckpoint = max(segments[len(segments)-1].Bytes-m.checkpointBytes, 0)
 	}
-	if segment := l.g.opts.Log.SegmentBytes; segment > 0 && l.checkpointBytes*checkpointShare > segment {
-		l.g.log.Warn("replication: the segments are small for so large a catalog, they grow beyond their size: configure larger ones",
-			"segmentBytes", segment, "catalogBytes", l.checkpointBytes)
+	if segment := m.opts.SegmentBytes; segment > 0 && m.checkpointBytes*checkpointShare > segment {
+		m.log.Warn("replication: the segments are small for so large a catalog, they grow beyond their size: configure larger ones",
+			"segmentBytes", segment, "catalogBytes", m.checkpointBytes)
 	}
 }
 
 // propose takes requests from the queue, one batch, and reports whether it did
 // anything.
-func (l *loop) propose() bool {
-	if l.spec == nil || l.inflight >= l.g.opts.InflightBytesMax || l.sent < len(l.appends) && l.full == nil {
+func (m *Member) propose() bool {
+	if m.spec == nil || m.transfer != 0 || m.inflight >= m.opts.InflightBytesMax || m.sent < len(m.appends) && m.full == nil {
 		return false
 	}
-	requests, bytes := l.takeRequests()
+	requests, bytes := m.takeRequests()
 	if len(requests) == 0 {
 		return false
 	}
-	l.askRoom(bytes)
-	p := &Proposer{l: l}
+	m.askRoom(bytes)
+	p := &Proposer{m: m}
 	for _, r := range requests {
 		n := len(p.batch)
 		p.waitFor = 0
@@ -194,42 +197,45 @@ func (l *loop) propose() bool {
 			r.Done(err)
 			continue
 		}
-		if p.waitFor <= l.g.Committed() {
+		if p.waitFor <= m.Committed() {
 			r.Done(nil)
 			continue
 		}
-		l.await(p.waitFor, r.Done)
+		m.await(p.waitFor, r.Done)
 	}
-	return l.offer(p)
+	ok := m.offer(p)
+	if m.transfer != 0 && ok {
+		m.rn.TransferLeader(m.transfer)
+	}
+	return ok
 }
 
 // await keeps waiting sorted: nearly always lsn is the highest, but a request that was
 // tried again waits for an earlier one.
-func (l *loop) await(lsn logcore.LSN, done func(error)) {
-	l.waiting = append(l.waiting, waiting{lsn, done})
-	for i := len(l.waiting) - 1; i > 0 && l.waiting[i-1].lsn > lsn; i-- {
-		l.waiting[i], l.waiting[i-1] = l.waiting[i-1], l.waiting[i]
+func (m *Member) await(lsn logcore.LSN, done func(error)) {
+	m.waiting = append(m.waiting, waiting{lsn, done})
+	for i := len(m.waiting) - 1; i > 0 && m.waiting[i-1].lsn > lsn; i-- {
+		m.waiting[i], m.waiting[i-1] = m.waiting[i-1], m.waiting[i]
 	}
 }
 
 // takeRequests takes the next requests of the queue, about batchBytes of them, and
 // says what they take on the disk at most.
-func (l *loop) takeRequests() (taken []Request, diskBytes int64) {
-	g := l.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (m *Member) takeRequests() (taken []Request, diskBytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	n, bytes := 0, int64(0)
-	most := batchBytes(g.opts.Log.SegmentBytes)
-	for n < len(g.queue) && (n == 0 || bytes+int64(g.queue[n].Bytes) <= most) {
-		bytes += int64(g.queue[n].Bytes)
+	most := batchBytes(m.opts.SegmentBytes)
+	for n < len(m.queue) && (n == 0 || bytes+int64(m.queue[n].Bytes) <= most) {
+		bytes += int64(m.queue[n].Bytes)
 		n++
 	}
-	taken = g.queue[:n:n]
-	g.queue = g.queue[n:]
-	if len(g.queue) == 0 {
-		g.queue = nil
+	taken = m.queue[:n:n]
+	m.queue = m.queue[n:]
+	if len(m.queue) == 0 {
+		m.queue = nil
 	}
-	g.queueBytes -= bytes
+	m.queueBytes -= bytes
 	return taken, bytes + int64(n)*entryOverhead
 }
 
@@ -243,15 +249,16 @@ func batchBytes(segmentBytes int64) int64 {
 }
 
 // offer hands a batch to Raft; false when it would not take it.
-func (l *loop) offer(p *Proposer) bool {
+func (m *Member) offer(p *Proposer) bool {
 	if len(p.batch) == 0 {
 		return true
 	}
-	l.sinceCheckpoint += p.bytes
-	err := l.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: &l.state.Member, Entries: p.batch})
+	m.sinceCheckpoint += p.bytes
+	member := m.state.Member
+	err := m.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: &member, Entries: p.batch})
 	if err != nil {
-		l.g.log.Warn("replication: Raft dropped a proposal", "err", err)
-		l.resign()
+		m.log.Warn("replication: Raft dropped a proposal", "err", err)
+		m.resign()
 		return false
 	}
 	return true

@@ -34,7 +34,7 @@ type stateFile struct {
 func statePath(dir string) string { return filepath.Join(dir, stateFileName) }
 
 // createState makes the state file; afterwards it is durable.
-func createState(dir string, s memberState) error {
+func createState(dir string, s MemberState) error {
 	s.seq = 1
 	slot := s.encode()
 	if err := durable.WriteFile(statePath(dir), append(slot, slot...), 0o644); err != nil {
@@ -45,27 +45,27 @@ func createState(dir string, s memberState) error {
 
 // readState reads the state file of a shard's directory; fs.ErrNotExist when there is
 // none. bad is why one slot could not be used although the other could.
-func readState(dir string) (s memberState, good int, bad, err error) {
+func readState(dir string) (s MemberState, good int, bad, err error) {
 	path := statePath(dir)
 	f, err := os.Open(path)
 	if err != nil {
-		return memberState{}, 0, nil, err
+		return MemberState{}, 0, nil, err
 	}
 	defer f.Close()
 	b := make([]byte, 2*slotBytes+1) // one more than there are, so that a longer file shows
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return memberState{}, 0, nil, fmt.Errorf("replication: %s: %w", path, err)
+		return MemberState{}, 0, nil, fmt.Errorf("replication: %s: %w", path, err)
 	}
 	return decodeSlots(b[:n], path)
 }
 
 // decodeSlots picks the newest of the slots that are intact.
-func decodeSlots(b []byte, path string) (s memberState, good int, bad, err error) {
+func decodeSlots(b []byte, path string) (s MemberState, good int, bad, err error) {
 	if len(b) > 2*slotBytes {
 		return s, 0, nil, stateDamage(path, -1, "longer than two slots of %d bytes", slotBytes)
 	}
-	var states [2]memberState
+	var states [2]MemberState
 	var errs [2]error
 	for i := range states {
 		at := min(i*slotBytes, len(b))
@@ -91,7 +91,7 @@ func decodeSlots(b []byte, path string) (s memberState, good int, bad, err error
 }
 
 // openState opens the state file for saving, and mends a slot that is not as the other.
-func openState(dir string) (sf *stateFile, s memberState, bad, err error) {
+func openState(dir string) (sf *stateFile, s MemberState, bad, err error) {
 	s, good, bad, err := readState(dir)
 	if err != nil {
 		return nil, s, nil, err
@@ -108,9 +108,9 @@ func openState(dir string) (sf *stateFile, s memberState, bad, err error) {
 	return sf, s, bad, nil
 }
 
-// save writes both slots, one after the other, and returns when both are durable. After
+// Save writes both slots, one after the other, and returns when both are durable. After
 // an error the state may be the old one or the new one.
-func (sf *stateFile) save(s memberState) error {
+func (sf *stateFile) Save(s MemberState) error {
 	s.seq = sf.seq + 1
 	first := sf.first
 	for _, slot := range []int{first, 1 - first} {
@@ -123,7 +123,7 @@ func (sf *stateFile) save(s memberState) error {
 	return nil
 }
 
-func (sf *stateFile) put(slot int, s memberState) error {
+func (sf *stateFile) put(slot int, s MemberState) error {
 	_, err := sf.f.WriteAt(s.encode(), int64(slot)*slotBytes)
 	if err == nil {
 		err = unix.Fdatasync(int(sf.f.Fd()))

@@ -1,0 +1,73 @@
+package replication
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"go.etcd.io/raft/v3"
+)
+
+// election counts the ticks in which nothing was heard from a leader. The Raft library
+// draws its own timeouts from a source that can't be seeded, so they are drawn here, and the
+// library is told when to campaign; everything else about elections is its own.
+type election struct {
+	elapsed, timeout int
+	ticks            int // ever, from 1
+}
+
+// reset begins to count anew, up to a random timeout from electionTicks to twice that.
+func (e *election) reset(rand *rand.Rand) {
+	e.elapsed, e.timeout = 0, electionTicks+rand.IntN(electionTicks)
+}
+
+// heard notes a message of the leader.
+func (e *election) heard() { e.elapsed = 0 }
+
+// Tick says that the time of one tick has passed: a leader sends its heartbeats, a
+// follower that has heard of none for too long becomes a candidate. Call Advance then.
+func (m *Member) Tick() {
+	if m.failed {
+		return
+	}
+	m.held = false
+	m.election.ticks++
+	m.guarded(m.tick)
+	if m.spec != nil && m.checkpointDue && m.full != nil {
+		m.askRoom(m.checkpointBytes) // nobody else does while there are no requests
+	}
+}
+
+func (m *Member) tick() {
+	if m.rn.BasicStatus().RaftState == raft.StateLeader {
+		m.rn.Tick()
+		if m.transfer != 0 && m.rn.BasicStatus().LeadTransferee == 0 {
+			m.transfer = 0 // it came to nothing: this member goes on
+		}
+		return
+	}
+	// The library's lease (a follower that heard of a leader lately ignores candidates)
+	// counts on; only its own election does not begin.
+	//lint:ignore SA1019 the one way to have seeded election timeouts
+	m.rn.TickQuiesced()
+	m.election.elapsed++
+	if m.election.elapsed >= m.election.timeout {
+		m.election.reset(m.opts.Rand)
+		m.campaign()
+	}
+}
+
+// Campaign makes this member a candidate at once, if it may vote.
+func (m *Member) Campaign() {
+	if !m.failed {
+		m.guarded(m.campaign)
+	}
+}
+
+func (m *Member) campaign() {
+	if !m.state.votes(m.state.Member) || m.feeding != nil {
+		return
+	}
+	if err := m.rn.Campaign(); err != nil {
+		m.fail(fmt.Errorf("replication: campaign: %w", err))
+	}
+}
