@@ -13,7 +13,7 @@ FUZZTIME  ?= 20s
 BENCHTIME ?= 1s
 COUNT     ?= 5
 
-.PHONY: help build demo demo-s3 test race lint fmt fuzz bench bench-hotlog proto proto-baseline clean
+.PHONY: help build demo demo-s3 test race lint fmt fuzz sim bench bench-hotlog proto proto-baseline clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,6 +66,12 @@ bench: ## every benchmark, COUNT (5) times for BENCHTIME (1s)
 
 bench-hotlog: ## the hot log beside the device's limit and other logs: JSON lines on stdout, a table on stderr
 	@mkdir -p .cache/bench && cd loadtest/peers && go run . --dir $(CURDIR)/.cache/bench --rounds 5 --seconds 1 $(ARGS)
+
+SEEDS ?= 10000
+SEED  ?= 0
+
+sim: ## SEEDS (10000) runs of the deterministic simulation, or with SEED=s that one run and its schedule
+	go run ./internal/sim/cmd -seeds $(SEEDS) -seed $(SEED) $(ARGS)
 
 proto: ## generate the Go code of proto/
 	$(TOOL) buf generate

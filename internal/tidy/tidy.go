@@ -130,8 +130,8 @@ var layers = []layer{
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo"}},
 	{"replication", []string{"replication", "internal/s3test", "engine/enginetest"}},
 	{"services", []string{"internal/exit", "logsvc", "recovery", "engine/sqlite"}},
-	{"wiring", []string{"internal/roles", "internal/sampledb"}},
-	{"commands", []string{"cmd/"}},
+	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},
+	{"commands", []string{"cmd/", "internal/sim/cmd"}},
 }
 
 // within lists the imports inside one layer that are meant: importer → imported.

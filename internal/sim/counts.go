@@ -1,0 +1,79 @@
+package sim
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Counts says how much happened in a run: one that did too little shows nothing.
+type Counts struct {
+	// What clients had: appends acknowledged, writers opened, reads answered, attempts after the
+	// first, and how often a writer found itself fenced.
+	Acks, Opens, Reads, Retries, Fenced uint64
+	// What members did.
+	Elections, Syncs, Saves, Truncations, Entries, Seals uint64
+	// What was done to them.
+	Faults, Crashes, Pauses, Partitions, ClockJumps, SlowDisks, FullDisks, FullWrites, SyncErrors uint64
+	// Torn counts crashes with a write under way, TornFound tails that recovery cut, Rotted bits that were
+	// flipped, RotFound members that were stopped by one.
+	Torn, TornFound, Rotted, RotFound uint64
+	// What the network did to messages between members: Cut were lost in a partition.
+	Messages, Dropped, Repeated, Cut uint64
+}
+
+// Add adds the counts of another run.
+func (c *Counts) Add(o Counts) {
+	sum, add := reflect.ValueOf(c).Elem(), reflect.ValueOf(o)
+	for i := range sum.NumField() {
+		sum.Field(i).SetUint(sum.Field(i).Uint() + add.Field(i).Uint())
+	}
+}
+
+// String lists what happened.
+func (c Counts) String() string {
+	v := reflect.ValueOf(c)
+	var parts []string
+	for i := range v.NumField() {
+		parts = append(parts, fmt.Sprintf("%s %d", v.Type().Field(i).Name, v.Field(i).Uint()))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// floors are what seeds must amount to, on average, in events per 100 seeds.
+var floors = []struct {
+	name string
+	of   func(Counts) uint64
+	min  uint64
+}{
+	{"acknowledged appends", func(c Counts) uint64 { return c.Acks }, 4000},
+	{"reads", func(c Counts) uint64 { return c.Reads }, 1500},
+	{"writers opened", func(c Counts) uint64 { return c.Opens }, 500},
+	{"fenced writers", func(c Counts) uint64 { return c.Fenced }, 100},
+	{"elections", func(c Counts) uint64 { return c.Elections }, 120},
+	{"crashes", func(c Counts) uint64 { return c.Crashes }, 100},
+	{"torn writes", func(c Counts) uint64 { return c.Torn }, 6},
+	{"partitions", func(c Counts) uint64 { return c.Partitions }, 100},
+	{"pauses", func(c Counts) uint64 { return c.Pauses }, 30},
+	{"rewritten tails", func(c Counts) uint64 { return c.Truncations }, 10},
+	{"seals", func(c Counts) uint64 { return c.Seals }, 100},
+	{"failed syncs", func(c Counts) uint64 { return c.SyncErrors }, 20},
+	{"full disks", func(c Counts) uint64 { return c.FullDisks }, 20},
+	{"flipped bits", func(c Counts) uint64 { return c.Rotted }, 10},
+}
+
+// voidSeeds is how many seeds a range must have for its floors to be asked for.
+const voidSeeds = 100
+
+// Void says why a range of seeds shows nothing: it did less than a minimum of work.
+func (c Counts) Void(seeds uint64) error {
+	if seeds < voidSeeds {
+		return nil
+	}
+	for _, f := range floors {
+		if got, want := f.of(c), f.min*seeds/100; got < want {
+			return fmt.Errorf("void: %d %s in %d seeds, at least %d are wanted", got, f.name, seeds, want)
+		}
+	}
+	return nil
+}

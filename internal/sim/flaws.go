@@ -1,0 +1,36 @@
+package sim
+
+// flaws are bugs that are planted to see whether the simulation finds them. Each sits in
+// what surrounds a member: its disk, its state store, its service.
+type flaws struct {
+	ackEarly   bool // entries count as durable before they are
+	voteEarly  bool // term and vote count as durable before they are
+	keepSuffix bool // a follower keeps what conflicts with the leader's log
+	forgetful  bool // what was appended before is appended again
+	staleReads bool // who believes to lead answers reads without asking the others
+	sealsAlone bool // one member ends its segments where it likes
+}
+
+// Planted lists the bugs that Options.Planted can name.
+var Planted = []string{"ack-early", "vote-early", "keep-suffix", "forgetful", "stale-reads", "seals-alone"}
+
+func (f *flaws) plant(name string) bool {
+	switch name {
+	case "":
+	case "ack-early":
+		f.ackEarly = true
+	case "vote-early":
+		f.voteEarly = true
+	case "keep-suffix":
+		f.keepSuffix = true
+	case "forgetful":
+		f.forgetful = true
+	case "stale-reads":
+		f.staleReads = true
+	case "seals-alone":
+		f.sealsAlone = true
+	default:
+		return false
+	}
+	return true
+}

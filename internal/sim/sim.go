@@ -1,0 +1,162 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/logcore/logcore"
+)
+
+// Options configures a run.
+type Options struct {
+	// FaultsFor is the simulated length of the first phase; 0 means DefaultFaultsFor.
+	FaultsFor time.Duration
+	// Trace keeps what happened as lines; without it only their hash is kept.
+	Trace bool
+	// Planted names a bug of Planted to be in the code, empty: none.
+	Planted string
+
+	flaws flaws
+}
+
+// DefaultFaultsFor is the default of Options.FaultsFor.
+const DefaultFaultsFor = 6 * time.Second
+
+// progressWithin bounds, in simulated time, how long a shard may take to make progress
+// and to agree once the faults are over.
+const progressWithin = 20 * time.Second
+
+// Result is what a run came to.
+type Result struct {
+	Seed uint64
+	// Err is the promise that was broken, nil when none was.
+	Err    error
+	Hash   uint64 // of the trace
+	Trace  string // its lines, if they were kept
+	Counts Counts
+	Took   time.Duration // simulated
+}
+
+// Run carries out the run of one seed. The result is a function of the seed and the
+// options.
+func Run(seed uint64, o Options) Result {
+	if o.FaultsFor == 0 {
+		o.FaultsFor = DefaultFaultsFor
+	}
+	if !o.flaws.plant(o.Planted) {
+		return Result{Seed: seed, Err: fmt.Errorf("%w: sim: no bug is called %q", logcore.ErrInvalid, o.Planted)}
+	}
+	w := newWorld(seed, o)
+	w.play()
+	w.count.Entries = uint64(len(w.oracle.committed))
+	w.count.Seals = uint64(w.oracle.seals)
+	return Result{Seed: seed, Err: w.failure, Hash: w.trace.hash, Trace: w.trace.String(), Counts: w.count, Took: w.s.now}
+}
+
+func (w *world) play() {
+	for _, n := range w.nodes {
+		n.start()
+	}
+	for log := range w.plan.logs {
+		for range w.plan.writers {
+			c := &client{w: w, id: len(w.clients) + 1, log: fmt.Sprint("log", log), depth: w.plan.depth}
+			w.clients = append(w.clients, c)
+			w.s.after(w.s.between(0, 2*time.Second), c.begin)
+		}
+	}
+	w.trouble()
+	w.s.run(w.plan.faultsFor, w.failed)
+	if w.failed() {
+		return
+	}
+	w.calmDown()
+	w.progress()
+	if !w.failed() {
+		w.fail(w.agreement())
+	}
+	if !w.failed() {
+		w.fail(w.history.linearizable(w.oracle))
+	}
+}
+
+// progress demands that every log is appended to again, and then that every member holds
+// the same.
+func (w *world) progress() {
+	before := map[string]int{}
+	for _, c := range w.clients {
+		before[c.log] += c.acked
+	}
+	moved := func() bool {
+		after := map[string]int{}
+		for _, c := range w.clients {
+			after[c.log] += c.acked
+		}
+		for log, n := range before {
+			if after[log] < n+3 {
+				return false
+			}
+		}
+		return true
+	}
+	deadline := w.s.now + progressWithin
+	w.s.run(deadline, func() bool { return w.failed() || moved() })
+	if !w.failed() && !moved() {
+		w.failf("no progress within %v after the faults: %s", progressWithin, w.describe())
+		return
+	}
+	w.plan.quiet = true
+	deadline = w.s.now + progressWithin
+	w.s.run(deadline, func() bool { return w.failed() || w.settled() })
+	if !w.failed() && !w.settled() {
+		w.failf("the members don't agree within %v after the last request: %s", progressWithin, w.describe())
+	}
+}
+
+// settled reports whether every living member has applied, and holds durably, one and
+// the same end of the log.
+func (w *world) settled() bool {
+	for _, n := range w.nodes {
+		if n.dead {
+			continue
+		}
+		if n.member == nil || n.member.Committed() != w.oracle.last() || n.disk.stored != w.oracle.last() || n.disk.last != n.disk.stored {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) describe() string {
+	text := fmt.Sprintf("committed up to LSN %d;", w.oracle.last())
+	for _, n := range w.nodes {
+		if n.member == nil {
+			text += fmt.Sprintf(" member %d is down (damaged: %v);", n.id, n.dead)
+			continue
+		}
+		text += fmt.Sprintf(" member %d: term %d, leader %d, committed %d, disk %d to %d, durable %d;", n.id, n.member.Term(), n.member.Leader(), n.member.Committed(), n.disk.first, n.disk.last, n.disk.durable)
+	}
+	return text
+}
+
+// agreement reads every member's whole log, frame by frame, and holds it against the
+// oracle: every acknowledged entry is on every living member.
+func (w *world) agreement() error {
+	for _, n := range w.nodes {
+		if n.dead {
+			continue
+		}
+		for lsn := n.disk.first; lsn <= n.disk.last; lsn++ {
+			e, sum, err := n.disk.entry(lsn)
+			if err != nil {
+				if n.rotten() {
+					break // found now, not before: nothing had read it
+				}
+				return fmt.Errorf("member %d: %w", n.id, err)
+			}
+			if err := w.oracle.see(n.id, e, sum); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+package sim
+
+import (
+	"github.com/logcore/logcore/replication"
+)
+
+// store keeps a member's term, vote and members: durable when Save returns. The member
+// may crash in the middle of a save, which leaves the old state or the new one.
+type store struct {
+	w      *world
+	member uint64
+	flaws  flaws
+	state  replication.MemberState // what a restart finds
+	unsafe *replication.MemberState
+	crash  bool // in the next save
+}
+
+var _ replication.StateStore = (*store)(nil)
+
+// Save implements replication.StateStore.
+func (s *store) Save(next replication.MemberState) error {
+	if s.crash {
+		s.crash = false
+		if s.w.s.chance(0.5) {
+			s.state = next
+		}
+		panic(crash{s.member})
+	}
+	if s.flaws.voteEarly { // planted: it returns before the state is durable
+		s.unsafe = &next
+		s.w.s.after(s.w.s.between(s.w.plan.diskMin, 20*s.w.plan.diskMax), func() {
+			if s.unsafe == &next {
+				s.state, s.unsafe = next, nil
+			}
+		})
+		return nil
+	}
+	s.state = next
+	s.w.count.Saves++
+	return nil
+}
+
+func (s *store) powerOff() { s.unsafe, s.crash = nil, false }

@@ -1,0 +1,65 @@
+package sim
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/logcore/logcore"
+)
+
+const (
+	shardID      = logcore.ShardID(7)
+	segmentBytes = 6 << 10 // small, so that a run has many
+	incarnation  = 0x51
+	tickEvery    = 100 * time.Millisecond
+)
+
+// startOfTime is what the simulated wall clocks say when a run begins.
+var startOfTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// world is one run: everything in it belongs to one goroutine.
+type world struct {
+	seed   uint64
+	s      *scheduler
+	trace  *trace
+	plan   plan
+	flaws  flaws
+	logger *slog.Logger
+
+	nodes   []*node // member i+1 at i
+	net     *network
+	clients []*client
+	oracle  *oracle
+	history history
+	leaders map[uint64]uint64 // by term
+	count   Counts
+	failure error
+	calm    bool // the faults are over
+	lost    int  // members whose disks were damaged for good
+}
+
+func newWorld(seed uint64, o Options) *world {
+	w := &world{seed: seed, s: newScheduler(seed), flaws: o.flaws, oracle: newOracle(), leaders: map[uint64]uint64{}}
+	w.trace = newTrace(o.Trace, func() time.Duration { return w.s.now })
+	w.logger = slog.New(traceLogs{t: w.trace})
+	w.plan = makePlan(w.s, o)
+	w.net = newNetwork(w)
+	for id := range uint64(w.plan.members) {
+		w.nodes = append(w.nodes, newNode(w, id+1))
+	}
+	w.trace.note("%d members, %d logs", uint64(w.plan.members), uint64(w.plan.logs))
+	return w
+}
+
+// fail ends the run with a violation of what was promised; the first one counts.
+func (w *world) fail(err error) {
+	if err != nil && w.failure == nil {
+		w.failure = err
+		w.trace.line("FAILED: %v", err)
+	}
+}
+
+func (w *world) failf(format string, args ...any) { w.fail(fmt.Errorf(format, args...)) }
+
+func (w *world) failed() bool { return w.failure != nil }
