@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type Bucket struct {
 	core       minio.Core
 	connection s3api.Connection
 	closed     atomic.Bool
+	swept      sync.Once // leftovers of uploads in parts, at the first of them
 }
 
 var (
@@ -55,6 +57,7 @@ func open(config s3api.Config) (*Bucket, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	config = config.WithDefaults()
 	endpoint, err := url.Parse(config.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%w: endpoint: %w", bucket.ErrInvalid, err)
@@ -111,7 +114,8 @@ func failure(err error) s3api.Failure {
 // classify returns the client's error as one of the bucket's.
 func (b *Bucket) classify(err error) error { return b.config.Error(failure(err)) }
 
-// PutIfAbsent implements bucket.Bucket: one conditional PUT with its CRC-32C.
+// PutIfAbsent implements bucket.Bucket: one conditional PUT with its CRC-32C, or for a
+// large object parts, each with its own, and a conditional end.
 func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 	return b.PutChecksum(ctx, key, data, s3api.Checksum(data))
 }
@@ -122,16 +126,33 @@ func (b *Bucket) PutChecksum(ctx context.Context, key string, data []byte, sum u
 	if err := b.begin(ctx, "put", key); err != nil {
 		return err
 	}
+	if len(data) >= b.config.MultipartFrom {
+		b.swept.Do(func() { _, _ = s3api.SweepUploads(ctx, multipart{b}, time.Now()) }) // best effort
+		err := s3api.PutParts(ctx, multipart{b}, key, data, b.config.PartBytes, s3api.ChecksumHeader(sum))
+		return b.settle(ctx, key, data, err)
+	}
 	// The checksum goes ahead of the body: sent behind it, as this client would by
 	// itself, several stores refuse it over plain http.
 	options := minio.PutObjectOptions{UserMetadata: map[string]string{"x-amz-checksum-crc32c": s3api.ChecksumHeader(sum)}}
 	options.SetMatchETagExcept("*")
-	signed := ""
-	if !b.config.Secure() { // nothing else protects the body from being replaced
-		hash := sha256.Sum256(data)
-		signed, options.DisableContentSha256 = hex.EncodeToString(hash[:]), true // no signing in chunks
-	}
+	var signed string
+	signed, options.DisableContentSha256 = b.sign(data)
 	_, err := b.core.PutObject(ctx, b.config.Bucket, key, bytes.NewReader(data), int64(len(data)), "", signed, options)
+	return b.settle(ctx, key, data, err)
+}
+
+// sign returns the SHA-256 of a body that nothing else protects from being replaced, and
+// whether it is to be signed whole, not in chunks.
+func (b *Bucket) sign(data []byte) (signed string, whole bool) {
+	if b.config.Secure() {
+		return "", false
+	}
+	hash := sha256.Sum256(data)
+	return hex.EncodeToString(hash[:]), true
+}
+
+// settle makes of a put's error what it means.
+func (b *Bucket) settle(ctx context.Context, key string, data []byte, err error) error {
 	if err == nil {
 		return nil
 	}

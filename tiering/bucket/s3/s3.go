@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type Bucket struct {
 	client     *s3.Client
 	connection s3api.Connection
 	closed     atomic.Bool
+	swept      sync.Once // leftovers of uploads in parts, at the first of them
 }
 
 var (
@@ -44,6 +46,7 @@ func Open(config s3api.Config) (*Bucket, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", config.URL("s3"), err)
 	}
+	config = config.WithDefaults()
 	connection, err := config.Connect()
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", config.URL("s3"), err)
@@ -104,7 +107,8 @@ func failure(err error) s3api.Failure {
 // classify returns the client's error as one of the bucket's.
 func (b *Bucket) classify(err error) error { return b.config.Error(failure(err)) }
 
-// PutIfAbsent implements bucket.Bucket: one conditional PUT with its CRC-32C.
+// PutIfAbsent implements bucket.Bucket: one conditional PUT with its CRC-32C, or for a
+// large object parts, each with its own, and a conditional end.
 func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 	return b.PutChecksum(ctx, key, data, s3api.Checksum(data))
 }
@@ -115,10 +119,20 @@ func (b *Bucket) PutChecksum(ctx context.Context, key string, data []byte, sum u
 	if err := b.begin(ctx, "put", key); err != nil {
 		return err
 	}
+	if len(data) >= b.config.MultipartFrom {
+		b.swept.Do(func() { _, _ = s3api.SweepUploads(ctx, multipart{b}, time.Now()) }) // best effort
+		err := s3api.PutParts(ctx, multipart{b}, key, data, b.config.PartBytes, s3api.ChecksumHeader(sum))
+		return b.settle(ctx, key, data, err)
+	}
 	_, err := b.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &b.config.Bucket, Key: &key, Body: bytes.NewReader(data), ContentLength: aws.Int64(int64(len(data))),
 		IfNoneMatch: aws.String("*"), ChecksumCRC32C: aws.String(s3api.ChecksumHeader(sum)),
 	}, b.payload)
+	return b.settle(ctx, key, data, err)
+}
+
+// settle makes of a put's error what it means.
+func (b *Bucket) settle(ctx context.Context, key string, data []byte, err error) error {
 	if err == nil {
 		return nil
 	}

@@ -63,13 +63,16 @@ func runClient(t *testing.T, open openFunc) {
 	buckets.PlainHTTP = true
 	plain := s3test.StartTest(t, buckets)
 	f := s3Fixture{open: open, secure: secure, plain: plain}
+	inParts := f.config(t, secure, plainBucket)
+	inParts.MultipartFrom, inParts.PartBytes = partBytes, partBytes
 	for name, c := range map[string]s3api.Config{
-		"TLS": f.config(t, secure, plainBucket), "PlainHTTP": f.config(t, plain, plainBucket), "ObjectLock": f.config(t, secure, lockedBucket),
+		"TLS": f.config(t, secure, plainBucket), "PlainHTTP": f.config(t, plain, plainBucket), "ObjectLock": f.config(t, secure, lockedBucket), "InParts": inParts,
 	} {
 		t.Run("Conformance"+name, func(t *testing.T) {
 			buckettest.Run(t, func(t *testing.T) bucket.Bucket { return f.mustOpen(t, c) })
 		})
 	}
+	t.Run("Parts", f.testParts)
 	t.Run("Denied", f.testDenied)
 	t.Run("Untrusted", f.testUntrusted)
 	t.Run("NoBucket", f.testNoBucket)

@@ -25,6 +25,20 @@ type Config struct {
 	Endpoint    string // https://HOST[:PORT]; empty means AWS
 	CAFile      string // PEM file of the authorities to trust instead of the system's; empty means the system's
 	Credentials Credentials
+	// MultipartFrom is the size in bytes from which on objects go up in parts of PartBytes;
+	// 0 means MultipartFromDefault and PartBytesDefault.
+	MultipartFrom, PartBytes int
+}
+
+// WithDefaults fills in what is 0.
+func (c Config) WithDefaults() Config {
+	if c.MultipartFrom == 0 {
+		c.MultipartFrom = MultipartFromDefault
+	}
+	if c.PartBytes == 0 {
+		c.PartBytes = PartBytesDefault
+	}
+	return c
 }
 
 // Validate reports every bad field together. The error wraps bucket.ErrInvalid.
@@ -43,6 +57,9 @@ func (c Config) Validate() error {
 	}
 	if c.Credentials.AccessKey == "" || c.Credentials.SecretKey == "" {
 		bad = append(bad, errors.New("credentials: required"))
+	}
+	if c.MultipartFrom < 0 || c.PartBytes != 0 && c.PartBytes < partBytesMin {
+		bad = append(bad, fmt.Errorf("parts of %d bytes from %d on: want at least %d from 0", c.PartBytes, c.MultipartFrom, partBytesMin))
 	}
 	if len(bad) > 0 {
 		return fmt.Errorf("%w: %w", bucket.ErrInvalid, errors.Join(bad...))
