@@ -43,6 +43,9 @@ func (m *Member) tick() {
 		if m.transfer != 0 && m.rn.BasicStatus().LeadTransferee == 0 {
 			m.transfer = 0 // it came to nothing: this member goes on
 		}
+		if m.election.ticks%resendTicks == 0 {
+			m.resendSnapshots()
+		}
 		return
 	}
 	// The library's lease (a follower that heard of a leader lately ignores candidates)
@@ -69,5 +72,18 @@ func (m *Member) campaign() {
 	}
 	if err := m.rn.Campaign(); err != nil {
 		m.fail(fmt.Errorf("replication: campaign: %w", err))
+	}
+}
+
+// resendTicks is how often a member that must be fed is told again: it may have crashed, or the
+// message was lost. One that is being fed doesn't mind.
+const resendTicks = 2 * electionTicks
+
+func (m *Member) resendSnapshots() {
+	progress := m.progress()
+	for _, id := range m.Members().all() {
+		if progress[id].Behind {
+			m.rn.ReportSnapshot(id, raft.SnapshotFailure)
+		}
 	}
 }

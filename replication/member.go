@@ -248,7 +248,7 @@ func (m *Member) startRaft(commit uint64) (err error) {
 // showState publishes what changed in the state.
 func (m *Member) showState() {
 	m.term.Store(m.state.Term)
-	members := membersOf(m.state.Members)
+	members := membersOf(m.state)
 	m.members.Store(&members)
 }
 

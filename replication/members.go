@@ -21,10 +21,13 @@ type Members struct {
 	Outgoing []uint64
 	// LearnersNext become learners once the outgoing configuration is left.
 	LearnersNext []uint64
+	// LSN of the entry that made them so, 0 when the group was founded with them.
+	LSN logcore.LSN
 }
 
-func membersOf(c *raftpb.ConfState) Members {
-	return Members{Voters: c.GetVoters(), Learners: c.GetLearners(), Outgoing: c.GetVotersOutgoing(), LearnersNext: c.GetLearnersNext()}
+func membersOf(s MemberState) Members {
+	c := s.Members
+	return Members{Voters: c.GetVoters(), Learners: c.GetLearners(), Outgoing: c.GetVotersOutgoing(), LearnersNext: c.GetLearnersNext(), LSN: s.MembersLSN}
 }
 
 // Has reports whether id is a member in any role.

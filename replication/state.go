@@ -52,10 +52,12 @@ func FoundingState(shard logcore.ShardID, member uint64, voters []uint64, incarn
 }
 
 // JoiningState is the state of a member that an existing group is about to take in as a
-// learner: it votes for nobody until an entry of the log makes it a voter.
-func JoiningState(shard logcore.ShardID, member, incarnation uint64) MemberState {
+// learner: it votes for nobody until an entry of the log makes it a voter. now are the members that the
+// group has, as any of them shows them: changes of members up to there are passed over in the log.
+func JoiningState(shard logcore.ShardID, member, incarnation uint64, now Members) MemberState {
 	autoLeave := false
-	return MemberState{Shard: shard, Member: member, Incarnation: incarnation, Members: &raftpb.ConfState{AutoLeave: &autoLeave}}
+	return MemberState{Shard: shard, Member: member, Incarnation: incarnation, MembersLSN: now.LSN,
+		Members: &raftpb.ConfState{Voters: now.Voters, Learners: now.Learners, VotersOutgoing: now.Outgoing, LearnersNext: now.LearnersNext, AutoLeave: &autoLeave}}
 }
 
 // founding is the state that a fresh directory begins with.

@@ -386,3 +386,8 @@ func (w *world) check() {
 func sameEntry(a, b logcore.Entry) bool {
 	return a.LSN == b.LSN && a.Term == b.Term && a.Kind == b.Kind && a.Time == b.Time && a.Tx == b.Tx && string(a.Payload) == string(b.Payload)
 }
+
+func snapOf(from, to *node, s *raftpb.Snapshot) *raftpb.Message {
+	term := from.m.Term()
+	return &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: &from.id, To: &to.id, Term: &term, Snapshot: s}
+}
