@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -34,10 +35,26 @@ func TestWrappersConform(t *testing.T) {
 			b, err := bucket.Limit(b, 3)
 			return must(t, b, err)
 		},
+		"Rate": func(t *testing.T, b bucket.Bucket) bucket.Bucket {
+			b, err := bucket.Rate(b, bucket.RateOptions{RequestsPerSecond: 1e6, BytesPerSecond: 1e10})
+			return must(t, b, err)
+		},
 		"Metrics": func(_ *testing.T, b bucket.Bucket) bucket.Bucket { return bucket.NewMetrics(nil).Wrap(b, "t") },
 		"Faults":  func(_ *testing.T, b bucket.Bucket) bucket.Bucket { return bucket.NewFaults(b) },
 		"Harden": func(t *testing.T, b bucket.Bucket) bucket.Bucket {
-			b, err := bucket.Harden(b, bucket.HardenOptions{Target: "t", Concurrency: 1, Metrics: bucket.NewMetrics(prometheus.NewRegistry())})
+			b, err := bucket.Harden(b, bucket.HardenOptions{Target: "t", Concurrency: 1, Metrics: bucket.NewMetrics(prometheus.NewRegistry()),
+				Rate: bucket.RateOptions{RequestsPerSecond: 1e6, BytesPerSecond: 1e10}})
+			return must(t, b, err)
+		},
+		// All of them on top of each other, with a target that fails now and then.
+		"Stacked": func(t *testing.T, b bucket.Bucket) bucket.Bucket {
+			f := bucket.NewFaults(b)
+			for n, effect := range []bucket.Effect{bucket.Unavailable(), bucket.DoneButLost(nil), bucket.Throttled(), bucket.Fail(nil)} {
+				f.Add(bucket.Fault{From: 3 + 7*n, Count: 1, Effect: effect})
+			}
+			b, err := bucket.Harden(f, bucket.HardenOptions{Target: "t", Concurrency: 4, Metrics: bucket.NewMetrics(prometheus.NewRegistry()),
+				Rate:  bucket.RateOptions{RequestsPerSecond: 1e6, BytesPerSecond: 1e10},
+				Retry: bucket.RetryOptions{BackoffMin: time.Millisecond, BackoffMax: 2 * time.Millisecond}})
 			return must(t, b, err)
 		},
 	}

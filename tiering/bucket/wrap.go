@@ -60,14 +60,16 @@ type HardenOptions struct {
 	Target string
 	// Concurrency is how many calls run at once; 0 means 16.
 	Concurrency int
+	// Rate bounds requests and bytes a second, retries included; zero bounds nothing.
+	Rate RateOptions
 	// Retry bounds the retries.
 	Retry RetryOptions
 	// Metrics counts every attempt; nil counts nothing.
 	Metrics *Metrics
 }
 
-// Harden wraps a bare bucket as production wants it: metrics of every attempt, inside
-// a limit of attempts at once, inside retries, which wait without holding a slot.
+// Harden wraps a bare bucket as production wants it: metrics of every attempt, inside a
+// limit of attempts at once, inside the rates, inside retries; who waits holds no slot.
 func Harden(b Bucket, o HardenOptions) (Bucket, error) {
 	if o.Metrics != nil {
 		if o.Target == "" {
@@ -88,6 +90,11 @@ func Harden(b Bucket, o HardenOptions) (Bucket, error) {
 	b, err := Limit(b, o.Concurrency)
 	if err != nil {
 		return nil, err
+	}
+	if o.Rate != (RateOptions{}) {
+		if b, err = Rate(b, o.Rate); err != nil {
+			return nil, err
+		}
 	}
 	return Retry(b, o.Retry)
 }

@@ -72,6 +72,15 @@ func runClient(t *testing.T, open openFunc) {
 			buckettest.Run(t, func(t *testing.T) bucket.Bucket { return f.mustOpen(t, c) })
 		})
 	}
+	t.Run("ConformanceHardened", func(t *testing.T) {
+		buckettest.Run(t, func(t *testing.T) bucket.Bucket {
+			b, err := bucket.Harden(f.mustOpen(t, inParts), bucket.HardenOptions{Target: "t", Metrics: bucket.NewMetrics(nil), Rate: bucket.RateOptions{RequestsPerSecond: 1e5, BytesPerSecond: 1e10}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		})
+	})
 	t.Run("Parts", f.testParts)
 	t.Run("Denied", f.testDenied)
 	t.Run("Untrusted", f.testUntrusted)
