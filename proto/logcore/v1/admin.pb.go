@@ -651,6 +651,593 @@ func (x *StatusResponse) GetUptimeMs() uint64 {
 	return 0
 }
 
+type ClusterStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStatusRequest) Reset() {
+	*x = ClusterStatusRequest{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStatusRequest) ProtoMessage() {}
+
+func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
+func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+type ClusterStatusResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// The node that answers.
+	Node         uint64           `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	Members      []*ClusterMember `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	Leader       uint64           `protobuf:"varint,4,opt,name=leader,proto3" json:"leader,omitempty"`
+	Term         uint64           `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	CommittedLsn uint64           `protobuf:"varint,6,opt,name=committed_lsn,json=committedLsn,proto3" json:"committed_lsn,omitempty"`
+	// A change of the members is under way.
+	Changing      bool `protobuf:"varint,7,opt,name=changing,proto3" json:"changing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterStatusResponse) Reset() {
+	*x = ClusterStatusResponse{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterStatusResponse) ProtoMessage() {}
+
+func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
+func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ClusterStatusResponse) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ClusterStatusResponse) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetMembers() []*ClusterMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ClusterStatusResponse) GetLeader() uint64 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetCommittedLsn() uint64 {
+	if x != nil {
+		return x.CommittedLsn
+	}
+	return 0
+}
+
+func (x *ClusterStatusResponse) GetChanging() bool {
+	if x != nil {
+		return x.Changing
+	}
+	return false
+}
+
+type ClusterMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	// "voter", "learner", "leaving"
+	Role        string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	Address     string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	PeerAddress string `protobuf:"bytes,4,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	// What the leader knows of it; only the leader's answer has them.
+	MatchLsn      uint64 `protobuf:"varint,5,opt,name=match_lsn,json=matchLsn,proto3" json:"match_lsn,omitempty"`
+	Active        bool   `protobuf:"varint,6,opt,name=active,proto3" json:"active,omitempty"`
+	Behind        bool   `protobuf:"varint,7,opt,name=behind,proto3" json:"behind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterMember) Reset() {
+	*x = ClusterMember{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterMember) ProtoMessage() {}
+
+func (x *ClusterMember) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
+func (*ClusterMember) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ClusterMember) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetPeerAddress() string {
+	if x != nil {
+		return x.PeerAddress
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetMatchLsn() uint64 {
+	if x != nil {
+		return x.MatchLsn
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *ClusterMember) GetBehind() bool {
+	if x != nil {
+		return x.Behind
+	}
+	return false
+}
+
+type AddMemberRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the node's peer service listens, HOST:PORT.
+	PeerAddress string `protobuf:"bytes,1,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	// It stays a learner.
+	Learner       bool `protobuf:"varint,2,opt,name=learner,proto3" json:"learner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddMemberRequest) Reset() {
+	*x = AddMemberRequest{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddMemberRequest) ProtoMessage() {}
+
+func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
+func (*AddMemberRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AddMemberRequest) GetPeerAddress() string {
+	if x != nil {
+		return x.PeerAddress
+	}
+	return ""
+}
+
+func (x *AddMemberRequest) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+type AddMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddMemberResponse) Reset() {
+	*x = AddMemberResponse{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddMemberResponse) ProtoMessage() {}
+
+func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
+func (*AddMemberResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AddMemberResponse) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+type RemoveMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveMemberRequest) Reset() {
+	*x = RemoveMemberRequest{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveMemberRequest) ProtoMessage() {}
+
+func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
+func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RemoveMemberRequest) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+type RemoveMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveMemberResponse) Reset() {
+	*x = RemoveMemberResponse{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveMemberResponse) ProtoMessage() {}
+
+func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
+func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+type ReplaceMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	PeerAddress   string                 `protobuf:"bytes,2,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceMemberRequest) Reset() {
+	*x = ReplaceMemberRequest{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceMemberRequest) ProtoMessage() {}
+
+func (x *ReplaceMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceMemberRequest.ProtoReflect.Descriptor instead.
+func (*ReplaceMemberRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReplaceMemberRequest) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *ReplaceMemberRequest) GetPeerAddress() string {
+	if x != nil {
+		return x.PeerAddress
+	}
+	return ""
+}
+
+type ReplaceMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceMemberResponse) Reset() {
+	*x = ReplaceMemberResponse{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceMemberResponse) ProtoMessage() {}
+
+func (x *ReplaceMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceMemberResponse.ProtoReflect.Descriptor instead.
+func (*ReplaceMemberResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReplaceMemberResponse) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+type TransferLeaderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0: whoever is fit.
+	Node          uint64 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderRequest) Reset() {
+	*x = TransferLeaderRequest{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderRequest) ProtoMessage() {}
+
+func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TransferLeaderRequest) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+type TransferLeaderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leader        uint64                 `protobuf:"varint,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderResponse) Reset() {
+	*x = TransferLeaderResponse{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderResponse) ProtoMessage() {}
+
+func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TransferLeaderResponse) GetLeader() uint64 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
 var File_logcore_v1_admin_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_admin_proto_rawDesc = "" +
@@ -701,12 +1288,51 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\x06shards\x18\x05 \x03(\v2\x17.logcore.v1.ShardStatusR\x06shards\x12\x12\n" +
 	"\x04logs\x18\x06 \x01(\x04R\x04logs\x12 \n" +
 	"\vcorruptions\x18\a \x01(\x04R\vcorruptions\x12\x1b\n" +
-	"\tuptime_ms\x18\b \x01(\x04R\buptimeMs2\xb0\x02\n" +
+	"\tuptime_ms\x18\b \x01(\x04R\buptimeMs\"\x16\n" +
+	"\x14ClusterStatusRequest\"\xe7\x01\n" +
+	"\x15ClusterStatusResponse\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\x123\n" +
+	"\amembers\x18\x03 \x03(\v2\x19.logcore.v1.ClusterMemberR\amembers\x12\x16\n" +
+	"\x06leader\x18\x04 \x01(\x04R\x06leader\x12\x12\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x12#\n" +
+	"\rcommitted_lsn\x18\x06 \x01(\x04R\fcommittedLsn\x12\x1a\n" +
+	"\bchanging\x18\a \x01(\bR\bchanging\"\xc1\x01\n" +
+	"\rClusterMember\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12!\n" +
+	"\fpeer_address\x18\x04 \x01(\tR\vpeerAddress\x12\x1b\n" +
+	"\tmatch_lsn\x18\x05 \x01(\x04R\bmatchLsn\x12\x16\n" +
+	"\x06active\x18\x06 \x01(\bR\x06active\x12\x16\n" +
+	"\x06behind\x18\a \x01(\bR\x06behind\"O\n" +
+	"\x10AddMemberRequest\x12!\n" +
+	"\fpeer_address\x18\x01 \x01(\tR\vpeerAddress\x12\x18\n" +
+	"\alearner\x18\x02 \x01(\bR\alearner\"'\n" +
+	"\x11AddMemberResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\")\n" +
+	"\x13RemoveMemberRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\"\x16\n" +
+	"\x14RemoveMemberResponse\"M\n" +
+	"\x14ReplaceMemberRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12!\n" +
+	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\"+\n" +
+	"\x15ReplaceMemberResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\"+\n" +
+	"\x15TransferLeaderRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\"0\n" +
+	"\x16TransferLeaderResponse\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\x04R\x06leader2\xd2\x05\n" +
 	"\fAdminService\x12H\n" +
 	"\tCreateLog\x12\x1c.logcore.v1.CreateLogRequest\x1a\x1d.logcore.v1.CreateLogResponse\x12E\n" +
 	"\bListLogs\x12\x1b.logcore.v1.ListLogsRequest\x1a\x1c.logcore.v1.ListLogsResponse\x12N\n" +
 	"\vListTargets\x12\x1e.logcore.v1.ListTargetsRequest\x1a\x1f.logcore.v1.ListTargetsResponse\x12?\n" +
-	"\x06Status\x12\x19.logcore.v1.StatusRequest\x1a\x1a.logcore.v1.StatusResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\x06Status\x12\x19.logcore.v1.StatusRequest\x1a\x1a.logcore.v1.StatusResponse\x12T\n" +
+	"\rClusterStatus\x12 .logcore.v1.ClusterStatusRequest\x1a!.logcore.v1.ClusterStatusResponse\x12H\n" +
+	"\tAddMember\x12\x1c.logcore.v1.AddMemberRequest\x1a\x1d.logcore.v1.AddMemberResponse\x12Q\n" +
+	"\fRemoveMember\x12\x1f.logcore.v1.RemoveMemberRequest\x1a .logcore.v1.RemoveMemberResponse\x12T\n" +
+	"\rReplaceMember\x12 .logcore.v1.ReplaceMemberRequest\x1a!.logcore.v1.ReplaceMemberResponse\x12W\n" +
+	"\x0eTransferLeader\x12!.logcore.v1.TransferLeaderRequest\x1a\".logcore.v1.TransferLeaderResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_admin_proto_rawDescOnce sync.Once
@@ -720,37 +1346,59 @@ func file_logcore_v1_admin_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_admin_proto_rawDescData
 }
 
-var file_logcore_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_logcore_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_logcore_v1_admin_proto_goTypes = []any{
-	(*CreateLogRequest)(nil),    // 0: logcore.v1.CreateLogRequest
-	(*CreateLogResponse)(nil),   // 1: logcore.v1.CreateLogResponse
-	(*ListLogsRequest)(nil),     // 2: logcore.v1.ListLogsRequest
-	(*ListLogsResponse)(nil),    // 3: logcore.v1.ListLogsResponse
-	(*ListTargetsRequest)(nil),  // 4: logcore.v1.ListTargetsRequest
-	(*Target)(nil),              // 5: logcore.v1.Target
-	(*ListTargetsResponse)(nil), // 6: logcore.v1.ListTargetsResponse
-	(*StatusRequest)(nil),       // 7: logcore.v1.StatusRequest
-	(*ShardStatus)(nil),         // 8: logcore.v1.ShardStatus
-	(*StatusResponse)(nil),      // 9: logcore.v1.StatusResponse
-	(*InfoResponse)(nil),        // 10: logcore.v1.InfoResponse
+	(*CreateLogRequest)(nil),       // 0: logcore.v1.CreateLogRequest
+	(*CreateLogResponse)(nil),      // 1: logcore.v1.CreateLogResponse
+	(*ListLogsRequest)(nil),        // 2: logcore.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),       // 3: logcore.v1.ListLogsResponse
+	(*ListTargetsRequest)(nil),     // 4: logcore.v1.ListTargetsRequest
+	(*Target)(nil),                 // 5: logcore.v1.Target
+	(*ListTargetsResponse)(nil),    // 6: logcore.v1.ListTargetsResponse
+	(*StatusRequest)(nil),          // 7: logcore.v1.StatusRequest
+	(*ShardStatus)(nil),            // 8: logcore.v1.ShardStatus
+	(*StatusResponse)(nil),         // 9: logcore.v1.StatusResponse
+	(*ClusterStatusRequest)(nil),   // 10: logcore.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),  // 11: logcore.v1.ClusterStatusResponse
+	(*ClusterMember)(nil),          // 12: logcore.v1.ClusterMember
+	(*AddMemberRequest)(nil),       // 13: logcore.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),      // 14: logcore.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),    // 15: logcore.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 16: logcore.v1.RemoveMemberResponse
+	(*ReplaceMemberRequest)(nil),   // 17: logcore.v1.ReplaceMemberRequest
+	(*ReplaceMemberResponse)(nil),  // 18: logcore.v1.ReplaceMemberResponse
+	(*TransferLeaderRequest)(nil),  // 19: logcore.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 20: logcore.v1.TransferLeaderResponse
+	(*InfoResponse)(nil),           // 21: logcore.v1.InfoResponse
 }
 var file_logcore_v1_admin_proto_depIdxs = []int32{
-	10, // 0: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
+	21, // 0: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
 	5,  // 1: logcore.v1.ListTargetsResponse.targets:type_name -> logcore.v1.Target
 	8,  // 2: logcore.v1.StatusResponse.shards:type_name -> logcore.v1.ShardStatus
-	0,  // 3: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
-	2,  // 4: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
-	4,  // 5: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
-	7,  // 6: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
-	1,  // 7: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
-	3,  // 8: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
-	6,  // 9: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
-	9,  // 10: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	12, // 3: logcore.v1.ClusterStatusResponse.members:type_name -> logcore.v1.ClusterMember
+	0,  // 4: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
+	2,  // 5: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
+	4,  // 6: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
+	7,  // 7: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
+	10, // 8: logcore.v1.AdminService.ClusterStatus:input_type -> logcore.v1.ClusterStatusRequest
+	13, // 9: logcore.v1.AdminService.AddMember:input_type -> logcore.v1.AddMemberRequest
+	15, // 10: logcore.v1.AdminService.RemoveMember:input_type -> logcore.v1.RemoveMemberRequest
+	17, // 11: logcore.v1.AdminService.ReplaceMember:input_type -> logcore.v1.ReplaceMemberRequest
+	19, // 12: logcore.v1.AdminService.TransferLeader:input_type -> logcore.v1.TransferLeaderRequest
+	1,  // 13: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
+	3,  // 14: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
+	6,  // 15: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
+	9,  // 16: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
+	11, // 17: logcore.v1.AdminService.ClusterStatus:output_type -> logcore.v1.ClusterStatusResponse
+	14, // 18: logcore.v1.AdminService.AddMember:output_type -> logcore.v1.AddMemberResponse
+	16, // 19: logcore.v1.AdminService.RemoveMember:output_type -> logcore.v1.RemoveMemberResponse
+	18, // 20: logcore.v1.AdminService.ReplaceMember:output_type -> logcore.v1.ReplaceMemberResponse
+	20, // 21: logcore.v1.AdminService.TransferLeader:output_type -> logcore.v1.TransferLeaderResponse
+	13, // [13:22] is the sub-list for method output_type
+	4,  // [4:13] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_admin_proto_init() }
@@ -765,7 +1413,7 @@ func file_logcore_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_admin_proto_rawDesc), len(file_logcore_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
