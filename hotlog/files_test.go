@@ -272,4 +272,3 @@ func TestReadsOfAClosedLog(t *testing.T) {
 		}
 	}
 }
-

@@ -70,7 +70,7 @@ func extents(t *testing.T, d *simdisk.Disk) (out []extent) {
 
 // F6: a flipped bit anywhere in a closed log is found by Check. Open and reads give
 // the right entries or an error with the place, and count it; nothing is cut.
-func TestRotIsFound(t *testing.T) {
+func TestF6RotInALog(t *testing.T) {
 	w := closedWorld(t)
 	files := extents(t, w.disk)
 	if len(files) != 3 {
@@ -124,91 +124,6 @@ func value(t *testing.T, c prometheus.Counter) float64 {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()
-}
-
-// F8: each entry damaged in turn, in a log that was closed, so that all of it is
-// proven: never cut.
-func TestCommittedIsNeverCut(t *testing.T) {
-	w := closedWorld(t)
-	files := extents(t, w.disk)
-	for lsn := range w.acked {
-		lsn++
-		d := w.disk.Crash(1)
-		name, off := locate(t, d, files, lsn)
-		d.Corrupt(name, func(b []byte) { b[off+40] ^= 16 })
-		c := w.on(d)
-		err := c.compare()
-		var place *logcore.CorruptionError
-		if !errors.As(err, &place) || place.LSN != lsn || place.Object != name || place.Offset != off {
-			t.Fatalf("LSN %d at %d of %s: %v", lsn, off, name, err)
-		}
-		if c.log != nil { // found by the read of a sealed segment
-			if c.log.Last() != w.acked {
-				t.Fatalf("LSN %d: the log was cut at %d", lsn, c.log.Last())
-			}
-			c.log.Close()
-		}
-	}
-}
-
-// locate returns where the frame of an LSN begins.
-func locate(t *testing.T, d *simdisk.Disk, files []extent, lsn logcore.LSN) (string, int64) {
-	t.Helper()
-	c, err := load(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, x := range c.live {
-		h := x.identity.Header
-		frames := segment.NewReader(x.f, h.ID, segment.Point{LSN: h.ID.First, Offset: segment.FramesOffset, Prev: h.Prev}, files[i].end)
-		for {
-			at := frames.Offset()
-			e, _, err := frames.Next()
-			if err != nil {
-				break
-			}
-			if e.LSN == lsn {
-				return x.name, at
-			}
-		}
-	}
-	t.Fatalf("no LSN %d", lsn)
-	return "", 0
-}
-
-// F7: files swapped with each other, or one lost: found by Open and by Check.
-func TestFilesSwappedOrLost(t *testing.T) {
-	w := closedWorld(t)
-	files := extents(t, w.disk)
-	lose := w.disk.Crash(1)
-	if err := lose.Remove(files[1].name); err != nil {
-		t.Fatal(err)
-	}
-	twice := w.disk.Crash(1)
-	var first []byte
-	twice.Corrupt(files[0].name, func(b []byte) { first = bytes.Clone(b) })
-	twice.Corrupt(files[2].name, func(b []byte) { copy(b, first) })
-	frames := w.disk.Crash(1)
-	frames.Corrupt(files[2].name, func(b []byte) { copy(b[segment.FramesOffset:], first[segment.FramesOffset:]) })
-	for name, d := range map[string]*simdisk.Disk{"lost": lose, "twice": twice, "frames of another": frames} {
-		report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
-		if err != nil || len(report.Problems) == 0 {
-			t.Errorf("%s: Check: %+v, %v", name, report, err)
-		}
-		if err := w.on(d).compare(); !errors.Is(err, logcore.ErrCorrupt) {
-			t.Errorf("%s: Open: %v", name, err)
-		}
-	}
-	// Names mean nothing: what is in a file counts.
-	d := w.disk.Crash(1)
-	for _, r := range [][2]string{{files[0].name, "x"}, {files[1].name, files[0].name}, {"x", files[1].name}} {
-		if err := d.Rename(r[0], r[1]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.on(d).compare(); err != nil {
-		t.Errorf("renamed: %v", err)
-	}
 }
 
 // A batch of which the first entry did not reach the disk, and the others did: they

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/logcore/logcore"
 )
@@ -249,10 +250,11 @@ func readFooter(src io.ReaderAt, size int64, id Identity) (Summary, error) {
 	return s, err
 }
 
-// PlaceOf makes a CorruptionError of damage found at an offset; other errors stay.
+// PlaceOf makes a CorruptionError of damage found at an offset below what is durable, a
+// sector that can't be read included; other errors stay.
 func PlaceOf(err error, off int64, lsn logcore.LSN) error {
 	var bad *DamageError
-	if !errors.As(err, &bad) && !errors.Is(err, io.EOF) {
+	if !errors.As(err, &bad) && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.EIO) {
 		return err
 	}
 	return corrupt(off, lsn, err.Error())

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"unsafe"
 
 	"github.com/logcore/logcore"
@@ -34,7 +35,8 @@ type Op struct {
 
 // Flaws are planted bugs: what a medium, or the code above it, might do wrong.
 type Flaws struct {
-	SyncLies    bool // Sync returns without syncing: the same as acknowledging before it
+	SyncLies    bool // syncs of a file that has its name return without syncing: the same as acknowledging before it
+	TmpLies     bool // syncs of a file return without syncing before it is renamed: the same as renaming it unsynced
 	DirSyncLies bool // SyncDir does nothing: the same as forgetting it
 	PiecesLie   bool // WriteSync syncs only the last of its writes, unless the first is at offset 0: not all that is acknowledged is durable
 	SyncRetries bool // a failed Sync is tried again, and the second result believed
@@ -50,6 +52,9 @@ type Disk struct {
 	Hook func(Op) error
 	// AlignBytes is what Align says; 0 = 4096.
 	AlignBytes int
+	// WholeBlocks: a crash leaves each block of 4 KiB as it was or as it was to be; else it
+	// may also be torn, by sectors or at a byte.
+	WholeBlocks bool
 	// Capacity bounds the files' sizes together; 0 = 1 GiB.
 	Capacity int64
 
@@ -72,6 +77,8 @@ type dirOp struct {
 type inode struct {
 	cache, platter []byte
 	dirty          map[int64]struct{} // blocks to be written by the next sync
+	renamed        bool
+	bad            []int64 // sectors that can't be read
 }
 
 // New returns an empty disk. Everything random about it comes from seed.
@@ -84,7 +91,7 @@ func New(seed uint64) *Disk {
 // torn at a byte. d itself is not changed.
 func (d *Disk) Crash(seed uint64) *Disk {
 	out := New(seed)
-	out.Capacity, out.AlignBytes = d.Capacity, d.AlignBytes
+	out.Capacity, out.AlignBytes, out.WholeBlocks = d.Capacity, d.AlignBytes, d.WholeBlocks
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	names := maps.Clone(d.synced)
@@ -96,7 +103,7 @@ func (d *Disk) Crash(seed uint64) *Disk {
 	keep := out.rng.IntN(4) // 0 = none, 1 = all, otherwise each for itself
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		data := out.survive(names[name], keep)
-		node := &inode{cache: data, platter: slices.Clone(data), dirty: map[int64]struct{}{}}
+		node := &inode{cache: data, platter: slices.Clone(data), dirty: map[int64]struct{}{}, renamed: names[name].renamed, bad: slices.Clone(names[name].bad)}
 		out.names[name], out.synced[name] = node, node
 	}
 	return out
@@ -114,6 +121,8 @@ func (d *Disk) survive(n *inode, keep int) []byte {
 		choice := d.rng.IntN(5)
 		if keep == 1 {
 			choice = 0
+		} else if d.WholeBlocks {
+			choice = []int{0, 4}[d.rng.IntN(2)]
 		}
 		switch choice {
 		case 0, 1: // written
@@ -155,6 +164,14 @@ func (d *Disk) Corrupt(name string, change func(data []byte)) {
 	n := d.names[name]
 	change(n.cache)
 	n.platter = slices.Clone(n.cache)
+}
+
+// Unreadable makes the sector at an offset fail every read until it is written again.
+func (d *Disk) Unreadable(name string, off int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.names[name]
+	n.bad = append(n.bad, off/sectorBytes)
 }
 
 // Ops returns how many operations there were.
@@ -233,6 +250,7 @@ func (d *Disk) Rename(from, to string) error {
 		d.mu.Unlock()
 		return fmt.Errorf("simdisk: rename %s: %w", from, os.ErrNotExist)
 	}
+	n.renamed = true
 	d.change(dirOp{kind: "rename", from: from, to: to, node: n})
 	d.mu.Unlock()
 	return d.step("rename", to)
@@ -299,6 +317,11 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if off >= int64(len(f.n.cache)) {
 		return 0, errRange
 	}
+	for _, s := range f.n.bad {
+		if off < (s+1)*sectorBytes && off+int64(len(p)) > s*sectorBytes {
+			return 0, fmt.Errorf("simdisk: read %s: %w", f.name, syscall.EIO)
+		}
+	}
 	n := copy(p, f.n.cache[off:])
 	if n < len(p) {
 		return n, errRange
@@ -313,6 +336,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, errRange
 	}
 	copy(f.n.cache[off:], p)
+	f.n.bad = slices.DeleteFunc(f.n.bad, func(s int64) bool { return off <= s*sectorBytes && off+int64(len(p)) >= (s+1)*sectorBytes })
 	for b := off / blockBytes; b*blockBytes < off+int64(len(p)); b++ {
 		f.n.dirty[b] = struct{}{}
 	}
@@ -382,7 +406,7 @@ func (f *file) sync(start, end int64) error {
 	err := f.d.step("sync", f.name)
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if f.d.Flaws.SyncLies {
+	if f.n.renamed && f.d.Flaws.SyncLies || !f.n.renamed && f.d.Flaws.TmpLies {
 		return err
 	}
 	for _, b := range slices.Sorted(maps.Keys(f.n.dirty)) {
