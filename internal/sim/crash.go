@@ -24,7 +24,7 @@ func (d *disk) powerOff() {
 		upTo = d.flight[n-1].last
 	}
 	d.waiting, d.flight, d.broken = nil, nil, nil
-	d.syncFail, d.tearCut = 0, false
+	d.syncFail, d.tearCut, d.tearIn = 0, false, 0
 	d.cutTo(upTo)
 	d.stored = from
 	if upTo > from {

@@ -41,6 +41,7 @@ type disk struct {
 	fullness bool    // no room for anything new
 	limit    int64   // bytes that may be used
 	tearCut  bool    // the member crashes in the middle of the next TruncateTail
+	tearIn   int     // writes until the member crashes in the middle of one; 0: it doesn't
 }
 
 var _ replication.Disk = (*disk)(nil)
@@ -263,8 +264,18 @@ func (d *disk) write() {
 	if d.w.s.chance(0.01) {
 		took *= 20 // the device collects its garbage
 	}
+	took = time.Duration(float64(took) * d.slow)
 	life := d.life
-	d.w.s.after(time.Duration(float64(took)*d.slow), func() {
+	if d.tearIn > 0 {
+		if d.tearIn--; d.tearIn == 0 {
+			d.w.s.after(d.w.s.between(0, took), func() {
+				if d.life == life {
+					d.w.crashOne(d.w.nodes[d.member-1])
+				}
+			})
+		}
+	}
+	d.w.s.after(took, func() {
 		if d.life == life {
 			d.written()
 		}
@@ -429,6 +440,9 @@ func (d *disk) entry(lsn logcore.LSN) (logcore.Entry, uint32, error) {
 	i := int(lsn - s.first())
 	at, prev := s.begin(i)
 	e, sum, _, err = segment.DecodeFrame(s.rotten(s.frames[at:s.ends[i]], at), s.header.ID, prev)
+	if errors.Is(err, segment.ErrShort) { // the length has rotted
+		err = io.EOF
+	}
 	return e, sum, segment.PlaceOf(err, int64(at)+segment.FramesOffset, lsn)
 }
 

@@ -14,6 +14,9 @@ type fault struct {
 var allFaults = []fault{
 	{"crash", 6, func(w *world) { w.crashOne(w.any()) }},
 	{"power cut", 1, (*world).powerCut},
+	{"crash of the leader", 3, (*world).crashLeader},
+	{"crash in a write", 4, func(w *world) { w.any().disk.tearIn = 1 + w.s.intn(4) }},
+	{"crash after a save", 3, func(w *world) { w.any().store.crashAfter = true }},
 	{"crash in a save", 2, func(w *world) { w.any().store.crash = true }},
 	{"crash in a cut", 1, func(w *world) { w.any().disk.tearCut = true }},
 	{"pause", 3, func(w *world) { w.pauseOne(w.any()) }},
@@ -68,6 +71,22 @@ func (w *world) crashOne(n *node) {
 	n.restartIn(w.s.between(10*time.Millisecond, 1500*time.Millisecond))
 }
 
+func (w *world) crashLeader() {
+	if n := w.leader(); n != nil {
+		w.crashOne(n)
+	}
+}
+
+// leader returns a member that believes to lead, the one of the newest term first.
+func (w *world) leader() (found *node) {
+	for _, n := range w.nodes {
+		if n.leads && (found == nil || n.member.Term() > found.member.Term()) {
+			found = n
+		}
+	}
+	return found
+}
+
 // powerCut takes every member down at once.
 func (w *world) powerCut() {
 	for _, n := range w.nodes {
@@ -109,12 +128,9 @@ func (w *world) oneWay() {
 
 // isolateLeader cuts off whoever leads, while clients still reach it.
 func (w *world) isolateLeader() {
-	for i, n := range w.nodes {
-		if n.leads {
-			w.count.Partitions++
-			w.split(func(from, to int) bool { return from == i || to == i })
-			return
-		}
+	if n := w.leader(); n != nil {
+		w.count.Partitions++
+		w.split(func(from, to int) bool { return from == int(n.id)-1 || to == int(n.id)-1 })
 	}
 }
 
@@ -181,8 +197,8 @@ func (w *world) calmDown() {
 	w.trace.note("the faults are over")
 	w.net.heal()
 	for _, n := range w.nodes {
-		n.disk.slow, n.disk.fullness, n.disk.syncFail, n.disk.tearCut = 1, false, 0, false
-		n.store.crash = false
+		n.disk.slow, n.disk.fullness, n.disk.syncFail, n.disk.tearCut, n.disk.tearIn = 1, false, 0, false, 0
+		n.store.crash, n.store.crashAfter = false, false
 		n.resume()
 		if n.member == nil {
 			n.restartIn(0)

@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
 	"time"
@@ -243,5 +242,3 @@ func (n *node) resume() {
 		n.do(step)
 	}
 }
-
-func (n *node) String() string { return fmt.Sprintf("member %d", n.id) }

@@ -16,7 +16,6 @@ type oracle struct {
 	byTx      map[logcore.TxID]logcore.LSN
 	opened    map[string]grant // by the writer's name, which each attempt has to itself
 	seals     int
-	refusal   error // the first violation
 }
 
 // placed is an entry as it stands on disk, in short.

@@ -61,7 +61,7 @@ func (w *world) play() {
 		for range w.plan.writers {
 			c := &client{w: w, id: len(w.clients) + 1, log: fmt.Sprint("log", log), depth: w.plan.depth}
 			w.clients = append(w.clients, c)
-			w.s.after(w.s.between(0, 2*time.Second), c.begin)
+			w.s.after(w.s.between(0, time.Second), c.begin)
 		}
 	}
 	w.trouble()

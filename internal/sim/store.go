@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"time"
+
 	"github.com/logcore/logcore/replication"
 )
 
@@ -13,6 +15,8 @@ type store struct {
 	state  replication.MemberState // what a restart finds
 	unsafe *replication.MemberState
 	crash  bool // in the next save
+	// crashAfter the next save, once what it allows has been sent.
+	crashAfter bool
 }
 
 var _ replication.StateStore = (*store)(nil)
@@ -25,6 +29,16 @@ func (s *store) Save(next replication.MemberState) error {
 			s.state = next
 		}
 		panic(crash{s.member})
+	}
+	if s.crashAfter {
+		s.crashAfter = false
+		n := s.w.nodes[s.member-1]
+		life := n.life
+		s.w.s.after(s.w.s.between(0, 5*time.Millisecond), func() {
+			if n.life == life {
+				s.w.crashOne(n)
+			}
+		})
 	}
 	if s.flaws.voteEarly { // planted: it returns before the state is durable
 		s.unsafe = &next
@@ -40,4 +54,4 @@ func (s *store) Save(next replication.MemberState) error {
 	return nil
 }
 
-func (s *store) powerOff() { s.unsafe, s.crash = nil, false }
+func (s *store) powerOff() { s.unsafe, s.crash, s.crashAfter = nil, false, false }

@@ -12,7 +12,7 @@ const (
 	shardID      = logcore.ShardID(7)
 	segmentBytes = 6 << 10 // small, so that a run has many
 	incarnation  = 0x51
-	tickEvery    = 100 * time.Millisecond
+	tickEvery    = 40 * time.Millisecond // a quarter of the time that elections take leaves more for what they do
 )
 
 // startOfTime is what the simulated wall clocks say when a run begins.
