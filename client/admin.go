@@ -43,8 +43,8 @@ func logInfo(r *logcorev1.InfoResponse) LogInfo {
 
 // Info describes the named log. An unknown one is logcore.ErrLogNotFound.
 func (c *Client) Info(ctx context.Context, log string) (LogInfo, error) {
-	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.InfoResponse, error) {
-		return c.logs.Info(ctx, &logcorev1.InfoRequest{Log: log})
+	resp, err := unary(ctx, c, log, idempotent, func(ctx context.Context, m *member) (*logcorev1.InfoResponse, error) {
+		return m.logs.Info(ctx, &logcorev1.InfoRequest{Log: log})
 	})
 	if err != nil {
 		return LogInfo{}, err
@@ -54,8 +54,8 @@ func (c *Client) Info(ctx context.Context, log string) (LogInfo, error) {
 
 // Logs describes every log, by name.
 func (c *Client) Logs(ctx context.Context) ([]LogInfo, error) {
-	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.ListLogsResponse, error) {
-		return c.admin.ListLogs(ctx, &logcorev1.ListLogsRequest{})
+	resp, err := unary(ctx, c, "", idempotent, func(ctx context.Context, m *member) (*logcorev1.ListLogsResponse, error) {
+		return m.admin.ListLogs(ctx, &logcorev1.ListLogsRequest{})
 	})
 	if err != nil {
 		return nil, err
@@ -70,8 +70,8 @@ func (c *Client) Logs(ctx context.Context) ([]LogInfo, error) {
 // CreateLog creates a log and returns its id. With parent set it creates a branch of
 // parent at branchLSN, which must be above 0 and committed. A taken name is logcore.ErrLogExists.
 func (c *Client) CreateLog(ctx context.Context, log, parent string, branchLSN logcore.LSN) (logcore.LogID, error) {
-	resp, err := unary(ctx, c, notIdempotent, func(ctx context.Context) (*logcorev1.CreateLogResponse, error) {
-		return c.admin.CreateLog(ctx, &logcorev1.CreateLogRequest{Log: log, Parent: parent, BranchLsn: uint64(branchLSN)})
+	resp, err := unary(ctx, c, log, notIdempotent, func(ctx context.Context, m *member) (*logcorev1.CreateLogResponse, error) {
+		return m.admin.CreateLog(ctx, &logcorev1.CreateLogRequest{Log: log, Parent: parent, BranchLsn: uint64(branchLSN)})
 	})
 	if err != nil {
 		return 0, err
@@ -82,8 +82,8 @@ func (c *Client) CreateLog(ctx context.Context, log, parent string, branchLSN lo
 // Flush returns when everything acknowledged before the call is archived, and the
 // LSN up to which the log is. Give ctx a deadline that suits the targets.
 func (c *Client) Flush(ctx context.Context, log string) (logcore.LSN, error) {
-	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.FlushResponse, error) {
-		return c.logs.Flush(ctx, &logcorev1.FlushRequest{Log: log})
+	resp, err := unary(ctx, c, log, lengthy, func(ctx context.Context, m *member) (*logcorev1.FlushResponse, error) {
+		return m.logs.Flush(ctx, &logcorev1.FlushRequest{Log: log})
 	})
 	if err != nil {
 		return 0, err
@@ -94,8 +94,8 @@ func (c *Client) Flush(ctx context.Context, log string) (logcore.LSN, error) {
 // Truncate gives up the log's entries below an LSN and returns the lowest LSN that
 // can still be read.
 func (c *Client) Truncate(ctx context.Context, log string, before logcore.LSN) (logcore.LSN, error) {
-	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.TruncateResponse, error) {
-		return c.logs.Truncate(ctx, &logcorev1.TruncateRequest{Log: log, BeforeLsn: uint64(before)})
+	resp, err := unary(ctx, c, log, idempotent, func(ctx context.Context, m *member) (*logcorev1.TruncateResponse, error) {
+		return m.logs.Truncate(ctx, &logcorev1.TruncateRequest{Log: log, BeforeLsn: uint64(before)})
 	})
 	if err != nil {
 		return 0, err
@@ -131,8 +131,8 @@ type Status struct {
 
 // Status asks the service how it is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.StatusResponse, error) {
-		return c.admin.Status(ctx, &logcorev1.StatusRequest{})
+	resp, err := unary(ctx, c, "", idempotent, func(ctx context.Context, m *member) (*logcorev1.StatusResponse, error) {
+		return m.admin.Status(ctx, &logcorev1.StatusRequest{})
 	})
 	if err != nil {
 		return Status{}, err
@@ -160,8 +160,8 @@ type Target struct {
 
 // Targets lists the archive's targets.
 func (c *Client) Targets(ctx context.Context) ([]Target, error) {
-	resp, err := unary(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.ListTargetsResponse, error) {
-		return c.admin.ListTargets(ctx, &logcorev1.ListTargetsRequest{})
+	resp, err := unary(ctx, c, "", idempotent, func(ctx context.Context, m *member) (*logcorev1.ListTargetsResponse, error) {
+		return m.admin.ListTargets(ctx, &logcorev1.ListTargetsRequest{})
 	})
 	if err != nil {
 		return nil, err

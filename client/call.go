@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/wire"
@@ -26,37 +28,106 @@ type safety int
 
 const (
 	idempotent    safety = iota // repeating the whole call is harmless
+	lengthy                     // the same, and an attempt may take as long as the call
 	notIdempotent               // it must not run twice
 )
 
-// unary runs one unary call with a deadline, maps its error, and repeats it within
-// the retry budget when that is safe.
-func unary[Resp any](ctx context.Context, c *Client, s safety, call func(context.Context) (Resp, error)) (Resp, error) {
-	return unaryAt(ctx, c, c.opts.Addr, s, call)
+// unary runs one unary call about a log (empty: about none) at the member that leads it,
+// with a deadline, maps its error, and repeats it within the retry budget, there or at another member,
+// when that is safe.
+func unary[Resp any](ctx context.Context, c *Client, log string, s safety, call func(context.Context, *member) (Resp, error)) (Resp, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	retry := newBudget(c.opts.RetryFor)
+	for hops := 0; ; {
+		m := c.router.to(log)
+		resp, err := attempt(ctx, c, m, s, call)
+		if err == nil {
+			return resp, nil
+		}
+		hint := ""
+		switch {
+		case errors.Is(err, logcore.ErrNotLeader):
+			hint = wire.LeaderHint(err)
+			c.router.moved(log, m, hint)
+		case errors.Is(err, errUnsent), s != notIdempotent && errors.Is(err, ErrUnavailable):
+			c.router.moved(log, m, "")
+		case !refused(err):
+			return resp, err
+		}
+		if hops++; hint != "" && hops <= hopsMax {
+			continue // straight to where it was sent
+		}
+		if !retry.wait(ctx) {
+			return resp, err
+		}
+	}
+}
+
+// hopsMax is how many hints are followed without a pause.
+const hopsMax = 2
+
+// bounded gives ctx the deadline of a call if it has none.
+func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.opts.Timeout)
+}
+
+// errUnsent: the call was not even sent.
+var errUnsent = fmt.Errorf("%w: there is no connection", ErrUnavailable)
+
+// attempt is one attempt at one member. Where there are others to ask, none may use up
+// all the time there is.
+func attempt[Resp any](ctx context.Context, c *Client, m *member, s safety, call func(context.Context, *member) (Resp, error)) (resp Resp, err error) {
+	whole := ctx
+	if c.router.several() {
+		each := max(c.opts.Timeout/4, 10*time.Millisecond)
+		if s == notIdempotent && !connected(ctx, m.conn, each) {
+			return resp, fmt.Errorf("%w to %s", errUnsent, m.addr)
+		}
+		if s == idempotent {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, each)
+			defer cancel()
+		}
+	}
+	if resp, err = call(ctx, m); err == nil {
+		return resp, nil
+	}
+	err = remote(err, m.addr)
+	if ctx.Err() != nil && whole.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w at %s: no answer: %w", ErrUnavailable, m.addr, err)
+	}
+	return resp, err
+}
+
+// connected waits until a connection stands.
+func connected(ctx context.Context, conn *grpc.ClientConn, most time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.TransientFailure || !conn.WaitForStateChange(ctx, state) {
+			return false
+		}
+	}
+	return true
 }
 
 // unaryPages is unary for the page server.
-func unaryPages[Resp any](ctx context.Context, c *Client, s safety, call func(context.Context) (Resp, error)) (Resp, error) {
-	return unaryAt(ctx, c, c.opts.PageAddr, s, call)
-}
-
-func unaryAt[Resp any](ctx context.Context, c *Client, addr string, s safety, call func(context.Context) (Resp, error)) (Resp, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
-		defer cancel()
-	}
+func unaryPages[Resp any](ctx context.Context, c *Client, call func(context.Context) (Resp, error)) (Resp, error) {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	retry := newBudget(c.opts.RetryFor)
 	for {
 		resp, err := call(ctx)
 		if err == nil {
 			return resp, nil
 		}
-		err = remote(err, addr)
-		if !refused(err) && !(s == idempotent && errors.Is(err, ErrUnavailable)) {
-			return resp, err
-		}
-		if !retry.wait(ctx) {
+		err = remote(err, c.opts.PageAddr)
+		if !refused(err) && !errors.Is(err, ErrUnavailable) || !retry.wait(ctx) {
 			return resp, err
 		}
 	}
@@ -89,7 +160,7 @@ type budget struct {
 
 const (
 	pauseMin = 10 * time.Millisecond
-	pauseMax = 500 * time.Millisecond
+	pauseMax = 200 * time.Millisecond
 )
 
 func newBudget(total time.Duration) *budget {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,43 +17,67 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
-// Client is the connection to a LogCore service, and a second one to its page server
-// when that is a process of its own. It may be used by many goroutines.
+// Client is the way to a LogCore service, whose members it knows or finds, and to its page
+// server. It may be used by many goroutines.
 type Client struct {
-	opts  Options
-	conns []*grpc.ClientConn
-	logs  logcorev1.LogCoreServiceClient
-	admin logcorev1.AdminServiceClient
-	pages logcorev1.PageServiceClient
+	opts   Options
+	router *router
+	pages  logcorev1.PageServiceClient
+	// pageConn is the page server's own connection; nil when a member is it.
+	pageConn *grpc.ClientConn
+
+	// running counts the appenders; stop ends them.
+	running sync.WaitGroup
+	ctx     context.Context
+	stop    context.CancelFunc
 }
 
-// Dial connects to the service and returns once the connection stands, or an error
-// that wraps ErrUnavailable when it doesn't within Options.DialTimeout.
+// Dial connects to the service and returns once the connection to one of its members
+// stands, or an error that wraps ErrUnavailable when none does within Options.DialTimeout.
 func Dial(ctx context.Context, opts Options) (*Client, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	conn, err := newConn(opts.Addr, opts)
-	if err != nil {
-		return nil, err
-	}
-	c := &Client{opts: opts, conns: []*grpc.ClientConn{conn},
-		logs: logcorev1.NewLogCoreServiceClient(conn), admin: logcorev1.NewAdminServiceClient(conn)}
-	if opts.PageAddr != opts.Addr {
-		if conn, err = newConn(opts.PageAddr, opts); err != nil {
+	c := &Client{opts: opts}
+	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+	c.router = &router{dial: c.member, routes: map[string]*member{}}
+	for _, addr := range opts.Addrs {
+		m, err := c.member(addr)
+		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
-		c.conns = append(c.conns, conn)
+		c.router.members = append(c.router.members, m)
 	}
-	c.pages = logcorev1.NewPageServiceClient(conn)
-	if err := connect(ctx, c.conns[0], opts); err != nil {
+	first := c.router.members[0]
+	c.router.current = first
+	c.pages = logcorev1.NewPageServiceClient(first.conn)
+	if opts.PageAddr != first.addr {
+		conn, err := newConn(opts.PageAddr, opts)
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		c.pageConn, c.pages = conn, logcorev1.NewPageServiceClient(conn)
+	}
+	if err := c.connect(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// member prepares a member; its connection is made once it is used.
+func (c *Client) member(addr string) (*member, error) {
+	conn, err := newConn(addr, c.opts)
+	if err != nil {
+		return nil, err
+	}
+	m := &member{addr: addr, conn: conn, logs: logcorev1.NewLogCoreServiceClient(conn), admin: logcorev1.NewAdminServiceClient(conn)}
+	m.appender = newAppender(c, m)
+	return m, nil
 }
 
 // newConn prepares a connection; it stands once it is used.
@@ -68,7 +94,7 @@ func newConn(addr string, opts Options) (*grpc.ClientConn, error) {
 		}),
 		// The largest message is one entry of the largest size a server may be configured
 		// to take; the server bounds what it sends.
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.ForceCodecV2(wire.Codec{})),
 		grpc.WithInitialWindowSize(4<<20),
 		grpc.WithInitialConnWindowSize(8<<20),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
@@ -79,18 +105,32 @@ func newConn(addr string, opts Options) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-func connect(ctx context.Context, conn *grpc.ClientConn, opts Options) error {
-	ctx, cancel := context.WithTimeout(ctx, opts.DialTimeout)
+// connect waits until one member is connected, and begins with that one.
+func (c *Client) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
-	conn.Connect()
-	for {
-		state := conn.GetState()
-		if state == connectivity.Ready {
-			return nil
-		}
-		if !conn.WaitForStateChange(ctx, state) {
-			return fmt.Errorf("%w at %s within %v: is it running, and is the address right?%s", ErrUnavailable, opts.Addr, opts.DialTimeout, tlsHint(opts.TLS))
-		}
+	members := c.router.all()
+	ready := make(chan *member, len(members))
+	var running sync.WaitGroup
+	for _, m := range members {
+		running.Go(func() {
+			m.conn.Connect()
+			for state := m.conn.GetState(); state != connectivity.Ready; state = m.conn.GetState() {
+				if !m.conn.WaitForStateChange(ctx, state) {
+					return
+				}
+			}
+			ready <- m
+			cancel() // one is enough
+		})
+	}
+	running.Wait()
+	select {
+	case m := <-ready:
+		c.router.leads(m)
+		return nil
+	default:
+		return fmt.Errorf("%w at %s within %v: is it running, and is the address right?%s", ErrUnavailable, strings.Join(c.opts.Addrs, ", "), c.opts.DialTimeout, tlsHint(c.opts.TLS))
 	}
 }
 
@@ -103,9 +143,14 @@ func tlsHint(c *tls.Config) string {
 
 // Close ends the connections. Writers must be closed before.
 func (c *Client) Close() error {
+	c.stop()
+	c.running.Wait()
 	var errs []error
-	for _, conn := range c.conns {
-		errs = append(errs, conn.Close())
+	for _, m := range c.router.all() {
+		errs = append(errs, m.conn.Close())
+	}
+	if c.pageConn != nil {
+		errs = append(errs, c.pageConn.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 
 	"github.com/logcore/logcore"
 )
@@ -14,38 +16,60 @@ type Appended struct {
 
 // Future is an append under way.
 type Future struct {
-	done chan struct{}
-	// Written once, before done is closed.
+	resolved atomic.Bool // set after appended and err, which then never change
 	appended Appended
 	err      error
+
+	mu   sync.Mutex
+	done chan struct{} // nil until somebody wants to wait; guarded by mu
 }
 
-func newFuture() *Future { return &Future{done: make(chan struct{})} }
-
 func failedFuture(err error) *Future {
-	f := newFuture()
+	f := &Future{}
 	f.resolve(Appended{}, err)
 	return f
 }
 
 func (f *Future) resolve(a Appended, err error) {
 	f.appended, f.err = a, err
-	close(f.done)
+	f.mu.Lock()
+	f.resolved.Store(true)
+	if f.done != nil {
+		close(f.done)
+	}
+	f.mu.Unlock()
 }
 
-// Done is closed when the outcome is known; Wait then returns at once.
-func (f *Future) Done() <-chan struct{} { return f.done }
+// Done returns a channel that is closed when the outcome is known; Wait then returns at
+// once.
+func (f *Future) Done() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done == nil {
+		f.done = make(chan struct{})
+		if f.resolved.Load() {
+			close(f.done)
+		}
+	}
+	return f.done
+}
+
+// Poll returns the outcome if it is known, and whether it is, without waiting.
+func (f *Future) Poll() (a Appended, known bool, err error) {
+	if !f.resolved.Load() {
+		return Appended{}, false, nil
+	}
+	return f.appended, true, f.err
+}
 
 // Wait returns the outcome: nil means that the transaction is durable. When ctx ends
 // first it returns ctx's error and the append goes on.
 func (f *Future) Wait(ctx context.Context) (Appended, error) {
-	select {
-	case <-f.done:
+	if f.resolved.Load() {
 		return f.appended, f.err
-	default:
 	}
 	select {
-	case <-f.done:
+	case <-f.Done():
 		return f.appended, f.err
 	case <-ctx.Done():
 		return Appended{}, ctx.Err()

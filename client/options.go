@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -12,18 +14,25 @@ import (
 
 // Options says whom to dial and how patient to be.
 type Options struct {
-	// Addr is the service's host:port. Required.
+	// Addr is the service's host:port; of a service with several members any number of
+	// them, separated by commas. The client finds who leads. Required, unless there are Addrs.
 	Addr string
+	// Addrs are more of them.
+	Addrs []string
 	// PageAddr is the host:port of the page server, when it is a process of its own;
-	// empty means Addr. It is connected to by the first call that needs pages.
+	// empty means the first of the addresses. It is connected to by the first call that needs pages.
 	PageAddr string
 	// TLS secures the connections; nil means plain text.
 	TLS *tls.Config
 	// DialTimeout bounds Dial; 0 means 5 s.
 	DialTimeout time.Duration
 	// Timeout bounds every unary call whose context has no earlier deadline, and how
-	// long a writer waits for an acknowledgement before it reconnects; 0 means 10 s.
+	// long a writer waits for an acknowledgement before it reconnects; 0 means 10 s. Of several members
+	// none gets more than a fourth of it before the next is asked, where asking twice is harmless.
 	Timeout time.Duration
+	// ProbeAfter is how long a writer hears nothing before the client asks the other members
+	// whether another one leads by now; 0 means 500 ms.
+	ProbeAfter time.Duration
 	// RetryFor is the budget of time for trying again what is safe to try again,
 	// counted from the last progress; 0 means 10 s.
 	RetryFor time.Duration
@@ -41,8 +50,18 @@ type Options struct {
 const InflightEntriesLimit = 256
 
 func (o Options) withDefaults() Options {
-	if o.PageAddr == "" {
-		o.PageAddr = o.Addr
+	var addrs []string
+	for _, addr := range append(strings.Split(o.Addr, ","), o.Addrs...) {
+		if addr = strings.TrimSpace(addr); addr != "" && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	o.Addrs = addrs
+	if o.PageAddr == "" && len(addrs) > 0 {
+		o.PageAddr = addrs[0]
+	}
+	if o.ProbeAfter == 0 {
+		o.ProbeAfter = 500 * time.Millisecond
 	}
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 5 * time.Second
@@ -70,11 +89,11 @@ func (o Options) validate() error {
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%w: client.Options: "+format, append([]any{logcore.ErrInvalid}, args...)...))
 	}
-	if o.Addr == "" {
-		bad("Addr is empty: want host:port")
+	if len(o.Addrs) == 0 || len(o.Addrs) > membersMax {
+		bad("%d addresses: want 1 to %d of host:port", len(o.Addrs), membersMax)
 	}
-	if o.DialTimeout < 0 || o.Timeout < 0 || o.RetryFor < 0 {
-		bad("negative DialTimeout, Timeout or RetryFor")
+	if o.DialTimeout < 0 || o.Timeout < 0 || o.RetryFor < 0 || o.ProbeAfter < 0 {
+		bad("negative DialTimeout, Timeout, RetryFor or ProbeAfter")
 	}
 	if o.InflightEntriesMax < 1 || o.InflightEntriesMax > InflightEntriesLimit {
 		bad("InflightEntriesMax %d: want 1 to %d", o.InflightEntriesMax, InflightEntriesLimit)
@@ -84,3 +103,6 @@ func (o Options) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// establish is how long an append stream may take to be set up.
+func (o Options) establish() time.Duration { return max(o.Timeout/4, 10*time.Millisecond) }

@@ -73,7 +73,7 @@ func (c *Client) getPages(ctx context.Context, log string, space engine.Space, p
 	defer cancel()
 	req := &logcorev1.GetPagesRequest{Log: log, Space: uint32(space), Pages: pages, Lsn: uint64(at.LSN),
 		NotModifiedSince: uint64(at.NotModifiedSince), TimeoutMs: timeoutMs(at.Timeout)}
-	resp, err := unaryPages(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.GetPagesResponse, error) {
+	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.GetPagesResponse, error) {
 		return c.pages.GetPages(ctx, req)
 	})
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *Client) SpaceSize(ctx context.Context, log string, space engine.Space, 
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
 	req := &logcorev1.SpaceSizeRequest{Log: log, Space: uint32(space), Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
-	resp, err := unaryPages(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.SpaceSizeResponse, error) {
+	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.SpaceSizeResponse, error) {
 		return c.pages.SpaceSize(ctx, req)
 	})
 	if err != nil {
@@ -119,7 +119,7 @@ func (c *Client) WaitLSN(ctx context.Context, log string, lsn logcore.LSN, timeo
 	ctx, cancel := c.patience(ctx, timeout)
 	defer cancel()
 	req := &logcorev1.WaitLSNRequest{Log: log, Lsn: uint64(lsn), TimeoutMs: timeoutMs(timeout)}
-	resp, err := unaryPages(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.WaitLSNResponse, error) {
+	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.WaitLSNResponse, error) {
 		return c.pages.WaitLSN(ctx, req)
 	})
 	if err != nil {
@@ -133,7 +133,7 @@ func (c *Client) WaitLSN(ctx context.Context, log string, lsn logcore.LSN, timeo
 // error that wraps ErrUnavailable leaves open whether it does.
 func (c *Client) CreateBranch(ctx context.Context, parent, branch string, lsn logcore.LSN) (logcore.LogID, logcore.LSN, error) {
 	req := &logcorev1.CreateBranchRequest{Parent: parent, Branch: branch, Lsn: uint64(lsn)}
-	resp, err := unaryPages(ctx, c, notIdempotent, func(ctx context.Context) (*logcorev1.CreateBranchResponse, error) {
+	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.CreateBranchResponse, error) {
 		return c.pages.CreateBranch(ctx, req)
 	})
 	if err != nil {
@@ -150,7 +150,7 @@ func (c *Client) ResolveTime(ctx context.Context, log string, t time.Time) (logc
 		return 0, 0, fmt.Errorf("%w: time %v is before 1970", logcore.ErrInvalid, t)
 	}
 	req := &logcorev1.ResolveTimeRequest{Log: log, UnixMs: uint64(t.UnixMilli())}
-	resp, err := unaryPages(ctx, c, idempotent, func(ctx context.Context) (*logcorev1.ResolveTimeResponse, error) {
+	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.ResolveTimeResponse, error) {
 		return c.pages.ResolveTime(ctx, req)
 	})
 	if err != nil {

@@ -86,10 +86,11 @@ type reader struct {
 
 // stream reads until the stream ends (nil), the consumer stops, or an error.
 func (r *reader) stream(ctx context.Context, yield func(ReadBatch, error) bool) error {
-	st, err := r.c.logs.Read(ctx, &logcorev1.ReadRequest{Log: r.log, FromLsn: uint64(r.opts.From),
+	m := r.c.router.to(r.log)
+	st, err := m.logs.Read(ctx, &logcorev1.ReadRequest{Log: r.log, FromLsn: uint64(r.opts.From),
 		ToLsn: uint64(r.opts.To), Follow: r.opts.Follow, Limit: r.opts.Limit})
 	if err != nil {
-		return remote(err, r.c.opts.Addr)
+		return remote(err, m.addr)
 	}
 	for {
 		msg, err := st.Recv()
@@ -97,9 +98,9 @@ func (r *reader) stream(ctx context.Context, yield func(ReadBatch, error) bool) 
 			return nil
 		}
 		if err != nil {
-			return remote(err, r.c.opts.Addr)
+			return remote(err, m.addr)
 		}
-		batch, err := r.batch(msg)
+		batch, err := r.batch(msg, m.addr)
 		if err != nil {
 			return err
 		}
@@ -121,14 +122,14 @@ func (r *reader) stream(ctx context.Context, yield func(ReadBatch, error) bool) 
 	}
 }
 
-func (r *reader) batch(msg *logcorev1.ReadResponse) (ReadBatch, error) {
+func (r *reader) batch(msg *logcorev1.ReadResponse, addr string) (ReadBatch, error) {
 	b := ReadBatch{Through: logcore.LSN(msg.ThroughLsn)}
 	if len(msg.Entries) > 0 {
 		b.Entries = make([]LogEntry, len(msg.Entries))
 	}
 	for i, e := range msg.Entries {
 		if got := crc32.Checksum(e.Payload, castagnoli); got != e.PayloadCrc32C {
-			return b, &logcore.CorruptionError{Place: r.c.opts.Addr, Object: "log " + r.log, Offset: -1, LSN: logcore.LSN(e.Lsn),
+			return b, &logcore.CorruptionError{Place: addr, Object: "log " + r.log, Offset: -1, LSN: logcore.LSN(e.Lsn),
 				Reason: fmt.Sprintf("payload checksum %08x, want %08x: damaged between the service and here", got, e.PayloadCrc32C)}
 		}
 		b.Entries[i] = LogEntry{LSN: logcore.LSN(e.Lsn), Time: logcore.HLC(e.Time), Kind: logcore.Kind(e.Kind),

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
-	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+	"github.com/logcore/logcore/internal/wire"
 )
 
 // AppendTx writes one transaction and returns when it is durable: one part as a DATA
@@ -52,15 +52,16 @@ func (w *Writer) Submit(ctx context.Context, tx logcore.TxID, parts [][]byte, po
 		return failedFuture(ctx.Err())
 	}
 	defer func() { <-w.turn }()
-	f := newFuture()
+	var f *Future
 	for i, part := range parts {
-		p := &pending{bytes: len(part) + len(position) + 64, entry: &logcorev1.NewEntry{
-			Kind: logcorev1.EntryKind_ENTRY_KIND_PART, TransactionId: tx[:], Payload: part, PayloadCrc32C: crc32.Checksum(part, castagnoli)}}
+		p := &pending{tx: tx, bytes: len(part) + len(position) + 64,
+			entry: wire.Entry{Kind: int32(logcore.KindPart), Payload: part, CRC32C: crc32.Checksum(part, castagnoli)}}
+		p.entry.Tx = p.tx[:]
 		if i == len(parts)-1 {
-			p.future, p.entry.EnginePosition = f, position
-			p.entry.Kind = logcorev1.EntryKind_ENTRY_KIND_COMMIT
+			f, p.last, p.entry.Position = &p.future, true, position
+			p.entry.Kind = int32(logcore.KindCommit)
 			if len(parts) == 1 {
-				p.entry.Kind = logcorev1.EntryKind_ENTRY_KIND_DATA
+				p.entry.Kind = int32(logcore.KindData)
 			}
 		}
 		if err := w.enqueue(ctx, p); err != nil {
@@ -107,15 +108,17 @@ func (w *Writer) enqueue(ctx context.Context, p *pending) error {
 			p.entry.Sequence = w.sequence
 			w.queue = append(w.queue, p)
 			w.bytes += p.bytes
-			w.mu.Unlock()
-			w.wake()
+			w.scheduleAndUnlock()
 			return nil
 		}
 		room := w.room
+		w.waiters++
 		w.mu.Unlock()
 		select {
 		case <-room:
+			w.waited()
 		case <-ctx.Done():
+			w.waited()
 			return ctx.Err()
 		}
 	}

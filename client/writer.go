@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -48,38 +49,56 @@ type Writer struct {
 	// turn is held by the call that queues a transaction's entries, so that they stay
 	// together and in order.
 	turn chan struct{}
-	// work tells the pump that there is something to do.
+	// work tells the writer's goroutine that there is something to do.
 	work chan struct{}
-	// cancel ends the goroutines; running waits for them.
+	// cancel ends that goroutine; running waits for it.
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
 	mu       sync.Mutex
-	queue    []*pending    // not acknowledged, in sequence order; guarded by mu
-	sent     int           // queue[:sent] went out on the current stream
-	bytes    int           // of queue
-	sequence uint64        // of the last entry queued
-	lastLSN  logcore.LSN   // acknowledged
+	queue    []*pending // not acknowledged, in sequence order; guarded by mu, as all below
+	sent     int        // queue[:sent] went out on the channel
+	bytes    int        // of queue
+	sequence uint64     // of the last entry queued
+	lastLSN  logcore.LSN
 	err      error         // set once: no more appends
 	closing  bool          // no more appends, not an error
+	waiters  int           // who wait for room
 	room     chan struct{} // closed and replaced when queue shrinks or err is set
 	progress time.Time     // of the last acknowledgement, or of the first unacknowledged entry
+
+	// at is the member that it writes to. Session and channel are its place there; nil
+	// while it has none.
+	at        *member
+	session   *session
+	channel   uint32
+	scheduled bool // at its member's appender
+	renewDue  bool // the lease is to be renewed
+	held      bool // something went wrong; nothing is sent until tend has dealt with fault
+	fault     error
+	acked     bool // something was acknowledged since the last fault
 }
 
 // pending is an entry on its way.
 type pending struct {
-	entry    *logcorev1.NewEntry
-	future   *Future // nil on a part: its commit carries the future
-	bytes    int
-	attempts int // streams it was sent on
+	entry    wire.Entry
+	tx       logcore.TxID
+	last     bool // of its transaction: future is resolved with it
+	future   Future
+	bytes    int // of memory, about
+	attempts int // channels it was sent on
 }
 
 // OpenWriter raises the log's writer epoch and returns a writer that holds it. While
 // another writer is alive it fails with logcore.ErrWriterActive unless Takeover is
 // set; a log of another payload format is logcore.ErrPayloadFormat; an unknown log is logcore.ErrLogNotFound unless Create is set.
 func (c *Client) OpenWriter(ctx context.Context, log string, opts WriterOptions) (*Writer, error) {
-	resp, err := unary(ctx, c, notIdempotent, func(ctx context.Context) (*logcorev1.OpenWriterResponse, error) {
-		return c.logs.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: log, Writer: opts.Name, Takeover: opts.Takeover, Create: opts.Create, PayloadFormat: opts.PayloadFormat})
+	again := notIdempotent
+	if opts.Takeover {
+		again = idempotent // it only raises the epoch once more
+	}
+	resp, err := unary(ctx, c, log, again, func(ctx context.Context, m *member) (*logcorev1.OpenWriterResponse, error) {
+		return m.logs.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: log, Writer: opts.Name, Takeover: opts.Takeover, Create: opts.Create, PayloadFormat: opts.PayloadFormat})
 	})
 	if err != nil {
 		return nil, err
@@ -87,11 +106,10 @@ func (c *Client) OpenWriter(ctx context.Context, log string, opts WriterOptions)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Writer{
 		c: c, log: log, epoch: logcore.Epoch(resp.Epoch), incarnation: resp.Incarnation, entryMax: int(resp.EntryBytesMax),
-		lease: time.Duration(resp.LeaseMs) * time.Millisecond, lastLSN: logcore.LSN(resp.LastLsn),
+		lease: time.Duration(resp.LeaseMs) * time.Millisecond, lastLSN: logcore.LSN(resp.LastLsn), at: c.router.to(log),
 		turn: make(chan struct{}, 1), work: make(chan struct{}, 1), room: make(chan struct{}), cancel: cancel,
 	}
-	w.running.Go(func() { w.pump(ctx) })
-	w.running.Go(func() { w.renew(ctx) })
+	w.running.Go(func() { w.tend(ctx) })
 	return w, nil
 }
 
@@ -142,6 +160,9 @@ func (w *Writer) wake() {
 
 // roomLocked wakes everybody who waits for the queue to shrink.
 func (w *Writer) roomLocked() {
+	if w.waiters == 0 {
+		return
+	}
 	close(w.room)
 	w.room = make(chan struct{})
 }
@@ -160,11 +181,12 @@ func (w *Writer) poison(err error) {
 // failLocked fails everything that is pending.
 func (w *Writer) failLocked(err error) {
 	for _, p := range w.queue {
-		if p.future != nil {
+		if p.last {
 			p.future.resolve(Appended{}, err)
 		}
 	}
 	w.queue, w.sent, w.bytes = nil, 0, 0
+	w.leaveLocked()
 	w.roomLocked()
 }
 
@@ -183,6 +205,9 @@ func (w *Writer) Close(ctx context.Context) error {
 	err := w.drain(ctx)
 	w.cancel()
 	w.running.Wait()
+	w.mu.Lock()
+	w.leaveLocked()
+	w.mu.Unlock()
 	if err == nil {
 		err = w.Err()
 	}
@@ -190,8 +215,8 @@ func (w *Writer) Close(ctx context.Context) error {
 		return err // the lease is somebody else's
 	}
 	// Also after an unknown outcome: once the epoch is closed, a late append is refused.
-	_, cerr := unary(ctx, w.c, idempotent, func(ctx context.Context) (*logcorev1.CloseWriterResponse, error) {
-		return w.c.logs.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: w.log, Epoch: uint64(w.epoch), Incarnation: w.incarnation})
+	_, cerr := unary(ctx, w.c, w.log, idempotent, func(ctx context.Context, m *member) (*logcorev1.CloseWriterResponse, error) {
+		return m.logs.CloseWriter(ctx, &logcorev1.CloseWriterRequest{Log: w.log, Epoch: uint64(w.epoch), Incarnation: w.incarnation})
 	})
 	if err == nil && cerr != nil {
 		err = fmt.Errorf("client: log %q: everything submitted is durable, but the lease was not given back: %w", w.log, cerr)
@@ -204,16 +229,28 @@ func (w *Writer) drain(ctx context.Context) error {
 	for {
 		w.mu.Lock()
 		n, room := len(w.queue), w.room
+		if n > 0 {
+			w.waiters++
+		}
 		w.mu.Unlock()
 		if n == 0 {
 			return nil
 		}
 		select {
 		case <-room:
+			w.waited()
 		case <-ctx.Done():
+			w.waited()
 			err := fmt.Errorf("%w: closed with %d entries not acknowledged: %w", ErrUnknownOutcome, n, ctx.Err())
 			w.poison(err)
 			return err
 		}
 	}
+}
+
+// waited is the end of a wait for room.
+func (w *Writer) waited() {
+	w.mu.Lock()
+	w.waiters--
+	w.mu.Unlock()
 }

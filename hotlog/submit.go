@@ -97,7 +97,10 @@ func (l *Log) lockSoon() {
 // unpark wakes the committer.
 func (l *Log) unpark() {
 	l.parked.Store(false)
-	poke(l.wake)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // check validates what needs no lock and returns the bytes of the frames.

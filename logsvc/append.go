@@ -88,9 +88,9 @@ func (op *appendOp) done() {
 
 // madeTx is the transaction id of an entry whose writer gave none: the same for every
 // attempt at the same entry, another one for any other.
-func madeTx(t Token, e *logcorev1.NewEntry) (tx logcore.TxID) {
+func madeTx(t Token, e *wire.Entry) (tx logcore.TxID) {
 	b := make([]byte, 0, 40)
-	for _, v := range []uint64{t.Incarnation, uint64(t.Log), uint64(t.Epoch), e.Sequence, uint64(e.PayloadCrc32C)} {
+	for _, v := range []uint64{t.Incarnation, uint64(t.Log), uint64(t.Epoch), e.Sequence, uint64(e.CRC32C)} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	sum := sha256.Sum256(b)
@@ -98,32 +98,41 @@ func madeTx(t Token, e *logcorev1.NewEntry) (tx logcore.TxID) {
 	return tx
 }
 
-func (s *Service) draft(op *appendOp, e *logcorev1.NewEntry) (replication.Draft, error) {
-	kind := logcore.Kind(e.Kind)
+func (s *Service) draft(op *appendOp, n *logcorev1.NewEntry) (replication.Draft, error) {
+	e := wire.Entry{Sequence: n.Sequence, Kind: int32(n.Kind), Tx: n.TransactionId, Payload: n.Payload, CRC32C: n.PayloadCrc32C, Position: n.EnginePosition}
+	r, kind, tx, err := s.record(op.token, &e)
+	if err != nil {
+		return nil, err
+	}
+	return r.Append(replication.NewDraft(kind, tx, r.Size())), nil
+}
+
+// record checks what can be checked of an entry by itself and returns what is stored of
+// it. The record points into the entry.
+func (s *Service) record(t Token, e *wire.Entry) (r catalog.Record, kind logcore.Kind, tx logcore.TxID, err error) {
+	kind = logcore.Kind(e.Kind)
 	if e.Kind < 0 || e.Kind > 255 || !kind.OfLog() {
-		return nil, fmt.Errorf("%w: entry kind %d is none of a log", logcore.ErrInvalid, e.Kind)
+		return r, kind, tx, fmt.Errorf("%w: entry kind %d is none of a log", logcore.ErrInvalid, e.Kind)
 	}
 	if len(e.Payload) > s.opts.EntryBytesMax {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d: split the transaction into parts", logcore.ErrTooLarge, len(e.Payload), s.opts.EntryBytesMax)
+		return r, kind, tx, fmt.Errorf("%w: %d bytes, at most %d: split the transaction into parts", logcore.ErrTooLarge, len(e.Payload), s.opts.EntryBytesMax)
 	}
-	if len(e.EnginePosition) > catalog.PositionBytesMax {
-		return nil, fmt.Errorf("%w: engine position of %d bytes, at most %d", logcore.ErrInvalid, len(e.EnginePosition), catalog.PositionBytesMax)
+	if len(e.Position) > catalog.PositionBytesMax {
+		return r, kind, tx, fmt.Errorf("%w: engine position of %d bytes, at most %d", logcore.ErrInvalid, len(e.Position), catalog.PositionBytesMax)
 	}
-	if got := crc32.Checksum(e.Payload, castagnoli); got != e.PayloadCrc32C {
-		return nil, fmt.Errorf("%w: payload checksum %08x, the client says %08x: damaged on the way, send it again", logcore.ErrInvalid, got, e.PayloadCrc32C)
+	if got := crc32.Checksum(e.Payload, castagnoli); got != e.CRC32C {
+		return r, kind, tx, fmt.Errorf("%w: payload checksum %08x, the client says %08x: damaged on the way, send it again", logcore.ErrInvalid, got, e.CRC32C)
 	}
-	var tx logcore.TxID
 	switch {
-	case len(e.TransactionId) == len(tx):
-		copy(tx[:], e.TransactionId)
-	case len(e.TransactionId) == 0 && kind == logcore.KindData:
-		tx = madeTx(op.token, e)
+	case len(e.Tx) == len(tx):
+		copy(tx[:], e.Tx)
+	case len(e.Tx) == 0 && kind == logcore.KindData:
+		tx = madeTx(t, e)
 	}
 	if tx.IsZero() {
-		return nil, fmt.Errorf("%w: transaction id of %d bytes for a %v entry: want 16, not all zero", logcore.ErrInvalid, len(e.TransactionId), kind)
+		return r, kind, tx, fmt.Errorf("%w: transaction id of %d bytes for a %v entry: want 16, not all zero", logcore.ErrInvalid, len(e.Tx), kind)
 	}
-	r := catalog.Record{Log: op.token.Log, Epoch: op.token.Epoch, Sequence: e.Sequence, Position: e.EnginePosition, Body: e.Payload}
-	return r.Append(replication.NewDraft(kind, tx, r.Size())), nil
+	return catalog.Record{Log: t.Log, Epoch: t.Epoch, Sequence: e.Sequence, Position: e.Position, Body: e.Payload}, kind, tx, nil
 }
 
 // prepare runs on the loop.
@@ -138,10 +147,7 @@ func (op *appendOp) prepare(p *replication.Proposer) error {
 
 // acknowledged is called once the entries are durable.
 func (op *appendOp) acknowledged() {
-	m := op.s.metrics
-	m.commitLatency.Observe(time.Since(op.begun).Seconds())
-	m.entries.Add(float64(len(op.places)))
-	m.bytes.Add(float64(op.bytes))
+	op.s.metrics.acknowledged(op.begun, len(op.places), op.bytes)
 }
 
 func appended(dst []*logcorev1.Appended, places []catalog.Place) []*logcorev1.Appended {

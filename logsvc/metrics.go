@@ -48,6 +48,13 @@ func newMetrics(reg prometheus.Registerer, g *replication.Group, b *budget) (*me
 	return m, errors.Join(errs...)
 }
 
+// acknowledged counts a message whose entries are durable.
+func (m *metrics) acknowledged(begun time.Time, entries, bytes int) {
+	m.commitLatency.Observe(time.Since(begun).Seconds())
+	m.entries.Add(float64(entries))
+	m.bytes.Add(float64(bytes))
+}
+
 func (m *metrics) unregister() {
 	if m.registerer == nil {
 		return

@@ -15,6 +15,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
 )
@@ -68,6 +69,7 @@ func ServerOptions(entryBytesMax int) []grpc.ServerOption {
 		entryBytesMax = EntryBytesMaxDefault
 	}
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(wire.Codec{}), // AppendLogs needs it
 		// One entry of the largest size, or several smaller ones: clients send about 1 MiB a message.
 		grpc.MaxRecvMsgSize(entryBytesMax + messageOverheadMax),
 		grpc.MaxConcurrentStreams(streamsMax),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -145,7 +144,7 @@ func (st *appendStream) queue(ctx context.Context, op *appendOp) bool {
 		op.done()
 		st.finish(sl, err)
 	}
-	err := st.submit(ctx, replication.Request{Bytes: op.bytes, Prepare: func(p *replication.Proposer) error { return st.prepare(p, op) },
+	err := st.s.submit(ctx, replication.Request{Bytes: op.bytes, Prepare: func(p *replication.Proposer) error { return st.prepare(p, op) },
 		Done: func(err error) {
 			if err != nil && st.failed == nil {
 				st.failed = err
@@ -165,27 +164,6 @@ func (st *appendStream) prepare(p *replication.Proposer, op *appendOp) error {
 		return fmt.Errorf("behind a message that was refused: %w", st.failed)
 	}
 	return op.prepare(p)
-}
-
-const (
-	// overloadWait is how long a stream waits for room in the shard's queue before it
-	// tells its client: not receiving slows the client down more gently than an error.
-	overloadWait  = 500 * time.Millisecond
-	overloadPause = 2 * time.Millisecond
-)
-
-func (st *appendStream) submit(ctx context.Context, r replication.Request) error {
-	for begun := time.Now(); ; {
-		err := st.s.group.Submit(r)
-		if !errors.Is(err, logcore.ErrOverloaded) || time.Since(begun) > overloadWait {
-			return err
-		}
-		select {
-		case <-time.After(overloadPause):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }
 
 // refuse ends the stream with err after what came before.

@@ -19,10 +19,17 @@ type Draft []byte
 
 // NewDraft returns a draft with room for payloadBytes.
 func NewDraft(kind logcore.Kind, tx logcore.TxID, payloadBytes int) Draft {
-	d := make([]byte, draftHeaderBytes, draftHeaderBytes+payloadBytes)
-	d[0] = byte(kind)
-	copy(d[9:], tx[:])
-	return d
+	return AppendDraft(make([]byte, 0, draftHeaderBytes+payloadBytes), kind, tx)
+}
+
+// DraftBytes is the length of a draft whose payload has so many bytes.
+func DraftBytes(payloadBytes int) int { return draftHeaderBytes + payloadBytes }
+
+// AppendDraft appends a draft without its payload, which is appended next, to b: many
+// drafts may stand in one block of memory.
+func AppendDraft(b []byte, kind logcore.Kind, tx logcore.TxID) Draft {
+	b = append(b, byte(kind), 0, 0, 0, 0, 0, 0, 0, 0)
+	return append(b, tx[:]...)
 }
 
 // Tx returns the draft's transaction id.

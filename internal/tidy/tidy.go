@@ -131,7 +131,8 @@ var layers = []layer{
 	{"replication", []string{"replication", "internal/s3test", "engine/enginetest"}},
 	{"services", []string{"internal/exit", "logsvc", "recovery", "engine/sqlite"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},
-	{"commands", []string{"cmd/", "internal/sim/cmd"}},
+	{"loads", []string{"loadtest/"}},
+	{"commands", []string{"cmd/", "internal/sim/cmd", "loadtest"}},
 }
 
 // within lists the imports inside one layer that are meant: importer → imported.

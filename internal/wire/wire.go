@@ -83,6 +83,10 @@ func detailed(err error, code codes.Code, d *logcorev1.ErrorDetail) error {
 	if errors.As(err, &corrupt) {
 		d.Lsn, d.Place = uint64(corrupt.LSN), fmt.Sprintf("%s: %s@%d", corrupt.Place, corrupt.Object, corrupt.Offset)
 	}
+	var elsewhere *logcore.NotLeaderError
+	if errors.As(err, &elsewhere) {
+		d.LeaderHint = elsewhere.Address
+	}
 	if d.Reason == logcorev1.ErrorReason_ERROR_REASON_OVERLOADED {
 		d.RetryAfterMs = uint32(RetryAfter.Milliseconds())
 	}
@@ -115,18 +119,26 @@ func FromStatus(err error) error {
 	if err == nil || !ok {
 		return err
 	}
-	remote := &RemoteError{Code: st.Code(), Message: st.Message()}
+	var detail *logcorev1.ErrorDetail
 	for _, d := range st.Details() {
-		if detail, ok := d.(*logcorev1.ErrorDetail); ok {
-			remote.Detail = detail
-			remote.cause = sentinel(detail)
+		if d, ok := d.(*logcorev1.ErrorDetail); ok {
+			detail = d
 		}
 	}
+	return remoteError(st.Code(), st.Message(), detail)
+}
+
+// remoteError puts an error together from what a server sent; detail may be nil.
+func remoteError(code codes.Code, message string, detail *logcorev1.ErrorDetail) *RemoteError {
+	remote := &RemoteError{Code: code, Message: message, Detail: detail}
+	if detail != nil {
+		remote.cause = sentinel(detail)
+	}
 	if remote.cause == nil {
-		remote.cause = sentinelOfCode(st.Code())
+		remote.cause = sentinelOfCode(code)
 	}
 	if remote.cause == ErrNotOffered {
-		remote.Message = fmt.Sprintf("%v (%s): is it the address of another LogCore process, or of an older one?", ErrNotOffered, st.Message())
+		remote.Message = fmt.Sprintf("%v (%s): is it the address of another LogCore process, or of an older one?", ErrNotOffered, message)
 	}
 	return remote
 }

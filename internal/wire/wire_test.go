@@ -50,6 +50,10 @@ func TestDetailsCrossTheWire(t *testing.T) {
 	if !errors.As(err, &remote) || remote.Code != codes.DataLoss || remote.Detail.GetLsn() != 9 || remote.Detail.GetPlace() != "/data: seg@12" || remote.Detail.GetLog() != "orders" {
 		t.Errorf("corruption arrives as %v", err)
 	}
+	elsewhere := fmt.Errorf("append: %w", &logcore.NotLeaderError{Shard: 1, Leader: 7, Address: "host:1"})
+	if err := wire.FromStatus(wire.ToStatus(elsewhere, "orders")); !errors.Is(err, logcore.ErrNotLeader) || wire.LeaderHint(err) != "host:1" {
+		t.Errorf("not leader arrives as %v, with hint %q", err, wire.LeaderHint(err))
+	}
 	err = wire.FromStatus(wire.ToStatus(logcore.ErrOverloaded, ""))
 	if !errors.As(err, &remote) || remote.Detail.GetRetryAfterMs() == 0 {
 		t.Errorf("overloaded arrives without retry_after: %v", err)

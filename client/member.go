@@ -1,0 +1,130 @@
+package client
+
+import (
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+const (
+	membersMax = 64      // addresses that one client knows
+	routesMax  = 1 << 16 // logs that are led elsewhere than most
+)
+
+// member is one process of the service: a connection, made when it is first used.
+type member struct {
+	addr     string
+	conn     *grpc.ClientConn
+	logs     logcorev1.LogCoreServiceClient
+	admin    logcorev1.AdminServiceClient
+	appender *appender
+}
+
+// router knows the members and who led what when last heard of. It only ever saves a
+// detour: a member that does not lead says so.
+type router struct {
+	dial func(addr string) (*member, error)
+
+	mu      sync.Mutex
+	members []*member          // those given first, then those heard of; guarded by mu
+	current *member            // leads what routes does not list; guarded by mu
+	routes  map[string]*member // by log; guarded by mu
+}
+
+// to returns the member to ask about a log.
+func (r *router) to(log string) *member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.toLocked(log)
+}
+
+func (r *router) toLocked(log string) *member {
+	if m := r.routes[log]; m != nil {
+		return m
+	}
+	return r.current
+}
+
+// all returns every member.
+func (r *router) all() []*member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.members)
+}
+
+// several reports whether there is more than one member to ask.
+func (r *router) several() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.members) > 1
+}
+
+// other returns a member to read from besides m, nil when there is none.
+func (r *router) other(m *member) *member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if next := r.nextLocked(m); next != m {
+		return next
+	}
+	return nil
+}
+
+func (r *router) nextLocked(m *member) *member {
+	return r.members[(slices.Index(r.members, m)+1)%len(r.members)]
+}
+
+// leads notes that a member leads everything, as far as is known.
+func (r *router) leads(m *member) {
+	r.mu.Lock()
+	r.current = m
+	r.mu.Unlock()
+}
+
+// moved is told that from does not lead a log, or can't be reached; hint is the address
+// of who does, empty when nobody knows. It returns whom to ask next: with no hint, the next in the
+// list. When somebody else has found a way already, it is that.
+func (r *router) moved(log string, from *member, hint string) *member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at := r.toLocked(log); at != from {
+		return at
+	}
+	next := r.nextLocked(from)
+	if hint != "" {
+		if m := r.knownLocked(hint); m != nil {
+			next = m
+		}
+	}
+	if r.current == from {
+		r.current = next // most likely all the others are with it
+	}
+	switch {
+	case next == r.current:
+		delete(r.routes, log)
+	case len(r.routes) < routesMax:
+		r.routes[log] = next
+	}
+	return next
+}
+
+// knownLocked returns the member at an address, which may be a new one; nil when it can't
+// be had.
+func (r *router) knownLocked(addr string) *member {
+	for _, m := range r.members {
+		if m.addr == addr {
+			return m
+		}
+	}
+	if len(r.members) >= membersMax {
+		return nil
+	}
+	m, err := r.dial(addr)
+	if err != nil {
+		return nil // no address at all
+	}
+	r.members = append(r.members, m)
+	return m
+}
