@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -142,7 +141,6 @@ func TestRecycledFileIsNotRead(t *testing.T) {
 }
 
 const (
-	fewFilesEnv   = "LOGCORE_HOTLOG_FEW_FILES_DIR"
 	fewFilesLimit = 64
 	fewFiles      = 300 // segments of 1 MiB
 )
@@ -152,8 +150,8 @@ const (
 // the log is not poisoned, and all of it works as soon as there are some.
 func TestFileDescriptorsRunOut(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fewFilesEnv+"="+dir)
+	cmd := childCommand("few-files", dir)
+	cmd.Stderr = nil
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "few files: passed") {
 		t.Fatalf("%v\n%s", err, out)

@@ -9,31 +9,43 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/logcore/logcore"
 )
 
-// childEnv makes the test binary a process that appends until it is killed.
-const childEnv = "LOGCORE_HOTLOG_KILL_DIR"
+// childEnv makes the test binary a process of its own: "what directory".
+const childEnv = "LOGCORE_HOTLOG_CHILD"
+
+// children are what it then does.
+var children = map[string]func(dir string) error{
+	"append": func(dir string) error { return appendForEver(dir, Open, false) },
+	// Planted: each entry is acknowledged when it is submitted.
+	"append-early": func(dir string) error { return appendForEver(dir, Open, true) },
+	"few-files":    withFewFiles,
+	"memory":       func(dir string) error { return withLittleMemory(dir, memoryCacheBytes) },
+	"memory-hoard": func(dir string) error { return withLittleMemory(dir, 256<<20) },
+}
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childEnv); dir != "" {
-		if err := appendForEver(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	what, dir, ok := strings.Cut(os.Getenv(childEnv), " ")
+	if !ok {
+		os.Exit(m.Run())
 	}
-	if dir := os.Getenv(fewFilesEnv); dir != "" {
-		if err := withFewFiles(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	if err := children[what](dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	os.Exit(m.Run())
+}
+
+// childCommand is the test binary as a process that does one of the children.
+func childCommand(what, dir string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+what+" "+dir)
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 func killOptions(dir string) Options {
@@ -53,10 +65,13 @@ func killEntry(lsn logcore.LSN) logcore.Entry {
 	return e
 }
 
+// openLog is Open, or something like it.
+type openLog func(context.Context, Options) (*Log, RecoveryReport, error)
+
 // appendForEver keeps up to 16 submissions in flight and prints each LSN that was
-// acknowledged.
-func appendForEver(dir string) error {
-	l, _, err := Open(context.Background(), killOptions(dir))
+// acknowledged, or, early, submitted.
+func appendForEver(dir string, open openLog, early bool) error {
+	l, _, err := open(context.Background(), killOptions(dir))
 	if err != nil {
 		return err
 	}
@@ -64,12 +79,17 @@ func appendForEver(dir string) error {
 	fmt.Printf("first %d\n", l.First())
 	for lsn := l.Last() + 1; ; lsn++ {
 		slots <- struct{}{}
+		if early {
+			fmt.Printf("ack %d\n", lsn)
+		}
 		err := l.Submit([]logcore.Entry{killEntry(lsn)}, func(err error) {
 			if err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
-			fmt.Printf("ack %d\n", lsn)
+			if !early {
+				fmt.Printf("ack %d\n", lsn)
+			}
 			<-slots
 		})
 		if err != nil {
@@ -83,42 +103,50 @@ func appendForEver(dir string) error {
 	}
 }
 
-// F1: SIGKILL at a random moment, LOGCORE_KILLS times (25). Every acknowledged entry is
-// there, and every entry that is there is right.
-func TestSIGKILL(t *testing.T) {
-	kills := 25
-	if s := os.Getenv("LOGCORE_KILLS"); s != "" {
-		var err error
-		if kills, err = strconv.Atoi(s); err != nil || kills < 1 {
-			t.Fatalf("LOGCORE_KILLS=%q: want a positive number", s)
-		}
+// F1: SIGKILL of a real process at a random moment. Every acknowledged entry is there,
+// and every entry that is there is right.
+func TestF1Kill(t *testing.T) {
+	kills := figure(t, 15, 200)
+	total, err := killRun(t, "append", kills)
+	if err != nil {
+		t.Fatal(err)
 	}
+	void(t, "acknowledgements", total, 20*kills)
+	t.Logf("%d kills, %d entries acknowledged, 0 lost", kills, total)
+}
+
+// A log that acknowledges too early is found out.
+func TestF1FindsPlantedEarlyAck(t *testing.T) {
+	if total, err := killRun(t, "append-early", 60); err == nil {
+		t.Fatalf("not found in 60 kills, %d entries", total)
+	} else {
+		t.Log("found:", err)
+	}
+}
+
+// killRun lets a process append and kills it, so often, and returns how many entries it
+// acknowledged and the first that is lost or wrong.
+func killRun(t *testing.T, what string, kills int) (total int, err error) {
 	dir := filepath.Join(t.TempDir(), "log")
-	seed := uint64(time.Now().UnixNano())
-	rng := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
-	acked, total := logcore.LSN(0), 0
+	rng := rand.New(rand.NewPCG(faultSeed(t), 0))
+	acked := logcore.LSN(0)
 	for kill := range kills {
-		n := runAndKill(t, dir, time.Duration(20+rng.IntN(131))*time.Millisecond)
+		n := runAndKill(t, childCommand(what, dir), time.Duration(20+rng.IntN(131))*time.Millisecond)
 		if n > 0 {
 			total += int(n - min(acked, n))
 		}
 		acked = max(acked, n)
-		checkKilled(t, dir, acked, kill)
+		if err := checkKilled(dir, acked, killOptions(dir)); err != nil {
+			return total, fmt.Errorf("kill %d: %w", kill, err)
+		}
 	}
-	if total < kills {
-		t.Fatalf("void: %d acknowledgements in %d kills", total, kills)
-	}
-	t.Logf("%d kills, %d entries acknowledged, 0 lost", kills, total)
+	return total, nil
 }
 
 // runAndKill lets a child append for a while after it is open, kills it, and returns
 // the last LSN it reported as acknowledged.
-func runAndKill(t *testing.T, dir string, after time.Duration) (acked logcore.LSN) {
+func runAndKill(t *testing.T, cmd *exec.Cmd, after time.Duration) (acked logcore.LSN) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+dir)
-	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -145,26 +173,25 @@ func runAndKill(t *testing.T, dir string, after time.Duration) (acked logcore.LS
 	return acked
 }
 
-func checkKilled(t *testing.T, dir string, acked logcore.LSN, kill int) {
-	t.Helper()
-	l, report, err := Open(context.Background(), killOptions(dir))
+// checkKilled opens the log and compares all of it with what it must be.
+func checkKilled(dir string, acked logcore.LSN, opts Options) error {
+	l, report, err := Open(context.Background(), opts)
 	if err != nil {
-		t.Fatalf("kill %d: %v", kill, err)
+		return err
 	}
 	defer l.Close()
 	if l.Last() < acked {
-		t.Fatalf("kill %d: acknowledged up to %d, the log ends at %d (%+v)", kill, acked, l.Last(), report)
+		return fmt.Errorf("acknowledged up to %d, the log ends at %d (%+v)", acked, l.Last(), report)
 	}
-	for at := l.First(); at <= l.Last(); {
-		got, err := l.Entries(at, l.Last()+1, 1<<20)
+	at := l.First()
+	for e, err := range l.Stream(StreamOptions{From: at}) {
+		if err == nil {
+			err = sameEntry(e, killEntry(at))
+		}
 		if err != nil {
-			t.Fatalf("kill %d: %v", kill, err)
+			return fmt.Errorf("LSN %d: %w", at, err)
 		}
-		for _, e := range got {
-			if err := sameEntry(e, killEntry(e.LSN)); err != nil || e.LSN != at {
-				t.Fatalf("kill %d: LSN %d: %v", kill, at, err)
-			}
-			at++
-		}
+		at++
 	}
+	return nil
 }
