@@ -1,0 +1,454 @@
+package transport
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/logcore/logcore"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// endpoint is a node of a test.
+type endpoint struct {
+	*Transport
+	addr string
+	got  chan *raftpb.Message
+}
+
+// book is who listens where.
+type book struct {
+	mu    sync.Mutex
+	addrs map[uint64]string
+}
+
+func (b *book) resolve(node uint64) (string, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	addr, ok := b.addrs[node]
+	return addr, ok
+}
+
+func (b *book) set(node uint64, addr string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.addrs[node] = addr
+}
+
+func start(t *testing.T, b *book, node uint64, change func(*Options)) *endpoint {
+	t.Helper()
+	e := &endpoint{got: make(chan *raftpb.Message, 10_000)}
+	opts := Options{Cluster: [16]byte{1}, Node: node, Resolve: b.resolve, Logger: quiet, Deliver: func(shard logcore.ShardID, m *raftpb.Message) {
+		if shard != 7 {
+			t.Errorf("shard %d", shard)
+		}
+		e.got <- m
+	}}
+	if change != nil {
+		change(&opts)
+	}
+	tr, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Transport = tr
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.addr = l.Addr().String()
+	if err := tr.Serve(l); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.Close)
+	return e
+}
+
+func message(from, to uint64, index uint64) *raftpb.Message {
+	return &raftpb.Message{Type: raftpb.MsgApp.Enum(), From: &from, To: &to, Index: &index, Entries: []*raftpb.Entry{{Index: &index, Data: []byte("data")}}}
+}
+
+// arrives sends until a message gets through.
+func arrives(t *testing.T, from, to *endpoint, fromNode, toNode uint64) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for i := uint64(1); ; i++ {
+		from.Send(7, message(fromNode, toNode, i))
+		select {
+		case m := <-to.got:
+			if m.GetFrom() != fromNode || m.GetTo() != toNode || string(m.GetEntries()[0].GetData()) != "data" {
+				t.Fatalf("got %+v", m)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			t.Fatalf("nothing gets from node %d to node %d: %v", fromNode, toNode, from.Connected(toNode))
+		}
+	}
+}
+
+// refused sends until the connection is refused with a text, and sees that nothing gets through.
+func refused(t *testing.T, from, to *endpoint, fromNode, toNode uint64, want string) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		from.Send(7, message(fromNode, toNode, 1))
+		time.Sleep(10 * time.Millisecond)
+		err := from.Connected(toNode)
+		if err != nil && strings.Contains(err.Error(), want) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not refused with %q: %v", want, err)
+		}
+	}
+	select {
+	case m := <-to.got:
+		t.Fatalf("a message of a refused node got through: %v", m)
+	default:
+	}
+}
+
+func newBook() *book { return &book{addrs: map[uint64]string{}} }
+
+// TestBothWays: one link serves both directions, also for a node that doesn't know where the other
+// is; messages come in order, and a restarted node is found again.
+func TestBothWays(t *testing.T) {
+	b := newBook()
+	one, two := start(t, b, 1, nil), start(t, b, 2, nil)
+	b.set(2, two.addr)
+	arrives(t, one, two, 1, 2)
+	arrives(t, two, one, 2, 1) // node 1's address is not known to it
+	for i := uint64(100); i < 1100; i++ {
+		one.Send(7, message(1, 2, i))
+	}
+	last := uint64(0)
+	for last != 1099 {
+		select {
+		case m := <-two.got:
+			if m.GetIndex() < last {
+				t.Fatalf("%d after %d", m.GetIndex(), last)
+			}
+			last = m.GetIndex()
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d is the last that came", last)
+		}
+	}
+	two.Close()
+	again := start(t, b, 2, nil)
+	b.set(2, again.addr)
+	arrives(t, one, again, 1, 2)
+	arrives(t, again, one, 2, 1)
+}
+
+// TestBothDial: two nodes that dial each other at once come to one link, over which both are served.
+func TestBothDial(t *testing.T) {
+	for range 5 {
+		b := newBook()
+		one, two := start(t, b, 1, nil), start(t, b, 2, nil)
+		b.set(1, one.addr)
+		b.set(2, two.addr)
+		var sending sync.WaitGroup
+		sending.Go(func() { arrives(t, one, two, 1, 2) })
+		sending.Go(func() { arrives(t, two, one, 2, 1) })
+		sending.Wait()
+		arrives(t, one, two, 1, 2)
+		one.Close()
+		two.Close()
+	}
+}
+
+// TestNeverWaits: a node that can't be reached costs the sender no time and no memory, and is reported.
+func TestNeverWaits(t *testing.T) {
+	b := newBook()
+	lost := make(chan uint64, 1000)
+	one := start(t, b, 1, func(o *Options) {
+		o.Unreachable = func(n uint64) {
+			select {
+			case lost <- n:
+			default:
+			}
+		}
+	})
+	b.set(2, "127.0.0.1:1")
+	big := message(1, 2, 1)
+	big.Entries[0].Data = make([]byte, 1<<20)
+	begun := time.Now()
+	for range 1000 {
+		one.Send(7, big)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Fatalf("1000 messages to nobody took %v", took)
+	}
+	p := one.peer(2)
+	p.mu.Lock()
+	bytes := p.bytes
+	p.mu.Unlock()
+	if bytes > queueBytesMax {
+		t.Fatalf("%d bytes wait, the limit is %d", bytes, queueBytesMax)
+	}
+	select {
+	case n := <-lost:
+		if n != 2 {
+			t.Fatalf("node %d", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the loss was not reported")
+	}
+	one.Send(7, message(1, 1, 1)) // to itself: dropped
+	one.Send(7, &raftpb.Message{})
+}
+
+// TestRefused: a node of another cluster, under another id or one that is in use, or with a clock that is far
+// off, is told why, by both ends.
+func TestRefused(t *testing.T) {
+	t.Run("cluster", func(t *testing.T) {
+		b := newBook()
+		one, two := start(t, b, 1, nil), start(t, b, 2, func(o *Options) { o.Cluster = [16]byte{2} })
+		b.set(2, two.addr)
+		refused(t, one, two, 1, 2, "belongs to cluster")
+		if !errors.Is(one.Connected(2), ErrRefused) {
+			t.Errorf("%v", one.Connected(2))
+		}
+	})
+	t.Run("another node at the address", func(t *testing.T) {
+		b := newBook()
+		one, two := start(t, b, 1, nil), start(t, b, 2, nil)
+		b.set(3, two.addr)
+		refused(t, one, two, 1, 3, "this is node 2, not 3")
+	})
+	t.Run("the same node", func(t *testing.T) {
+		b := newBook()
+		one, copied := start(t, b, 1, nil), start(t, b, 1, nil)
+		b.set(2, copied.addr)
+		refused(t, one, copied, 1, 2, "in use by two processes")
+	})
+	t.Run("a node id in use", func(t *testing.T) {
+		b := newBook()
+		one, two, copied := start(t, b, 1, nil), start(t, b, 2, nil), start(t, b, 2, nil)
+		b.set(1, one.addr)
+		arrives(t, two, one, 2, 1)
+		refused(t, copied, one, 2, 1, "in use by another process")
+		arrives(t, two, one, 2, 1) // unharmed
+	})
+	t.Run("clock", func(t *testing.T) {
+		b := newBook()
+		one := start(t, b, 1, nil)
+		two := start(t, b, 2, func(o *Options) { o.Now = func() time.Time { return time.Now().Add(-2 * time.Hour) } })
+		b.set(2, two.addr)
+		refused(t, one, two, 1, 2, "2h0m0s apart")
+	})
+	t.Run("plain text", func(t *testing.T) {
+		b := newBook()
+		one := start(t, b, 1, nil)
+		b.set(2, "192.0.2.1:7000")
+		refused(t, one, one, 1, 2, "plain text")
+		if !errors.Is(one.Connected(2), ErrPlainText) {
+			t.Errorf("%v", one.Connected(2))
+		}
+		l, err := net.Listen("tcp", "0.0.0.0:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := one.Serve(l); !errors.Is(err, ErrPlainText) {
+			t.Errorf("served in plain text on %v: %v", l.Addr(), err)
+		}
+	})
+}
+
+// authority is a CA of a test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test CA"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return &authority{c, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+}
+
+// issue writes the files of a node to dir: a certificate for 127.0.0.1 that is good for so long.
+func (a *authority) issue(t *testing.T, dir string, good time.Duration) CertificateFiles {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "node"}, NotBefore: time.Now().Add(-2 * time.Hour),
+		NotAfter: time.Now().Add(good), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := CertificateFiles{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem")}
+	for path, data := range map[string][]byte{f.Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		f.Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), f.CA: a.pem} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+func withCertificates(t *testing.T, f CertificateFiles) func(*Options) {
+	t.Helper()
+	c, err := LoadCertificates(f, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(o *Options) { o.Certificates = c }
+}
+
+// TestCertificates: nodes with certificates of one CA talk; one of another CA, one whose certificate
+// expired, and one without any, don't, whichever of them dials.
+func TestCertificates(t *testing.T) {
+	ca, foreign := newAuthority(t), newAuthority(t)
+	b := newBook()
+	one := start(t, b, 1, withCertificates(t, ca.issue(t, t.TempDir(), time.Hour)))
+	two := start(t, b, 2, withCertificates(t, ca.issue(t, t.TempDir(), time.Hour)))
+	stranger := start(t, b, 3, withCertificates(t, foreign.issue(t, t.TempDir(), time.Hour)))
+	plain := start(t, b, 4, nil)
+	b.set(1, one.addr)
+	b.set(2, two.addr)
+	b.set(3, stranger.addr)
+	b.set(4, plain.addr)
+	arrives(t, one, two, 1, 2)
+	arrives(t, two, one, 2, 1)
+	refused(t, one, stranger, 1, 3, "unknown authority")
+	refused(t, stranger, one, 3, 1, "unknown authority")
+	refused(t, plain, one, 4, 1, "unreachable")
+	refused(t, one, plain, 1, 4, "unreachable")
+	arrives(t, one, two, 1, 2)
+
+	// One that expired while its node runs is refused by the others.
+	f := ca.issue(t, t.TempDir(), -time.Minute)
+	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired := start(t, b, 5, func(o *Options) {
+		o.Certificates = &Certificates{files: f, log: quiet, looked: time.Now().Add(time.Hour), current: loaded{cert: cert, pool: one.opts.Certificates.now().pool}}
+	})
+	b.set(5, expired.addr)
+	refused(t, one, expired, 1, 5, "expired")
+	refused(t, expired, one, 5, 1, "expired")
+	arrives(t, one, two, 1, 2)
+
+	dir := t.TempDir()
+	if _, err := LoadCertificates(ca.issue(t, dir, -time.Minute), quiet); !errors.Is(err, logcore.ErrInvalid) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("an expired certificate: %v", err)
+	}
+	f = ca.issue(t, dir, time.Hour)
+	if err := os.WriteFile(f.CA, foreign.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadCertificates(f, quiet); !errors.Is(err, logcore.ErrInvalid) {
+		t.Errorf("a certificate of another CA: %v", err)
+	}
+	other := foreign.issue(t, t.TempDir(), time.Hour)
+	if _, err := LoadCertificates(CertificateFiles{f.Cert, other.Key, f.CA}, quiet); !errors.Is(err, logcore.ErrInvalid) {
+		t.Errorf("another certificate's key: %v", err)
+	}
+	if _, err := LoadCertificates(CertificateFiles{f.Cert, f.Key, filepath.Join(dir, "none")}, quiet); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// TestCertificatesAreReadAgain: a node goes over to another CA without a restart; a broken file changes
+// nothing.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	before, after := newAuthority(t), newAuthority(t)
+	b := newBook()
+	dirs := []string{t.TempDir(), t.TempDir()}
+	one := start(t, b, 1, withCertificates(t, before.issue(t, dirs[0], time.Hour)))
+	two := start(t, b, 2, withCertificates(t, before.issue(t, dirs[1], time.Hour)))
+	b.set(1, one.addr)
+	b.set(2, two.addr)
+	arrives(t, one, two, 1, 2)
+	if err := os.WriteFile(filepath.Join(dirs[0], "cert.pem"), []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(lookEvery)
+	if one.opts.Certificates.now().cert.Certificate == nil {
+		t.Fatal("a broken file takes the certificate away")
+	}
+	for _, dir := range dirs {
+		after.issue(t, dir, time.Hour)
+	}
+	time.Sleep(lookEvery + 100*time.Millisecond)
+	third := start(t, b, 3, withCertificates(t, after.issue(t, t.TempDir(), time.Hour)))
+	b.set(3, third.addr)
+	arrives(t, one, third, 1, 3)
+	arrives(t, third, two, 3, 2)
+	old := start(t, b, 4, withCertificates(t, before.issue(t, t.TempDir(), time.Hour)))
+	refused(t, old, one, 4, 1, "unknown authority")
+}
+
+// TestFrames: what comes over a link for or from somebody else ends the link; it is not delivered.
+func TestFrames(t *testing.T) {
+	b := newBook()
+	one, two := start(t, b, 1, nil), start(t, b, 2, nil)
+	b.set(2, two.addr)
+	arrives(t, one, two, 1, 2)
+	p := one.peer(2)
+	for _, m := range []*raftpb.Message{message(9, 2, 1), message(1, 9, 1)} {
+		p.send(7, m)
+	}
+	time.Sleep(50 * time.Millisecond)
+	select {
+	case m := <-two.got:
+		t.Fatalf("delivered %v", m)
+	default:
+	}
+	arrives(t, one, two, 1, 2) // over a new link
+}
+
+func TestOptions(t *testing.T) {
+	if _, err := New(Options{}); !errors.Is(err, logcore.ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+	if _, err := Dial("example.org:1", nil); !errors.Is(err, ErrPlainText) {
+		t.Errorf("%v", err)
+	}
+	for addr, want := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "localhost:1": true, "10.0.0.1:1": false, "nonsense": false, ":7": false} {
+		if loopback(addr) != want {
+			t.Errorf("loopback(%q) = %v", addr, !want)
+		}
+	}
+}
