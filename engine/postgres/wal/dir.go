@@ -20,6 +20,20 @@ type DirOptions struct {
 	End      Position // the first record that begins at or behind it is not read; 0 is none
 }
 
+// BeginWith sets Timeline and Start to those of a segment in Dir, given by its file's name.
+func (o *DirOptions) BeginWith(segment string) error {
+	bytes, err := segmentLength(filepath.Join(o.Dir, segment))
+	if err != nil {
+		return err
+	}
+	t, start, ok := ParseSegmentName(segment, bytes)
+	if !ok {
+		return fmt.Errorf("%w: %s is no name of a WAL segment; one looks like 000000010000000000000001", logcore.ErrInvalid, segment)
+	}
+	o.Timeline, o.Start = t, start
+	return nil
+}
+
 // readBytes is how much of a segment is read at once.
 const readBytes = 1 << 20
 

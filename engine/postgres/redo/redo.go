@@ -1,0 +1,183 @@
+// Package redo brings PostgreSQL's data pages from before a WAL record to after it, as
+// the server does in recovery, one page at a time: a record that changes several pages is
+// redone on each of them apart, so a page can be made from its own records alone.
+//
+// One file for each resource manager. Heap, Heap2, Btree, XLOG, Sequence and Generic are
+// redone; the other index types have to bring the page as it is after the record, which they do under
+// wal_consistency_checking. Source: the redo functions of PostgreSQL 15, heapam.c,
+// nbtxlog.c, xlog.c, sequence.c and generic_xlog.c.
+package redo
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/page"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// Redo knows what of the server's configuration matters to redo.
+type Redo struct {
+	// HintBitsLogged is true for a cluster with data checksums or wal_log_hints: marking a
+	// heap page all-visible then moves its LSN.
+	HintBitsLogged bool
+}
+
+// Outcome is what Block did.
+type Outcome uint8
+
+// The outcomes of Block.
+const (
+	Redone    Outcome = iota // the change was made
+	Restored                 // the record's image was taken
+	Skipped                  // the page has the record already
+	Untouched                // the record has nothing for this page
+)
+
+// Block makes the change of record r to the page that its block reference b names. p holds the page
+// as it was before and, afterwards, as it is after, except for its checksum; a page that was never
+// written is all zeros. A record that doesn't fit the page is logcore.ErrCorrupt, one that can't be redone
+// logcore.ErrUnsupportedVersion; in both cases p is undefined.
+func (o Redo) Block(r *wal.Record, b *wal.Block, p page.Page) (Outcome, error) {
+	if b.HasImage && (b.Image.Apply || !redone(r.Manager)) {
+		if err := b.Image.Restore(p); err != nil {
+			return 0, fmt.Errorf("redo: %w", o.place(r, b, err))
+		}
+		if !p.IsNew() {
+			p.SetLSN(uint64(r.End))
+		}
+		return Restored, nil
+	}
+	if !b.WillInit && !p.IsNew() && p.LSN() >= uint64(r.End) {
+		return Skipped, nil
+	}
+	h := handlers[r.Manager]
+	if h == nil {
+		return 0, fmt.Errorf("redo: %w", o.place(r, b, fmt.Errorf("%w: its resource manager is not redone here, and it brings no image of the page: set wal_consistency_checking for it on the server", logcore.ErrUnsupportedVersion)))
+	}
+	c := change{Redo: o, r: r, b: b, p: p, op: r.Op(), main: &fields{b: r.Data}, data: &fields{b: b.Data}}
+	done, err := h(&c)
+	if err == nil && (c.main.short || c.data.short) {
+		err = fmt.Errorf("the record is too short")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("redo: %w", o.place(r, b, fmt.Errorf("%w: %w", logcore.ErrCorrupt, err)))
+	}
+	if !done {
+		return Untouched, nil
+	}
+	if !c.keepLSN {
+		p.SetLSN(uint64(r.End))
+	}
+	return Redone, nil
+}
+
+func (o Redo) place(r *wal.Record, b *wal.Block, err error) error {
+	return fmt.Errorf("record %v (%v, operation %02X), block %d (relation %d/%d/%d fork %v page %d): %w",
+		r.Start, r.Manager, r.Op(), b.ID, b.Relation.Tablespace, b.Relation.Database, b.Relation.File, b.Fork, b.Number, err)
+}
+
+// handler makes a change; false says that there was none to make.
+type handler func(*change) (bool, error)
+
+var handlers = map[wal.Manager]handler{
+	wal.ManagerXLog:     redoXLog,
+	wal.ManagerHeap:     redoHeap,
+	wal.ManagerHeap2:    redoHeap2,
+	wal.ManagerBtree:    redoBtree,
+	wal.ManagerSequence: redoSequence,
+	wal.ManagerGeneric:  redoGeneric,
+}
+
+func redone(m wal.Manager) bool { return handlers[m] != nil }
+
+// change is one record's change of one page, under way.
+type change struct {
+	Redo
+	r          *wal.Record
+	b          *wal.Block
+	p          page.Page
+	op         uint8
+	main, data *fields // of the record; of the block
+	keepLSN    bool
+}
+
+func (c *change) unknown() (bool, error) {
+	return false, fmt.Errorf("operation %02X has no block %d", c.op, c.b.ID)
+}
+
+// fields reads little-endian fields in order. Past the end it gives zeros and short is set.
+type fields struct {
+	b     []byte
+	short bool
+}
+
+var zeros [64]byte
+
+func (f *fields) take(n int) []byte {
+	if n < 0 || n > len(f.b) {
+		f.b, f.short = nil, true
+		return zeros[:min(max(n, 0), len(zeros))]
+	}
+	out := f.b[:n:n]
+	f.b = f.b[n:]
+	return out
+}
+
+func (f *fields) u8() uint8   { return f.take(1)[0] }
+func (f *fields) u16() int    { return int(binary.LittleEndian.Uint16(f.take(2))) }
+func (f *fields) u32() uint32 { return binary.LittleEndian.Uint32(f.take(4)) }
+
+// rest returns all that is left.
+func (f *fields) rest() []byte { return f.take(len(f.b)) }
+
+// numbers takes n item numbers.
+func (f *fields) numbers(n int) []int {
+	if n > len(f.b)/2 {
+		f.short = true
+		return nil
+	}
+	out := make([]int, n)
+	for i := range out {
+		out[i] = f.u16()
+	}
+	return out
+}
+
+// redoXLog: its records with blocks have nothing but images. A hint's image is left out
+// when the server writes none.
+func redoXLog(c *change) (bool, error) {
+	const fpiForHint = 0xA0
+	if c.op == fpiForHint {
+		return false, nil
+	}
+	return false, fmt.Errorf("a page image is missing")
+}
+
+// redoSequence makes the one page of a sequence anew.
+func redoSequence(c *change) (bool, error) {
+	const magic, magicBytes = 0x1717, 4
+	c.main.take(12) // the relation
+	c.p.Init(magicBytes)
+	binary.LittleEndian.PutUint32(c.p[c.p.Special():], magic)
+	return true, c.p.AddItem(1, c.main.rest())
+}
+
+// redoGeneric overwrites ranges of the page, and clears the gap in its middle.
+func redoGeneric(c *change) (bool, error) {
+	for len(c.data.b) > 0 {
+		offset, n := c.data.u16(), c.data.u16()
+		if b := c.data.take(n); offset+n <= len(c.p) {
+			copy(c.p[offset:], b)
+			continue
+		}
+		return false, fmt.Errorf("%d bytes at offset %d of a page", n, offset)
+	}
+	lower, upper := c.p.Lower(), c.p.Upper()
+	if lower > upper || upper > page.Bytes {
+		return false, fmt.Errorf("lower %d, upper %d", lower, upper)
+	}
+	clear(c.p[lower:upper])
+	return true, nil
+}

@@ -1,0 +1,92 @@
+package redo
+
+import (
+	"github.com/logcore/logcore/engine/postgres/page"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// A visibility map has two bits for each heap page: all its tuples are visible to
+// everybody, and all are frozen.
+const (
+	visibilityVisible = 1
+	visibilityFrozen  = 2
+	visibilityBits    = visibilityVisible | visibilityFrozen
+
+	heapPagesPerByte    = 4
+	heapPagesPerMapPage = (page.Bytes - 24) * heapPagesPerByte
+)
+
+// setVisible sets a heap page's bits and reports whether that changed anything.
+func setVisible(p page.Page, heapPage uint32, bits uint8) bool {
+	at, shift := mapPlace(heapPage)
+	if p.Content()[at]>>shift&visibilityBits == bits {
+		return false
+	}
+	p.Content()[at] |= bits << shift
+	return true
+}
+
+func mapPlace(heapPage uint32) (at int, shift uint) {
+	n := heapPage % heapPagesPerMapPage
+	return int(n / heapPagesPerByte), uint(n%heapPagesPerByte) * 2
+}
+
+// Cleared is a change of a visibility map that a record makes without naming the map's
+// page among its blocks.
+type Cleared struct {
+	Relation wal.Relation
+	MapPage  uint32 // of the fork ForkVM
+	HeapPage uint32
+	bits     uint8
+}
+
+// Apply clears the bits. It moves no LSN, as the server doesn't, so it must be done in the order of the
+// records; doing it again does no harm. A page that was never written has nothing to clear.
+func (v Cleared) Apply(p page.Page) {
+	at, shift := mapPlace(v.HeapPage)
+	p.Content()[at] &^= v.bits << shift
+}
+
+// VisibilityCleared returns what a record clears in visibility maps, at most two changes.
+func VisibilityCleared(r *wal.Record) (changes [2]Cleared, n int) {
+	clear := func(id uint8, bits uint8) {
+		if b := r.Block(id); b != nil {
+			changes[n] = Cleared{b.Relation, b.Number / heapPagesPerMapPage, b.Number, bits}
+			n++
+		}
+	}
+	f := fields{b: r.Data}
+	op := r.Op() &^ initPage
+	switch {
+	case r.Manager == wal.ManagerHeap && op == heapInsert:
+		if f.u16(); f.u8()&insertAllVisibleCleared != 0 {
+			clear(0, visibilityBits)
+		}
+	case r.Manager == wal.ManagerHeap2 && op == heap2MultiInsert:
+		if f.u8()&insertAllVisibleCleared != 0 {
+			clear(0, visibilityBits)
+		}
+	case r.Manager == wal.ManagerHeap && op == heapDelete:
+		if f.take(7); f.u8()&deleteAllVisibleCleared != 0 {
+			clear(0, visibilityBits)
+		}
+	case r.Manager == wal.ManagerHeap && (op == heapUpdate || op == heapHotUpdate):
+		f.take(7)
+		flags := f.u8()
+		if flags&updateOldAllVisibleCleared != 0 {
+			old := uint8(1)
+			if r.Block(1) == nil {
+				old = 0
+			}
+			clear(old, visibilityBits)
+		}
+		if flags&updateNewAllVisibleCleared != 0 {
+			clear(0, visibilityBits)
+		}
+	case r.Manager == wal.ManagerHeap && op == heapLock, r.Manager == wal.ManagerHeap2 && op == heap2LockUpdated:
+		if f.take(7); f.u8()&lockAllFrozenCleared != 0 {
+			clear(0, visibilityFrozen)
+		}
+	}
+	return changes, n
+}
