@@ -44,6 +44,8 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 			return fmt.Errorf("%w: incarnation %#x after %#x", logcore.ErrInvalid, c.Incarnation, s.Incarnation)
 		}
 		return nil
+	case OpNode:
+		return s.checkNode(c)
 	}
 	return fmt.Errorf("%w: catalog command %v", logcore.ErrUnsupportedVersion, c.Op)
 }
@@ -139,8 +141,11 @@ func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 		l.WriterOpen, l.window = false, window{} // nothing of a closed epoch is answered again
 	case OpTruncate:
 		s.logs[c.Log].TruncatedBefore = c.LSN
+	case OpNode:
+		s.applyNode(c)
 	case OpIncarnation:
 		s.Incarnation = c.Incarnation
+		clear(s.nodes) // of the cluster that was; this one begins with one member
 		for _, l := range s.logs {
 			l.WriterOpen, l.window = false, window{}
 		}

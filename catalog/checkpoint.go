@@ -13,13 +13,20 @@ func (s *State) EncodeCheckpoint() []byte {
 	b = binary.LittleEndian.AppendUint32(b, checkpointMagic)
 	b = binary.LittleEndian.AppendUint16(b, catalogVersion)
 	b = binary.LittleEndian.AppendUint16(b, catalogVersion)
-	b = binary.LittleEndian.AppendUint32(b, 0) // flags
+	var flags uint32
+	if len(s.nodes) > 0 {
+		flags |= checkpointFlagNodes
+	}
+	b = binary.LittleEndian.AppendUint32(b, flags)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.logs)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.LSN))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.nextLog))
 	b = binary.LittleEndian.AppendUint64(b, s.Incarnation)
 	for _, l := range s.Logs() {
 		b = l.append(b)
+	}
+	if len(s.nodes) > 0 {
+		b = s.appendNodes(b)
 	}
 	return b
 }
@@ -62,7 +69,8 @@ func DecodeCheckpoint(payload []byte) (*State, error) {
 	if err := checkVersion("checkpoint", version, min, catalogVersion); err != nil {
 		return nil, err
 	}
-	if err := unknownFlags("checkpoint", src.u32(), 0); err != nil {
+	flags := src.u32()
+	if err := unknownFlags("checkpoint", flags, checkpointFlagsKnown); err != nil {
 		return nil, err
 	}
 	count := int(src.u32())
@@ -81,6 +89,11 @@ func DecodeCheckpoint(payload []byte) (*State, error) {
 			return nil, err
 		}
 		prev = l.ID
+	}
+	if flags&checkpointFlagNodes != 0 {
+		if err := s.decodeNodes(&src); err != nil {
+			return nil, err
+		}
 	}
 	if len(src.b) != 0 {
 		return nil, corrupt("checkpoint: %d bytes too many", len(src.b))

@@ -22,16 +22,19 @@ const (
 	// OpTruncate gives up Log's entries below LSN.
 	OpTruncate Op = 4
 	// OpIncarnation gives the shard its Incarnation. It ends every epoch: they were
-	// granted by another one, which may have granted later ones that are lost.
+	// granted by another one, which may have granted later ones that are lost; and forgets the nodes.
 	OpIncarnation Op = 5
+	// OpNode says where Node is: Name is the address of its services, Writer that for the
+	// other nodes. Both empty: it is no part of the cluster any more.
+	OpNode Op = 6
 )
 
 var opNames = [...]string{OpCreate: "create", OpOpenWriter: "open-writer", OpCloseWriter: "close-writer",
-	OpTruncate: "truncate", OpIncarnation: "incarnation"}
+	OpTruncate: "truncate", OpIncarnation: "incarnation", OpNode: "node"}
 
 // String returns the command's name, or its number when it has none.
 func (o Op) String() string {
-	if o >= OpCreate && o <= OpIncarnation {
+	if o >= OpCreate && o <= OpNode {
 		return opNames[o]
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
@@ -45,6 +48,7 @@ type Command struct {
 	LSN         logcore.LSN // OpCreate: where the branch forks; OpTruncate: the first LSN that stays
 	Parent      logcore.LogID
 	Incarnation uint64
+	Node        uint64 // OpNode
 	Name        string // of the log
 	Writer      string // of the writer, for people
 	// PayloadFormat is what the writer's payloads are; empty: not said.
@@ -61,7 +65,11 @@ func (c Command) Encode() []byte {
 	b = binary.LittleEndian.AppendUint16(b, commandMagic)
 	b = append(b, catalogVersion, catalogVersion, 0, byte(c.Op))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.PayloadFormat)))
-	for _, v := range []uint64{uint64(c.Log), uint64(c.Epoch), uint64(c.LSN), uint64(c.Parent), c.Incarnation} {
+	subject := uint64(c.Log)
+	if c.Op == OpNode {
+		subject = c.Node
+	}
+	for _, v := range []uint64{subject, uint64(c.Epoch), uint64(c.LSN), uint64(c.Parent), c.Incarnation} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Name)))
@@ -93,6 +101,9 @@ func DecodeCommand(payload []byte) (Command, error) {
 	c.Parent, c.Incarnation = logcore.LogID(s.u64()), s.u64()
 	nameBytes, writerBytes := int(s.u16()), int(s.u16())
 	reserved := s.u32()
+	if c.Op == OpNode {
+		c.Node, c.Log = uint64(c.Log), 0
+	}
 	c.Name, c.Writer = string(s.bytes(nameBytes)), string(s.bytes(writerBytes))
 	c.PayloadFormat = string(s.bytes(formatBytes))
 	switch {
@@ -102,7 +113,7 @@ func DecodeCommand(payload []byte) (Command, error) {
 		return Command{}, corrupt("command: names of %d, %d and %d bytes", nameBytes, writerBytes, formatBytes)
 	case c.Op == 0:
 		return Command{}, corrupt("command 0")
-	case c.Op > OpIncarnation:
+	case c.Op > OpNode:
 		return Command{}, fmt.Errorf("%w: catalog command %d: use a newer build", logcore.ErrUnsupportedVersion, c.Op)
 	}
 	return c, nil

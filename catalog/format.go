@@ -23,6 +23,10 @@ const (
 	checkpointHeaderBytes = 40
 	logFixedBytes         = 106
 
+	checkpointFlagNodes  = 1 << 0 // nodes follow the logs
+	checkpointFlagsKnown = checkpointFlagNodes
+	nodeFixedBytes       = 12
+
 	logFlagWriterOpen = 1 << 0
 	logFlagsKnown     = logFlagWriterOpen
 )
@@ -41,6 +45,10 @@ const (
 	// LogsMax is the most logs of a shard: it keeps a checkpoint below the entry limit
 	// of the hot log.
 	LogsMax = 4096
+	// NodesMax is the most nodes of a cluster.
+	NodesMax = 256
+	// NodeAddressMax is the longest address of a node, in bytes.
+	NodeAddressMax = 128
 	// WindowEntries is how many of a writer's last appends can be answered again.
 	WindowEntries = 256
 )

@@ -23,6 +23,7 @@ type State struct {
 	nextLog logcore.LogID
 	logs    map[logcore.LogID]*Log
 	names   map[string]logcore.LogID
+	nodes   map[uint64]Node
 }
 
 // Log is what the catalog knows of one log. Read-only for callers.
@@ -61,7 +62,7 @@ func (l *Log) Placed(sequence uint64) (Place, bool) { return l.window.get(sequen
 
 // NewState returns the empty catalog.
 func NewState() *State {
-	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}}
+	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}, nodes: map[uint64]Node{}}
 }
 
 // Clone returns an independent copy.
@@ -74,6 +75,7 @@ func (s *State) Clone() *State {
 		c.logs[id] = &copied
 	}
 	c.names = maps.Clone(s.names)
+	c.nodes = maps.Clone(s.nodes)
 	return &c
 }
 
