@@ -32,6 +32,12 @@ type Options struct {
 	// Zero means everything; at most one may be set.
 	LSN  logcore.LSN
 	Time time.Time
+	// MemoryMax bounds the memory for objects that are read at once, in bytes; 0 means 256
+	// MiB. A single object may be larger.
+	MemoryMax int64
+	// AnswerWithin is how long a target may take for its first answer before it counts as
+	// unreachable; 0 means 5 s. OpTimeout bounds every call after that; 0 means 15 s.
+	AnswerWithin, OpTimeout time.Duration
 	// BeforePublish is called once all is restored and verified, right before the service
 	// appears in To; what it writes to To is there when the service is. An error from it
 	// ends the restore. nil is allowed.
@@ -44,18 +50,22 @@ type Options struct {
 
 // Progress says how far a restore is.
 type Progress struct {
-	Step  string      // "manifest", "rebuild", "verify"; after a loss "look for losses"
+	Step  string      // "manifest", "survey", "rebuild", "verify"; after a loss "look for losses"
 	LSN   logcore.LSN // up to which the step came
 	Last  logcore.LSN // where it ends
 	Bytes int64       // of entries so far
+	Total int64       // of entries in the end; 0 = not known yet
 }
 
 // String is a line for people.
 func (p Progress) String() string {
-	if p.Last == 0 {
+	switch {
+	case p.Last == 0:
 		return "restore: " + p.Step
+	case p.Total == 0:
+		return fmt.Sprintf("restore: %s LSN %d of %d, %d MiB", p.Step, p.LSN, p.Last, p.Bytes>>20)
 	}
-	return fmt.Sprintf("restore: %s LSN %d of %d, %d MiB", p.Step, p.LSN, p.Last, p.Bytes>>20)
+	return fmt.Sprintf("restore: %s LSN %d of %d, %d of %d MiB", p.Step, p.LSN, p.Last, p.Bytes>>20, p.Total>>20)
 }
 
 func (o Options) withDefaults() Options {
@@ -67,6 +77,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
+	}
+	if o.MemoryMax == 0 {
+		o.MemoryMax = 256 << 20
+	}
+	if o.AnswerWithin == 0 {
+		o.AnswerWithin = 5 * time.Second
+	}
+	if o.OpTimeout == 0 {
+		o.OpTimeout = 15 * time.Second
 	}
 	return o
 }
@@ -81,6 +100,7 @@ func (o Options) validate() error {
 	check(len(o.Targets) > 0, "Targets is empty: name the archive's buckets")
 	check(o.Keys != nil, "Keys is nil: the archive is encrypted")
 	check(o.To != "", "To is empty: name the directory to restore to")
+	check(o.MemoryMax >= 0 && o.AnswerWithin >= 0 && o.OpTimeout >= 0, "MemoryMax, AnswerWithin or OpTimeout is negative")
 	check(o.LSN == 0 || o.Time.IsZero(), "LSN and Time are both set: give one point in time")
 	return errors.Join(errs...)
 }

@@ -20,6 +20,7 @@ type replay struct {
 	last    logcore.Entry // without its payload
 	entries uint64
 	bytes   int64
+	frames  int64                    // bytes of frames
 	open    map[logcore.TxID]*openTx // transactions with parts and no end so far
 }
 
@@ -148,6 +149,7 @@ func (r *replay) through(spans iter.Seq2[segment.Span, error], p point, passed f
 			if len(kept.Frames) > 0 && !yield(kept, nil) {
 				return
 			}
+			r.frames += int64(len(kept.Frames))
 			passed()
 			if !whole {
 				return

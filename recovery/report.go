@@ -20,6 +20,10 @@ type Report struct {
 	// ObjectsRead and BytesRead count what came from the targets.
 	ObjectsRead int   `json:"objects_read"`
 	BytesRead   int64 `json:"bytes_read"`
+	// ObjectsResumed and BytesResumed count, of the objects, those that an earlier attempt
+	// had fetched.
+	ObjectsResumed int   `json:"objects_resumed"`
+	BytesResumed   int64 `json:"bytes_resumed"`
 	// FragmentsRebuilt counts the objects' data fragments that were missing or damaged and
 	// were computed from the others.
 	FragmentsRebuilt int `json:"fragments_rebuilt"`
@@ -95,6 +99,9 @@ func (r Report) WriteText(w io.Writer) error {
 	}
 	line("cluster", "%s", r.Cluster)
 	line("read", "%d objects, %d bytes from the targets; %d fragments rebuilt from the others", r.ObjectsRead, r.BytesRead, r.FragmentsRebuilt)
+	if r.ObjectsResumed > 0 {
+		line("resumed", "%d of the objects, %d bytes, were fetched by an earlier attempt", r.ObjectsResumed, r.BytesResumed)
+	}
 	if len(r.Unreachable) > 0 {
 		line("unreachable", "%s", strings.Join(r.Unreachable, ", "))
 	}

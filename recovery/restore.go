@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 	"slices"
 	"time"
 
@@ -31,8 +30,13 @@ var ErrNotEmpty = errors.New("recovery: the directory is not empty")
 // fragments, as a chain of entries that folds to a valid catalog, and as files read
 // back from the disk.
 //
-// Nothing is visible in Options.To before it is complete and durable. A restore that
-// was killed leaves a work directory; the next one begins afresh.
+// Nothing is visible in Options.To before it is complete and durable. A restore that was
+// killed, or failed, leaves a work directory with the objects that it had fetched; the next
+// one goes on with those and fetches the others only. That takes as much disk as the
+// archive, until the service appears.
+//
+// It never hangs: a target that does not answer is left out, and when too few fragments of
+// anything are left it says so before it fetches a single one.
 //
 // The restored history ends with a whole entry. A transaction whose COMMIT lies
 // beyond the point in time is invisible to every reader; the report names it.
@@ -53,6 +57,10 @@ type restore struct {
 	reader *tiering.Reader
 	replay *replay
 	stage  string
+	spool  spool
+	extent tiering.Extent // what is to be read
+
+	lacking []string // the targets without a good fragment of the object that was lost last
 }
 
 func (r *restore) run(ctx context.Context) error {
@@ -61,14 +69,10 @@ func (r *restore) run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := r.openArchive(ctx); err != nil {
-		return errors.Join(err, os.RemoveAll(r.stage))
-	}
-	if err := r.rebuild(ctx); err != nil {
-		return errors.Join(err, os.RemoveAll(r.stage))
-	}
-	if err := r.verify(ctx); err != nil {
-		return errors.Join(err, os.RemoveAll(r.stage))
+	for _, do := range []func(context.Context) error{r.openArchive, r.survey, r.rebuild, r.verify} {
+		if err := do(ctx); err != nil {
+			return errors.Join(err, r.leaveStage())
+		}
 	}
 	return r.publish()
 }
@@ -82,7 +86,8 @@ func (r *restore) step(name string) {
 
 func (r *restore) openArchive(ctx context.Context) error {
 	r.o.Progress(Progress{Step: "manifest"})
-	reader, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: r.o.Targets, Keys: r.o.Keys, Cluster: r.o.Cluster, Shard: r.o.Shard, Logger: r.o.Logger})
+	reader, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: reachable(ctx, r.o.Targets, r.o.AnswerWithin), Keys: r.o.Keys,
+		Cluster: r.o.Cluster, Shard: r.o.Shard, OpTimeout: r.o.OpTimeout, ReadAheadBytes: r.o.MemoryMax, Cache: r.spool, Logger: r.o.Logger})
 	if err != nil {
 		return fmt.Errorf("reading the manifest: %w", err)
 	}
@@ -116,12 +121,33 @@ func (r *restore) point() point {
 	return p
 }
 
+// survey ends the restore at once when fragments are missing that it can't do without, and
+// names all of them.
+func (r *restore) survey(ctx context.Context) error {
+	p := r.point()
+	r.extent = r.reader.Extent(r.end(), p.at)
+	r.o.Progress(Progress{Step: "survey", Last: r.extent.Last, Total: r.extent.RawBytes})
+	short, err := r.reader.Survey(ctx, r.end(), p.at)
+	if err != nil {
+		return fmt.Errorf("surveying the archive: %w", err)
+	}
+	if len(short) > 0 {
+		r.report.Unreachable = r.reader.Unreachable()
+		for _, s := range short {
+			r.lose(s)
+		}
+		return fmt.Errorf("nothing was fetched: %w", short[0])
+	}
+	r.step("survey")
+	return nil
+}
+
 // rebuild writes the hot log. What the archive can't give back ends the restore with
 // an error that names it, and the report's Lost.
 func (r *restore) rebuild(ctx context.Context) error {
 	r.replay = newReplay()
 	passed := func() {
-		r.o.Progress(Progress{Step: "rebuild", LSN: r.replay.last.LSN, Last: r.end(), Bytes: r.replay.bytes})
+		r.o.Progress(Progress{Step: "rebuild", LSN: r.replay.last.LSN, Last: r.extent.Last, Bytes: r.replay.frames, Total: r.extent.RawBytes})
 	}
 	spans := r.replay.through(r.spans(ctx), r.point(), passed)
 	err := hotlog.Import(ctx, r.hotlogOptions(), spans)
@@ -130,6 +156,7 @@ func (r *restore) rebuild(ctx context.Context) error {
 	}
 	stats := r.reader.Stats()
 	r.report.ObjectsRead, r.report.BytesRead, r.report.FragmentsRebuilt = int(stats.Objects), stats.Bytes, int(stats.Rebuilt)
+	r.report.ObjectsResumed, r.report.BytesResumed = int(stats.CachedObjects), stats.CachedBytes
 	r.report.Unreachable = r.reader.Unreachable()
 	if err != nil {
 		return fmt.Errorf("rebuilding: %w", err)
@@ -184,7 +211,7 @@ func (r *restore) hotlogOptions() hotlog.Options {
 // verify reads back from the disk what was written, every byte.
 func (r *restore) verify(ctx context.Context) error {
 	progress := func(done, total int64) {
-		r.o.Progress(Progress{Step: "verify", LSN: r.replay.last.LSN, Last: r.replay.last.LSN, Bytes: done})
+		r.o.Progress(Progress{Step: "verify", LSN: r.replay.last.LSN, Last: r.replay.last.LSN, Bytes: done, Total: total})
 	}
 	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: ShardDir(r.stage, r.o.Shard), LogOf: catalog.LogOf, Progress: progress})
 	if err == nil && len(check.Problems) > 0 {

@@ -56,7 +56,7 @@ func TestRestoreEverything(t *testing.T) {
 		t.Errorf("the restored footers are not the original ones: %q, %q", got, want)
 	}
 	if report.Fork || len(report.Lost) != 0 || len(report.Unfinished) != 0 || report.LastLSN != report.ArchivedLSN || len(report.Logs) != 2 ||
-		report.Entries != uint64(len(restored)) || report.Segments < 2 || report.ObjectsRead == 0 || report.FragmentsRebuilt == 0 || len(report.Steps) != 4 {
+		report.Entries != uint64(len(restored)) || report.Segments < 2 || report.ObjectsRead == 0 || report.FragmentsRebuilt == 0 || len(report.Steps) != 5 {
 		t.Errorf("report %+v", report)
 	}
 	if !slices.Equal(report.Unreachable, []string{"a1", "a2"}) {

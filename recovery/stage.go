@@ -18,7 +18,7 @@ import (
 var mayStay = map[string]bool{"key": true, "targets": true, "logcore.yaml": true, "pageserver": true, "lost+found": true, stageDir: true}
 
 // openStage refuses a directory with a service in it, takes the directory's lock, and
-// removes what a killed restore left.
+// removes the half of a hot log that a killed restore left; the objects that it fetched stay.
 func (r *restore) openStage() (*durable.DirLock, error) {
 	if err := refuseService(r.o.To); err != nil {
 		return nil, err
@@ -37,7 +37,19 @@ func (r *restore) openStage() (*durable.DirLock, error) {
 	if err := os.RemoveAll(filepath.Join(r.stage, serviceDir)); err != nil {
 		return nil, errors.Join(fmt.Errorf("recovery: %w", err), lock.Unlock())
 	}
+	if r.spool, err = openSpool(r.stage); err != nil {
+		return nil, errors.Join(fmt.Errorf("recovery: %w", err), lock.Unlock())
+	}
 	return lock, nil
+}
+
+// leaveStage removes the work directory of a restore that failed, but for the objects that
+// the next one need not fetch again.
+func (r *restore) leaveStage() error {
+	if r.spool.empty() {
+		return os.RemoveAll(r.stage)
+	}
+	return os.RemoveAll(filepath.Join(r.stage, serviceDir))
 }
 
 func refuseService(dir string) error {

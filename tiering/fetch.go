@@ -323,9 +323,16 @@ func faultPieces(o *object, faults []erasure.Fault) (out []piece) {
 
 // fetchObject returns a whole sealed object, its digest verified.
 func (r *Reader) fetchObject(ctx context.Context, o *object) ([]byte, error) {
-	return r.gather(ctx, o, 0, -1, func(pieces [][]byte) ([]byte, []erasure.Fault, error) {
+	if object := r.cached(o); object != nil {
+		return object, nil
+	}
+	object, err := r.gather(ctx, o, 0, -1, func(pieces [][]byte) ([]byte, []erasure.Fault, error) {
 		return erasure.Rebuild(o.Meta, pieces)
 	})
+	if err == nil && r.cache != nil {
+		r.cache.Store(o.cacheName(), object)
+	}
+	return object, err
 }
 
 // fetchRange returns [off, off+n) of a sealed object, touching only its stripes.

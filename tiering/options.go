@@ -107,6 +107,12 @@ type ReaderOptions struct {
 
 	OpTimeout time.Duration // of one call to a target; 0 = 30 s
 
+	// ReadAheadBytes is the memory that Spans may use to read several objects at once, before
+	// they are asked for; a single object may be larger. 0 reads one at a time.
+	ReadAheadBytes int64
+	// Cache keeps whole objects that were read; nil keeps none.
+	Cache ObjectCache
+
 	Logger              *slog.Logger       // nil = slog.Default()
 	Corruptions         prometheus.Counter // rotten fragments found; nil = a private counter
 	ManifestCorruptions prometheus.Counter // rotten manifest records found; nil = a private counter

@@ -29,6 +29,8 @@ type Reader struct {
 	onRotten    func(name objectName, index int) // nil = nobody repairs
 	cluster     [16]byte
 	shard       logcore.ShardID
+	cache       ObjectCache   // nil = none
+	aheadBytes  int64         // memory for objects that are read before they are asked for; 0 = one at a time
 	claimed     atomic.Uint64 // the highest epoch claimed on any target, by the last refresh
 
 	stats readerCounts
@@ -72,6 +74,7 @@ func OpenReader(ctx context.Context, o ReaderOptions) (*Reader, error) {
 	var current atomic.Pointer[state]
 	r := newReader(newRemotes(o.Targets, o.OpTimeout), o.Keys, o.Corruptions, o.Logger.With("component", "tiering", "shard", uint32(o.Shard)), current.Load)
 	r.cluster, r.shard = cluster, o.Shard
+	r.cache, r.aheadBytes = o.Cache, o.ReadAheadBytes
 	r.refresh = func(ctx context.Context) error {
 		m, err := loadManifest(ctx, r.remotes, cluster, o.Shard, o.Keys)
 		if err != nil {
@@ -269,8 +272,11 @@ func (r *Reader) Spans(ctx context.Context, from, to logcore.LSN) iter.Seq2[Span
 			return
 		}
 		var before *object
+		next := newAhead(ctx, r)
+		defer next.close()
 		for i := s.find(from); i < len(s.path) && s.path[i].First <= to; {
-			span, o, err := r.readAgain(ctx, s.path[i])
+			next.fill(s.path, i, to)
+			span, o, err := next.take(s.path[i])
 			if err == nil && before != nil {
 				err = o.checkFollows(before)
 			}
@@ -279,6 +285,7 @@ func (r *Reader) Spans(ctx context.Context, from, to logcore.LSN) iter.Seq2[Span
 			}
 			before = o
 			s, i = r.follow(s, i+1, o.Last+1)
+			next.drop(o.Last + 1)
 		}
 	}
 }
