@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/logcore/logcore"
@@ -218,7 +219,7 @@ func (m *Member) stepResponses() {
 		for _, msg := range a.responses {
 			if msg.GetTo() != m.state.Member {
 				m.opts.Net.Send(msg)
-			} else if err := m.rn.Step(msg); err != nil {
+			} else if err := m.rn.Step(msg); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) { // a leader that was removed
 				m.fail(fmt.Errorf("replication: step %v: %w", msg.GetType(), err))
 				return
 			}
