@@ -48,11 +48,11 @@ type CheckOptions struct {
 // included, changing nothing. It refuses a directory that is in use. The error is about
 // the check itself; what is wrong with the log is in the report.
 func Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
-	dir, lock, err := lockDir(o.Dir, false)
+	dir, release, err := offline(o.Dir, false)
 	if err != nil {
 		return CheckReport{}, err
 	}
-	defer lock.Unlock()
+	defer release()
 	return checkOn(ctx, dir, o)
 }
 
@@ -147,11 +147,11 @@ func (r *CheckReport) problem(err error) {
 // Dump writes the log in path as text: a line for each segment and for each entry.
 // It refuses a directory that is in use, and goes on behind a damaged segment.
 func Dump(ctx context.Context, path string, w io.Writer) error {
-	dir, lock, err := lockDir(path, false)
+	dir, release, err := offline(path, false)
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
+	defer release()
 	c, err := load(dir)
 	defer c.close()
 	errs := []error{err}

@@ -109,25 +109,31 @@ func TestF2FindsPlantedBugs(t *testing.T) {
 	}
 }
 
-// wrappedDir lets a test plant something in every file of a disk.
-type wrappedDir struct {
-	*simdisk.Disk
+// wrappingDir lets a test plant something in every file of a medium.
+type wrappingDir struct {
+	media.Dir
 	wrap func(media.File) media.File
 }
 
-func (d wrappedDir) Create(name string, size int64) (media.File, error) {
-	f, err := d.Disk.Create(name, size)
-	return d.wrap(f), err
+func (d wrappingDir) Create(name string, size int64) (media.File, error) {
+	f, err := d.Dir.Create(name, size)
+	if err != nil {
+		return nil, err
+	}
+	return d.wrap(f), nil
 }
 
-func (d wrappedDir) Open(name string) (media.File, error) {
-	f, err := d.Disk.Open(name)
-	return d.wrap(f), err
+func (d wrappingDir) Open(name string) (media.File, error) {
+	f, err := d.Dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.wrap(f), nil
 }
 
 // wrapped plants wrap in a world.
 func wrapped(wrap func(media.File) media.File) func(*world) {
-	return func(w *world) { w.medium = wrappedDir{w.disk, wrap} }
+	return func(w *world) { w.medium = wrappingDir{w.disk, wrap} }
 }
 
 // unwipedFile plants a bug: zeros are not written, so what a crash or a truncation gave up

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
@@ -13,44 +16,125 @@ import (
 // F12: no room from every operation on. Nothing acknowledged is lost, reads go on,
 // and once there is room the log works again: without reopening it when nothing was
 // written, after reopening it when a write had failed.
-func TestDiskFullAtEveryOperation(t *testing.T) {
+func TestF12FullAtEveryOperation(t *testing.T) {
+	steps := figure(t, 60, 400)
+	seed := faultSeed(t)
 	reached, healedOpen := 0, 0
 	for at := 0; ; at++ {
-		w := newWorld(uint64(at))
-		full := false
-		w.disk.Hook = func(op simdisk.Op) error {
-			if op.Index >= at && (op.Kind == "write" || op.Kind == "create" || op.Kind == "grow") {
-				full = true
-				return fmt.Errorf("injected: %w", logcore.ErrDiskFull)
-			}
-			return nil
-		}
-		err := w.open()
-		for i := 0; err == nil && w.ackErrors == 0 && i < 60; i++ {
-			err = w.step()
+		full, poisoned, err := fullAt(seed, at, steps)
+		if err != nil {
+			t.Fatalf("full from operation %d: %v", at, err)
 		}
 		if !full {
 			break
 		}
 		reached++
-		if errors.Is(err, logcore.ErrInvalid) && w.ackErrors > 0 {
-			err = nil // submitted behind entries that had failed meanwhile
-		}
-		if err != nil && !errors.Is(err, logcore.ErrDiskFull) {
-			t.Fatalf("full from operation %d: %v; want ErrDiskFull", at, err)
-		}
-		poisoned, err := w.heal()
-		if err != nil {
-			t.Fatalf("full from operation %d: %v", at, err)
-		}
 		if !poisoned {
 			healedOpen++
 		}
 	}
-	if reached < 100 {
-		t.Fatalf("void: only %d indexes were reached", reached)
+	void(t, "operations", reached, 3*steps)
+	t.Logf("full from each of %d operations on, %d times healed without reopening", reached, healedOpen)
+}
+
+// fullAt lets the disk be full from an operation on; full is false when the run has not so many.
+func fullAt(seed uint64, at, steps int) (full, poisoned bool, err error) {
+	w := newWorld(seed)
+	w.disk.Hook = func(op simdisk.Op) error {
+		if op.Index >= at && (op.Kind == "write" || op.Kind == "create" || op.Kind == "grow") {
+			full = true
+			return fmt.Errorf("injected: %w", logcore.ErrDiskFull)
+		}
+		return nil
 	}
-	t.Logf("%d operations, %d of them healed without reopening", reached, healedOpen)
+	err = w.open()
+	for i := 0; err == nil && w.ackErrors == 0 && i < steps; i++ {
+		err = w.step()
+	}
+	if !full {
+		return false, false, errors.Join(err, w.log.Close())
+	}
+	if errors.Is(err, logcore.ErrInvalid) && w.ackErrors > 0 {
+		err = nil // submitted behind entries that had failed meanwhile
+	}
+	if err != nil && !errors.Is(err, logcore.ErrDiskFull) {
+		return true, false, fmt.Errorf("%w; want ErrDiskFull", err)
+	}
+	poisoned, err = w.heal()
+	return true, poisoned, err
+}
+
+// F12: a tmpfs of 8 MiB.
+func TestF12Tmpfs(t *testing.T) {
+	at := t.TempDir()
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatalf("this test mounts a tmpfs and so must run as root, as make test does it: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(at, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	fillAndHeal(t, filepath.Join(at, "log"), 3)
+}
+
+// fillAndHeal fills a small file system with a log: appends are refused in time, what is
+// there is read, and a trim makes the log go on without reopening it, several times.
+func fillAndHeal(t *testing.T, dir string, segmentsMin int) {
+	t.Helper()
+	opts := Options{Dir: dir, SegmentBytes: 1 << 20, CacheBytes: 1, DiskReserveBytes: 1 << 20, Logger: quiet()}
+	l := mustOpen(t, opts)
+	payload := func(lsn logcore.LSN) logcore.Entry { return entry(lsn, 5000) }
+	sealed := map[logcore.LSN]bool{}
+	same := func(from logcore.LSN) {
+		t.Helper()
+		for e, err := range l.Stream(StreamOptions{From: from}) {
+			want := payload(from)
+			if sealed[from] {
+				want.Kind, want.Payload = logcore.KindSeal, nil
+			}
+			if err == nil {
+				err = sameEntry(e, want)
+			}
+			if err != nil {
+				t.Fatalf("LSN %d on a full disk: %v", from, err)
+			}
+			from++
+		}
+		if from != l.Last()+1 {
+			t.Fatalf("reading ends at %d, the log at %d", from-1, l.Last())
+		}
+	}
+	for round := range 4 {
+		var err error
+		begin := l.Last()
+		for err == nil {
+			e := payload(l.Last() + 1)
+			if l.SealDue() {
+				e.Kind, e.Payload = logcore.KindSeal, nil
+				sealed[e.LSN] = true
+			}
+			err = l.Append(context.Background(), []logcore.Entry{e})
+		}
+		delete(sealed, l.Last()+1)
+		if !errors.Is(err, logcore.ErrDiskFull) || l.Err() != nil {
+			t.Fatalf("round %d: append to a full disk: %v; the log says %v", round, err, l.Err())
+		}
+		void(t, "entries", int(l.Last()-begin), 100)
+		same(l.First())
+		segments := l.Segments()
+		void(t, "segments", len(segments), segmentsMin)
+		if err := l.TrimHead(segments[len(segments)-2].Last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	report, err := Check(context.Background(), CheckOptions{Dir: dir})
+	if err != nil || len(report.Problems)+len(report.Rotten) != 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
 }
 
 // heal checks that reads go on, gives the room back, and goes on.

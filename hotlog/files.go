@@ -3,6 +3,7 @@ package hotlog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -119,6 +120,14 @@ func (s *fileSet) Link(from, to string) error {
 		return d.Link(from, to)
 	}
 	return errors.ErrUnsupported
+}
+
+// close lets go of the directory when its files are closed.
+func (s *fileSet) close() error {
+	if d, ok := s.Dir.(io.Closer); ok {
+		return d.Close()
+	}
+	return nil
 }
 
 // closeIdle closes what is open and not in use, and reports whether that was any.

@@ -108,7 +108,7 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 	if err != nil {
 		return nil, RecoveryReport{}, err
 	}
-	_, lock, err := lockDir(opts.Dir, true)
+	lock, err := lockDir(opts.Dir, true)
 	if err != nil {
 		return nil, RecoveryReport{}, err
 	}
@@ -118,33 +118,43 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 		return nil, RecoveryReport{}, fmt.Errorf("hotlog: %w", err)
 	}
 	opts.Logger.Info("hot log: medium chosen", "dir", opts.Dir, "medium", dir.Medium(), "because", why)
-	l, report, err := openOn(ctx, dir, opts, openMode{})
+	set := newFileSet(dir, openFilesMax)
+	l, report, err := openOn(ctx, set, opts, openMode{})
 	if err != nil {
-		lock.Unlock()
-		return nil, report, err
+		return nil, report, errors.Join(err, set.close(), lock.Unlock())
 	}
 	l.lock = lock
 	return l, report, nil
 }
 
-// lockDir takes the directory and opens the medium that works everywhere and leaves
-// nothing behind when it is only read.
-func lockDir(path string, create bool) (media.Dir, *durable.DirLock, error) {
+// lockDir takes the directory.
+func lockDir(path string, create bool) (*durable.DirLock, error) {
 	if create {
 		if err := durable.MkdirAll(path, 0o755); err != nil {
-			return nil, nil, fmt.Errorf("hotlog: %w", err)
+			return nil, fmt.Errorf("hotlog: %w", err)
 		}
 	}
 	lock, err := durable.Lock(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("hotlog: %w", err)
+		return nil, fmt.Errorf("hotlog: %w", err)
 	}
-	dir, err := media.OpenFile(path)
+	return lock, nil
+}
+
+// offline takes the directory and opens the medium that works everywhere and leaves
+// nothing behind when it is only read. The caller calls release at last.
+func offline(path string, create bool) (dir *fileSet, release func() error, err error) {
+	lock, err := lockDir(path, create)
+	if err != nil {
+		return nil, nil, err
+	}
+	under, err := media.OpenFile(path)
 	if err != nil {
 		lock.Unlock()
 		return nil, nil, fmt.Errorf("hotlog: %w", err)
 	}
-	return newFileSet(dir, openFilesMax), lock, nil
+	dir = newFileSet(under, openFilesMax)
+	return dir, func() error { return errors.Join(dir.close(), lock.Unlock()) }, nil
 }
 
 // openMode is how a log begins.
@@ -211,7 +221,11 @@ func (l *Log) Close() error {
 	l.metrics.unregister()
 	l.structMu.Lock() // readers under way finish first
 	defer l.structMu.Unlock()
-	return errors.Join(l.closeFiles(), l.lock.Unlock())
+	err := l.closeFiles()
+	if l.lock != nil {
+		err = errors.Join(err, l.dir.close(), l.lock.Unlock())
+	}
+	return err
 }
 
 // closeFiles closes every file of the log.

@@ -25,11 +25,11 @@ func Import(ctx context.Context, opts Options, spans iter.Seq2[segment.Span, err
 	if err != nil {
 		return err
 	}
-	dir, lock, err := lockDir(opts.Dir, true)
+	dir, release, err := offline(opts.Dir, true)
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
+	defer release()
 	if err := startImport(dir); err != nil {
 		return err
 	}

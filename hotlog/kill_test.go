@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/media"
 )
 
 // childEnv makes the test binary a process of its own: "what directory".
@@ -24,9 +25,17 @@ var children = map[string]func(dir string) error{
 	"append": func(dir string) error { return appendForEver(dir, Open, false) },
 	// Planted: each entry is acknowledged when it is submitted.
 	"append-early": func(dir string) error { return appendForEver(dir, Open, true) },
-	"few-files":    withFewFiles,
-	"memory":       func(dir string) error { return withLittleMemory(dir, memoryCacheBytes) },
-	"memory-hoard": func(dir string) error { return withLittleMemory(dir, 256<<20) },
+	"append-file": func(dir string) error {
+		return appendForEver(dir, func(ctx context.Context, o Options) (*Log, RecoveryReport, error) {
+			o.Medium = "file"
+			return Open(ctx, o)
+		}, false)
+	},
+	// Planted: a commit is written, not synced.
+	"append-unsynced": func(dir string) error { return appendForEver(dir, openUnsynced, false) },
+	"few-files":       withFewFiles,
+	"memory":          func(dir string) error { return withLittleMemory(dir, memoryCacheBytes) },
+	"memory-hoard":    func(dir string) error { return withLittleMemory(dir, 256<<20) },
 }
 
 func TestMain(m *testing.M) {
@@ -67,6 +76,29 @@ func killEntry(lsn logcore.LSN) logcore.Entry {
 
 // openLog is Open, or something like it.
 type openLog func(context.Context, Options) (*Log, RecoveryReport, error)
+
+// openUnsynced opens a log whose commits are not synced.
+func openUnsynced(ctx context.Context, o Options) (*Log, RecoveryReport, error) {
+	dir, err := media.OpenFile(o.Dir)
+	if err == nil {
+		o, err = o.withDefaults()
+	}
+	if err != nil {
+		return nil, RecoveryReport{}, err
+	}
+	return openOn(ctx, wrappingDir{dir, func(f media.File) media.File { return unsyncedFile{f} }}, o, openMode{})
+}
+
+type unsyncedFile struct{ media.File }
+
+func (f unsyncedFile) WriteSync(writes []media.Write) error {
+	for _, w := range writes {
+		if _, err := f.WriteAt(w.P, w.Off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // appendForEver keeps up to 16 submissions in flight and prints each LSN that was
 // acknowledged, or, early, submitted.

@@ -154,7 +154,7 @@ func TestF8CommittedIsNeverCut(t *testing.T) {
 // A log that proves nothing is found out: it cuts what was acknowledged.
 func TestF8FindsPlantedCut(t *testing.T) {
 	w := newWorld(6)
-	w.medium = wrappedDir{w.disk, func(f media.File) media.File { return unprovenFile{f} }}
+	w.medium = wrappingDir{w.disk, func(f media.File) media.File { return unprovenFile{f} }}
 	if err := w.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -23,8 +23,8 @@ const (
 // fileDir is a directory on any file system: fallocate, pwrite, fdatasync.
 type fileDir struct {
 	path string
-	// dir is what SyncDir syncs. It is open as long as fileDir is in use, so that a
-	// process that has run out of descriptors can still make durable what it did.
+	// dir is what SyncDir syncs. It is open until Close, so that a process that has run out
+	// of descriptors can still make durable what it did.
 	dir *os.File
 }
 
@@ -44,6 +44,9 @@ func OpenFile(path string) (Dir, error) {
 	}
 	return &fileDir{path: path, dir: dir}, nil
 }
+
+// Close lets go of the directory; its files are closed before.
+func (d *fileDir) Close() error { return d.dir.Close() }
 
 func (d *fileDir) Path() string   { return d.path }
 func (d *fileDir) Medium() string { return "file" }

@@ -35,7 +35,7 @@ func OpenNVMe(path string) (Dir, error) {
 	}
 	d := &nvmeDir{*under.(*fileDir)}
 	if err := d.probe(); err != nil {
-		return nil, fmt.Errorf("media: direct writes in %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("media: direct writes in %s: %w", path, err), d.Close())
 	}
 	return d, nil
 }

@@ -50,7 +50,7 @@ func openPMEM(path string, mapFlags int, how persistence) (Dir, error) {
 	}
 	d := &pmemDir{fileDir: *under.(*fileDir), mapFlags: mapFlags, how: how}
 	if err := d.probe(); err != nil {
-		return nil, fmt.Errorf("media: persistent memory in %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("media: persistent memory in %s: %w", path, err), d.fileDir.Close())
 	}
 	return d, nil
 }
