@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/logcore/logcore"
 )
 
@@ -25,11 +23,11 @@ type Archiver struct {
 	o       Options
 	log     *slog.Logger
 	remotes atomic.Pointer[[]*remote] // all there are, former ones too; grows at the end alone, under mu
-	memory  *semaphore.Weighted // bytes of MemoryMax
+	memory  *budget
 	metrics *metrics
 	reader  atomic.Pointer[Reader]
 	elect   atomic.Pointer[[][]string] // the sets of targets of each of which a majority counts
-	id      [16]byte // chosen at random: makes the claim this archiver's own
+	id      [16]byte                   // chosen at random: makes the claim this archiver's own
 
 	// state is the newest committed state of the manifest; nil until the archiver has
 	// taken over. Written under commitSlot.
@@ -119,7 +117,7 @@ func newArchiver(o Options) (*Archiver, error) {
 		return nil, fmt.Errorf("tiering: open: %w", err)
 	}
 	a := &Archiver{o: o, id: newArchiverID(), log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
-		memory: semaphore.NewWeighted(o.MemoryMax),
+		memory:  newBudget(o.liveMax()),
 		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
 		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, sweptAt: map[string]time.Time{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,

@@ -126,7 +126,7 @@ func (a *Archiver) foldSegments(ctx context.Context) error {
 			if next > s.Last {
 				return fmt.Errorf("%w: tiering: segment %d ends at %d in the archive and is not marked final", logcore.ErrInvalid, s.First, s.Last)
 			}
-			if _, err := a.archive(ctx, s, next, s.Last, KindSealed, 0); err != nil {
+			if _, err := a.archiveRun(ctx, s, next, s.Last, KindSealed); err != nil {
 				return err
 			}
 			if err := a.trim(ctx); err != nil {

@@ -293,7 +293,7 @@ func commitUnplaced(w *world, a *Archiver) {
 	if err != nil {
 		return
 	}
-	o, _, err := a.sealAndCode(ctx, span, KindTail, 0)
+	o, _, err := a.sealAndCode(ctx, &making{span: span, kind: KindTail})
 	if err != nil {
 		return
 	}

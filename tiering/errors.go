@@ -31,6 +31,9 @@ var (
 	ErrUnknownTarget = errors.New("tiering: unknown target")
 	// ErrHeld: a legal hold forbids it.
 	ErrHeld = errors.New("tiering: under legal hold")
+	// ErrKeyUnavailable: the key service that a master key is wrapped by did not answer, or
+	// not with the key. It may the next time: nothing is written until it does.
+	ErrKeyUnavailable = errors.New("tiering: the key service does not give the key")
 	// ErrKeyFile: a key file that can't be used as it is.
 	ErrKeyFile = errors.New("tiering: bad key file")
 )

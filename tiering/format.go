@@ -16,7 +16,7 @@ import (
 const (
 	objectMagic   = "LCOBJECT"
 	recordMagic   = "LCMANIFR"
-	formatVersion = 1 // of objects; also the min_reader_version they are written with
+	formatVersion = 2 // of objects; also the min_reader_version they are written with
 	recordVersion = 2 // of manifest records; likewise
 
 	preludeBytes  = 20
@@ -58,10 +58,12 @@ const (
 	codecZstd        = 1
 	aeadAES256GCM    = 1
 	keySchemeDerived = 1
+	keySchemeWrapped = 2 // derived, and the master key stands wrapped in the header
 
 	objHeaderMax     = 1 << 20
 	chunkBytesMin    = 4 << 10
-	chunkBytesMax    = 1 << 20
+	chunkBytesMax    = 16 << 20
+	wrappedKeyMax    = 4 << 10
 	chunkSealedExtra = 16       // the AEAD's tag
 	chunkZstdExtra   = 64 << 10 // more than zstd ever adds to a chunk
 )

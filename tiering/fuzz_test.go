@@ -69,7 +69,7 @@ func FuzzRecord(f *testing.F) {
 }
 
 func FuzzKeyFile(f *testing.F) {
-	f.Add(encodeKeyFile([][32]byte{{1}, {2}}))
+	f.Add(encodeKeyFile([]keyEntry{testKey(1), {id: KeyID{5}, wrapped: []byte("w")}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		keys, err := parseKeyFile(b)
 		if err == nil && (len(keys) == 0 || len(keys) > keysMax) {

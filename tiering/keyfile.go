@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,21 +20,87 @@ import (
 
 const (
 	keyFileMagic   = "logcore-keyring"
-	keyFileVersion = 1       // also the min reader version this build understands up to
+	keyFileVersion = 2       // the newest that is read; written for wrapped keys, else 1
 	keyFileMax     = 1 << 20 // bytes
 	keysMax        = 4096
 )
+
+// keyEntry is a line of a key file: a key, or a wrapped one.
+type keyEntry struct {
+	id      KeyID
+	key     [masterKeyBytes]byte
+	wrapped []byte // as a KMS wrapped it; nil when key is the key itself
+}
 
 // GenerateKeyFile creates path, mode 0600, holding one new random key; the file and
 // its directory are synced on return. It never replaces a file: an existing path is
 // an error that wraps fs.ErrExist.
 func GenerateKeyFile(path string) (*Keyring, error) {
-	var key [masterKeyBytes]byte
-	rand.Read(key[:]) // never fails: crypto/rand aborts the process instead
-	if err := writeKeyFile(path, encodeKeyFile([][masterKeyBytes]byte{key})); err != nil {
+	if err := writeKeyFile(path, encodeKeyFile([]keyEntry{newKey()})); err != nil {
 		return nil, fmt.Errorf("tiering: creating key file %s: %w", path, err)
 	}
 	return LoadKeyFile(path) // verify what was written before anything relies on it
+}
+
+// GenerateWrappedKeyFile is GenerateKeyFile for a key that kms wraps: the file alone opens
+// nothing. It fails with ErrKeyUnavailable when the service does not answer.
+func GenerateWrappedKeyFile(path string, kms KMS) (*KMSKeyring, error) {
+	entry, err := newWrappedKey(kms)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeKeyFile(path, encodeKeyFile([]keyEntry{entry})); err != nil {
+		return nil, fmt.Errorf("tiering: creating key file %s: %w", path, err)
+	}
+	return LoadWrappedKeyFile(path, kms)
+}
+
+func newKey() (e keyEntry) {
+	rand.Read(e.key[:]) // never fails: crypto/rand aborts the process instead
+	e.id = keyIDOf(e.key)
+	return e
+}
+
+// RotateKeyFile adds a new key to a key file; from the next start on it is the current one,
+// and what was sealed under the others stays readable. The file is replaced whole, and
+// synced on return.
+func RotateKeyFile(path string) (*Keyring, error) {
+	if _, err := LoadKeyFile(path); err != nil {
+		return nil, err
+	}
+	if err := addKey(path, newKey()); err != nil {
+		return nil, err
+	}
+	return LoadKeyFile(path)
+}
+
+// RotateWrappedKeyFile is RotateKeyFile for keys that kms wraps.
+func RotateWrappedKeyFile(path string, kms KMS) (*KMSKeyring, error) {
+	if _, err := LoadWrappedKeyFile(path, kms); err != nil {
+		return nil, err
+	}
+	entry, err := newWrappedKey(kms)
+	if err != nil {
+		return nil, err
+	}
+	if err := addKey(path, entry); err != nil {
+		return nil, err
+	}
+	return LoadWrappedKeyFile(path, kms)
+}
+
+func addKey(path string, e keyEntry) error {
+	entries, err := readKeyFile(path)
+	if err != nil {
+		return err
+	}
+	if len(entries) == keysMax {
+		return fmt.Errorf("%w %s: it holds %d keys, and no more are allowed", ErrKeyFile, path, keysMax)
+	}
+	if err := durable.WriteFile(path, encodeKeyFile(append(entries, e)), 0o600); err != nil {
+		return fmt.Errorf("tiering: adding a key to %s: %w", path, err)
+	}
+	return nil
 }
 
 // writeKeyFile makes path appear whole or not at all, and never over another file.
@@ -54,6 +121,36 @@ func writeKeyFile(path string, data []byte) error {
 // of a newer version with logcore.ErrUnsupportedVersion; a missing one with
 // fs.ErrNotExist.
 func LoadKeyFile(path string) (*Keyring, error) {
+	entries, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([][masterKeyBytes]byte, len(entries))
+	for i, e := range entries {
+		if e.wrapped != nil {
+			return nil, fmt.Errorf("%w %s: key %v is wrapped by a key service, and none is configured", ErrKeyFile, path, e.id)
+		}
+		keys[i] = e.key
+	}
+	return newKeyring(keys), nil
+}
+
+// LoadWrappedKeyFile reads a key file whose keys kms wraps; it asks the service nothing
+// yet. Errors are as for LoadKeyFile.
+func LoadWrappedKeyFile(path string, kms KMS) (*KMSKeyring, error) {
+	entries, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.wrapped == nil {
+			return nil, fmt.Errorf("%w %s: key %v is not wrapped by a key service", ErrKeyFile, path, e.id)
+		}
+	}
+	return newKMSKeyring(kms, entries), nil
+}
+
+func readKeyFile(path string) ([]keyEntry, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -71,18 +168,26 @@ func LoadKeyFile(path string) (*Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tiering: key file: %w", err)
 	}
-	keys, err := parseKeyFile(data)
+	entries, err := parseKeyFile(data)
 	if err != nil {
 		return nil, fmt.Errorf("key file %s: %w", path, err)
 	}
-	return newKeyring(keys), nil
+	return entries, nil
 }
 
-func encodeKeyFile(keys [][masterKeyBytes]byte) []byte {
+func encodeKeyFile(entries []keyEntry) []byte {
+	version := 1
+	if slices.ContainsFunc(entries, func(e keyEntry) bool { return e.wrapped != nil }) {
+		version = 2
+	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s version %d min-reader %d\n", keyFileMagic, keyFileVersion, keyFileVersion)
-	for _, k := range keys {
-		fmt.Fprintf(&b, "key %v %x\n", keyIDOf(k), k)
+	fmt.Fprintf(&b, "%s version %d min-reader %d\n", keyFileMagic, version, version)
+	for _, e := range entries {
+		if e.wrapped != nil {
+			fmt.Fprintf(&b, "wrapped %v %x\n", e.id, e.wrapped)
+		} else {
+			fmt.Fprintf(&b, "key %v %x\n", e.id, e.key)
+		}
 	}
 	fmt.Fprintf(&b, "sha256 %x\n", sha256.Sum256(b.Bytes()))
 	return b.Bytes()
@@ -90,7 +195,7 @@ func encodeKeyFile(keys [][masterKeyBytes]byte) []byte {
 
 // parseKeyFile checks the first line, then the checksum over everything before the
 // last line, then each key against its id. No message ever quotes key bytes.
-func parseKeyFile(data []byte) ([][masterKeyBytes]byte, error) {
+func parseKeyFile(data []byte) ([]keyEntry, error) {
 	first, _, _ := bytes.Cut(data, []byte("\n"))
 	f := strings.Fields(string(first))
 	if len(f) == 0 || f[0] != keyFileMagic {
@@ -117,25 +222,40 @@ func parseKeyFile(data []byte) ([][masterKeyBytes]byte, error) {
 	return parseKeyLines(strings.Split(string(data[:cut]), "\n")[1:])
 }
 
-func parseKeyLines(lines []string) ([][masterKeyBytes]byte, error) {
+func parseKeyLines(lines []string) ([]keyEntry, error) {
 	if len(lines) == 0 || len(lines) > keysMax {
 		return nil, fmt.Errorf("%w: it holds %d keys: want 1 to %d", ErrKeyFile, len(lines), keysMax)
 	}
-	keys := make([][masterKeyBytes]byte, 0, len(lines))
+	entries := make([]keyEntry, 0, len(lines))
 	for i, line := range lines {
-		f := strings.Fields(line)
-		if len(f) != 3 || f[0] != "key" {
-			return nil, fmt.Errorf("%w: line %d is not \"key ID KEY\"", ErrKeyFile, i+2)
+		e, err := parseKeyLine(line)
+		if err != nil {
+			return nil, fmt.Errorf("%w: line %d: %v", ErrKeyFile, i+2, err)
 		}
-		raw, err := hex.DecodeString(f[2])
-		if err != nil || len(raw) != masterKeyBytes {
-			return nil, fmt.Errorf("%w: line %d: a key is %d hexadecimal digits", ErrKeyFile, i+2, 2*masterKeyBytes)
-		}
-		key := [masterKeyBytes]byte(raw)
-		if keyIDOf(key).String() != f[1] {
-			return nil, fmt.Errorf("%w: line %d: the key is not the one its id %q names", ErrKeyFile, i+2, f[1])
-		}
-		keys = append(keys, key)
+		entries = append(entries, e)
 	}
-	return keys, nil
+	return entries, nil
+}
+
+func parseKeyLine(line string) (e keyEntry, err error) {
+	f := strings.Fields(line)
+	if len(f) != 3 || f[0] != "key" && f[0] != "wrapped" {
+		return e, errors.New(`want "key ID KEY" or "wrapped ID KEY"`)
+	}
+	raw, err := hex.DecodeString(f[2])
+	if f[0] == "wrapped" {
+		id, idErr := hex.DecodeString(f[1])
+		if err != nil || idErr != nil || len(id) != len(e.id) || len(raw) == 0 || len(raw) > wrappedKeyMax {
+			return e, fmt.Errorf("a wrapped key is 1 to %d bytes and its id %d, in hexadecimal digits", wrappedKeyMax, len(e.id))
+		}
+		return keyEntry{id: KeyID(id), wrapped: raw}, nil
+	}
+	if err != nil || len(raw) != masterKeyBytes {
+		return e, fmt.Errorf("a key is %d hexadecimal digits", 2*masterKeyBytes)
+	}
+	e = keyEntry{id: keyIDOf([masterKeyBytes]byte(raw)), key: [masterKeyBytes]byte(raw)}
+	if e.id.String() != f[1] {
+		return e, fmt.Errorf("the key is not the one its id %q names", f[1])
+	}
+	return e, nil
 }

@@ -61,11 +61,11 @@ func (a *Archiver) placeable(o *object) (todo map[int]*remote) {
 // replace rebuilds an object from what is left of it and puts the fragments in todo. It
 // returns the object with those placed that could be, and only those of todo.
 func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote) (*object, error) {
-	share := min(a.o.MemoryMax, 4*o.FragmentBytes()*int64(o.K+o.M))
-	if err := a.memory.Acquire(ctx, share); err != nil {
+	share, err := a.memory.reserve(ctx, 4*o.FragmentBytes()*int64(o.K+o.M))
+	if err != nil {
 		return nil, err
 	}
-	defer a.memory.Release(share)
+	defer share.release()
 	if err := a.step("repair"); err != nil {
 		return nil, err
 	}

@@ -7,17 +7,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
-	"sync"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/logcore/logcore"
 )
-
-// defaultChunkBytes is how much of the frames one chunk holds.
-const defaultChunkBytes = 1 << 20
 
 // objectHeader is the decoded header of an object.
 type objectHeader struct {
@@ -25,6 +20,7 @@ type objectHeader struct {
 	cluster    [16]byte
 	keyID      KeyID
 	seed       [32]byte
+	wrapped    []byte // the master key as a key service wrapped it; empty under key scheme 1
 	rawBytes   int64
 	chunkBytes int
 	chunks     []chunk
@@ -38,76 +34,90 @@ type chunk struct {
 	at, rawAt   int64
 }
 
-// zstd coders are stateless between calls and shared: EncodeAll and DecodeAll may be
-// called concurrently. Fastest, because on pages a higher level gains little.
-var zstdCoders = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
-	if err != nil {
-		panic(err) // the options are constant
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true))
-	if err != nil {
-		panic(err)
-	}
-	return enc, dec
-})
+// sealedSpan is a span on its way into an object: compressed, and with a key of its own.
+type sealedSpan struct {
+	header []byte
+	chunks [][]byte // compressed, with room for the AEAD's tag
+	aead   cipher.AEAD
+	aad    [32]byte
+}
 
-// sealObject turns a span into the object that is coded and stored: header, chunk
-// index, sealed chunks. The bytes depend on nothing but the arguments and the key.
+// prepareSeal compresses a span, derives the key of its object under master key id, and
+// makes its header. The frames are not needed afterwards. What is made depends on nothing
+// but the arguments and the key.
 //
 // The AEAD key is derived from a seed, which is a keyed hash of the header and of all
 // that the key will encrypt. So a key never meets two different plaintexts, whichever
 // compressor, chunk size or archiver produced them, and no nonce repeats. The seed
 // says nothing about the content to who doesn't have the master key.
-func sealObject(ctx context.Context, keys KeyProvider, cluster [16]byte, span Span, chunkBytes int) ([]byte, error) {
+func prepareSeal(ctx context.Context, keys KeyProvider, id KeyID, cluster [16]byte, span Span, c compression) (*sealedSpan, error) {
 	if err := span.validate(); err != nil {
 		return nil, err
 	}
-	chunks := compressChunks(span.Frames, chunkBytes)
-	id := keys.Current()
-	header := appendObjectHeader(nil, cluster, span, id, [32]byte{}, chunkBytes, chunks)
-	seed, err := objectSeed(ctx, keys, id, header, chunks)
+	wrapped := wrappedKey(keys, id)
+	if len(wrapped) > wrappedKeyMax {
+		return nil, fmt.Errorf("%w: tiering: master key %v wrapped has %d bytes: want at most %d", logcore.ErrTooLarge, id, len(wrapped), wrappedKeyMax)
+	}
+	s := &sealedSpan{chunks: c.compress(span.Frames)}
+	s.header = appendObjectHeader(nil, cluster, span, id, [32]byte{}, wrapped, c.chunkBytes, s.chunks)
+	seed, err := objectSeed(ctx, keys, id, s.header, s.chunks)
 	if err != nil {
 		return nil, err
 	}
-	header = appendObjectHeader(nil, cluster, span, id, seed, chunkBytes, chunks)
-	aead, err := objectAEAD(ctx, keys, id, seed)
+	s.header = appendObjectHeader(nil, cluster, span, id, seed, wrapped, c.chunkBytes, s.chunks)
+	s.aad = sha256.Sum256(s.header)
+	s.aead, err = objectAEAD(ctx, keys, id, seed)
+	return s, err
+}
+
+// bytes is the length of the object.
+func (s *sealedSpan) bytes() int64 {
+	n := int64(len(s.header))
+	for _, c := range s.chunks {
+		n += int64(len(c) + chunkSealedExtra)
+	}
+	return n
+}
+
+// held is how much memory the chunks take.
+func (s *sealedSpan) held() (n int64) {
+	for _, c := range s.chunks {
+		n += int64(cap(c))
+	}
+	return n
+}
+
+// write encrypts the chunks, as many at once as there are processors, and hands over the
+// object piece by piece, concurrently and in any order. It must be called once: the chunks
+// are encrypted in place and let go.
+func (s *sealedSpan) write(put func(p []byte, off int64)) {
+	put(s.header, 0)
+	offsets := make([]int64, len(s.chunks))
+	off := int64(len(s.header))
+	for i, c := range s.chunks {
+		offsets[i] = off
+		off += int64(len(c) + chunkSealedExtra)
+	}
+	eachLimited(len(s.chunks), runtime.GOMAXPROCS(0), func(i int) {
+		c := s.chunks[i]
+		put(s.aead.Seal(c[:0], chunkNonce(i), c, chunkAAD(s.aad, i)), offsets[i])
+		s.chunks[i] = nil
+	})
+}
+
+// sealObject turns a span into the object that is coded and stored: header, chunk
+// index, sealed chunks.
+func sealObject(ctx context.Context, keys KeyProvider, id KeyID, cluster [16]byte, span Span, c compression) ([]byte, error) {
+	s, err := prepareSeal(ctx, keys, id, cluster, span, c)
 	if err != nil {
 		return nil, err
 	}
-	total := len(header)
-	for _, c := range chunks {
-		total += len(c) + chunkSealedExtra
-	}
-	aad := sha256.Sum256(header)
-	object := append(make([]byte, 0, total), header...)
-	for i, c := range chunks {
-		object = aead.Seal(object, chunkNonce(i), c, chunkAAD(aad, i))
-		chunks[i] = nil // let go as we go: memory is bounded
-	}
+	object := make([]byte, s.bytes())
+	s.write(func(p []byte, off int64) { copy(object[off:], p) })
 	return object, nil
 }
 
-// compressChunks compresses each chunk, as many at once as there are processors.
-func compressChunks(frames []byte, chunkBytes int) [][]byte {
-	enc, _ := zstdCoders()
-	chunks := make([][]byte, (len(frames)+chunkBytes-1)/chunkBytes)
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for i := range chunks {
-		part := frames[i*chunkBytes : min((i+1)*chunkBytes, len(frames))]
-		slots <- struct{}{}
-		wg.Go(func() {
-			chunks[i] = enc.EncodeAll(part, make([]byte, 0, len(part)/2))
-			<-slots
-		})
-	}
-	wg.Wait()
-	return chunks
-}
-
-func appendObjectHeader(dst []byte, cluster [16]byte, s Span, id KeyID, seed [32]byte, chunkBytes int, chunks [][]byte) []byte {
+func appendObjectHeader(dst []byte, cluster [16]byte, s Span, id KeyID, seed [32]byte, wrapped []byte, chunkBytes int, chunks [][]byte) []byte {
 	le := binary.LittleEndian
 	h := append(appendPrelude(dst, objectMagic), make([]byte, objFixedBytes-preludeBytes)...)
 	copy(h[offCluster:], cluster[:])
@@ -123,6 +133,10 @@ func appendObjectHeader(dst []byte, cluster [16]byte, s Span, id KeyID, seed [32
 		h[offObjSealed] = 1
 	}
 	h[offObjCodec], h[offObjAEAD], h[offObjKeyScheme] = codecZstd, aeadAES256GCM, keySchemeDerived
+	if len(wrapped) > 0 {
+		h[offObjKeyScheme] = keySchemeWrapped
+	}
+	le.PutUint32(h[offObjWrapped:], uint32(len(wrapped)))
 	copy(h[offObjKeyID:], id[:])
 	copy(h[offObjSeed:], seed[:])
 	le.PutUint64(h[offObjRaw:], uint64(len(s.Frames)))
@@ -133,7 +147,7 @@ func appendObjectHeader(dst []byte, cluster [16]byte, s Span, id KeyID, seed [32
 		h = le.AppendUint32(h, uint32(min(chunkBytes, len(s.Frames)-i*chunkBytes)))
 		h = le.AppendUint64(h, 0)
 	}
-	return finishHeader(h)
+	return finishHeader(append(h, wrapped...))
 }
 
 // objectSeed hashes the header with a zero seed, and every plaintext of the AEAD, under
@@ -185,7 +199,7 @@ func parseObjectHeader(src []byte) (h objectHeader, err error) {
 		return h, err
 	}
 	le := binary.LittleEndian
-	if b[offObjCodec] != codecZstd || b[offObjAEAD] != aeadAES256GCM || b[offObjKeyScheme] != keySchemeDerived {
+	if scheme := b[offObjKeyScheme]; b[offObjCodec] != codecZstd || b[offObjAEAD] != aeadAES256GCM || scheme != keySchemeDerived && scheme != keySchemeWrapped {
 		return h, fmt.Errorf("%w: object with compression %d, cipher %d, key scheme %d", logcore.ErrUnsupportedVersion, b[offObjCodec], b[offObjAEAD], b[offObjKeyScheme])
 	}
 	h.bytes = len(b) + headerSumSize
@@ -201,9 +215,14 @@ func parseObjectHeader(src []byte) (h objectHeader, err error) {
 	if raw < 1 || raw > rawBytesMax || size < chunkBytesMin || size > chunkBytesMax || uint64(n) != (raw+uint64(size)-1)/uint64(size) {
 		return h, damaged(offObjRaw, "%d bytes in %d chunks of %d", raw, n, size)
 	}
-	if want := objFixedBytes + int64(n)*chunkEntryBytes + int64(le.Uint32(b[offObjWrapped:])); int64(len(b)) != want {
+	wrapped := int64(le.Uint32(b[offObjWrapped:]))
+	if want := objFixedBytes + int64(n)*chunkEntryBytes + wrapped; int64(len(b)) != want {
 		return h, damaged(offHeaderLen, "header of %d bytes, its parts have %d", len(b), want)
 	}
+	if wrapped > wrappedKeyMax || (wrapped > 0) != (b[offObjKeyScheme] == keySchemeWrapped) {
+		return h, damaged(offObjWrapped, "%d bytes of wrapped key under key scheme %d", wrapped, b[offObjKeyScheme])
+	}
+	h.wrapped = append([]byte(nil), b[int64(len(b))-wrapped:]...)
 	h.rawBytes, h.chunkBytes = int64(raw), int(size)
 	return h, h.parseChunks(b[objFixedBytes:], int(n))
 }
@@ -251,10 +270,15 @@ func (h *objectHeader) chunksOf(off, n int64) (first, end int) {
 // openChunks opens chunks [first, end), whose sealed bytes src begins with.
 func (h *objectHeader) openChunks(ctx context.Context, keys KeyProvider, first, end int, src []byte) ([]byte, error) {
 	aead, err := objectAEAD(ctx, keys, h.keyID, h.seed)
+	if e, ok := keys.(Enveloper); ok && errors.Is(err, ErrKeyNotFound) && len(h.wrapped) > 0 {
+		if err = e.Learn(ctx, h.keyID, h.wrapped); err == nil {
+			aead, err = objectAEAD(ctx, keys, h.keyID, h.seed)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	_, dec := zstdCoders()
+	dec := zstdCoders().decoder
 	total := h.chunks[end-1].rawAt + int64(h.chunks[end-1].raw) - h.chunks[first].rawAt
 	raw := make([]byte, 0, total)
 	var plain []byte

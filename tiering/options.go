@@ -30,9 +30,12 @@ type Options struct {
 
 	K, M      int           // 0 = 4+2
 	MaxAge    time.Duration // an acknowledged entry is covered within it; 0 = 2 s
-	MemoryMax int64         // bytes the archiver may hold in buffers; 0 = 256 MiB
-	Grace     time.Duration // how long what is superseded stays readable; 0 = 5 min
-	OpTimeout time.Duration // of one call to a target; 0 = 30 s
+	MemoryMax int64         // bytes by which the archiver may make the heap grow, garbage included; 0 = 256 MiB
+	// Compression of sealed objects; empty = CompressionBetter. While the archive is behind, or
+	// the hot tier's disk is nearly full, it is CompressionFastest whatever this says.
+	Compression Compression
+	Grace       time.Duration // how long what is superseded stays readable; 0 = 5 min
+	OpTimeout   time.Duration // of one call to a target; 0 = 30 s
 
 	Logger              *slog.Logger          // nil = slog.Default()
 	Registerer          prometheus.Registerer // nil = no registration
@@ -46,6 +49,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.MaxAge = defaultTo(o.MaxAge, 2*time.Second)
 	o.MemoryMax = defaultTo(o.MemoryMax, 256<<20)
+	o.Compression = defaultTo(o.Compression, CompressionBetter)
 	o.Grace = defaultTo(o.Grace, 5*time.Minute)
 	o.OpTimeout = defaultTo(o.OpTimeout, 30*time.Second)
 	if o.Logger == nil {
@@ -74,6 +78,9 @@ func (o Options) validate() error {
 	bad(o.Source == nil, "Source is nil")
 	bad(o.MaxAge < 0 || o.Grace < 0 || o.OpTimeout < 0, "a negative duration")
 	bad(o.MemoryMax < memoryMin, "MemoryMax %d: want at least %d", o.MemoryMax, memoryMin)
+	if err := o.Compression.validate(); err != nil {
+		errs = append(errs, err)
+	}
 	if err := erasure.ValidateKM(o.K, o.M); err != nil {
 		errs = append(errs, err)
 	} else {
@@ -85,17 +92,24 @@ func (o Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// memoryPerByte is the bytes in buffers at the peak for each byte of frames that don't
-// compress: the frames, compressed, sealed, then the fragments and what is read back.
-func (o Options) memoryPerByte() int64 { return 3 + 2*int64(o.K+o.M+o.K-1)/int64(o.K) }
+// liveMax is the bytes in buffers: half of MemoryMax, because the collector lets the heap
+// grow to about twice what is in use.
+func (o Options) liveMax() int64 { return o.MemoryMax / 2 }
 
-// objectBytesMax is how many bytes of frames go into one object: each of the two lanes
-// has half the memory.
-func (o Options) objectBytesMax() int64 {
-	return min(o.MemoryMax/2/o.memoryPerByte(), rawBytesMax)
+// memoryPerByte is the bytes in buffers at the peak for each byte of frames that don't
+// compress: the frames, the compressor's buffer and what it leaves; or the fragments and
+// what is read back of them.
+func (o Options) memoryPerByte() int64 {
+	return max(3, (2*int64(o.K+o.M)+int64(o.K)-1)/int64(o.K)) + 1 // and the little that headers and padding add
 }
 
-// objectMemory is a lane's share while it makes an object.
+// objectBytesMax is how many bytes of frames go into one object: one chunk of the better
+// compression, as long as there is room to make two.
+func (o Options) objectBytesMax() int64 {
+	return min(o.liveMax()/2/o.memoryPerByte(), chunkBytesMax)
+}
+
+// objectMemory is what is reserved before an object is read.
 func (o Options) objectMemory() int64 { return o.objectBytesMax() * o.memoryPerByte() }
 
 // ReaderOptions configures a Reader.

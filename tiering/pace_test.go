@@ -180,7 +180,7 @@ func BenchmarkArchive(b *testing.B) {
 	}
 	b.SetBytes(int64(len(span.Frames)))
 	for b.Loop() {
-		o, fragments, err := a.sealAndCode(b.Context(), span, KindTail, 0)
+		o, fragments, err := a.sealAndCode(b.Context(), &making{span: span, kind: KindTail})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func BenchmarkSeal(b *testing.B) {
 	}
 	b.SetBytes(int64(len(span.Frames)))
 	for b.Loop() {
-		if _, err := sealObject(b.Context(), testKeys(), testCluster, span, defaultChunkBytes); err != nil {
+		if _, err := sealObject(b.Context(), testKeys(), testKeys().Current(), testCluster, span, compressFast); err != nil {
 			b.Fatal(err)
 		}
 	}

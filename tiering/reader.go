@@ -374,7 +374,7 @@ func (r *Reader) ReadFrames(ctx context.Context, lsn logcore.LSN, offset, length
 		return nil, fmt.Errorf("%w: tiering: %d bytes at %d of the %d bytes of %s", logcore.ErrInvalid, length, offset, o.rawBytes, o.describe())
 	}
 	// The header is at the front; its chunk index has an entry for each chunk, at least.
-	guess := min(o.Length, objFixedBytes+headerSumSize+chunkEntryBytes*(o.rawBytes/chunkBytesMax+1))
+	guess := min(o.Length, objFixedBytes+headerSumSize+chunkEntryBytes*(o.rawBytes/int64(compressFast.chunkBytes)+1))
 	front, err := r.fetchRange(ctx, o, 0, guess)
 	if err != nil {
 		return nil, err

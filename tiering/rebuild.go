@@ -32,16 +32,18 @@ func (a *Archiver) fragmentsFromSource(ctx context.Context, o *object) ([][]byte
 	}
 	// A tail was made before its segment was sealed, or after.
 	for _, sealed := range []bool{span.Sealed, !span.Sealed} {
-		span.Sealed = sealed
-		object, err := sealObject(ctx, a.o.Keys, a.o.Cluster, span, defaultChunkBytes)
-		if err != nil {
-			return nil, err
+		for _, c := range compressions {
+			span.Sealed = sealed
+			object, err := sealObject(ctx, a.o.Keys, o.KeyID, a.o.Cluster, span, c)
+			if err != nil {
+				return nil, err
+			}
+			if erasure.DigestOf(o.Meta, object) != o.Digest {
+				continue
+			}
+			_, fragments, err := erasure.Encode(o.Meta, object)
+			return fragments, err
 		}
-		if erasure.DigestOf(o.Meta, object) != o.Digest {
-			continue
-		}
-		_, fragments, err := erasure.Encode(o.Meta, object)
-		return fragments, err
 	}
 	return nil, fmt.Errorf("%s made anew from the hot tier is not what the manifest says", o.describe())
 }

@@ -27,10 +27,8 @@ func (a *Archiver) tailLane(ctx context.Context) error {
 		taken, takenAt := a.o.Source.Committed(), time.Now()
 		for next <= taken {
 			err := a.retry(ctx, "archive the tail", func() error {
-				last, err := a.archiveNext(ctx, next, taken)
-				if err == nil {
-					next = last + 1
-				}
+				through, err := a.archiveNext(ctx, next, taken)
+				next = max(next, through+1)
 				return err
 			})
 			if err != nil {
@@ -85,17 +83,17 @@ func (a *Archiver) awaitDue(ctx context.Context, due time.Time, next logcore.LSN
 	}
 }
 
-// archiveNext archives one object that begins at next. When its segment is sealed and
-// sealed objects cover all of it before next, the object is a sealed one and need not
-// be folded later.
+// archiveNext archives what there is from next on in one segment, and returns through where
+// it came. When the segment is sealed and sealed objects cover all of it before next, the
+// objects are sealed ones and need not be folded later.
 func (a *Archiver) archiveNext(ctx context.Context, next, taken logcore.LSN) (logcore.LSN, error) {
 	segments := a.o.Source.Segments()
 	for _, s := range segments {
 		if s.First <= next && next <= s.Last {
 			if s.Sealed && a.state.Load().sealedThrough(s.First)+1 == next {
-				return a.archive(ctx, s, next, s.Last, KindSealed, 0)
+				return a.archiveRun(ctx, s, next, s.Last, KindSealed)
 			}
-			return a.archive(ctx, s, next, min(s.Last, taken), KindTail, 0)
+			return a.archiveRun(ctx, s, next, min(s.Last, taken), KindTail)
 		}
 	}
 	if len(segments) > 0 && next < segments[0].First {
