@@ -44,6 +44,9 @@ func (c *Counts) Add(o Counts) {
 // Kind names a kind of record, as pg_waldump does: manager and operation.
 type Kind struct{ Manager, Operation string }
 
+// KindOf returns a record's kind.
+func KindOf(r *wal.Record) Kind { return Kind{r.Manager.String(), waldump.Name(r.Manager, r.Op())} }
+
 // Difference is a block that was not redone as the server did it.
 type Difference struct {
 	Record   wal.Position
@@ -121,7 +124,7 @@ func (v *Verifier) Record(r *wal.Record) {
 		v.forget(r)
 		return
 	}
-	kind := Kind{r.Manager.String(), waldump.Name(r.Manager, r.Op())}
+	kind := KindOf(r)
 	counts := v.byKind[kind]
 	if counts == nil {
 		counts = &Counts{}

@@ -13,7 +13,7 @@ import (
 
 func sample(t testing.TB) []byte {
 	t.Helper()
-	b, err := walsample.Log()
+	b, err := walsample.Various.Log()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,8 +53,8 @@ func starts(t testing.TB, log []byte, start wal.Position, size func() int) ([]wa
 func TestPiecesOfAnySizeGiveTheSameRecords(t *testing.T) {
 	log := sample(t)
 	want, err := starts(t, log, walsample.Start, func() int { return len(log) })
-	if len(want) != walsample.Records {
-		t.Fatalf("%d records, want %d: %v", len(want), walsample.Records, err)
+	if len(want) != walsample.Various.Records {
+		t.Fatalf("%d records, want %d: %v", len(want), walsample.Various.Records, err)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for name, size := range map[string]func() int{
@@ -275,7 +275,7 @@ func BenchmarkDecode(b *testing.B) {
 		for bytes = 0; d.Next(&r) == nil; n++ {
 			bytes += int64(r.Length)
 		}
-		if n != walsample.Records {
+		if n != walsample.Various.Records {
 			b.Fatal(n)
 		}
 	}

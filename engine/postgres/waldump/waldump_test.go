@@ -21,10 +21,10 @@ func TestMain(m *testing.M) {
 
 func TestTheSampleIsDescribedAsPgWaldumpDoes(t *testing.T) {
 	dir := t.TempDir()
-	if err := walsample.WriteDir(dir); err != nil {
+	if err := walsample.Various.WriteDir(dir); err != nil {
 		t.Fatal(err)
 	}
-	dump, err := walsample.Dump()
+	dump, err := walsample.VariousDump()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,15 +45,15 @@ func TestTheSampleIsDescribedAsPgWaldumpDoes(t *testing.T) {
 	if !errors.As(err, &invalid) || !invalid.NothingWritten() {
 		t.Errorf("the log ends with %v, want an InvalidError for zeros", err)
 	}
-	if n != walsample.Records || n != len(want) {
-		t.Errorf("%d records, want %d and as many as pg_waldump's %d", n, walsample.Records, len(want))
+	if n != walsample.Various.Records || n != len(want) {
+		t.Errorf("%d records, want %d and as many as pg_waldump's %d", n, walsample.Various.Records, len(want))
 	}
 }
 
 // A record cut short, whatever its kind, is described with question marks, never with a panic.
 func TestShortRecords(t *testing.T) {
 	dir := t.TempDir()
-	if err := walsample.WriteDir(dir); err != nil {
+	if err := walsample.Various.WriteDir(dir); err != nil {
 		t.Fatal(err)
 	}
 	marks := 0

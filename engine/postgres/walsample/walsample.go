@@ -1,6 +1,4 @@
-// Package walsample holds a small log that the real PostgreSQL 15.18 wrote, for tests:
-// something of every resource manager that sample.sql could bring about, page images in every
-// compression, a switch of segments, a crash and a recovery, and what pg_waldump prints of it.
+// Package walsample holds small logs that the real PostgreSQL 15.18 wrote, for tests.
 package walsample
 
 import (
@@ -15,27 +13,43 @@ import (
 )
 
 //go:embed sample.wal.zst
-var compressedLog []byte
+var sampleLog []byte
 
 //go:embed sample.waldump.zst
-var compressedDump []byte
+var sampleDump []byte
 
-// What the sample is.
+//go:embed consistency.wal.zst
+var consistencyLog []byte
+
+// What all samples are.
 const (
 	SegmentBytes              = 1 << 20
 	Start        wal.Position = 0x600000
 	Timeline     wal.Timeline = 1
-	Records                   = 12273
 )
 
-// Log returns the log's bytes, from Start on: five segments.
-func Log() ([]byte, error) { return decompress(compressedLog) }
+// Sample is a log from Start on.
+type Sample struct {
+	compressed []byte
+	Records    int
+}
 
-// Dump returns what pg_waldump prints of it, with timestamps in UTC.
-func Dump() ([]byte, error) { return decompress(compressedDump) }
+var (
+	// Various has something of every resource manager that sample.sql could bring about, page
+	// images in every compression, a switch of segments, a crash and a recovery.
+	Various = Sample{sampleLog, 12273}
+	// Consistency has what consistency.sql does to heap and B-tree pages, written under wal_consistency_checking=all.
+	Consistency = Sample{consistencyLog, 3001}
+)
+
+// Log returns the log's bytes: whole segments.
+func (s Sample) Log() ([]byte, error) { return decompress(s.compressed) }
+
+// VariousDump returns what pg_waldump prints of Various, with timestamps in UTC.
+func VariousDump() ([]byte, error) { return decompress(sampleDump) }
 
 func decompress(b []byte) ([]byte, error) {
-	d, err := zstd.NewReader(nil)
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(1<<27))
 	if err != nil {
 		return nil, fmt.Errorf("walsample: %w", err)
 	}
@@ -44,8 +58,8 @@ func decompress(b []byte) ([]byte, error) {
 }
 
 // WriteDir writes the log as segment files into dir.
-func WriteDir(dir string) error {
-	log, err := Log()
+func (s Sample) WriteDir(dir string) error {
+	log, err := s.Log()
 	if err != nil {
 		return err
 	}
