@@ -15,10 +15,11 @@ import (
 // Archiver moves the log of one shard from its Source to the targets. One archiver at
 // a time may hold an epoch; a higher epoch fences a lower one.
 //
-// Three lanes run beside each other. The tail lane archives what is committed and not
+// Four lanes run beside each other. The tail lane archives what is committed and not
 // covered yet, within MaxAge. The care lane folds tails into sealed objects, lets the
 // hot tier trim, places what degraded objects lack, brings targets that were away up to
 // date and rolls the manifest up. The tidy lane deletes what was superseded.
+// The scrub lane reads what is stored, within a budget, locks it, and compacts it.
 type Archiver struct {
 	o       Options
 	log     *slog.Logger
@@ -54,6 +55,7 @@ type Archiver struct {
 	inFlight  map[objectName]bool      // guarded by mu: placed or being placed, not yet in the manifest
 	retiredAt map[objectName]time.Time // guarded by mu: since when a name is known to be superseded
 	gone      map[objectName]targetSet // guarded by mu: the targets that retired objects were deleted from
+	places    map[objectName][]string  // guarded by mu: where the fragments of retired objects are, by index, when known
 	oldRecord map[string]oldRecord     // guarded by mu: records before the base, by key
 	unswept   map[string]bool          // guarded by mu: targets to be audited and searched for orphans
 	missing   map[objectName]targetSet // guarded by mu: fragments that are not where the manifest places them
@@ -66,6 +68,13 @@ type Archiver struct {
 	wake   chan struct{}   // wakes the care lane; capacity 1
 	tidy   chan struct{}   // wakes the tidy lane; capacity 1
 	rotten chan rottenSeen // fragments a reader found damaged; full = dropped, the next reader finds them again
+
+	scrubs     *scrubState
+	spotEvery  time.Duration            // how often targets are asked for one fragment
+	locked     map[objectName]time.Time // owned by the scrub lane: until when fragments are locked
+	lockable   map[string]bool          // owned by the scrub lane: by target, whether it locks objects
+	scrubWake  chan struct{}            // wakes the scrub lane; capacity 1
+	compacting chan struct{}            // capacity 1: one compaction at a time
 
 	rollupMin int // records after which a small archive is rolled up
 	fanIn     int // tails that are folded into one
@@ -119,30 +128,18 @@ func newArchiver(o Options) (*Archiver, error) {
 	a := &Archiver{o: o, id: newArchiverID(), log: o.Logger.With("component", "tiering", "shard", uint32(o.Shard)),
 		memory:  newBudget(o.liveMax()),
 		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
-		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{},
+		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{}, places: map[objectName][]string{},
 		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, sweptAt: map[string]time.Time{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,
+		spotEvery: spotEvery, locked: map[objectName]time.Time{}, lockable: map[string]bool{}, scrubWake: make(chan struct{}, 1), compacting: make(chan struct{}, 1),
 		rollupMin: rollupAfterMin, fanIn: tailFanIn}
 	a.setRemotes(newRemotes(o.Targets, o.OpTimeout))
 	var err error
-	a.metrics, err = newMetrics(o.Registerer, a)
+	if a.metrics, err = newMetrics(o.Registerer, a); err != nil {
+		return nil, err
+	}
+	a.scrubs, err = newScrubState(o.Registerer, o.Shard)
 	a.warnPlacement()
 	return a, err
-}
-
-// warnPlacement says so when losing one provider would lose more than m fragments.
-func (a *Archiver) warnPlacement() {
-	count := map[string]int{}
-	for _, t := range a.o.Targets[:a.o.K+a.o.M] {
-		if t.Provider != "" {
-			count[t.Provider]++
-		}
-	}
-	for p, n := range count {
-		if n > a.o.M {
-			a.log.Warn("one provider holds more fragments than may be lost: if it vanishes, so does the archive",
-				"provider", p, "fragments", n, "may_be_lost", a.o.M)
-		}
-	}
 }
 
 // awaitsTargets reports whether err is one that ends once more targets answer.
@@ -178,7 +175,7 @@ func (a *Archiver) Run(ctx context.Context) error {
 func (a *Archiver) runLanes(ctx context.Context) (why error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	lanes := []func(context.Context) error{a.tailLane, a.careLane, a.tidyLane}
+	lanes := []func(context.Context) error{a.tailLane, a.careLane, a.tidyLane, a.scrubLane}
 	errs := make(chan error, len(lanes))
 	for _, lane := range lanes {
 		go func() { errs <- lane(ctx) }()

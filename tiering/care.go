@@ -22,11 +22,15 @@ type duty struct {
 func (a *Archiver) careLane(ctx context.Context) error {
 	return a.duties(ctx, a.wake, []duty{
 		{"bring targets up to date", a.syncTargets},
+		{"sign with the current key", a.changeKeys},
+		{"add targets", a.joinTargets},
 		{"seal segments", a.foldSegments},
 		{"trim the hot tier", a.trim},
 		{"note missing fragments", a.restateMissing},
 		{"fold tails", a.foldTails},
 		{"place missing fragments", a.placeMissing},
+		{"evacuate targets", a.evacuate},
+		{"re-code", a.recode},
 		{"rewrite rotten fragments", a.rewriteRotten},
 		{"roll the manifest up", a.rollUp},
 	})
@@ -93,6 +97,9 @@ func (a *Archiver) syncTargets(ctx context.Context) error {
 }
 
 func (a *Archiver) syncTarget(ctx context.Context, r *remote, chain []stored) error {
+	if !a.state.Load().inUse(r.Name) {
+		return nil
+	}
 	ok, _ := r.health()
 	if ok && !r.wasAway() && len(r.lacks(chain)) == 0 {
 		return nil
@@ -198,7 +205,7 @@ func (a *Archiver) rollUp(ctx context.Context) error {
 	a.mu.Lock()
 	gone := make(map[objectName]bool, len(a.gone))
 	for n, on := range a.gone {
-		gone[n] = on == allTargets(a.o.K+a.o.M)
+		gone[n] = a.goneEverywhere(on)
 	}
 	a.mu.Unlock()
 	err := a.commit(ctx, func(s *state) *record { return s.rollup(a.o.Epoch, a.targetNames(), gone) })
@@ -210,6 +217,7 @@ func (a *Archiver) rollUp(ctx context.Context) error {
 	for n, everywhere := range gone {
 		if everywhere {
 			delete(a.gone, n)
+			delete(a.places, n)
 			delete(a.retiredAt, n)
 		}
 	}

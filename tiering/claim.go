@@ -88,13 +88,14 @@ func (a *Archiver) claim(ctx context.Context, signers []signer) error {
 	return nil
 }
 
-// claimSigners are the archive's, when the newest of them is this archiver's key; else the
-// claim is signed by its key alone, which the records name next.
-func (a *Archiver) claimSigners(s *state) []signer {
-	if n := len(s.signers); n > 0 && s.signers[n-1].keyID == a.o.Keys.Current() {
-		return s.signers
+// claimSigners are the archive's, with this archiver's key behind them when it is a new
+// one, which the records name next.
+func (a *Archiver) claimSigners(ctx context.Context, s *state) ([]signer, error) {
+	n := len(s.signers)
+	if n == 0 || s.signers[n-1].keyID == a.o.Keys.Current() {
+		return s.signers, nil
 	}
-	return nil
+	return newSigner(ctx, a.o.Keys, &record{cluster: a.o.Cluster, shard: a.o.Shard, number: s.number + 1}, s.signers)
 }
 
 // putOwn stores a record or claim of this archiver's epoch. What is there and is no

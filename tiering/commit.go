@@ -2,6 +2,7 @@ package tiering
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -90,6 +91,9 @@ func (a *Archiver) finishPending(ctx context.Context) error {
 func (a *Archiver) putRecord(ctx context.Context, r *remote, s stored) (err error) {
 	end := r.startWriting(s.key())
 	defer func() { end(err) }()
+	if !a.state.Load().inUse(r.Name) && !slices.Contains(s.targets, r.Name) {
+		return errFormer
+	}
 	if err := a.step("record-put"); err != nil {
 		return err
 	}
@@ -99,12 +103,13 @@ func (a *Archiver) putRecord(ctx context.Context, r *remote, s stored) (err erro
 // publish makes a state the newest one and wakes who waits for it. Called under
 // commitSlot, after the chain was set.
 func (a *Archiver) publish(next *state) {
-	before := a.Covered()
+	old, before := a.state.Load(), a.Covered()
 	a.state.Store(next)
 	chain := a.chain
 	a.chainView.Store(&chain) // later appends are beyond its length
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.notePlaces(old, next)
 	now := time.Now()
 	for _, n := range next.retired {
 		if _, ok := a.retiredAt[n]; !ok {

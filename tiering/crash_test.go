@@ -126,6 +126,7 @@ func (r *running) quiesce() error {
 		r.mu.Unlock()
 		due, _ := r.duePurges(r.state.Load())
 		if st := r.Status(); !sealed && st.Degraded == 0 && st.Covered == r.o.Source.Committed() && unswept == 0 && len(due) == 0 &&
+			findRun(r.state.Load().path, r.fanIn, r.o.objectBytesMax()) == nil && // a tail that is folded is collected at once here
 			len(r.chainNow()) <= max(st.Objects/4, r.rollupMin) {
 			return nil
 		}

@@ -51,8 +51,20 @@ type loader struct {
 	errs     []error               // per remote
 	got      []map[string]stored   // per remote: valid records by key
 	problems []Problem
+	unread   []unread             // per remote: the newest record that may be good and can't be read here
 	parsed   map[[32]byte]*record // by hash: what one target has was verified when another gave it
 	mu       sync.Mutex           // guards got's maps, problems and parsed while fetching
+}
+
+// unread is a record that can't be read for want of a key, of trust or of a newer build.
+type unread struct {
+	name recordName
+	err  error
+}
+
+// newer reports whether a record would count before another one.
+func (n recordName) newer(other recordName) bool {
+	return n.epoch > other.epoch || n.epoch == other.epoch && n.number > other.number
 }
 
 // parse is parseRecord, once for all targets that hold the same bytes.
@@ -82,7 +94,7 @@ func (l *loader) parse(ctx context.Context, data []byte) (*record, error) {
 // target is asked for the record after the tip.
 func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shard logcore.ShardID, keys KeyProvider) (*manifest, error) {
 	l := &loader{cluster: cluster, shard: shard, keys: keys, remotes: remotes,
-		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([][]uint64, len(remotes)), got: make([]map[string]stored, len(remotes)), parsed: map[[32]byte]*record{}}
+		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([][]uint64, len(remotes)), got: make([]map[string]stored, len(remotes)), parsed: map[[32]byte]*record{}, unread: make([]unread, len(remotes))}
 	l.listAll(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -200,6 +212,9 @@ func (l *loader) fetchOne(ctx context.Context, i int, n recordName) (found bool)
 	defer l.mu.Unlock()
 	if err != nil {
 		l.problems = append(l.problems, problemOf(r.Name, key, ProblemRecordRotten, err))
+		if notDamage(err) && (l.unread[i].err == nil || n.newer(l.unread[i].name)) {
+			l.unread[i] = unread{n, err}
+		}
 		return true
 	}
 	l.got[i][key] = stored{rec, data, hashOf(data)}

@@ -256,6 +256,9 @@ func (l *loader) checkQuorum(m *manifest) error {
 		}
 		return ErrNoArchive
 	}
+	if err := l.checkUnread(m, len(silent)); err != nil {
+		return err
+	}
 	for _, n := range names {
 		if !slices.ContainsFunc(l.remotes, func(r *remote) bool { return r.Name == n }) {
 			silent = append(silent, n+" (not given)")
@@ -264,6 +267,26 @@ func (l *loader) checkQuorum(m *manifest) error {
 	if need := len(names) - majority(len(names)) + 1; proving < need {
 		return fmt.Errorf("%w: %d of the %d targets answered and have not lost their part of the manifest, %d are needed; no answer from: %s: bring one back and try again",
 			ErrUnproven, proving, len(names), need, cmp.Or(strings.Join(silent, ", "), "none"))
+	}
+	return nil
+}
+
+// checkUnread refuses an older chain when the newest one may be made of records that can't
+// be read here: signed with a key that a known one vouches for, or of a newer build and on
+// so many targets that a majority may have taken them. A record by an unknown key that
+// nobody vouches for is a forgery, wherever it is.
+func (l *loader) checkUnread(m *manifest, silent int) error {
+	tip, found := m.chain[len(m.chain)-1].name(), silent
+	for i, u := range l.unread {
+		if u.err == nil || !u.name.newer(tip) {
+			continue
+		}
+		if errors.Is(u.err, logcore.ErrUnsupportedVersion) {
+			found++
+		}
+		if errors.Is(u.err, errNewerKey) || found > silent && found >= majority(len(m.state.targets)) {
+			return fmt.Errorf("tiering: manifest on %s: record %d can't be read: %w", l.remotes[i].Name, u.name.number, u.err)
+		}
 	}
 	return nil
 }

@@ -42,17 +42,21 @@ func (a *Archiver) placeMissing(ctx context.Context) error {
 // placeable returns the fragments of an object that are not placed and whose target is
 // healthy and in use by no other fragment of it.
 func (a *Archiver) placeable(o *object) (todo map[int]*remote) {
+	if o.placed() == len(o.fragments) {
+		return nil
+	}
+	with := *o // those chosen count as placed
+	with.fragments = slices.Clone(o.fragments)
 	for i, f := range o.fragments {
-		if f.target != "" || i >= len(a.all()) {
+		if f.target != "" {
 			continue
 		}
-		r := a.all()[i]
-		used := slices.ContainsFunc(o.fragments, func(f fragment) bool { return f.target == r.Name })
-		if ok, _ := r.health(); ok && !used {
+		if r := a.spot(&with, i); r != nil {
 			if todo == nil {
 				todo = map[int]*remote{}
 			}
 			todo[i] = r
+			with.fragments[i].target = r.Name
 		}
 	}
 	return todo

@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/erasure"
 )
 
@@ -37,6 +39,17 @@ type Options struct {
 	Grace       time.Duration // how long what is superseded stays readable; 0 = 5 min
 	OpTimeout   time.Duration // of one call to a target; 0 = 30 s
 
+	// Scrub is what may be read in a day to find damage; zero = as much as reads everything
+	// once in 30 days, and a gigabyte at least.
+	Scrub ScrubBudget
+	// Content looks into entries, for compaction; nil = nothing is compacted.
+	Content Content
+	// CompactEvery is how often the archive is compacted; 0 = weekly, less = only when asked.
+	CompactEvery time.Duration
+	// ProbeLock finds out by trying whether a bucket keeps objects from being deleted; nil =
+	// none is locked.
+	ProbeLock func(ctx context.Context, b bucket.Bucket) (bool, error)
+
 	Logger              *slog.Logger          // nil = slog.Default()
 	Registerer          prometheus.Registerer // nil = no registration
 	Corruptions         prometheus.Counter    // rotten fragments found; nil = a private counter
@@ -52,6 +65,7 @@ func (o Options) withDefaults() Options {
 	o.Compression = defaultTo(o.Compression, CompressionBetter)
 	o.Grace = defaultTo(o.Grace, 5*time.Minute)
 	o.OpTimeout = defaultTo(o.OpTimeout, 30*time.Second)
+	o.CompactEvery = defaultTo(o.CompactEvery, compactEvery)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

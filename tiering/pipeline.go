@@ -145,7 +145,7 @@ func (a *Archiver) land(ctx context.Context, m *making) (logcore.LSN, error) {
 	if m.err != nil {
 		return 0, m.err
 	}
-	err := a.commit(ctx, func(s *state) *record { return s.change(a.o.Epoch, a.targetNames(), m.o) })
+	err := a.commit(ctx, func(s *state) *record { return s.change(a.o.Epoch, a.targetNames(), s.settled(m.o)) })
 	if err != nil {
 		return 0, fmt.Errorf("tiering: commit %s: %w", m.o.describe(), err)
 	}
@@ -196,7 +196,7 @@ func (a *Archiver) sealAndCode(ctx context.Context, m *making) (*object, [][]byt
 // newObject describes the object of a span, but for its hashes.
 func (a *Archiver) newObject(m *making, id KeyID, length int64) *object {
 	s := m.span
-	k, n := a.o.K, a.o.M
+	k, n := a.code()
 	o := &object{level: m.level, final: m.kind == KindSealed && s.Sealed, prev: s.Prev, sum: s.Sum,
 		firstTime: s.FirstTime, lastTime: s.LastTime, rawBytes: int64(len(s.Frames)), fragments: make([]fragment, k+n)}
 	o.Meta = erasure.Meta{Cluster: a.o.Cluster, Shard: a.o.Shard, SegmentFirst: s.SegmentFirst, First: s.First, Last: s.Last,

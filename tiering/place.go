@@ -13,15 +13,19 @@ func (a *Archiver) place(ctx context.Context, o *object, fragments [][]byte) err
 	a.mu.Lock()
 	a.inFlight[o.name()] = true
 	a.mu.Unlock()
-	return a.retry(ctx, "place fragments", func() error { return a.placeOnce(ctx, o, fragments) })
+	where := a.placement(o.K, o.M)
+	return a.retry(ctx, "place fragments", func() error { return a.placeOnce(ctx, o, where, fragments) })
 }
 
-func (a *Archiver) placeOnce(ctx context.Context, o *object, fragments [][]byte) error {
+func (a *Archiver) placeOnce(ctx context.Context, o *object, where []*remote, fragments [][]byte) error {
 	errs := each(ctx, len(fragments), o.K, a.o.MaxAge, func(ctx context.Context, i int) error {
 		if o.fragments[i].target != "" {
 			return nil
 		}
-		return a.putFragment(ctx, a.all()[i], o, i, fragments[i])
+		if where[i] == nil {
+			return fmt.Errorf("fragment %d: %w: there are too few targets", i, ErrPlacement)
+		}
+		return a.putFragment(ctx, where[i], o, i, fragments[i])
 	})
 	var bad []string
 	for i, err := range errs {
@@ -32,7 +36,10 @@ func (a *Archiver) placeOnce(ctx context.Context, o *object, fragments [][]byte)
 			bad = append(bad, err.Error())
 			continue
 		}
-		o.fragments[i].target = a.all()[i].Name // by this goroutine alone: each has waited for all
+		if o.fragments[i].target != "" {
+			continue
+		}
+		o.fragments[i].target = where[i].Name // by this goroutine alone: each has waited for all
 	}
 	if o.placed() < o.K {
 		return fmt.Errorf("%w: %d of %d fragments are placed, %d are needed: %s", ErrTooFewFragments, o.placed(), len(fragments), o.K, strings.Join(bad, "; "))

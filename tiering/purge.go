@@ -20,11 +20,19 @@ const retiredMax = 1 << 14
 func (a *Archiver) purge(ctx context.Context) error {
 	due, records := a.duePurges(a.state.Load())
 	for _, n := range due {
-		// Its fragment i is on target i; one that is elsewhere is found by the sweep.
 		a.mu.Lock()
-		gone := a.gone[n]
+		gone, places, known := a.gone[n], a.places[n], a.places[n] != nil
 		a.mu.Unlock()
-		gone, err := a.deleteFrom(ctx, "purge", gone, a.o.K+a.o.M, func(i int) string { return n.key(a.o.Cluster, a.o.Shard, i) })
+		if !known {
+			a.searchFor(gone) // it was superseded before this archiver began
+			continue
+		}
+		gone, err := a.deleteFrom(ctx, "purge", gone, len(a.all()), func(i int) string {
+			if index := slices.Index(places, a.all()[i].Name); index >= 0 {
+				return n.key(a.o.Cluster, a.o.Shard, index)
+			}
+			return "" // it had none of its fragments
+		})
 		a.mu.Lock()
 		a.gone[n] = gone
 		a.mu.Unlock()
@@ -69,8 +77,51 @@ func (a *Archiver) purgedRecord(key string, old oldRecord, gone targetSet) {
 	}
 }
 
-// allTargets is the set of the first n targets.
-func allTargets(n int) targetSet { return 1<<n - 1 }
+// searchFor has the targets that are not in gone swept: that finds what is due there.
+func (a *Archiver) searchFor(gone targetSet) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, r := range a.all() {
+		if gone&(1<<i) == 0 {
+			a.unswept[r.Name] = true
+		}
+	}
+}
+
+// goneEverywhere reports whether a set has all targets that are in use.
+func (a *Archiver) goneEverywhere(gone targetSet) bool {
+	s := a.state.Load()
+	for i, r := range a.all() {
+		if gone&(1<<i) == 0 && slices.Contains(s.targets, r.Name) {
+			return false
+		}
+	}
+	return true
+}
+
+// notePlaces notes where the fragments of objects are that a record supersedes. Called
+// under mu.
+func (a *Archiver) notePlaces(before, next *state) {
+	if before == nil || len(next.retired) == 0 {
+		return
+	}
+	live := map[objectName]*object(nil)
+	for _, n := range next.retired {
+		if a.places[n] != nil {
+			continue
+		}
+		if live == nil {
+			live = liveNames(before)
+		}
+		if o := live[n]; o != nil {
+			places := make([]string, len(o.fragments))
+			for i, f := range o.fragments {
+				places[i] = f.target
+			}
+			a.places[n] = places
+		}
+	}
+}
 
 // deleteFrom deletes a key from each of the first n targets that is healthy and not in
 // gone, and returns gone with those added.
@@ -79,10 +130,16 @@ func (a *Archiver) deleteFrom(ctx context.Context, step string, gone targetSet, 
 		if ok, _ := r.health(); !ok || gone&(1<<i) != 0 {
 			continue
 		}
+		k := key(i)
+		if k == "" {
+			gone |= 1 << i
+			continue
+		}
 		if err := a.step(step); err != nil {
 			return gone, err
 		}
-		if err := r.delete(ctx, key(i)); err == nil {
+		// What is under retention is let be: a sweep comes back to it.
+		if err := r.delete(ctx, k); err == nil || errors.Is(err, bucket.ErrRetention) {
 			gone |= 1 << i
 		} else if ctx.Err() != nil {
 			return gone, ctx.Err()
@@ -99,7 +156,7 @@ func (a *Archiver) duePurges(s *state) (due []objectName, records []string) {
 	now := time.Now()
 	for _, n := range s.retired {
 		since, known := a.retiredAt[n]
-		if known && now.Sub(since) >= a.o.Grace && a.gone[n] != allTargets(a.o.K+a.o.M) && !a.inFlight[n] && live[n] == nil {
+		if known && now.Sub(since) >= a.o.Grace && !a.goneEverywhere(a.gone[n]) && !a.inFlight[n] && live[n] == nil {
 			due = append(due, n)
 		}
 	}
@@ -154,6 +211,11 @@ func (a *Archiver) sweep(ctx context.Context) error {
 
 func (a *Archiver) sweepTarget(ctx context.Context, r *remote) error {
 	before := a.state.Load()
+	overdue, _ := a.duePurges(before)
+	due := make(map[objectName]bool, len(overdue))
+	for _, n := range overdue {
+		due[n] = true
+	}
 	keys, err := r.list(ctx, fragmentPrefix(a.o.Cluster, a.o.Shard), "")
 	if err != nil {
 		return err
@@ -163,17 +225,27 @@ func (a *Archiver) sweepTarget(ctx context.Context, r *remote) error {
 	}
 	for _, k := range keys {
 		n, index, ok := parseFragmentKey(a.o.Cluster, a.o.Shard, k.Key)
-		if !ok || !a.isOrphan(n, index, r.Name) {
+		if !ok || !due[n] && !a.isOrphan(n, index, r.Name) {
 			continue
 		}
 		if err := a.step("sweep-delete"); err != nil {
 			return err
 		}
-		if err := r.delete(ctx, k.Key); err != nil {
+		switch err := r.delete(ctx, k.Key); {
+		case errors.Is(err, bucket.ErrRetention):
+			continue // locked: it goes when that is over
+		case err != nil:
 			return err
 		}
-		a.log.Info("deleted a fragment that no manifest record names", "target", r.Name, "key", k.Key)
+		a.log.Info("deleted a fragment that no manifest record needs", "target", r.Name, "key", k.Key)
 	}
+	a.mu.Lock()
+	if i := slices.Index(a.all(), r); i >= 0 {
+		for n := range due {
+			a.gone[n] |= 1 << i
+		}
+	}
+	a.mu.Unlock()
 	return a.sweepRecords(ctx, r)
 }
 
@@ -220,7 +292,7 @@ func (a *Archiver) sweepRecords(ctx context.Context, r *remote) error {
 		return nil
 	}
 	// A newer archiver may have made such a record part of its chain.
-	if _, err := a.checkFence(ctx, make([]error, len(a.all()))); err != nil {
+	if _, err := a.checkFence(ctx, make([]error, len(a.all()))); err != nil { // every target is asked
 		return err
 	}
 	for _, key := range forks {

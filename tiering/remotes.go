@@ -1,6 +1,12 @@
 package tiering
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
+
+// errFormer stands for the answer of a target that was removed: it is not asked.
+var errFormer = errors.New("removed from the archive")
 
 // all returns every target there is, in a fixed order: later ones come behind.
 func (a *Archiver) all() []*remote { return *a.remotes.Load() }

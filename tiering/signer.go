@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -148,6 +149,9 @@ func (r *record) checkSigners(ctx context.Context, keys KeyProvider) error {
 	}
 	for _, s := range r.signing() {
 		public, err := SigningKey(ctx, keys, s.keyID)
+		if errors.Is(err, ErrKeyNotFound) && r.vouchedBy(ctx, keys) {
+			return fmt.Errorf("%w: %w", errNewerKey, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -158,7 +162,21 @@ func (r *record) checkSigners(ctx context.Context, keys KeyProvider) error {
 	return nil
 }
 
-// follows reports whether the list of a record continues the one of the state before.
+// errNewerKey: the archive is signed with a key that a known one vouches for, so that it is
+// known to be authentic, though not what it says. The key file is an older copy.
+var errNewerKey = errors.New("the archive's key was changed since this key file was copied")
+
+// vouchedBy reports whether a signer before those that sign is one of keys.
+func (r *record) vouchedBy(ctx context.Context, keys KeyProvider) bool {
+	for _, s := range r.signers {
+		if public, err := SigningKey(ctx, keys, s.keyID); err == nil && public == s.public {
+			return true
+		}
+	}
+	return false
+}
+
+// followsSigners reports whether the list of a record continues the one of the state before.
 func followsSigners(before []signer, r *record) bool {
 	grown := len(r.signers) - len(before)
 	switch {

@@ -34,7 +34,7 @@ type state struct {
 // compareObjects orders by first LSN, sealed ones and longer ones first.
 func compareObjects(a, b *object) int {
 	return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(b.kind(), a.kind()), cmp.Compare(b.Last, a.Last),
-		cmp.Compare(b.Epoch, a.Epoch), slices.Compare(a.Digest[:], b.Digest[:]))
+		cmp.Compare(b.Epoch, a.Epoch), slices.Compare(a.Digest[:], b.Digest[:]), cmp.Compare(a.K, b.K), cmp.Compare(a.M, b.M))
 }
 
 // first and covered delimit what is archived without a gap; 0 when nothing is.

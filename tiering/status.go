@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"slices"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -16,6 +17,7 @@ type TargetStatus struct {
 	Fragments              int    // live fragments that the manifest places here
 	Missing                int    // live fragments that belong here and are not placed yet
 	Bytes                  int64  // of the live fragments
+	Leaving                bool   // it is being evacuated
 }
 
 // Status is a snapshot of an Archiver.
@@ -54,7 +56,7 @@ func (a *Archiver) Status() Status {
 	st.First, st.Covered, st.CoveredTime, st.Record, st.Objects = s.first(), s.covered(), s.coveredTime(), s.number, len(s.live)
 	for _, o := range s.live {
 		n := o.placed()
-		if n < o.K+o.M {
+		if n < len(o.fragments) {
 			st.Degraded++
 		}
 		st.RawBytes += o.rawBytes
@@ -81,19 +83,30 @@ func (a *Archiver) TargetStatus() []TargetStatus {
 		}
 		byName[r.Name] = &out[i]
 	}
-	if s := a.state.Load(); s != nil {
-		for _, o := range s.live {
-			for i, f := range o.fragments {
-				if t := byName[f.target]; t != nil {
-					t.Fragments++
-					t.Bytes += o.FragmentBytes()
-				} else if f.target == "" && i < len(out) {
-					out[i].Missing++
+	s := a.state.Load()
+	if s == nil {
+		return out
+	}
+	for _, o := range s.live {
+		var belongs []*remote
+		for i, f := range o.fragments {
+			if t := byName[f.target]; t != nil {
+				t.Fragments++
+				t.Bytes += o.FragmentBytes()
+			} else if f.target == "" {
+				if belongs == nil {
+					belongs = a.placement(o.K, o.M)
+				}
+				if belongs[i] != nil {
+					byName[belongs[i].Name].Missing++
 				}
 			}
 		}
 	}
-	return out
+	for i := range out {
+		out[i].Leaving = slices.Contains(s.leaving, out[i].Name)
+	}
+	return slices.DeleteFunc(out, func(t TargetStatus) bool { return !s.inUse(t.Name) })
 }
 
 // chainNow returns the records that every target should hold.

@@ -27,7 +27,11 @@ func (a *Archiver) takeOver(ctx context.Context) error {
 	if err := a.step("claim"); err != nil {
 		return err
 	}
-	if err := a.claim(ctx, a.claimSigners(m.state)); err != nil {
+	signers, err := a.claimSigners(ctx, m.state)
+	if err != nil {
+		return err
+	}
+	if err := a.claim(ctx, signers); err != nil {
 		return err
 	}
 	if m, err = a.look(ctx); err != nil {

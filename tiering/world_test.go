@@ -170,9 +170,11 @@ func newWorld(t testing.TB, seed uint64) *world {
 func (w *world) targets() []Target {
 	out := make([]Target, len(w.faults))
 	for i, f := range w.faults {
-		out[i] = Target{Name: targetNames[i], Provider: targetNames[i][:1], Region: "r", Bucket: named{f, targetNames[i]}}
+		if i < len(targetNames) {
+			out[i] = Target{Name: targetNames[i], Provider: targetNames[i][:1], Region: "r", Bucket: named{f, targetNames[i]}}
+		}
 	}
-	return out
+	return out[:len(targetNames)]
 }
 
 // stored is the targets without their faults.
