@@ -13,7 +13,7 @@ FUZZTIME  ?= 20s
 BENCHTIME ?= 1s
 COUNT     ?= 5
 
-.PHONY: help build demo demo-s3 test race lint fmt fuzz sim bench bench-hotlog proto proto-baseline clean
+.PHONY: help build demo demo-s3 test race lint fmt fuzz sim crash crash-root bench bench-hotlog proto proto-baseline clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -72,6 +72,18 @@ SEED  ?= 0
 
 sim: ## SEEDS (10000) runs of the deterministic simulation, or with SEED=s that one run and its schedule
 	go run ./internal/sim/cmd -seeds $(SEEDS) -seed $(SEED) $(ARGS)
+
+# Fault suites at their per-change figures; `make test` does a portion of each.
+CRASH_PACKAGES ?= ./hotlog/...
+
+crash: ## the fault suites (kills, power cuts, failing syncs, rot, full disk, memory) at their per-change figures, about 8 minutes; LOGCORE_SEED=n replays
+	@echo "expected: about 8 minutes on two cores; each test prints its seed"
+	LOGCORE_FAULTS=full $(MOUNTS) go test -count=1 -timeout 2h -v -run '^TestF[0-9]' $(CRASH_PACKAGES)
+
+crash-root: ## the same on real kernels: ext4 shut down under the log, syncs that fail, memory groups; as root, about 1 minute
+	@[ "$$(id -u)" = 0 ] || { echo "crash-root mounts loop devices and makes memory groups: run it as root"; exit 1; }
+	@echo "expected: about 1 minute"
+	LOGCORE_FAULTS=full go test -count=1 -timeout 30m -v -tags root -run '^TestRoot' $(CRASH_PACKAGES)
 
 proto: ## generate the Go code of proto/
 	$(TOOL) buf generate

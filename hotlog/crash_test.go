@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"sync"
@@ -129,6 +130,14 @@ func (d wrappingDir) Open(name string) (media.File, error) {
 		return nil, err
 	}
 	return d.wrap(f), nil
+}
+
+// Close lets go of the medium.
+func (d wrappingDir) Close() error {
+	if c, ok := d.Dir.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // wrapped plants wrap in a world.

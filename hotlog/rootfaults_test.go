@@ -34,8 +34,8 @@ func command(t *testing.T, name string, args ...string) {
 
 // loopFS is an ext4 on a loop device over a sparse file.
 type loopFS struct {
-	t         *testing.T
-	image, at string
+	t              *testing.T
+	image, dev, at string
 }
 
 func newLoopFS(t *testing.T, image string, bytes int64) *loopFS {
@@ -47,14 +47,27 @@ func newLoopFS(t *testing.T, image string, bytes int64) *loopFS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command(t, "mkfs.ext4", "-q", "-F", image)
-	l := &loopFS{t, image, t.TempDir()}
+	command(t, "mkfs.ext4", "-q", "-F", "-b", "4096", image)
+	dev, err := exec.Command("losetup", "--find", "--show", image).Output()
+	if err != nil {
+		t.Fatalf("losetup: %v", err)
+	}
+	l := &loopFS{t, image, strings.TrimSpace(string(dev)), t.TempDir()}
+	t.Cleanup(func() {
+		exec.Command("umount", l.at).Run()
+		command(t, "losetup", "--detach", l.dev)
+	})
+	// The loop driver takes a write that is cut short by a full file below for a whole one.
+	// Of a single block of this size that can't be.
+	queue := filepath.Join("/sys/block", filepath.Base(l.dev), "queue/max_sectors_kb")
+	if err := os.WriteFile(queue, []byte("4"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l.mount()
-	t.Cleanup(func() { exec.Command("umount", l.at).Run() })
 	return l
 }
 
-func (l *loopFS) mount() { l.t.Helper(); command(l.t, "mount", "-o", "loop", l.image, l.at) }
+func (l *loopFS) mount() { l.t.Helper(); command(l.t, "mount", l.dev, l.at) }
 
 // umount tries for a while: the kernel may still be at it.
 func (l *loopFS) umount() {
@@ -166,7 +179,7 @@ func (l *loopFS) appendAndCut(cmd *exec.Cmd, after time.Duration) (acked logcore
 func TestRootF5SyncFails(t *testing.T) {
 	for i := range figure(t, 4, 20) {
 		medium := []string{"nvme", "file"}[i%2]
-		if err := failingSync(t, medium, nil); err != nil {
+		if err := failingSync(t, medium, 20+13*i, nil); err != nil {
 			t.Fatalf("run %d on %s: %v", i, medium, err)
 		}
 	}
@@ -175,7 +188,7 @@ func TestRootF5SyncFails(t *testing.T) {
 func TestRootF5FindsPlantedRetry(t *testing.T) {
 	retry := func(f media.File) media.File { return retryingFile{f} }
 	for i := range 5 {
-		if err := failingSync(t, "file", retry); err != nil {
+		if err := failingSync(t, "file", 50, retry); err != nil {
 			t.Logf("found in run %d: %v", i, err)
 			return
 		}
@@ -196,15 +209,14 @@ func (f retryingFile) WriteSync(writes []media.Write) error {
 
 // failingSync appends until the disk below is full, gives it room again, and looks after a
 // reboot at what of the acknowledged entries is there.
-func failingSync(t *testing.T, medium string, plant func(media.File) media.File) error {
+func failingSync(t *testing.T, medium string, entries int, plant func(media.File) media.File) error {
 	below := t.TempDir()
 	if err := unix.Mount("tmpfs", below, "tmpfs", 0, "size=24m"); err != nil {
 		t.Fatal(err)
 	}
-	defer exec.Command("umount", below).Run()
+	t.Cleanup(func() { command(t, "umount", below) })
 	image := filepath.Join(below, "image")
 	fs := newLoopFS(t, image, 64<<20)
-	defer exec.Command("umount", fs.at).Run()
 	opts := killOptions(filepath.Join(fs.at, "log"))
 	opts.Medium = medium
 	if err := os.Mkdir(opts.Dir, 0o755); err != nil {
@@ -233,7 +245,7 @@ func failingSync(t *testing.T, medium string, plant func(media.File) media.File)
 		}
 		return nil
 	}
-	if err := appendSome(50); err != nil {
+	if err := appendSome(entries); err != nil {
 		t.Fatal(err)
 	}
 	// Make holes of the zeros that stand ready, then take all room away.
@@ -254,14 +266,16 @@ func failingSync(t *testing.T, medium string, plant func(media.File) media.File)
 			t.Fatalf("append to a poisoned log: %v", err)
 		}
 	}
-	void(t, "entries before the disk below was full", int(before), 50)
+	void(t, "entries before the disk below was full", int(before), entries)
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
+	if err := l.dir.close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		t.Fatal(err)
+	}
 	fs.umount()
 	fs.mount()
-	defer fs.umount()
 	return checkKilled(opts.Dir, acked, opts)
 }
 
