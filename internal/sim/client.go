@@ -45,7 +45,7 @@ const (
 
 // begin starts a client.
 func (c *client) begin() {
-	c.node = uint64(c.w.s.intn(len(c.w.nodes))) + 1
+	c.choose(0)
 	c.open()
 	c.wantTakeover()
 	c.wantRead()
@@ -57,7 +57,7 @@ func (c *client) choose(hint uint64) {
 		c.node = hint
 		return
 	}
-	c.node = uint64(c.w.s.intn(len(c.w.nodes))) + 1
+	c.node = c.w.anyThere().id
 }
 
 func (c *client) call(kind opKind) *operation {
@@ -291,7 +291,7 @@ func (c *client) wantRead() {
 		}
 		to := c.node // mostly the one that leads, as far as it is known
 		if c.w.s.chance(0.3) {
-			to = uint64(c.w.s.intn(len(c.w.nodes))) + 1
+			to = c.w.anyThere().id
 		}
 		c.w.net.request(to, func(n *node) {
 			n.read(c.log, func(r seen) {

@@ -30,6 +30,9 @@ var allFaults = []fault{
 	{"sync error", 2, func(w *world) { w.any().disk.syncFail = 1 + w.s.intn(20) }},
 	{"full disk", 2, (*world).fullDisk},
 	{"bit rot", 1, (*world).bitRot},
+	{"lost disk", 1, (*world).loseDisk},
+	{"change of members", 3, func(w *world) { w.operator.change() }},
+	{"archive down", 1, (*world).archiveDown},
 }
 
 // trouble makes faults happen until the first phase is over.
@@ -56,6 +59,15 @@ func (w *world) trouble() {
 }
 
 func (w *world) any() *node { return w.nodes[w.s.intn(len(w.nodes))] }
+
+// anyThere returns a member that nobody has removed.
+func (w *world) anyThere() *node {
+	for {
+		if n := w.any(); !n.gone {
+			return n
+		}
+	}
+}
 
 // until undoes a fault after a while, unless the calm phase has undone all of them.
 func (w *world) until(d time.Duration, undo func()) {
@@ -178,17 +190,36 @@ func (w *world) fullDisk() {
 	w.until(w.s.between(200*time.Millisecond, 2*time.Second), func() { n.disk.fullness = false })
 }
 
-// bitRot damages a minority's disks at most.
+// bitRot and loseDisk damage a minority's disks at most.
 func (w *world) bitRot() {
 	n := w.any()
-	if n.rotten() || n.dead || w.lost >= (len(w.nodes)-1)/2 {
+	if !w.mayLose(n) {
 		return
 	}
 	if lsn := n.disk.rot(); lsn != 0 {
-		w.lost++
 		w.count.Rotted++
 		w.trace.note("member %d: a bit of LSN %d flips", n.id, uint64(lsn))
 	}
+}
+
+// loseDisk takes a machine's disk away, with all that the member remembers. It comes
+// back as another member.
+func (w *world) loseDisk() {
+	n := w.any()
+	if !w.mayLose(n) {
+		return
+	}
+	w.count.LostDisks++
+	w.trace.note("member %d loses its disk", n.id)
+	n.crash()
+	n.disk.erase()
+	n.dead = true
+	w.s.after(w.s.between(50*time.Millisecond, time.Second), func() { w.operator.replace(n) })
+}
+
+func (w *world) archiveDown() {
+	w.archive.down = true
+	w.until(w.s.between(200*time.Millisecond, 2*time.Second), func() { w.archive.down = false })
 }
 
 // calmDown ends every fault.
@@ -196,6 +227,7 @@ func (w *world) calmDown() {
 	w.calm = true
 	w.trace.note("the faults are over")
 	w.net.heal()
+	w.archive.down = false
 	for _, n := range w.nodes {
 		n.disk.slow, n.disk.fullness, n.disk.syncFail, n.disk.tearCut, n.disk.tearIn = 1, false, 0, false, 0
 		n.store.crash, n.store.crashAfter = false, false

@@ -18,9 +18,9 @@ type network struct {
 }
 
 func newNetwork(w *world) *network {
-	n := &network{w: w, slow: 1, clients: make([]bool, w.plan.members)}
-	for range w.plan.members {
-		n.cut = append(n.cut, make([]bool, w.plan.members))
+	n := &network{w: w, slow: 1, clients: make([]bool, nodesMax)}
+	for range nodesMax {
+		n.cut = append(n.cut, make([]bool, nodesMax))
 	}
 	return n
 }

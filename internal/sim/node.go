@@ -26,11 +26,14 @@ type node struct {
 	backlog []func() // what waits for the end of a pause
 	woken   bool
 	leads   bool
+	feeding bool          // it is being fed, or about to be
 	dead    bool          // its disk is damaged: it can't be started any more
+	gone    bool          // it was removed from the group
 	clock   time.Duration // of its wall clock, ahead of the simulated time
 	pace    float64       // of its ticks
 }
 
+// newNode returns an empty machine.
 func newNode(w *world, id uint64) *node {
 	n := &node{w: w, id: id, pace: 0.95 + 0.1*w.s.rng.Float64()}
 	n.disk = newDisk(w, id)
@@ -38,17 +41,22 @@ func newNode(w *world, id uint64) *node {
 	if id != 1 {
 		n.disk.flaws.sealsAlone = false // one node's own end
 	}
-	members := make([]uint64, w.plan.members)
+	n.store = &store{w: w, member: id, flaws: w.flaws}
+	return n
+}
+
+// found makes the machine one of those that found the group.
+func (n *node) found() {
+	members := make([]uint64, n.w.plan.members)
 	for i := range members {
 		members[i] = uint64(i) + 1
 	}
-	n.store = &store{w: w, member: id, flaws: w.flaws, state: replication.FoundingState(shardID, id, members, incarnation)}
-	return n
+	n.store.state = replication.FoundingState(shardID, n.id, members, incarnation)
 }
 
 // start makes the member from what the disk and the store hold.
 func (n *node) start() {
-	if n.member != nil || n.dead {
+	if n.member != nil || n.dead || n.gone || n.store.state.Member == 0 {
 		return
 	}
 	n.life++
@@ -65,6 +73,7 @@ func (n *node) start() {
 		Clock: logcore.NewClock(func() time.Time { return startOfTime.Add(n.w.s.now + n.clock) }),
 		Rand:  rand.New(rand.NewPCG(n.w.s.rng.Uint64(), 1)), SegmentBytes: segmentBytes,
 		Wake: func() { n.woken = true }, Logger: n.w.logger.With("member", n.id),
+		OnSnapshot: n.snapshot,
 	})
 	if err != nil {
 		n.giveUp(err)
@@ -86,6 +95,7 @@ func (n *node) giveUp(err error) {
 	n.w.trace.note("member %d is lost", n.id)
 	n.w.count.RotFound++
 	n.dead = true
+	n.w.operator.replace(n)
 }
 
 func (n *node) rotten() bool {
@@ -211,7 +221,7 @@ func (n *node) crash() {
 	n.w.trace.note("member %d crashes", n.id)
 	n.w.count.Crashes++
 	n.life++
-	n.member, n.leads, n.paused, n.backlog, n.woken = nil, false, false, nil, false
+	n.member, n.leads, n.paused, n.backlog, n.woken, n.feeding = nil, false, false, nil, false, false
 	n.disk.powerOff()
 	n.store.powerOff()
 }

@@ -15,6 +15,7 @@ type plan struct {
 	faultsFor      time.Duration // the first phase
 	faultEvery     time.Duration
 	faults         []fault // that this run may have
+	trims          bool    // hot logs are trimmed to what the archive lacks
 	quiet          bool    // clients stop
 }
 
@@ -29,6 +30,7 @@ func makePlan(s *scheduler, o Options) plan {
 	case 1, 2:
 		p.members = 5
 	}
+	p.trims = s.chance(0.5)
 	for len(p.faults) == 0 {
 		for _, f := range allFaults {
 			if s.chance(0.5) {

@@ -64,6 +64,8 @@ func (w *world) play() {
 			w.s.after(w.s.between(0, time.Second), c.begin)
 		}
 	}
+	w.archive.work()
+	w.operator.work()
 	w.trouble()
 	w.s.run(w.plan.faultsFor, w.failed)
 	if w.failed() {
@@ -87,6 +89,9 @@ func (w *world) progress() {
 		before[c.log] += c.acked
 	}
 	moved := func() bool {
+		if w.operator.busy() || len(w.operator.broken) > 0 {
+			return false
+		}
 		after := map[string]int{}
 		for _, c := range w.clients {
 			after[c.log] += c.acked
@@ -112,10 +117,11 @@ func (w *world) progress() {
 	}
 }
 
-// settled reports whether every living member has applied, and holds durably, one and
-// the same end of the log.
+// settled reports whether every member has applied, and holds durably, one and the same
+// end of the log.
 func (w *world) settled() bool {
-	for _, n := range w.nodes {
+	for _, id := range w.voters() {
+		n := w.nodes[id-1]
 		if n.dead {
 			continue
 		}
@@ -128,7 +134,11 @@ func (w *world) settled() bool {
 
 func (w *world) describe() string {
 	text := fmt.Sprintf("committed up to LSN %d;", w.oracle.last())
+	text += fmt.Sprintf(" voters %v, operator busy: %v, machines to replace: %d;", w.voters(), w.operator.busy(), len(w.operator.broken))
 	for _, n := range w.nodes {
+		if n.gone {
+			continue
+		}
 		if n.member == nil {
 			text += fmt.Sprintf(" member %d is down (damaged: %v);", n.id, n.dead)
 			continue
@@ -141,7 +151,8 @@ func (w *world) describe() string {
 // agreement reads every member's whole log, frame by frame, and holds it against the
 // oracle: every acknowledged entry is on every living member.
 func (w *world) agreement() error {
-	for _, n := range w.nodes {
+	for _, id := range w.voters() {
+		n := w.nodes[id-1]
 		if n.dead {
 			continue
 		}

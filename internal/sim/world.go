@@ -27,16 +27,17 @@ type world struct {
 	flaws  flaws
 	logger *slog.Logger
 
-	nodes   []*node // member i+1 at i
-	net     *network
-	clients []*client
-	oracle  *oracle
-	history history
-	leaders map[uint64]uint64 // by term
-	count   Counts
-	failure error
-	calm    bool // the faults are over
-	lost    int  // members whose disks were damaged for good
+	nodes    []*node // member i+1 at i
+	net      *network
+	archive  *archive
+	operator *operator
+	clients  []*client
+	oracle   *oracle
+	history  history
+	leaders  map[uint64]uint64 // by term
+	count    Counts
+	failure  error
+	calm     bool // the faults are over
 }
 
 func newWorld(seed uint64, o Options) *world {
@@ -45,8 +46,11 @@ func newWorld(seed uint64, o Options) *world {
 	w.logger = slog.New(traceLogs{t: w.trace})
 	w.plan = makePlan(w.s, o)
 	w.net = newNetwork(w)
+	w.archive, w.operator = &archive{w: w}, &operator{w: w}
 	for id := range uint64(w.plan.members) {
-		w.nodes = append(w.nodes, newNode(w, id+1))
+		n := newNode(w, id+1)
+		n.found()
+		w.nodes = append(w.nodes, n)
 	}
 	w.trace.note("%d members, %d logs", uint64(w.plan.members), uint64(w.plan.logs))
 	return w
