@@ -36,6 +36,9 @@ func (m *Member) apply(msg *raftpb.Message) {
 	last := entries[len(entries)-1]
 	m.storage.applied(logcore.LSN(last.GetIndex()))
 	m.committed.Store(last.GetIndex())
+	if m.storage.floor = 0; m.spec != nil {
+		m.storage.floor = last.GetIndex()
+	}
 	for _, r := range msg.GetResponses() {
 		if err := m.rn.Step(r); err != nil {
 			m.fail(fmt.Errorf("replication: step %v: %w", r.GetType(), err))

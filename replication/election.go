@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 
 	"go.etcd.io/raft/v3"
+
+	"github.com/logcore/logcore"
 )
 
 // election counts the ticks in which nothing was heard from a leader. The Raft library
@@ -38,7 +40,8 @@ func (m *Member) Tick() {
 }
 
 func (m *Member) tick() {
-	if m.rn.BasicStatus().RaftState == raft.StateLeader {
+	if status := m.rn.BasicStatus(); status.RaftState == raft.StateLeader {
+		m.watchDisk(logcore.LSN(status.HardState.GetCommit()))
 		m.rn.Tick()
 		if m.transfer != 0 && m.rn.BasicStatus().LeadTransferee == 0 {
 			m.transfer = 0 // it came to nothing: this member goes on

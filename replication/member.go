@@ -171,10 +171,11 @@ type Member struct {
 	// checkpointBytes is the length of the last checkpoint, sinceCheckpoint what was
 	// proposed after it.
 	checkpointBytes, sinceCheckpoint int64
-	housed                           logcore.LSN    // of the last entry this leadership began with
-	leadDue                          bool           // this member was elected and has applied its term's first entry
-	changing                         logcore.LSN    // of the change of members that was proposed last in this leadership
-	transfer                         uint64         // the member that is asked to lead instead; 0: none
+	housed                           logcore.LSN // of the last entry this leadership began with
+	leadDue                          bool        // this member was elected and has applied its term's first entry
+	changing                         logcore.LSN // of the change of members that was proposed last in this leadership
+	transfer                         uint64      // the member that is asked to lead instead; 0: none
+	slow                             slow
 	heardAt                          map[uint64]int // the tick in which a member was heard of last
 
 	// unchecked: the segment that the last applied entry lies in, or the one behind it when that

@@ -101,6 +101,7 @@ func (m *Member) settleIn(lsn logcore.LSN) {
 // next leader.
 func (m *Member) resign() {
 	m.spec = nil
+	m.storage.floor = 0
 	m.leading.Store(false)
 	m.finishAll(errLeadershipLost)
 	m.log.Info("replication: no longer leading", "term", m.state.Term, "leader", m.leader.Load())

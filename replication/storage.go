@@ -21,6 +21,8 @@ type storage struct {
 	// last is the LSN and lastTime the time of the last entry handed to the log.
 	last     logcore.LSN
 	lastTime logcore.HLC
+	// floor is what was applied when this member was last seen to lead; 0 when it doesn't.
+	floor uint64
 	// frozen, when not 0, is where the log ends for Raft while more is fed to it.
 	frozen logcore.LSN
 	// snapshot describes the log up to what is applied.
@@ -107,8 +109,18 @@ func (s *storage) LastIndex() (uint64, error) {
 	return uint64(s.last), nil
 }
 
+// appendsMax is how many entries behind what is applied a leader sends to a member one by one. One that
+// lacks more is fed, so that reading old entries doesn't hold up the leader.
+const appendsMax = 1 << 15
+
 // FirstIndex implements raft.Storage.
-func (s *storage) FirstIndex() (uint64, error) { return uint64(s.disk.First()), nil }
+func (s *storage) FirstIndex() (uint64, error) {
+	first := uint64(s.disk.First())
+	if s.floor > appendsMax {
+		first = max(first, s.floor-appendsMax)
+	}
+	return first, nil
+}
 
 // Snapshot implements raft.Storage. It holds no data: a member that gets one is fed
 // what it lacks of the log.
