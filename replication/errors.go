@@ -19,6 +19,9 @@ var (
 	ErrQuorum = errors.New("replication: the change would cost the group its quorum")
 	// ErrBehind: a learner has not caught up yet.
 	ErrBehind = errors.New("replication: the member has not caught up yet")
+	// ErrLeads: the member to be removed leads the group. The others might never hear that its removal
+	// is committed, and then need its vote: let another one lead first.
+	ErrLeads = errors.New("replication: the member leads the group")
 	// ErrNoMember: the group has no member of that id, or not in that role.
 	ErrNoMember = errors.New("replication: no such member")
 )

@@ -56,7 +56,7 @@ const promoteLagMax = 4096
 // ChangeMembers proposes a change of the members. A change of more than one of them goes through a joint
 // configuration, in which a decision needs a majority of the old members and one of the new; whoever leads
 // leaves it as soon as it is committed, also after a crash. The errors are ErrMembersChanging,
-// ErrNoMember, ErrBehind for a learner that has not caught up, ErrQuorum for a change that would leave
+// ErrNoMember, ErrLeads, ErrBehind for a learner that has not caught up, ErrQuorum for a change that would leave
 // fewer working voters than a majority, and logcore.ErrInvalid.
 func (p *Proposer) ChangeMembers(c MemberChange) error {
 	m := p.m
@@ -139,7 +139,13 @@ func (m *Member) checkChange(c MemberChange) error {
 	if len(c.Promote)+len(c.Remove) == 0 {
 		return nil
 	}
-	return m.checkQuorum(voters, progress)
+	if err := m.checkQuorum(voters, progress); err != nil {
+		return err
+	}
+	if slices.Contains(c.Remove, m.state.Member) {
+		return fmt.Errorf("%w: member %x can't be removed from shard %d while it does: transfer the leadership to another voter first", ErrLeads, m.state.Member, m.state.Shard)
+	}
+	return nil
 }
 
 // checkQuorum refuses voters of which too few are in working order.

@@ -146,6 +146,13 @@ func TestChangesThatAreRefused(t *testing.T) {
 		}
 	}
 	sameMembers(t, leader, []uint64{1, 2, 3}, nil)
+	w.start(others[0])
+	w.rest(3)
+	if err := w.change(leader, MemberChange{Remove: []uint64{leader.id}}); !errors.Is(err, ErrLeads) {
+		t.Fatalf("the leader itself: %v", err)
+	}
+	w.crash(others[0])
+	w.rest(electionTicks + 1)
 	if err := w.change(leader, MemberChange{AddLearners: []uint64{5}}); err != nil {
 		t.Fatal(err)
 	}
