@@ -47,6 +47,24 @@ func goldenOpen(t *testing.T) image {
 	return im
 }
 
+// goldenRecycled is a file in its second life: an open segment, behind whose last entry
+// stand, at the very place where the next one would begin, the frames that its first life
+// left. Slot 0 has the newest mark.
+func goldenRecycled(t *testing.T) image {
+	old := build(t, 3000, []int{50, 51, 52, 53, 54, 55, 56}, true, 0)
+	im := build(t, 3100, []int{50, 51, 52}, false, 0)
+	im.mark(Mark{Seq: 13, State: StateOpen, LSN: 3099})
+	im.mark(Mark{Seq: 14, State: StateOpen, LSN: 3101})
+	if im.summary.End != old.offsets[3] {
+		t.Fatalf("void: the second life ends at %d, no frame of the first begins there", im.summary.End)
+	}
+	im.bytes = append(im.bytes, old.bytes[len(im.bytes):]...)
+	return im
+}
+
+// goldens are the golden files of version 1.
+var goldens = map[string]func(*testing.T) image{"golden-v1": goldenSealed, "golden-v1-open": goldenOpen, "golden-v1-recycled": goldenRecycled}
+
 // describe writes everything an image says, a line for each thing.
 func describe(im image) string {
 	var b strings.Builder
@@ -79,7 +97,8 @@ func describe(im image) string {
 
 // The golden files of version 1 are written again byte for byte.
 func TestGolden(t *testing.T) {
-	for name, im := range map[string]image{"golden-v1": goldenSealed(t), "golden-v1-open": goldenOpen(t)} {
+	for name, build := range goldens {
+		im := build(t)
 		golden(t, name+".seg", im.bytes)
 		golden(t, name+".txt", []byte(describe(im)))
 	}
@@ -186,6 +205,35 @@ var cases = []struct {
 		b[mrkState] = 4
 		reseal(b, mrkCRC)
 	}},
+	{"open frame of another magic", "golden-v1-open", "end last=2002 sealed=0", func(im *image) { im.reframe(3, func(f []byte) { f[frmMagic] = 'M' }) }},
+	{"open frame of another LSN", "golden-v1-open", "end last=2002 sealed=0", func(im *image) { im.reframe(3, func(f []byte) { f[frmLSN]++ }) }},
+	{"open frame behind another one", "golden-v1-open", "end last=2002 sealed=0", func(im *image) { im.reframe(3, func(f []byte) { f[frmPrev]++ }) }},
+	{"open unknown frame version", "golden-v1-open", "unsupported", func(im *image) { im.reframe(3, func(f []byte) { f[frmVersion] = 2 }) }},
+	{"open mark flag", "golden-v1-open", "unsupported", func(im *image) {
+		b := im.bytes[MarkSlotOffset(8):]
+		b[preFlags+3] = 1
+		reseal(b, mrkCRC)
+	}},
+	{"open header flag", "golden-v1-open", "unsupported", func(im *image) {
+		im.bytes[preFlags] = 128
+		reseal(im.bytes, hdrCRC)
+	}},
+	{"open AEAD tag", "golden-v1-open", "unsupported", func(im *image) {
+		im.bytes[hdrCipher], im.bytes[hdrTagBytes] = 1, 16
+		reseal(im.bytes, hdrCRC)
+	}},
+	{"recycled", "golden-v1-recycled", "end last=3102 sealed=0", func(*image) {}},
+	{"recycled, torn where the frames of the first life go on", "golden-v1-recycled", "end last=3101 sealed=0", func(im *image) {
+		old := build(nil, 3000, []int{50, 51, 52}, false, 0)
+		copy(im.bytes[im.offsets[2]:], old.bytes[old.offsets[2]:])
+	}},
+}
+
+// reframe changes a frame and writes its checksum, which is right then.
+func (im *image) reframe(i int, change func(frame []byte)) {
+	f := im.bytes[im.offsets[i]:im.offsets[i+1]]
+	change(f)
+	le.PutUint32(f[frmCRC:], frameSum(im.header.ID, f))
 }
 
 // The cases are judged as they say, and written down for readers in other languages:
@@ -193,7 +241,7 @@ var cases = []struct {
 func TestCases(t *testing.T) {
 	var text strings.Builder
 	for _, c := range cases {
-		im := map[string]func(*testing.T) image{"golden-v1": goldenSealed, "golden-v1-open": goldenOpen}[c.base](t)
+		im := goldens[c.base](t)
 		before := bytes.Clone(im.bytes)
 		c.change(&im)
 		if got := verdict(&im); got != c.verdict {
