@@ -119,7 +119,9 @@ func (a *Archiver) putOwn(ctx context.Context, r *remote, key string, data []byt
 // when it may be on a majority: nobody archives without.
 func (a *Archiver) checkSuccession(m *manifest) error {
 	refuse := func(what string, epoch, incarnation uint64) error {
-		if incarnation == a.o.Incarnation || epoch <= a.o.Supersedes {
+		// 0: a manifest that was made of the fragments, which don't know. The checksum of
+		// the last entry tells whether this hot tier continues it.
+		if incarnation == 0 || incarnation == a.o.Incarnation || epoch <= a.o.Supersedes {
 			return nil
 		}
 		return fmt.Errorf("%w: the archive was %s in epoch %d by another incarnation of the log (%016x, this hot tier is %016x): a service restored from the archive has taken this one's place; if that one is gone, run `logcore restore` into a new directory",
