@@ -109,7 +109,7 @@ func (m *Member) advance() {
 // to lead, or may be, keeps them for a moment: Open's caller knows nobody else to ask.
 func (m *Member) refuseRequests() {
 	switch leader := m.leader.Load(); {
-	case m.told:
+	case m.told && m.full != nil:
 		m.refuseQueue(m.full)
 	case leader != 0 && leader != m.state.Member:
 		m.refuseQueue(&logcore.NotLeaderError{Shard: m.state.Shard, Leader: leader})
