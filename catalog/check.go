@@ -117,7 +117,7 @@ func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
 func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 	switch c.Op {
 	case OpCreate:
-		l := &Log{ID: c.Log, Name: c.Name, CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN}
+		l := &Log{ID: c.Log, Name: c.Name, CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN, Durability: c.Durability}
 		if parent := s.logs[c.Parent]; parent != nil {
 			l.OriginLSN, l.TruncatedBefore = parent.OriginLSN, parent.TruncatedBefore
 			l.LastLSN, l.LastTime = parent.LastLSN, parent.LastTime

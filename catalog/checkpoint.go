@@ -36,6 +36,9 @@ func (l *Log) append(b []byte) []byte {
 	if l.WriterOpen {
 		flags |= logFlagWriterOpen
 	}
+	if l.Durability == DurabilityArchive {
+		flags |= logFlagArchive
+	}
 	n := l.window.count(l.Sequence)
 	for _, v := range []uint64{uint64(l.ID), uint64(l.Epoch), l.Sequence, uint64(l.CreatedLSN), uint64(l.OriginLSN), uint64(l.TruncatedBefore),
 		uint64(l.LastLSN), uint64(l.LastTime), l.Entries, l.Bytes, uint64(l.Parent), uint64(l.BranchLSN)} {
@@ -111,6 +114,9 @@ func decodeLog(src *source) (*Log, error) {
 		return nil, err
 	}
 	l.WriterOpen = flags&logFlagWriterOpen != 0
+	if flags&logFlagArchive != 0 {
+		l.Durability = DurabilityArchive
+	}
 	if nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax || formatBytes > PayloadFormatMax || places > WindowEntries || uint64(places) > l.Sequence {
 		return nil, corrupt("checkpoint: log %d with names of %d, %d and %d bytes, %d places of %d", l.ID, nameBytes, writerBytes, formatBytes, places, l.Sequence)
 	}

@@ -53,6 +53,7 @@ type Command struct {
 	Writer      string // of the writer, for people
 	// PayloadFormat is what the writer's payloads are; empty: not said.
 	PayloadFormat string
+	Durability    Durability // OpCreate
 }
 
 // Encode returns the command's bytes. Name, Writer and PayloadFormat must be within
@@ -63,7 +64,11 @@ func (c Command) Encode() []byte {
 	}
 	b := make([]byte, 0, commandHeaderBytes+len(c.Name)+len(c.Writer)+len(c.PayloadFormat))
 	b = binary.LittleEndian.AppendUint16(b, commandMagic)
-	b = append(b, catalogVersion, catalogVersion, 0, byte(c.Op))
+	var flags byte
+	if c.Durability == DurabilityArchive {
+		flags |= commandFlagArchive
+	}
+	b = append(b, catalogVersion, catalogVersion, flags, byte(c.Op))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.PayloadFormat)))
 	subject := uint64(c.Log)
 	if c.Op == OpNode {
@@ -92,10 +97,14 @@ func DecodeCommand(payload []byte) (Command, error) {
 	if err := checkVersion("command", uint16(version), uint16(min), catalogVersion); err != nil {
 		return Command{}, err
 	}
-	if err := unknownFlags("command", uint32(s.u8()), 0); err != nil {
+	flags := s.u8()
+	if err := unknownFlags("command", uint32(flags), commandFlagsKnown); err != nil {
 		return Command{}, err
 	}
 	c := Command{Op: Op(s.u8())}
+	if flags&commandFlagArchive != 0 {
+		c.Durability = DurabilityArchive
+	}
 	formatBytes := int(s.u16())
 	c.Log, c.Epoch, c.LSN = logcore.LogID(s.u64()), logcore.Epoch(s.u64()), logcore.LSN(s.u64())
 	c.Parent, c.Incarnation = logcore.LogID(s.u64()), s.u64()
@@ -111,6 +120,8 @@ func DecodeCommand(payload []byte) (Command, error) {
 		return Command{}, corrupt("command of %d bytes with names of %d, %d and %d, reserved %#x", len(payload), nameBytes, writerBytes, formatBytes, reserved)
 	case nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax || formatBytes > PayloadFormatMax:
 		return Command{}, corrupt("command: names of %d, %d and %d bytes", nameBytes, writerBytes, formatBytes)
+	case c.Durability != DurabilityQuorum && c.Op != OpCreate:
+		return Command{}, corrupt("command %v with durability %v", c.Op, c.Durability)
 	case c.Op == 0:
 		return Command{}, corrupt("command 0")
 	case c.Op > OpNode:

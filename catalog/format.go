@@ -28,7 +28,11 @@ const (
 	nodeFixedBytes       = 12
 
 	logFlagWriterOpen = 1 << 0
-	logFlagsKnown     = logFlagWriterOpen
+	logFlagArchive    = 1 << 1 // acknowledged when archived
+	logFlagsKnown     = logFlagWriterOpen | logFlagArchive
+
+	commandFlagArchive = 1 << 0 // of create: acknowledged when archived
+	commandFlagsKnown  = commandFlagArchive
 )
 
 // RecordHeaderBytes is what the envelope adds to a body and its engine position.

@@ -36,6 +36,7 @@ type Log struct {
 	Sequence   uint64        // of the epoch's last append
 	// PayloadFormat is what its payloads are; empty while no writer has said it.
 	PayloadFormat string
+	Durability    Durability  // when its entries are acknowledged
 	CreatedLSN    logcore.LSN // of the command that created it
 	// OriginLSN is the first LSN the log can have an entry at; on a branch its parent's.
 	OriginLSN logcore.LSN

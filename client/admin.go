@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -29,6 +30,7 @@ type LogInfo struct {
 	Incarnation uint64 // state derived under another one must be thrown away
 	// PayloadFormat is what the payloads are; empty while no writer has said it.
 	PayloadFormat string
+	Durability    string // when an entry is acknowledged: quorum or quorum+archive
 }
 
 func logInfo(r *logcorev1.InfoResponse) LogInfo {
@@ -38,7 +40,33 @@ func logInfo(r *logcorev1.InfoResponse) LogInfo {
 		Committed: logcore.LSN(r.CommittedLsn), Archived: logcore.LSN(r.ArchivedLsn), HotFirstLSN: logcore.LSN(r.HotFirstLsn),
 		Entries: r.Entries, Bytes: r.Bytes, Parent: r.Parent, ParentID: logcore.LogID(r.ParentId),
 		BranchLSN: logcore.LSN(r.BranchLsn), Writer: r.Writer, Incarnation: r.Incarnation, PayloadFormat: r.PayloadFormat,
+		Durability: durabilityName(r.Durability),
 	}
+}
+
+func durabilityName(d logcorev1.Durability) string {
+	if d == logcorev1.Durability_DURABILITY_QUORUM_ARCHIVE {
+		return QuorumAndArchive
+	}
+	return Quorum
+}
+
+// The durabilities of a log.
+const (
+	// Quorum acknowledges an entry once a quorum of the members has it on stable storage.
+	Quorum = "quorum"
+	// QuorumAndArchive acknowledges it once, besides, the archive covers it: what was
+	// acknowledged outlives every member. An append takes as long as the targets do, so many of
+	// them should be under way.
+	QuorumAndArchive = "quorum+archive"
+)
+
+// NewLog says what a log that is to be created is like.
+type NewLog struct {
+	Log        string
+	Parent     string      // makes it a branch of Parent at BranchLSN
+	BranchLSN  logcore.LSN // above 0 and committed
+	Durability string      // Quorum or QuorumAndArchive; empty = the parent's, or Quorum
 }
 
 // Info describes the named log. An unknown one is logcore.ErrLogNotFound.
@@ -70,8 +98,24 @@ func (c *Client) Logs(ctx context.Context) ([]LogInfo, error) {
 // CreateLog creates a log and returns its id. With parent set it creates a branch of
 // parent at branchLSN, which must be above 0 and committed. A taken name is logcore.ErrLogExists.
 func (c *Client) CreateLog(ctx context.Context, log, parent string, branchLSN logcore.LSN) (logcore.LogID, error) {
-	resp, err := unary(ctx, c, log, notIdempotent, func(ctx context.Context, m *member) (*logcorev1.CreateLogResponse, error) {
-		return m.admin.CreateLog(ctx, &logcorev1.CreateLogRequest{Log: log, Parent: parent, BranchLsn: uint64(branchLSN)})
+	return c.Create(ctx, NewLog{Log: log, Parent: parent, BranchLSN: branchLSN})
+}
+
+// Create creates a log as l says and returns its id. A taken name is logcore.ErrLogExists; a
+// durability that the service can't give, because it has no archive, logcore.ErrInvalid.
+func (c *Client) Create(ctx context.Context, l NewLog) (logcore.LogID, error) {
+	durability := logcorev1.Durability_DURABILITY_UNSPECIFIED
+	switch l.Durability {
+	case "":
+	case Quorum:
+		durability = logcorev1.Durability_DURABILITY_QUORUM
+	case QuorumAndArchive:
+		durability = logcorev1.Durability_DURABILITY_QUORUM_ARCHIVE
+	default:
+		return 0, fmt.Errorf("%w: durability %q: want %s or %s", logcore.ErrInvalid, l.Durability, Quorum, QuorumAndArchive)
+	}
+	resp, err := unary(ctx, c, l.Log, notIdempotent, func(ctx context.Context, m *member) (*logcorev1.CreateLogResponse, error) {
+		return m.admin.CreateLog(ctx, &logcorev1.CreateLogRequest{Log: l.Log, Parent: l.Parent, BranchLsn: uint64(l.BranchLSN), Durability: durability})
 	})
 	if err != nil {
 		return 0, err

@@ -36,6 +36,19 @@ type appendOp struct {
 	places []catalog.Place
 	// give returns what was taken of the budget.
 	give func()
+	// archived: acknowledged once the archive covers it, as its log asks.
+	archived bool
+}
+
+// last is the highest LSN of the message, once it is durable. Appends that are tried again
+// may have theirs anywhere.
+func (op *appendOp) last() (lsn logcore.LSN) { return lastOf(op.places) }
+
+func lastOf(places []catalog.Place) (lsn logcore.LSN) {
+	for _, p := range places {
+		lsn = max(lsn, p.LSN)
+	}
+	return lsn
 }
 
 // admit waits for memory, checks what can be checked without the catalog and lays the
@@ -162,6 +175,9 @@ func appended(dst []*logcorev1.Appended, places []catalog.Place) []*logcorev1.Ap
 // Append implements logcorev1.LogCoreServiceServer.
 func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*logcorev1.AppendResponse, error) {
 	l, err := s.logByName(req.Log)
+	if err == nil {
+		err = s.coverage.check(&l)
+	}
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
@@ -170,6 +186,9 @@ func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*lo
 	op, err := s.admit(ctx, Token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}, req.Entries)
 	if err == nil {
 		err = s.await(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(error) { op.done() }}, op.done)
+	}
+	if err == nil && l.Durability == catalog.DurabilityArchive {
+		err = s.coverage.wait(ctx, op.last())
 	}
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)

@@ -92,11 +92,19 @@ func (f frame) info(state *catalog.State, l *catalog.Log) *logcorev1.InfoRespons
 		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(state.LSN),
 		ArchivedLsn: uint64(f.archived), HotFirstLsn: uint64(f.hotLSN), Entries: l.Entries, Bytes: l.Bytes,
 		BranchLsn: uint64(l.BranchLSN), ParentId: uint64(l.Parent), Writer: l.Writer, Incarnation: state.Incarnation, PayloadFormat: l.PayloadFormat,
+		Durability: durability(l.Durability),
 	}
 	if parent, err := state.ByID(l.Parent); err == nil {
 		resp.Parent = parent.Name
 	}
 	return resp
+}
+
+func durability(d catalog.Durability) logcorev1.Durability {
+	if d == catalog.DurabilityArchive {
+		return logcorev1.Durability_DURABILITY_QUORUM_ARCHIVE
+	}
+	return logcorev1.Durability_DURABILITY_QUORUM
 }
 
 // admin serves AdminService. It is a type of its own, because both services would
@@ -122,6 +130,20 @@ func (a admin) CreateLog(ctx context.Context, req *logcorev1.CreateLogRequest) (
 				return err
 			}
 			c.Parent = parent.ID
+		}
+		switch req.Durability {
+		case logcorev1.Durability_DURABILITY_UNSPECIFIED:
+			if parent, err := p.Catalog().ByID(c.Parent); err == nil {
+				c.Durability = parent.Durability
+			}
+		case logcorev1.Durability_DURABILITY_QUORUM:
+		case logcorev1.Durability_DURABILITY_QUORUM_ARCHIVE:
+			c.Durability = catalog.DurabilityArchive
+		default:
+			return fmt.Errorf("%w: durability %v", logcore.ErrInvalid, req.Durability)
+		}
+		if err := a.s.coverage.check(&catalog.Log{Name: req.Log, Durability: c.Durability}); err != nil {
+			return err
 		}
 		if err := p.DiskFull(); err != nil {
 			return err

@@ -120,6 +120,9 @@ func (st *logsStream) channel(a *wire.LogAppend) (*channel, error) {
 	st.channels[a.Channel] = ch
 	l, err := st.s.logByName(a.Log)
 	ch.token = Token{l.ID, logcore.Epoch(a.Epoch), a.Incarnation}
+	if err == nil {
+		ch.archived, err = l.Durability == catalog.DurabilityArchive, st.s.coverage.check(&l)
+	}
 	return ch, err
 }
 
@@ -199,9 +202,11 @@ func (op *logsOp) done() {
 	op.give()
 }
 
-// answer appends what the client is told of a message that is done.
-func (op *logsOp) answer(b []byte) []byte {
+// answer appends what the client is told of a message that is done. What must wait for the
+// archive, and what comes behind that on its channel, is held.
+func (op *logsOp) answer(b []byte, held *heldAnswers) []byte {
 	acked := 0
+	bytes := op.bytes
 	var a wire.LogAppended
 	for i := range op.parts {
 		part := &op.parts[i]
@@ -211,6 +216,9 @@ func (op *logsOp) answer(b []byte) []byte {
 		}
 		switch {
 		case part.ch.told:
+		case err != nil && part.ch.holding > 0:
+			part.ch.told = true
+			held.hold(heldAnswer{ch: part.ch, b: wire.AppendRefused(nil, part.ch.id, err, part.ch.log)})
 		case err != nil:
 			part.ch.told = true
 			b = wire.AppendRefused(b, part.ch.id, err, part.ch.log)
@@ -220,12 +228,17 @@ func (op *logsOp) answer(b []byte) []byte {
 			for _, p := range part.places {
 				a.LSNs, a.Times = append(a.LSNs, uint64(p.LSN)), append(a.Times, uint64(p.Time))
 			}
+			if part.ch.archived {
+				held.hold(heldAnswer{ch: part.ch, b: wire.AppendAppended(nil, &a), lsn: lastOf(part.places), begun: op.begun, entries: len(part.places), bytes: bytes})
+				bytes = 0
+				continue
+			}
 			b = wire.AppendAppended(b, &a)
 			acked += len(part.places)
 		}
 	}
 	if acked > 0 {
-		op.s.metrics.acknowledged(op.begun, acked, op.bytes)
+		op.s.metrics.acknowledged(op.begun, acked, bytes)
 	}
 	return b
 }

@@ -37,6 +37,8 @@ type logsStream struct {
 	over     bool      // the handler has ended; guarded by mu
 	failed   error     // why the receiver ended, nil when the client did; guarded by mu
 
+	held heldAnswers // only the handler's
+
 	ready chan struct{} // to the handler: look at slots
 	room  chan struct{} // to the receiver: slots shrank
 }
@@ -53,6 +55,10 @@ type channel struct {
 	failed error // only the loop's
 	// told: the client has been told that it ended.
 	told bool // only the handler's
+	// archived: its entries are acknowledged once the archive covers them.
+	archived bool // set when it is opened
+	// holding is how many of its answers wait for the archive.
+	holding int // only the handler's
 }
 
 // AppendLogs implements logcorev1.LogCoreServiceServer.
@@ -176,18 +182,25 @@ func (st *logsStream) answer(ctx context.Context) error {
 	for {
 		var end bool
 		var failed error
-		done, end, failed = st.take(done[:0])
+		rises := st.s.coverage.risen()
+		if done = done[:0]; !st.held.full() {
+			done, end, failed = st.take(done)
+		}
 		if err := st.send(done); err != nil {
 			return err
 		}
 		if len(done) > 0 {
 			signal(st.room)
 		}
-		if end {
+		if err := st.release(); err != nil {
+			return err
+		}
+		if end && st.held.empty() {
 			return failed
 		}
 		select {
 		case <-st.ready:
+		case <-rises:
 		case <-ctx.Done():
 			if st.s.stopped.Err() != nil {
 				return fmt.Errorf("logsvc: the service stops: %w", logcore.ErrClosed)
@@ -220,7 +233,7 @@ func (st *logsStream) send(done []*logsOp) error {
 		b := raw.New(answerBytes)
 		n := 0
 		for ; n < len(done) && (n == 0 || len(b) < answerBytes/2); n++ {
-			b = done[n].answer(b)
+			b = done[n].answer(b, &st.held)
 		}
 		done = done[n:]
 		if len(b) == 0 {

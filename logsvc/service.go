@@ -31,6 +31,8 @@ type Service struct {
 	health  *health.Server
 	started time.Time
 	budget  *budget
+	// coverage waits for the archive.
+	coverage *coverage
 
 	// leases is touched by Prepare functions only, which run on the group's loop.
 	leases leases
@@ -55,7 +57,11 @@ func New(opts Options) (*Service, error) {
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.setHealth()
+	s.coverage = newCoverage(s)
 	s.running.Go(s.housekeep)
+	if opts.Archive != nil {
+		s.running.Go(func() { s.coverage.run(s.stopped) })
+	}
 	return s, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
@@ -80,6 +81,7 @@ func signal(c chan struct{}) {
 // or ctx ends.
 func (st *appendStream) receive(ctx context.Context) {
 	var t Token
+	archived := false
 	for first := true; ; first = false {
 		req, err := st.server.Recv()
 		if errors.Is(err, io.EOF) {
@@ -94,17 +96,22 @@ func (st *appendStream) receive(ctx context.Context) {
 			st.log = req.Log
 			st.mu.Unlock()
 			l, err := st.s.logByName(req.Log)
+			if err == nil {
+				err = st.s.coverage.check(&l)
+			}
 			if err != nil {
 				st.refuse(err)
 				break
 			}
 			t = Token{l.ID, logcore.Epoch(req.Epoch), req.Incarnation}
+			archived = l.Durability == catalog.DurabilityArchive
 		}
 		op, err := st.s.admit(ctx, t, req.Entries)
 		if err != nil {
 			st.refuse(err)
 			break
 		}
+		op.archived = archived
 		if !st.queue(ctx, op) {
 			break
 		}
@@ -190,6 +197,11 @@ func (st *appendStream) finish(sl *slot, err error) {
 func (st *appendStream) acknowledge(ctx context.Context) error {
 	for {
 		done, err, end := st.take()
+		if n := len(done); n > 0 && done[n-1].archived {
+			if err := st.covered(ctx, done); err != nil {
+				return err
+			}
+		}
 		if len(done) > 0 {
 			resp := &logcorev1.AppendStreamResponse{}
 			for _, op := range done {
@@ -214,6 +226,19 @@ func (st *appendStream) acknowledge(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// covered returns once the archive covers messages that are done.
+func (st *appendStream) covered(ctx context.Context, done []*appendOp) error {
+	var last logcore.LSN
+	for _, op := range done {
+		last = max(last, op.last())
+	}
+	err := st.s.coverage.wait(ctx, last)
+	if err != nil && st.s.stopped.Err() != nil {
+		return fmt.Errorf("logsvc: the service stops: %w", logcore.ErrClosed)
+	}
+	return err
 }
 
 // take takes the messages at the front that are done: those that were written, then

@@ -25,8 +25,10 @@ type CreateLogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
 	// Set together to create a branch.
-	Parent        string `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
-	BranchLsn     uint64 `protobuf:"varint,3,opt,name=branch_lsn,json=branchLsn,proto3" json:"branch_lsn,omitempty"`
+	Parent    string `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
+	BranchLsn uint64 `protobuf:"varint,3,opt,name=branch_lsn,json=branchLsn,proto3" json:"branch_lsn,omitempty"`
+	// Unspecified is the parent's on a branch, else quorum.
+	Durability    Durability `protobuf:"varint,4,opt,name=durability,proto3,enum=logcore.v1.Durability" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -80,6 +82,13 @@ func (x *CreateLogRequest) GetBranchLsn() uint64 {
 		return x.BranchLsn
 	}
 	return 0
+}
+
+func (x *CreateLogRequest) GetDurability() Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return Durability_DURABILITY_UNSPECIFIED
 }
 
 type CreateLogResponse struct {
@@ -1243,12 +1252,15 @@ var File_logcore_v1_admin_proto protoreflect.FileDescriptor
 const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16logcore/v1/admin.proto\x12\n" +
-	"logcore.v1\x1a\x14logcore/v1/log.proto\"[\n" +
+	"logcore.v1\x1a\x14logcore/v1/log.proto\"\x93\x01\n" +
 	"\x10CreateLogRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\tR\x06parent\x12\x1d\n" +
 	"\n" +
-	"branch_lsn\x18\x03 \x01(\x04R\tbranchLsn\"*\n" +
+	"branch_lsn\x18\x03 \x01(\x04R\tbranchLsn\x126\n" +
+	"\n" +
+	"durability\x18\x04 \x01(\x0e2\x16.logcore.v1.DurabilityR\n" +
+	"durability\"*\n" +
 	"\x11CreateLogResponse\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\"\x11\n" +
 	"\x0fListLogsRequest\"@\n" +
@@ -1369,36 +1381,38 @@ var file_logcore_v1_admin_proto_goTypes = []any{
 	(*ReplaceMemberResponse)(nil),  // 18: logcore.v1.ReplaceMemberResponse
 	(*TransferLeaderRequest)(nil),  // 19: logcore.v1.TransferLeaderRequest
 	(*TransferLeaderResponse)(nil), // 20: logcore.v1.TransferLeaderResponse
-	(*InfoResponse)(nil),           // 21: logcore.v1.InfoResponse
+	(Durability)(0),                // 21: logcore.v1.Durability
+	(*InfoResponse)(nil),           // 22: logcore.v1.InfoResponse
 }
 var file_logcore_v1_admin_proto_depIdxs = []int32{
-	21, // 0: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
-	5,  // 1: logcore.v1.ListTargetsResponse.targets:type_name -> logcore.v1.Target
-	8,  // 2: logcore.v1.StatusResponse.shards:type_name -> logcore.v1.ShardStatus
-	12, // 3: logcore.v1.ClusterStatusResponse.members:type_name -> logcore.v1.ClusterMember
-	0,  // 4: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
-	2,  // 5: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
-	4,  // 6: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
-	7,  // 7: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
-	10, // 8: logcore.v1.AdminService.ClusterStatus:input_type -> logcore.v1.ClusterStatusRequest
-	13, // 9: logcore.v1.AdminService.AddMember:input_type -> logcore.v1.AddMemberRequest
-	15, // 10: logcore.v1.AdminService.RemoveMember:input_type -> logcore.v1.RemoveMemberRequest
-	17, // 11: logcore.v1.AdminService.ReplaceMember:input_type -> logcore.v1.ReplaceMemberRequest
-	19, // 12: logcore.v1.AdminService.TransferLeader:input_type -> logcore.v1.TransferLeaderRequest
-	1,  // 13: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
-	3,  // 14: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
-	6,  // 15: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
-	9,  // 16: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
-	11, // 17: logcore.v1.AdminService.ClusterStatus:output_type -> logcore.v1.ClusterStatusResponse
-	14, // 18: logcore.v1.AdminService.AddMember:output_type -> logcore.v1.AddMemberResponse
-	16, // 19: logcore.v1.AdminService.RemoveMember:output_type -> logcore.v1.RemoveMemberResponse
-	18, // 20: logcore.v1.AdminService.ReplaceMember:output_type -> logcore.v1.ReplaceMemberResponse
-	20, // 21: logcore.v1.AdminService.TransferLeader:output_type -> logcore.v1.TransferLeaderResponse
-	13, // [13:22] is the sub-list for method output_type
-	4,  // [4:13] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	21, // 0: logcore.v1.CreateLogRequest.durability:type_name -> logcore.v1.Durability
+	22, // 1: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
+	5,  // 2: logcore.v1.ListTargetsResponse.targets:type_name -> logcore.v1.Target
+	8,  // 3: logcore.v1.StatusResponse.shards:type_name -> logcore.v1.ShardStatus
+	12, // 4: logcore.v1.ClusterStatusResponse.members:type_name -> logcore.v1.ClusterMember
+	0,  // 5: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
+	2,  // 6: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
+	4,  // 7: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
+	7,  // 8: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
+	10, // 9: logcore.v1.AdminService.ClusterStatus:input_type -> logcore.v1.ClusterStatusRequest
+	13, // 10: logcore.v1.AdminService.AddMember:input_type -> logcore.v1.AddMemberRequest
+	15, // 11: logcore.v1.AdminService.RemoveMember:input_type -> logcore.v1.RemoveMemberRequest
+	17, // 12: logcore.v1.AdminService.ReplaceMember:input_type -> logcore.v1.ReplaceMemberRequest
+	19, // 13: logcore.v1.AdminService.TransferLeader:input_type -> logcore.v1.TransferLeaderRequest
+	1,  // 14: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
+	3,  // 15: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
+	6,  // 16: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
+	9,  // 17: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
+	11, // 18: logcore.v1.AdminService.ClusterStatus:output_type -> logcore.v1.ClusterStatusResponse
+	14, // 19: logcore.v1.AdminService.AddMember:output_type -> logcore.v1.AddMemberResponse
+	16, // 20: logcore.v1.AdminService.RemoveMember:output_type -> logcore.v1.RemoveMemberResponse
+	18, // 21: logcore.v1.AdminService.ReplaceMember:output_type -> logcore.v1.ReplaceMemberResponse
+	20, // 22: logcore.v1.AdminService.TransferLeader:output_type -> logcore.v1.TransferLeaderResponse
+	14, // [14:23] is the sub-list for method output_type
+	5,  // [5:14] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_admin_proto_init() }

@@ -21,6 +21,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Durability says when an entry is acknowledged.
+type Durability int32
+
+const (
+	Durability_DURABILITY_UNSPECIFIED Durability = 0
+	// Once a quorum of the members has it on stable storage.
+	Durability_DURABILITY_QUORUM Durability = 1
+	// Once, besides, a manifest that covers it is on a majority of the archive's targets.
+	Durability_DURABILITY_QUORUM_ARCHIVE Durability = 2
+)
+
+// Enum value maps for Durability.
+var (
+	Durability_name = map[int32]string{
+		0: "DURABILITY_UNSPECIFIED",
+		1: "DURABILITY_QUORUM",
+		2: "DURABILITY_QUORUM_ARCHIVE",
+	}
+	Durability_value = map[string]int32{
+		"DURABILITY_UNSPECIFIED":    0,
+		"DURABILITY_QUORUM":         1,
+		"DURABILITY_QUORUM_ARCHIVE": 2,
+	}
+)
+
+func (x Durability) Enum() *Durability {
+	p := new(Durability)
+	*p = x
+	return p
+}
+
+func (x Durability) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Durability) Descriptor() protoreflect.EnumDescriptor {
+	return file_logcore_v1_log_proto_enumTypes[0].Descriptor()
+}
+
+func (Durability) Type() protoreflect.EnumType {
+	return &file_logcore_v1_log_proto_enumTypes[0]
+}
+
+func (x Durability) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Durability.Descriptor instead.
+func (Durability) EnumDescriptor() ([]byte, []int) {
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{0}
+}
+
 type OpenWriterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
@@ -1571,6 +1623,8 @@ type InfoResponse struct {
 	Incarnation uint64 `protobuf:"fixed64,17,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// What the payloads are; empty while no writer has said it.
 	PayloadFormat string `protobuf:"bytes,18,opt,name=payload_format,json=payloadFormat,proto3" json:"payload_format,omitempty"`
+	// When its entries are acknowledged.
+	Durability    Durability `protobuf:"varint,19,opt,name=durability,proto3,enum=logcore.v1.Durability" json:"durability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1731,6 +1785,13 @@ func (x *InfoResponse) GetPayloadFormat() string {
 	return ""
 }
 
+func (x *InfoResponse) GetDurability() Durability {
+	if x != nil {
+		return x.Durability
+	}
+	return Durability_DURABILITY_UNSPECIFIED
+}
+
 var File_logcore_v1_log_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_log_proto_rawDesc = "" +
@@ -1837,7 +1898,7 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\tfirst_lsn\x18\x01 \x01(\x04R\bfirstLsn\"I\n" +
 	"\vInfoRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12(\n" +
-	"\x10max_staleness_ms\x18\x02 \x01(\rR\x0emaxStalenessMs\"\x89\x04\n" +
+	"\x10max_staleness_ms\x18\x02 \x01(\rR\x0emaxStalenessMs\"\xc1\x04\n" +
 	"\fInfoResponse\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x14\n" +
@@ -1858,7 +1919,15 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\tparent_id\x18\x0f \x01(\x04R\bparentId\x12\x16\n" +
 	"\x06writer\x18\x10 \x01(\tR\x06writer\x12 \n" +
 	"\vincarnation\x18\x11 \x01(\x06R\vincarnation\x12%\n" +
-	"\x0epayload_format\x18\x12 \x01(\tR\rpayloadFormat2\xe3\x05\n" +
+	"\x0epayload_format\x18\x12 \x01(\tR\rpayloadFormat\x126\n" +
+	"\n" +
+	"durability\x18\x13 \x01(\x0e2\x16.logcore.v1.DurabilityR\n" +
+	"durability*^\n" +
+	"\n" +
+	"Durability\x12\x1a\n" +
+	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11DURABILITY_QUORUM\x10\x01\x12\x1d\n" +
+	"\x19DURABILITY_QUORUM_ARCHIVE\x10\x022\xe3\x05\n" +
 	"\x0eLogCoreService\x12K\n" +
 	"\n" +
 	"OpenWriter\x12\x1d.logcore.v1.OpenWriterRequest\x1a\x1e.logcore.v1.OpenWriterResponse\x12N\n" +
@@ -1885,73 +1954,76 @@ func file_logcore_v1_log_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_log_proto_rawDescData
 }
 
+var file_logcore_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_logcore_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_logcore_v1_log_proto_goTypes = []any{
-	(*OpenWriterRequest)(nil),    // 0: logcore.v1.OpenWriterRequest
-	(*OpenWriterResponse)(nil),   // 1: logcore.v1.OpenWriterResponse
-	(*CloseWriterRequest)(nil),   // 2: logcore.v1.CloseWriterRequest
-	(*CloseWriterResponse)(nil),  // 3: logcore.v1.CloseWriterResponse
-	(*RenewWriterRequest)(nil),   // 4: logcore.v1.RenewWriterRequest
-	(*RenewWriterResponse)(nil),  // 5: logcore.v1.RenewWriterResponse
-	(*NewEntry)(nil),             // 6: logcore.v1.NewEntry
-	(*AppendRequest)(nil),        // 7: logcore.v1.AppendRequest
-	(*AppendResponse)(nil),       // 8: logcore.v1.AppendResponse
-	(*Appended)(nil),             // 9: logcore.v1.Appended
-	(*AppendStreamRequest)(nil),  // 10: logcore.v1.AppendStreamRequest
-	(*AppendStreamResponse)(nil), // 11: logcore.v1.AppendStreamResponse
-	(*AppendLogsRequest)(nil),    // 12: logcore.v1.AppendLogsRequest
-	(*LogAppend)(nil),            // 13: logcore.v1.LogAppend
-	(*AppendLogsResponse)(nil),   // 14: logcore.v1.AppendLogsResponse
-	(*LogAppended)(nil),          // 15: logcore.v1.LogAppended
-	(*ReadRequest)(nil),          // 16: logcore.v1.ReadRequest
-	(*LogEntry)(nil),             // 17: logcore.v1.LogEntry
-	(*ReadResponse)(nil),         // 18: logcore.v1.ReadResponse
-	(*FlushRequest)(nil),         // 19: logcore.v1.FlushRequest
-	(*FlushResponse)(nil),        // 20: logcore.v1.FlushResponse
-	(*TruncateRequest)(nil),      // 21: logcore.v1.TruncateRequest
-	(*TruncateResponse)(nil),     // 22: logcore.v1.TruncateResponse
-	(*InfoRequest)(nil),          // 23: logcore.v1.InfoRequest
-	(*InfoResponse)(nil),         // 24: logcore.v1.InfoResponse
-	(EntryKind)(0),               // 25: logcore.v1.EntryKind
-	(*ErrorDetail)(nil),          // 26: logcore.v1.ErrorDetail
+	(Durability)(0),              // 0: logcore.v1.Durability
+	(*OpenWriterRequest)(nil),    // 1: logcore.v1.OpenWriterRequest
+	(*OpenWriterResponse)(nil),   // 2: logcore.v1.OpenWriterResponse
+	(*CloseWriterRequest)(nil),   // 3: logcore.v1.CloseWriterRequest
+	(*CloseWriterResponse)(nil),  // 4: logcore.v1.CloseWriterResponse
+	(*RenewWriterRequest)(nil),   // 5: logcore.v1.RenewWriterRequest
+	(*RenewWriterResponse)(nil),  // 6: logcore.v1.RenewWriterResponse
+	(*NewEntry)(nil),             // 7: logcore.v1.NewEntry
+	(*AppendRequest)(nil),        // 8: logcore.v1.AppendRequest
+	(*AppendResponse)(nil),       // 9: logcore.v1.AppendResponse
+	(*Appended)(nil),             // 10: logcore.v1.Appended
+	(*AppendStreamRequest)(nil),  // 11: logcore.v1.AppendStreamRequest
+	(*AppendStreamResponse)(nil), // 12: logcore.v1.AppendStreamResponse
+	(*AppendLogsRequest)(nil),    // 13: logcore.v1.AppendLogsRequest
+	(*LogAppend)(nil),            // 14: logcore.v1.LogAppend
+	(*AppendLogsResponse)(nil),   // 15: logcore.v1.AppendLogsResponse
+	(*LogAppended)(nil),          // 16: logcore.v1.LogAppended
+	(*ReadRequest)(nil),          // 17: logcore.v1.ReadRequest
+	(*LogEntry)(nil),             // 18: logcore.v1.LogEntry
+	(*ReadResponse)(nil),         // 19: logcore.v1.ReadResponse
+	(*FlushRequest)(nil),         // 20: logcore.v1.FlushRequest
+	(*FlushResponse)(nil),        // 21: logcore.v1.FlushResponse
+	(*TruncateRequest)(nil),      // 22: logcore.v1.TruncateRequest
+	(*TruncateResponse)(nil),     // 23: logcore.v1.TruncateResponse
+	(*InfoRequest)(nil),          // 24: logcore.v1.InfoRequest
+	(*InfoResponse)(nil),         // 25: logcore.v1.InfoResponse
+	(EntryKind)(0),               // 26: logcore.v1.EntryKind
+	(*ErrorDetail)(nil),          // 27: logcore.v1.ErrorDetail
 }
 var file_logcore_v1_log_proto_depIdxs = []int32{
-	25, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
-	6,  // 1: logcore.v1.AppendRequest.entries:type_name -> logcore.v1.NewEntry
-	9,  // 2: logcore.v1.AppendResponse.entries:type_name -> logcore.v1.Appended
-	6,  // 3: logcore.v1.AppendStreamRequest.entries:type_name -> logcore.v1.NewEntry
-	9,  // 4: logcore.v1.AppendStreamResponse.entries:type_name -> logcore.v1.Appended
-	13, // 5: logcore.v1.AppendLogsRequest.appends:type_name -> logcore.v1.LogAppend
-	6,  // 6: logcore.v1.LogAppend.entries:type_name -> logcore.v1.NewEntry
-	15, // 7: logcore.v1.AppendLogsResponse.appends:type_name -> logcore.v1.LogAppended
-	26, // 8: logcore.v1.LogAppended.detail:type_name -> logcore.v1.ErrorDetail
-	25, // 9: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
-	17, // 10: logcore.v1.ReadResponse.entries:type_name -> logcore.v1.LogEntry
-	0,  // 11: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
-	2,  // 12: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
-	4,  // 13: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
-	7,  // 14: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
-	10, // 15: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
-	12, // 16: logcore.v1.LogCoreService.AppendLogs:input_type -> logcore.v1.AppendLogsRequest
-	16, // 17: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
-	19, // 18: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
-	21, // 19: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
-	23, // 20: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
-	1,  // 21: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
-	3,  // 22: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
-	5,  // 23: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
-	8,  // 24: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
-	11, // 25: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
-	14, // 26: logcore.v1.LogCoreService.AppendLogs:output_type -> logcore.v1.AppendLogsResponse
-	18, // 27: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
-	20, // 28: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
-	22, // 29: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
-	24, // 30: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
-	21, // [21:31] is the sub-list for method output_type
-	11, // [11:21] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	26, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
+	7,  // 1: logcore.v1.AppendRequest.entries:type_name -> logcore.v1.NewEntry
+	10, // 2: logcore.v1.AppendResponse.entries:type_name -> logcore.v1.Appended
+	7,  // 3: logcore.v1.AppendStreamRequest.entries:type_name -> logcore.v1.NewEntry
+	10, // 4: logcore.v1.AppendStreamResponse.entries:type_name -> logcore.v1.Appended
+	14, // 5: logcore.v1.AppendLogsRequest.appends:type_name -> logcore.v1.LogAppend
+	7,  // 6: logcore.v1.LogAppend.entries:type_name -> logcore.v1.NewEntry
+	16, // 7: logcore.v1.AppendLogsResponse.appends:type_name -> logcore.v1.LogAppended
+	27, // 8: logcore.v1.LogAppended.detail:type_name -> logcore.v1.ErrorDetail
+	26, // 9: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
+	18, // 10: logcore.v1.ReadResponse.entries:type_name -> logcore.v1.LogEntry
+	0,  // 11: logcore.v1.InfoResponse.durability:type_name -> logcore.v1.Durability
+	1,  // 12: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
+	3,  // 13: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
+	5,  // 14: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
+	8,  // 15: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
+	11, // 16: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
+	13, // 17: logcore.v1.LogCoreService.AppendLogs:input_type -> logcore.v1.AppendLogsRequest
+	17, // 18: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
+	20, // 19: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
+	22, // 20: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
+	24, // 21: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
+	2,  // 22: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
+	4,  // 23: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
+	6,  // 24: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
+	9,  // 25: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
+	12, // 26: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
+	15, // 27: logcore.v1.LogCoreService.AppendLogs:output_type -> logcore.v1.AppendLogsResponse
+	19, // 28: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
+	21, // 29: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
+	23, // 30: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
+	25, // 31: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
+	22, // [22:32] is the sub-list for method output_type
+	12, // [12:22] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_log_proto_init() }
@@ -1965,13 +2037,14 @@ func file_logcore_v1_log_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_log_proto_rawDesc), len(file_logcore_v1_log_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_logcore_v1_log_proto_goTypes,
 		DependencyIndexes: file_logcore_v1_log_proto_depIdxs,
+		EnumInfos:         file_logcore_v1_log_proto_enumTypes,
 		MessageInfos:      file_logcore_v1_log_proto_msgTypes,
 	}.Build()
 	File_logcore_v1_log_proto = out.File
