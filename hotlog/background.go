@@ -8,70 +8,123 @@ import (
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
-// checkPieceBytes is what the check in the background reads before it rests for as
-// long as that took, so that it takes half a processor and half the device at most.
-const checkPieceBytes = 1 << 20
+// checkLoop is the checker. It reads every sealed segment once: those that Open knew by
+// their footers only, those that were finished from memory, so that rot or a misdirected
+// write is found while others still have the entries, and those that could not be
+// finished from memory, to finish them. What it finds is counted, logged and reported;
+// the log goes on.
+func (l *Log) checkLoop() {
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.checkWake:
+			l.checkSealed()
+		}
+	}
+}
 
-// checkSealed reads, once after Open, every segment that Open knew by its footer only.
-// What it finds is counted, logged and reported; the log goes on.
+// checkSealed checks the segments that need it; the oldest first.
 func (l *Log) checkSealed() {
 	began := time.Now()
 	var segments, bytes int64
-	for _, s := range *l.view.Load() {
+	view := *l.view.Load()
+	for i, s := range view {
 		l.mu.Lock()
-		sum, known := s.sum, s.finished
+		sum, c, unchecked, unfinished := s.sum, s.committed, s.finished && !s.checked, s.committed.sealed && !s.finished && !s.unfinishable && i < len(view)-1
 		l.mu.Unlock()
-		if !known {
-			continue // scanned at Open, or when it is finished
+		if !unchecked && !unfinished {
+			continue
 		}
 		src, _ := l.reader(s)
-		slow := &pacedReader{segmentReader: src, began: time.Now()}
-		got, err := segment.Summarize(slow, s.header, sum.End, l.opts.LogOf, false)
-		if err == nil {
-			err = segment.PlaceOf(got.Differs(sum, false), sum.End, sum.Last)
-		}
-		switch {
-		case errors.Is(err, errStopped):
+		slow := &pacedReader{segmentReader: src}
+		got, err := segment.Summarize(slow, s.header, c.end, l.opts.LogOf, true)
+		if errors.Is(err, errStopped) {
 			return
-		case errors.Is(err, errGone):
+		}
+		if unfinished {
+			_ = l.finishRead(s, src, c, got, err) // reported there
+		} else if !l.checkedAs(s, sum, got, err) {
 			continue
-		case err != nil:
-			if err = l.damaged(s, err); !errors.Is(err, logcore.ErrCorrupt) {
-				l.log.Warn("hot log: a sealed segment could not be checked", "dir", l.dir.Path(), "segment", s.name, "err", err)
-			}
 		}
 		segments, bytes = segments+1, bytes+sum.End
 	}
-	l.metrics.checkedBytes.Add(float64(bytes))
-	l.log.Info("hot log: sealed segments checked", "dir", l.dir.Path(), "segments", segments, "bytes", bytes, "took", time.Since(began))
+	if segments > 0 {
+		l.metrics.checkedBytes.Add(float64(bytes))
+		l.log.Info("hot log: sealed segments checked", "dir", l.dir.Path(), "segments", segments, "bytes", bytes, "took", time.Since(began))
+	}
+}
+
+// checkedAs takes down that a segment whose footer says sum was read, as got or with an
+// error; false when it was gone.
+func (l *Log) checkedAs(s *segfile, sum, got segment.Summary, err error) bool {
+	if errors.Is(err, errGone) {
+		return false
+	}
+	if err == nil {
+		err = segment.PlaceOf(got.Differs(sum, true), sum.End, sum.Last)
+	}
+	l.mu.Lock()
+	s.checked = true
+	l.mu.Unlock()
+	if err == nil {
+		return true
+	}
+	if err = l.damaged(s, err); !errors.Is(err, logcore.ErrCorrupt) {
+		l.log.Warn("hot log: a sealed segment could not be checked", "dir", l.dir.Path(), "segment", s.name, "err", err)
+	}
+	return true
 }
 
 // errStopped: the log is being closed.
 var errStopped = errors.New("hotlog: stopped")
 
-// pacedReader rests between pieces and ends when the log is closed.
+const (
+	// checkPieceBytes is what the checker reads at once. A commit may have to wait for that.
+	checkPieceBytes = 128 << 10
+	// checkRestBusy is how many times as long as a piece took the checker rests before the
+	// next while appends become durable, checkRestIdle while none do.
+	checkRestBusy, checkRestIdle = 15, 1
+	checkRestMax                 = time.Second
+)
+
+// pacedReader rests between pieces, for long while the log is busy, so that it takes
+// a sixteenth of a processor and of the device then. It ends when the log is closed.
 type pacedReader struct {
 	segmentReader
-	read  int64
-	began time.Time
+	durable logcore.LSN // when the last piece was read
+	began   time.Time   // of that; what was done with it counts
 }
 
-func (r *pacedReader) ReadAt(p []byte, off int64) (int, error) {
-	rest := time.Duration(0)
-	if r.read >= checkPieceBytes {
-		rest = min(time.Since(r.began), time.Second)
-		r.read = 0
+func (r *pacedReader) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) && err == nil {
+		if err = r.rest(); err != nil {
+			return n, err
+		}
+		var got int
+		got, err = r.segmentReader.ReadAt(p[n:min(n+checkPieceBytes, len(p))], off+int64(n))
+		n += got
 	}
-	timer := time.NewTimer(rest)
+	return n, err
+}
+
+// rest waits until the next piece may be read.
+func (r *pacedReader) rest() error {
+	durable, times := r.l.Durable(), time.Duration(checkRestIdle)
+	if durable != r.durable {
+		times = checkRestBusy
+	}
+	pause := time.Duration(0)
+	if !r.began.IsZero() {
+		pause = min(times*time.Since(r.began), checkRestMax)
+	}
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-r.l.stop:
-		return 0, errStopped
+		return errStopped
 	case <-timer.C:
 	}
-	if rest > 0 {
-		r.began = time.Now()
-	}
-	r.read += int64(len(p))
-	return r.segmentReader.ReadAt(p, off)
+	r.began, r.durable = time.Now(), r.l.Durable()
+	return nil
 }

@@ -189,6 +189,10 @@ func (l *Log) publish(b *batch) {
 	l.announce()
 	l.mu.Unlock()
 
+	if l.unfolded += b.bytes; l.unfolded >= foldBytes && !l.inline {
+		l.unfolded = 0
+		poke(l.finWake)
+	}
 	entries := int(b.last - b.first + 1)
 	now := time.Now()
 	l.unproven = true

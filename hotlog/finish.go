@@ -3,9 +3,7 @@ package hotlog
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/segment"
@@ -48,73 +46,107 @@ func (r segmentReader) ReadAt(p []byte, off int64) (int, error) {
 	return r.s.f.ReadAt(p, off)
 }
 
-// finishLoop is the finisher: it finishes sealed segments as they come, without hurry.
+// finishLoop is the finisher: it folds what has become durable, and finishes sealed
+// segments as they come.
 func (l *Log) finishLoop() {
 	for {
 		select {
 		case <-l.stop:
 			return
 		case <-l.finWake:
-			l.finishSealed(true)
+			l.finishSealed(false)
+			poke(l.checkWake)
 		}
 	}
 }
 
-// finishSealed finishes every sealed segment but the last, which the committer may
-// still write to.
-func (l *Log) finishSealed(slowly bool) {
-	if l.Err() != nil && !errors.Is(l.Err(), logcore.ErrClosed) {
+// finishSealed finishes every sealed segment but the last, which the committer may still
+// write to. Those that were not folded are read where that is wanted.
+func (l *Log) finishSealed(read bool) {
+	if err := l.Err(); err != nil && !errors.Is(err, logcore.ErrClosed) {
 		return
 	}
+	l.foldUp()
 	view := *l.view.Load()
 	for _, s := range view[:max(len(view)-1, 0)] {
-		if err := l.finish(s, slowly); err != nil {
-			l.log.Warn("hot log: a sealed segment could not be finished; it will be read in full at the next open", "dir", l.dir.Path(), "segment", s.name, "err", err)
-		}
+		l.finish(s, read)
 	}
 }
 
-// finish reads a sealed segment back, writes the footer that its frames give and then,
-// in both slots, the mark that says so. From then on the footer speaks for the segment.
-// It does nothing when that is done, failed before, or the segment is not sealed.
-func (l *Log) finish(s *segfile, slowly bool) error {
+// finish writes the footer of a sealed segment and then, in both slots, the mark that says
+// so. From then on the footer speaks for the segment. It comes from memory, or, when that
+// does not have it and read is true, from the frames as read back. It does nothing when
+// that is done, failed before, or the segment is not sealed.
+func (l *Log) finish(s *segfile, read bool) error {
 	src, c := l.reader(s)
-	l.mu.Lock()
-	skip := s.finished || s.unfinishable || !c.sealed
-	l.mu.Unlock()
-	if skip {
+	if !l.finishable(s) {
 		return nil
 	}
-	var frames io.ReaderAt = src
-	if slowly {
-		frames = &pacedReader{segmentReader: src, began: time.Now()}
+	sum, ok := l.folded(s, c)
+	switch {
+	case ok:
+		return l.finishWith(s, src, c, sum, false)
+	case !read:
+		return nil
 	}
-	sum, err := segment.Summarize(frames, s.header, c.end, l.opts.LogOf, true)
+	sum, err := segment.Summarize(src, s.header, c.end, l.opts.LogOf, true)
+	return l.finishRead(s, src, c, sum, err)
+}
+
+// finishable reports whether a segment is sealed and not finished.
+func (l *Log) finishable(s *segfile) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.committed.sealed && !s.finished && !s.unfinishable
+}
+
+// finishRead finishes a segment with the summary of its frames as they were read, or with
+// what was wrong with them.
+func (l *Log) finishRead(s *segfile, src segmentReader, c committed, sum segment.Summary, err error) error {
 	if errors.Is(err, errGone) || errors.Is(err, errStopped) {
 		return nil
 	}
 	if err == nil && (sum.Last != c.last || sum.Sum != c.sum) {
 		err = &logcore.CorruptionError{Offset: c.end, LSN: sum.Last, Reason: fmt.Sprintf("entries end at LSN %d with checksum %08x, want %d with %08x", sum.Last, sum.Sum, c.last, c.sum)}
 	}
+	if err != nil {
+		return l.cantFinish(s, err)
+	}
+	return l.finishWith(s, src, c, sum, true)
+}
+
+// finishWith finishes a segment with its summary; read says that it came from the medium.
+func (l *Log) finishWith(s *segfile, src segmentReader, c committed, sum segment.Summary, read bool) error {
 	if src.lock() != nil {
 		return nil
 	}
 	defer l.structMu.RUnlock()
+	l.finMu.Lock()
+	defer l.finMu.Unlock()
+	if !l.finishable(s) {
+		return nil
+	}
 	if err := keep(s.f); err != nil {
 		return err // tried again when the next segment is sealed
 	}
-	if err == nil {
-		err = s.writeFooter(c, sum.AppendFooter(nil))
-	}
-	if err != nil {
-		s.unfinishable = true
-		return l.damaged(s, err)
+	if err := s.writeFooter(c, sum.AppendFooter(nil)); err != nil {
+		return l.cantFinish(s, err)
 	}
 	loosen(s.f)
 	l.mu.Lock()
-	s.sum, s.finished = sum, true
+	s.sum, s.finished, s.checked = sum, true, read
 	l.mu.Unlock()
 	return nil
+}
+
+// cantFinish gives a segment up: it has no footer in this life of the log.
+func (l *Log) cantFinish(s *segfile, err error) error {
+	l.mu.Lock()
+	s.unfinishable = true
+	l.mu.Unlock()
+	err = l.damaged(s, err)
+	l.log.Warn("hot log: a sealed segment could not be finished; it will be read in full at the next open", "dir", l.dir.Path(), "segment", s.name, "err", err)
+	return err
 }
 
 // writeFooter puts the footer behind the frames and says so in both marks.

@@ -89,14 +89,18 @@ type Log struct {
 	markedAt   time.Time     // when the newest mark that went with a batch was begun
 	unmarked   int           // batches since
 	lastWrite  time.Duration // of the newest batch
+	unfolded   int64         // bytes durable since the finisher was woken
 
-	wake     chan struct{}  // to the committer: something is pending
-	commands chan func()    // run by the committer between batches
-	hkWake   chan struct{}  // to the housekeeper
-	stop     chan struct{}  // closed by Close
-	done     chan struct{}  // closed when the committer has returned
-	finWake  chan struct{}  // to the finisher
-	hk       sync.WaitGroup // the housekeeper, the finisher and the check in the background
+	wake      chan struct{}  // to the committer: something is pending
+	commands  chan func()    // run by the committer between batches
+	hkWake    chan struct{}  // to the housekeeper
+	stop      chan struct{}  // closed by Close
+	done      chan struct{}  // closed when the committer has returned
+	finWake   chan struct{}  // to the finisher
+	checkWake chan struct{}  // to the checker
+	hk        sync.WaitGroup // the housekeeper, the finisher and the checker
+	fold      fold           // of whoever finishes segments
+	finMu     sync.Mutex     // held while a footer is written
 }
 
 // Open opens the log in opts.Dir, creates it when there is none, and recovers it
@@ -170,7 +174,7 @@ func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*L
 		opts: opts, dir: newFileSet(dir, mode.openFiles()), log: opts.Logger, inline: mode.inline,
 		writer: newWriter(dir.Align()),
 		wake:   make(chan struct{}, 1), commands: make(chan func()),
-		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), checkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if l.inline {
 		l.writer.piece = inlinePieceBytes
@@ -197,7 +201,7 @@ func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*L
 	if !l.inline {
 		l.hk.Go(l.housekeepLoop)
 		l.hk.Go(l.finishLoop)
-		l.hk.Go(l.checkSealed)
+		l.hk.Go(l.checkLoop)
 		l.wakeHousekeeper()
 	}
 	return l, report, nil
@@ -217,7 +221,7 @@ func (l *Log) Close() error {
 	close(l.stop)
 	<-l.done
 	l.hk.Wait()
-	l.finishSealed(false)
+	l.finishSealed(true)
 	l.metrics.unregister()
 	l.structMu.Lock() // readers under way finish first
 	defer l.structMu.Unlock()

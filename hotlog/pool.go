@@ -115,11 +115,15 @@ func (l *Log) pooled(p poolFile) error {
 
 // wakeHousekeeper wakes those who work in the background.
 func (l *Log) wakeHousekeeper() {
-	for _, wake := range []chan struct{}{l.hkWake, l.finWake} {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
+	poke(l.hkWake)
+	poke(l.finWake)
+}
+
+// poke wakes whoever waits for c, or will.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

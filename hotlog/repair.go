@@ -82,7 +82,7 @@ func (l *Log) rebuild(old *segfile, span segment.Span) (*segfile, string, error)
 		err = fmt.Errorf("%w: the span's entries end at LSN %d with checksum %08x", logcore.ErrInvalid, s.sum.Last, s.sum.Sum)
 	}
 	if err == nil {
-		s.finished = true
+		s.finished, s.checked = true, true
 		err = s.writeFooter(s.committed, s.sum.AppendFooter(nil))
 	}
 	if err != nil {

@@ -46,7 +46,7 @@ func (l *Log) beginNext() (wrote bool, err error) {
 func (l *Log) afterRoll() {
 	if l.inline {
 		l.housekeep()
-		l.finishSealed(false)
+		l.finishSealed(true)
 		return
 	}
 	l.wakeHousekeeper()
@@ -83,7 +83,7 @@ func (l *Log) markUnfollowed() {
 		return
 	}
 	// Nothing to finish while its SEAL is still queued: the timer was faster than the committer.
-	if err := l.finish(view[len(view)-1], false); err != nil {
+	if err := l.finish(view[len(view)-1], true); err != nil {
 		l.poison(nil, fmt.Errorf("mark: %w", err))
 	}
 }

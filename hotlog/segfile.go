@@ -23,16 +23,19 @@ type segfile struct {
 
 	// mark is the newest mark written. Written by the committer while the segment
 	// is the last one, by the housekeeper (structMu held for reading) afterwards.
-	mark segment.Mark
-	// unfinishable: writing the footer or the sealed mark failed; it is not tried again. As mark.
-	unfinishable bool
-	markBuf      []byte // as mark
+	mark    segment.Mark
+	markBuf []byte // as mark
+
+	folded *segment.Summary // of all entries, made from memory; nil = it was not. Guarded by Log.fold.mu
 
 	// Guarded by Log.mu.
 	sum       segment.Summary // of all entries submitted
 	sealed    bool            // the last of them is a SEAL
 	committed committed
 	finished  bool // footer and sealed marks are on the medium; sum is the footer's
+	checked   bool // finished, and the frames were read in this life of the log
+	// unfinishable: making the footer or the sealed mark failed; it is not tried again.
+	unfinishable bool
 }
 
 // committed is how far a segment is durable.

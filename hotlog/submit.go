@@ -97,10 +97,7 @@ func (l *Log) lockSoon() {
 // unpark wakes the committer.
 func (l *Log) unpark() {
 	l.parked.Store(false)
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	poke(l.wake)
 }
 
 // check validates what needs no lock and returns the bytes of the frames.

@@ -148,3 +148,10 @@ func ParseTrusted(src []byte) (e logcore.Entry, n int) {
 	parse(&e, src)
 	return e, int(FrameBytes(len(e.Payload)))
 }
+
+// TrustedFrame is ParseTrusted in place; it returns the frame itself, padding included,
+// and its checksum.
+func TrustedFrame(e *logcore.Entry, src []byte) (frame []byte, sum uint32) {
+	parse(e, src)
+	return src[:FrameBytes(len(e.Payload))], le.Uint32(src[frmCRC:])
+}

@@ -23,6 +23,7 @@ type config struct {
 	peers      string
 	diskMiB    int64
 	segmentMiB int64
+	profiles   string
 }
 
 func main() {
@@ -52,6 +53,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&c.peers, "peers", "", "logs to run, comma-separated globs; the device's limits always run; empty: all")
 	f.Int64Var(&c.diskMiB, "disk-mib", 1536, "disk use at which a turn ends early, 64 or more")
 	f.Int64Var(&c.segmentMiB, "segment-mib", 0, "segment size of the hot log; 0: its default")
+	f.StringVar(&c.profiles, "profiles", "", "directory for a CPU profile of each turn's measured window; empty: none")
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}
@@ -134,6 +136,10 @@ func measure(ctx context.Context, c config, cells []cell, peers []peer, dir stri
 	t := timing{seconds: time.Duration(c.seconds * float64(time.Second)), diskBytes: c.diskMiB << 20, written: written}
 	for _, cl := range cells {
 		all, err := runCell(ctx, contenders(cl, dev, peers), c.rounds, func(ct contender) (figures, error) {
+			t := t
+			if c.profiles != "" {
+				t.profile = filepath.Join(c.profiles, fmt.Sprintf("%v-%s-%s.pprof", cl, ct.peer, ct.api))
+			}
 			return takeTurn(ctx, ct, cl, turnDir, t)
 		})
 		if err != nil {

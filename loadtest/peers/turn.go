@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ type timing struct {
 	seconds   time.Duration
 	diskBytes int64
 	written   counter
+	profile   string // file for a CPU profile of the measured window, "" = none; the last round's stays
 }
 
 // warmUp precedes the measured window: a quarter of it, at most a quarter of a second.
@@ -103,6 +105,11 @@ func observe(ctx context.Context, m *meter, dir string, t timing, finished chan 
 	if err := pause(ctx, m, dir, t.warmUp(), t.diskBytes, finished); err != nil && !errors.Is(err, errDiskBudget) {
 		return err
 	}
+	profiled, err := t.startProfile()
+	if err != nil {
+		return err
+	}
+	defer profiled()
 	if err := m.begin(); err != nil {
 		return err
 	}
@@ -116,6 +123,21 @@ func observe(ctx context.Context, m *meter, dir string, t timing, finished chan 
 		}
 	}
 	return m.end()
+}
+
+// startProfile begins the CPU profile, if one is wanted, and returns what ends it.
+func (t timing) startProfile() (end func(), err error) {
+	if t.profile == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(t.profile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
 
 // pause waits for d, for the context, for the load's early end, or until dir holds
