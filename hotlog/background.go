@@ -1,6 +1,7 @@
 package hotlog
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -38,7 +39,7 @@ func (l *Log) checkSealed() {
 		}
 		src, _ := l.reader(s)
 		slow := &pacedReader{segmentReader: src}
-		got, err := segment.Summarize(slow, s.header, c.end, l.opts.LogOf, true)
+		got, err := segment.Summarize(slow, s.header, c.end, l.opts.LogOf, cmp.Or(sum.DigestKind, segment.DigestSums))
 		if errors.Is(err, errStopped) {
 			return
 		}
@@ -62,7 +63,7 @@ func (l *Log) checkedAs(s *segfile, sum, got segment.Summary, err error) bool {
 		return false
 	}
 	if err == nil {
-		err = segment.PlaceOf(got.Differs(sum, true), sum.End, sum.Last)
+		err = segment.PlaceOf(got.Differs(sum), sum.End, sum.Last)
 	}
 	l.mu.Lock()
 	s.checked = true

@@ -209,8 +209,8 @@ func dumpFooter(dir media.Dir, x loaded, w io.Writer) error {
 	if err != nil {
 		return fileError(dir, x.name, err)
 	}
-	if _, err := fmt.Fprintf(w, "%s: footer: %d entries, %d payload bytes, times %v to %v, %d index points, log ranges kept %v, sha256=%x\n",
-		x.name, r.Entries, r.PayloadBytes, r.FirstTime, r.LastTime, len(r.Points), r.LogsKept, r.Digest); err != nil {
+	if _, err := fmt.Fprintf(w, "%s: footer: %d entries, %d payload bytes, times %v to %v, %d index points, log ranges kept %v, %s sha256=%x\n",
+		x.name, r.Entries, r.PayloadBytes, r.FirstTime, r.LastTime, len(r.Points), r.LogsKept, map[segment.DigestKind]string{segment.DigestFrames: "frames", segment.DigestSums: "checksums"}[r.DigestKind], r.Digest); err != nil {
 		return err
 	}
 	for _, g := range r.Logs {

@@ -89,7 +89,7 @@ func (l *Log) finish(s *segfile, read bool) error {
 	case !read:
 		return nil
 	}
-	sum, err := segment.Summarize(src, s.header, c.end, l.opts.LogOf, true)
+	sum, err := segment.Summarize(src, s.header, c.end, l.opts.LogOf, segment.DigestSums)
 	return l.finishRead(s, src, c, sum, err)
 }
 

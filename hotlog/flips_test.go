@@ -20,7 +20,7 @@ const flipFileBytes = 64 << 10
 func fullSegment(t *testing.T) []byte {
 	t.Helper()
 	h := segment.Header{ID: segment.ID{First: 1}}
-	b := segment.NewBuilder(h, logOf, true)
+	b := segment.NewBuilder(h, logOf, segment.DigestSums)
 	file := make([]byte, segment.FramesOffset)
 	copy(file, h.Append(nil))
 	sum := h.Prev

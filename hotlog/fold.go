@@ -44,7 +44,8 @@ func (l *Log) foldStep() bool {
 		l.mu.Unlock()
 		return false
 	case at < 0 || f.cuts != l.cuts:
-		f.begin(l, view[len(view)-1])
+		open := slices.IndexFunc(view, func(s *segfile) bool { return !s.finished })
+		f.begin(l, view[max(open, 0)])
 	case f.s.committed.sealed && (f.b == nil || f.next > f.s.committed.last) && at+1 < len(view):
 		f.begin(l, view[at+1])
 	}
@@ -77,7 +78,7 @@ func (l *Log) foldStep() bool {
 // begin goes to a segment; the log's mu is held.
 func (f *fold) begin(l *Log, s *segfile) {
 	f.s, f.cuts, f.next = s, l.cuts, s.header.ID.First
-	f.b = segment.NewBuilder(s.header, l.opts.LogOf, true)
+	f.b = segment.NewBuilder(s.header, l.opts.LogOf, segment.DigestSums)
 }
 
 // folded returns the summary of a sealed segment when it was made from memory.

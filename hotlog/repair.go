@@ -76,7 +76,7 @@ func (l *Log) rebuild(old *segfile, span segment.Span) (*segfile, string, error)
 		err = f.Sync()
 	}
 	if err == nil {
-		s.sum, err = segment.Summarize(f, s.header, s.committed.end, l.opts.LogOf, true)
+		s.sum, err = segment.Summarize(f, s.header, s.committed.end, l.opts.LogOf, segment.DigestSums)
 	}
 	if err == nil && (s.sum.Last != span.Last || s.sum.Sum != span.Sum) {
 		err = fmt.Errorf("%w: the span's entries end at LSN %d with checksum %08x", logcore.ErrInvalid, s.sum.Last, s.sum.Sum)

@@ -241,7 +241,7 @@ func TestCheckAndDump(t *testing.T) {
 	if err := Dump(context.Background(), o.Dir, &out); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(out.String(), "footer: 40 entries"); n != 2 || strings.Count(out.String(), ".seg: log ") != 8 || strings.Count(out.String(), "sha256=") != 2 {
+	if n := strings.Count(out.String(), "footer: 40 entries"); n != 2 || strings.Count(out.String(), ".seg: log ") != 8 || strings.Count(out.String(), "checksums sha256=") != 2 {
 		t.Fatalf("dump shows %d footers:\n%s", n, out.String())
 	}
 	// Ranges that are not those of the entries are a problem like any other.

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"cmp"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -34,10 +35,21 @@ type Summary struct {
 	Points       []Point
 
 	// Only a Builder fills these.
-	Digest   [DigestBytes]byte // SHA-256 of all frames
-	LogsKept bool              // Logs lists every log that has entries here
-	Logs     []LogRange        // by log id
+	DigestKind DigestKind // 0 = none was computed
+	Digest     [DigestBytes]byte
+	LogsKept   bool       // Logs lists every log that has entries here
+	Logs       []LogRange // by log id
 }
+
+// DigestKind says what a footer's digest is of.
+type DigestKind uint32
+
+// The digests. A number 2 is not given out: test vectors use it for one that nobody knows.
+const (
+	DigestNone   DigestKind = 0 // not computed
+	DigestFrames DigestKind = 1 // SHA-256 of all frames; written by early builds
+	DigestSums   DigestKind = 3 // SHA-256 of the frames' checksums, 4 bytes each, in order
+)
 
 // NewSummary returns the summary of a segment without entries.
 func NewSummary(h Header) Summary {
@@ -112,7 +124,7 @@ func (s *Summary) AppendFooter(dst []byte) []byte {
 		le.PutUint32(q[ptOffset:], uint32(p.Offset))
 		le.PutUint32(q[ptPrev:], p.Prev)
 	}
-	le.PutUint32(b[ftrDigestKind:], digestSHA256)
+	le.PutUint32(b[ftrDigestKind:], uint32(cmp.Or(s.DigestKind, DigestSums)))
 	copy(b[ftrDigest:], s.Digest[:])
 	le.PutUint32(b[ftrLogs:], logsNotKept)
 	if s.LogsKept {
@@ -157,7 +169,7 @@ func DecodeFooter(b []byte) (Summary, error) {
 	if !allZero(b[size-ftrTail+4:]) {
 		return s, damage("footer: padding is not zero")
 	}
-	if kind := le.Uint32(b[ftrDigestKind:]); kind != digestSHA256 {
+	if kind := DigestKind(le.Uint32(b[ftrDigestKind:])); kind != DigestFrames && kind != DigestSums {
 		return s, fmt.Errorf("%w: segment footer has a digest of kind %d, which this build does not know: use a newer build", logcore.ErrUnsupportedVersion, kind)
 	}
 	n, logs := int64(le.Uint32(b[ftrPoints:])), int64(le.Uint32(b[ftrLogs:]))
@@ -179,6 +191,7 @@ func DecodeFooter(b []byte) (Summary, error) {
 		PayloadBytes: le.Uint64(b[ftrPayload:]),
 		End:          FramesOffset + int64(le.Uint64(b[ftrFrameBytes:])),
 		Points:       decodePoints(b[ftrFixed:], int(n)),
+		DigestKind:   DigestKind(le.Uint32(b[ftrDigestKind:])),
 		Digest:       [DigestBytes]byte(b[ftrDigest:]),
 		LogsKept:     kept,
 		Logs:         decodeLogs(b[ftrFixed+n*IndexPointBytes:], int(logs)),

@@ -125,8 +125,7 @@ const (
 	ftrFixed      = 144 // index points begin here; log ranges, CRC 4 and zero 4 follow them
 	ftrTail       = 8
 
-	digestSHA256 = 1          // of all frames
-	logsNotKept  = 0xffffffff // no ranges: any log may have entries in the segment
+	logsNotKept = 0xffffffff // no ranges: any log may have entries in the segment
 )
 
 // Index point.

@@ -76,6 +76,7 @@ type reading struct {
 	first   uint64
 	newest  mark
 	sum     uint32 // of the last entry
+	sums    []byte // of all entries
 	last    uint64
 	at      uint64 // where the next frame begins
 	sealed  bool
@@ -152,6 +153,7 @@ func (r *reading) frame() error {
 		lsn, r.at, u64(b, 16), kind, time, tx, n, crc32.Checksum(b[60:60+n], crcTable), u32(b, 32))
 	r.count(lsn, time, uint64(n), kind, tx[0])
 	r.sum, r.last, r.sealed = u32(b, 32), lsn, kind == 7
+	r.sums = append(r.sums, b[32:36]...)
 	r.at += uint64(size)
 	return nil
 }
@@ -184,7 +186,7 @@ func (r *reading) count(lsn, time, n uint64, kind, tx byte) {
 // footer reads the footer and compares it with what the frames say.
 func (r *reading) footer() error {
 	b, err := structure(r.file[r.newest.end:], "LOGCFTR\n", 8)
-	if err == unsupported || err == nil && u32(b, 104) != 1 {
+	if err == unsupported || err == nil && u32(b, 104) != 1 && u32(b, 104) != 3 {
 		return unsupported
 	}
 	if err != nil || r.at != r.newest.end {
@@ -194,9 +196,13 @@ func (r *reading) footer() error {
 	if len(b) != 144+24*points+40*logs+8 {
 		return bad("corrupt footer")
 	}
+	kind, digest := "sha256", sha256.Sum256(r.file[12288:r.at])
+	if u32(b, 104) == 3 {
+		kind, digest = "sums_sha256", sha256.Sum256(r.sums)
+	}
 	var got, want strings.Builder
-	const line = "footer offset=%d bytes=%d shard=%d prev=%08x first=%d last=%d first_time=%d last_time=%d entries=%d frame_bytes=%d payload_bytes=%d checksum=%08x sha256=%x\n"
-	fmt.Fprintf(&got, line, r.newest.end, len(b), u32(b, 32), u32(b, 36), u64(b, 40), u64(b, 48), u64(b, 56), u64(b, 64), u64(b, 72), u64(b, 80), u64(b, 88), u32(b, 96), b[112:144])
+	const line = "footer offset=%d bytes=%d shard=%d prev=%08x first=%d last=%d first_time=%d last_time=%d entries=%d frame_bytes=%d payload_bytes=%d checksum=%08x %s=%x\n"
+	fmt.Fprintf(&got, line, r.newest.end, len(b), u32(b, 32), u32(b, 36), u64(b, 40), u64(b, 48), u64(b, 56), u64(b, 64), u64(b, 72), u64(b, 80), u64(b, 88), u32(b, 96), kind, b[112:144])
 	for i := range points {
 		p := b[144+24*i:]
 		fmt.Fprintf(&got, "point lsn=%d time=%d offset=%d prev=%08x\n", u64(p, 0), u64(p, 8), u32(p, 16), u32(p, 20))
@@ -205,7 +211,7 @@ func (r *reading) footer() error {
 		g := b[144+24*points+40*i:]
 		fmt.Fprintf(&got, "log id=%d first=%d last=%d entries=%d payload_bytes=%d\n", u64(g, 0), u64(g, 8), u64(g, 16), u64(g, 24), u64(g, 32))
 	}
-	fmt.Fprintf(&want, line, r.at, len(b), r.shard, u32(r.file, 36), r.first, r.last, r.firstAt, r.high, r.last-r.first+1, r.at-12288, r.payload, r.sum, sha256.Sum256(r.file[12288:r.at]))
+	fmt.Fprintf(&want, line, r.at, len(b), r.shard, u32(r.file, 36), r.first, r.last, r.firstAt, r.high, r.last-r.first+1, r.at-12288, r.payload, r.sum, kind, digest)
 	for _, s := range strings.Split(r.points, "#")[1:] {
 		want.WriteString(s[strings.Index(s, " ")+1:])
 	}
@@ -269,7 +275,7 @@ func testdata(t *testing.T, name string) []byte {
 }
 
 func TestIndependentReader(t *testing.T) {
-	for _, name := range []string{"golden-v1", "golden-v1-open", "golden-v1-recycled"} {
+	for _, name := range []string{"golden-v1", "golden-v1-sums", "golden-v1-open", "golden-v1-recycled"} {
 		r := reading{file: testdata(t, name+".seg")}
 		if verdict, want := r.read(), string(testdata(t, name+".txt")); r.text.String() != want {
 			t.Errorf("%s: %s; reads\n%swant\n%s", name, verdict, r.text.String(), want)

@@ -42,16 +42,17 @@ type Builder struct {
 	logOf  LogOf
 	logs   map[logcore.LogID]*LogRange // nil: not kept
 	digest hash.Hash                   // nil: not wanted
+	kind   DigestKind
 }
 
 // NewBuilder returns a builder for the segment with header h. Without logOf the ranges
-// are not kept; without digest it is not computed.
-func NewBuilder(h Header, logOf LogOf, digest bool) *Builder {
-	b := &Builder{sum: NewSummary(h), logOf: logOf}
+// are not kept; with DigestNone no digest is computed.
+func NewBuilder(h Header, logOf LogOf, digest DigestKind) *Builder {
+	b := &Builder{sum: NewSummary(h), logOf: logOf, kind: digest}
 	if logOf != nil {
 		b.logs = map[logcore.LogID]*LogRange{}
 	}
-	if digest {
+	if digest != DigestNone {
 		b.digest = sha256.New()
 	}
 	return b
@@ -60,8 +61,11 @@ func NewBuilder(h Header, logOf LogOf, digest bool) *Builder {
 // Add takes in the next entry, its checksum and its raw frame.
 func (b *Builder) Add(e *logcore.Entry, sum uint32, frame []byte) {
 	b.sum.Add(e, sum)
-	if b.digest != nil {
+	switch b.kind {
+	case DigestFrames:
 		b.digest.Write(frame)
+	case DigestSums:
+		b.digest.Write(frame[frmCRC : frmCRC+4])
 	}
 	if b.logs == nil {
 		return
@@ -86,6 +90,7 @@ func (b *Builder) Add(e *logcore.Entry, sum uint32, frame []byte) {
 func (b *Builder) Summary() Summary {
 	s := b.sum.Clone()
 	if b.digest != nil {
+		s.DigestKind = b.kind
 		b.digest.Sum(s.Digest[:0])
 	}
 	if b.logs == nil || len(b.logs) > logsAllowed(s.End-FramesOffset) {
@@ -101,7 +106,7 @@ func (b *Builder) Summary() Summary {
 
 // Summarize reads and checks all frames of a sealed segment, from its header to the
 // file offset end, and returns its whole summary. Damage is a CorruptionError.
-func Summarize(src io.ReaderAt, h Header, end int64, logOf LogOf, digest bool) (Summary, error) {
+func Summarize(src io.ReaderAt, h Header, end int64, logOf LogOf, digest DigestKind) (Summary, error) {
 	b := NewBuilder(h, logOf, digest)
 	frames := NewReader(src, h.ID, h.Start(), end)
 	var e logcore.Entry

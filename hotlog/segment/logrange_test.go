@@ -74,7 +74,7 @@ func TestLogRangesAreBounded(t *testing.T) {
 		kept          bool
 	}{{16, 0, true}, {17, 0, false}, {40, 4096, true}, {40, 3000, false}} {
 		h := Header{ID: ID{First: 1}}
-		b := NewBuilder(h, func(e logcore.Entry) logcore.LogID { return logcore.LogID(e.Term) }, false)
+		b := NewBuilder(h, func(e logcore.Entry) logcore.LogID { return logcore.LogID(e.Term) }, DigestNone)
 		for i := range c.logs {
 			b.Add(&logcore.Entry{LSN: logcore.LSN(i + 1), Term: uint64(c.logs - i), Payload: make([]byte, c.payload)}, 1, nil)
 		}

@@ -137,7 +137,11 @@ func Recover(src io.ReaderAt, size int64, id Identity, o RecoverOptions) (Recove
 		}
 	}
 	r.Scanned = true
-	b := NewBuilder(id.Header, o.LogOf, o.Digest)
+	digest := DigestNone
+	if o.Digest {
+		digest = footer.DigestKind
+	}
+	b := NewBuilder(id.Header, o.LogOf, digest)
 	err := r.scan(src, size, b, max(o.Proven, id.Mark.LSN))
 	r.Summary = b.Summary()
 	if err != nil {
@@ -147,7 +151,7 @@ func Recover(src io.ReaderAt, size int64, id Identity, o RecoverOptions) (Recove
 		return r, corrupt(r.End, r.Last, "the mark says sealed, but the last entry is no SEAL")
 	}
 	if id.State == StateSealed && r.FooterError == nil {
-		r.FooterError = r.Differs(footer, o.Digest)
+		r.FooterError = r.Differs(footer)
 		r.Finished = r.FooterError == nil
 	}
 	if r.Finished {
@@ -158,10 +162,10 @@ func Recover(src io.ReaderAt, size int64, id Identity, o RecoverOptions) (Recove
 
 // Differs compares a footer with the summary of the frames, as far as that goes: the
 // ranges if both have them, the digest if it was computed.
-func (s *Summary) Differs(footer Summary, digest bool) error {
+func (s *Summary) Differs(footer Summary) error {
 	want := *s
-	if !digest {
-		want.Digest = footer.Digest
+	if s.DigestKind == DigestNone {
+		want.DigestKind, want.Digest = footer.DigestKind, footer.Digest
 	}
 	if !want.LogsKept || !footer.LogsKept {
 		want.LogsKept, want.Logs = footer.LogsKept, footer.Logs

@@ -42,10 +42,14 @@ func testLogOf(e logcore.Entry) logcore.LogID {
 // build lays out a segment with payloads of the given sizes; sealed adds a SEAL and
 // the footer. The file ends where the content does, plus extra zeros.
 func build(t testing.TB, first logcore.LSN, sizes []int, sealed bool, extra int) image {
+	return buildWith(t, DigestSums, first, sizes, sealed, extra)
+}
+
+func buildWith(t testing.TB, digest DigestKind, first logcore.LSN, sizes []int, sealed bool, extra int) image {
 	im := image{header: Header{ID: ID{Shard: 5, First: first}, Prev: 0xabcd1234, PrevTerm: 2}}
 	im.bytes = im.header.Append(nil)
 	im.bytes = append(im.bytes, make([]byte, 2*BlockBytes)...)
-	b := NewBuilder(im.header, testLogOf, true)
+	b := NewBuilder(im.header, testLogOf, digest)
 	prev := im.header.Prev
 	im.summary = b.Summary()
 	add := func(e logcore.Entry) {

@@ -37,7 +37,12 @@ func golden(t *testing.T, name string, got []byte) {
 // goldenSealed is a finished segment; goldenOpen one that a crash left open, with two
 // intact entries above the newest mark, which is in slot 0.
 func goldenSealed(t *testing.T) image {
-	return build(t, 1000, []int{0, 1, 8, 300, 66_000, 5}, true, 0)
+	return buildWith(t, DigestFrames, 1000, []int{0, 1, 8, 300, 66_000, 5}, true, 0)
+}
+
+// goldenSums is goldenSealed as it is written today.
+func goldenSums(t *testing.T) image {
+	return buildWith(t, DigestSums, 1000, []int{0, 1, 8, 300, 66_000, 5}, true, 0)
 }
 
 func goldenOpen(t *testing.T) image {
@@ -51,7 +56,7 @@ func goldenOpen(t *testing.T) image {
 // stand, at the very place where the next one would begin, the frames that its first life
 // left. Slot 0 has the newest mark.
 func goldenRecycled(t *testing.T) image {
-	old := build(t, 3000, []int{50, 51, 52, 53, 54, 55, 56}, true, 0)
+	old := buildWith(t, DigestFrames, 3000, []int{50, 51, 52, 53, 54, 55, 56}, true, 0)
 	im := build(t, 3100, []int{50, 51, 52}, false, 0)
 	im.mark(Mark{Seq: 13, State: StateOpen, LSN: 3099})
 	im.mark(Mark{Seq: 14, State: StateOpen, LSN: 3101})
@@ -63,7 +68,7 @@ func goldenRecycled(t *testing.T) image {
 }
 
 // goldens are the golden files of version 1.
-var goldens = map[string]func(*testing.T) image{"golden-v1": goldenSealed, "golden-v1-open": goldenOpen, "golden-v1-recycled": goldenRecycled}
+var goldens = map[string]func(*testing.T) image{"golden-v1": goldenSealed, "golden-v1-sums": goldenSums, "golden-v1-open": goldenOpen, "golden-v1-recycled": goldenRecycled}
 
 // describe writes everything an image says, a line for each thing.
 func describe(im image) string {
@@ -83,8 +88,8 @@ func describe(im image) string {
 			e.LSN, im.offsets[i], e.Term, e.Kind, uint64(e.Time), e.Tx, len(e.Payload), crc32.Checksum(e.Payload, castagnoli), im.sums[i])
 	}
 	if s := im.summary; im.entries[len(im.entries)-1].Kind == logcore.KindSeal {
-		fmt.Fprintf(&b, "footer offset=%d bytes=%d shard=%d prev=%08x first=%d last=%d first_time=%d last_time=%d entries=%d frame_bytes=%d payload_bytes=%d checksum=%08x sha256=%x\n",
-			s.End, s.FooterBytes(), s.ID.Shard, s.Prev, s.ID.First, s.Last, uint64(s.FirstTime), uint64(s.LastTime), s.Entries, s.End-FramesOffset, s.PayloadBytes, s.Sum, s.Digest)
+		fmt.Fprintf(&b, "footer offset=%d bytes=%d shard=%d prev=%08x first=%d last=%d first_time=%d last_time=%d entries=%d frame_bytes=%d payload_bytes=%d checksum=%08x %s=%x\n",
+			s.End, s.FooterBytes(), s.ID.Shard, s.Prev, s.ID.First, s.Last, uint64(s.FirstTime), uint64(s.LastTime), s.Entries, s.End-FramesOffset, s.PayloadBytes, s.Sum, map[DigestKind]string{DigestFrames: "sha256", DigestSums: "sums_sha256"}[s.DigestKind], s.Digest)
 		for _, p := range s.Points {
 			fmt.Fprintf(&b, "point lsn=%d time=%d offset=%d prev=%08x\n", p.LSN, uint64(p.Time), p.Offset, p.Prev)
 		}
@@ -226,6 +231,17 @@ var cases = []struct {
 	{"recycled, torn where the frames of the first life go on", "golden-v1-recycled", "end last=3101 sealed=0", func(im *image) {
 		old := build(nil, 3000, []int{50, 51, 52}, false, 0)
 		copy(im.bytes[im.offsets[2]:], old.bytes[old.offsets[2]:])
+	}},
+	{"sums", "golden-v1-sums", "end last=1006 sealed=1", func(*image) {}},
+	{"sums digest of other frames", "golden-v1-sums", "corrupt footer", func(im *image) {
+		b := im.bytes[im.summary.End:]
+		b[ftrDigest+31] ^= 128
+		reseal(b, len(b)-ftrTail)
+	}},
+	{"sums digest kind of the other digest", "golden-v1-sums", "corrupt footer", func(im *image) {
+		b := im.bytes[im.summary.End:]
+		b[ftrDigestKind] = 1
+		reseal(b, len(b)-ftrTail)
 	}},
 }
 
