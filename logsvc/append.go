@@ -179,7 +179,7 @@ func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*lo
 		err = s.coverage.check(&l)
 	}
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -191,7 +191,7 @@ func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*lo
 		err = s.coverage.wait(ctx, op.last())
 	}
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	op.acknowledged()
 	return &logcorev1.AppendResponse{Entries: appended(nil, op.places)}, nil

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
-	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
 )
@@ -20,7 +20,7 @@ import (
 // Flush implements logcorev1.LogCoreServiceServer.
 func (s *Service) Flush(ctx context.Context, req *logcorev1.FlushRequest) (*logcorev1.FlushResponse, error) {
 	if _, err := s.logByName(req.Log); err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	if s.opts.Archive == nil {
 		return nil, status.Error(codes.FailedPrecondition, "logsvc: there is no archive to flush to: start the service with targets")
@@ -29,7 +29,7 @@ func (s *Service) Flush(ctx context.Context, req *logcorev1.FlushRequest) (*logc
 	defer cancel()
 	committed := s.group.Committed()
 	if err := s.opts.Archive.Flush(ctx, s.group.Shard(), committed); err != nil {
-		return nil, wire.ToStatus(fmt.Errorf("flush up to LSN %d: %w", committed, err), req.Log)
+		return nil, s.status(fmt.Errorf("flush up to LSN %d: %w", committed, err), req.Log)
 	}
 	return &logcorev1.FlushResponse{ArchivedLsn: uint64(s.archived())}, nil
 }
@@ -59,13 +59,16 @@ func (s *Service) Truncate(ctx context.Context, req *logcorev1.TruncateRequest) 
 		return err
 	})
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	return resp, nil
 }
 
 // Info implements logcorev1.LogCoreServiceServer.
-func (s *Service) Info(_ context.Context, req *logcorev1.InfoRequest) (resp *logcorev1.InfoResponse, err error) {
+func (s *Service) Info(ctx context.Context, req *logcorev1.InfoRequest) (resp *logcorev1.InfoResponse, err error) {
+	if err := s.fresh(ctx, time.Duration(req.MaxStalenessMs)*time.Millisecond); err != nil {
+		return nil, s.status(err, req.Log)
+	}
 	f := s.frame()
 	s.group.View(func(state *catalog.State) {
 		var l *catalog.Log
@@ -73,7 +76,7 @@ func (s *Service) Info(_ context.Context, req *logcorev1.InfoRequest) (resp *log
 			resp = f.info(state, l)
 		}
 	})
-	return resp, wire.ToStatus(err, req.Log)
+	return resp, s.status(err, req.Log)
 }
 
 // frame is what the descriptions of all logs of the shard share.
@@ -118,7 +121,7 @@ type admin struct {
 func (a admin) CreateLog(ctx context.Context, req *logcorev1.CreateLogRequest) (*logcorev1.CreateLogResponse, error) {
 	resp := &logcorev1.CreateLogResponse{}
 	if req.Parent == "" && req.BranchLsn != 0 {
-		return nil, wire.ToStatus(fmt.Errorf("%w: branch LSN %d without a parent", logcore.ErrInvalid, req.BranchLsn), req.Log)
+		return nil, a.s.status(fmt.Errorf("%w: branch LSN %d without a parent", logcore.ErrInvalid, req.BranchLsn), req.Log)
 	}
 	about := req.Log
 	err := a.s.do(ctx, func(p *replication.Proposer) error {
@@ -153,13 +156,16 @@ func (a admin) CreateLog(ctx context.Context, req *logcorev1.CreateLogRequest) (
 		return err
 	})
 	if err != nil {
-		return nil, wire.ToStatus(err, about)
+		return nil, a.s.status(err, about)
 	}
 	return resp, nil
 }
 
 // ListLogs implements logcorev1.AdminServiceServer: every log, by name.
-func (a admin) ListLogs(context.Context, *logcorev1.ListLogsRequest) (*logcorev1.ListLogsResponse, error) {
+func (a admin) ListLogs(ctx context.Context, _ *logcorev1.ListLogsRequest) (*logcorev1.ListLogsResponse, error) {
+	if err := a.s.fresh(ctx, 0); err != nil {
+		return nil, a.s.status(err, "")
+	}
 	resp := &logcorev1.ListLogsResponse{}
 	f := a.s.frame()
 	a.s.group.View(func(state *catalog.State) {
@@ -179,7 +185,7 @@ func (a admin) ListTargets(ctx context.Context, _ *logcorev1.ListTargetsRequest)
 	}
 	targets, err := a.s.opts.Archive.Targets(ctx)
 	if err != nil {
-		return nil, wire.ToStatus(err, "")
+		return nil, a.s.status(err, "")
 	}
 	for _, t := range targets {
 		resp.Targets = append(resp.Targets, &logcorev1.Target{Name: t.Name, Url: t.URL, Provider: t.Provider, Region: t.Region,

@@ -218,10 +218,10 @@ func (op *logsOp) answer(b []byte, held *heldAnswers) []byte {
 		case part.ch.told:
 		case err != nil && part.ch.holding > 0:
 			part.ch.told = true
-			held.hold(heldAnswer{ch: part.ch, b: wire.AppendRefused(nil, part.ch.id, err, part.ch.log)})
+			held.hold(heldAnswer{ch: part.ch, b: wire.AppendRefused(nil, part.ch.id, op.s.located(err), part.ch.log)})
 		case err != nil:
 			part.ch.told = true
-			b = wire.AppendRefused(b, part.ch.id, err, part.ch.log)
+			b = wire.AppendRefused(b, part.ch.id, op.s.located(err), part.ch.log)
 		case len(part.places) > 0:
 			a.Channel, a.Through = part.ch.id, part.first+uint64(len(part.places))-1
 			a.LSNs, a.Times = a.LSNs[:0], a.Times[:0]

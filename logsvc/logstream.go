@@ -73,7 +73,7 @@ func (s *Service) AppendLogs(server logsServer) error {
 	st.mu.Lock()
 	st.over = true
 	st.mu.Unlock()
-	return wire.ToStatus(err, "")
+	return s.status(err, "")
 }
 
 // receive takes messages until the client ends the stream, one can't be taken, or ctx

@@ -33,6 +33,9 @@ type Options struct {
 	Group *replication.Group
 	// Archive is the archive tier; nil means none: nothing is ever trimmed then.
 	Archive Archive
+	// AddressOf returns where another member serves clients, by its Raft id; empty when it
+	// isn't known. Clients that ask a member which does not lead are sent there. nil: nothing is known.
+	AddressOf func(member uint64) string
 	// EntryBytesMax bounds the payload of one entry; 0 means 16 MiB. The hot log under
 	// Group must take EntryOverheadMax more.
 	EntryBytesMax int
@@ -79,6 +82,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HotBytesKeep == 0 {
 		o.HotBytesKeep = 256 << 20
+	}
+	if o.AddressOf == nil {
+		o.AddressOf = func(uint64) string { return "" }
 	}
 	if o.Corruptions == nil {
 		o.Corruptions = func() uint64 { return 0 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
-	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -34,10 +32,14 @@ func (s *Service) Read(req *logcorev1.ReadRequest, server readServer) error {
 	if err != nil && s.stopped.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return wire.ToStatus(err, req.Log)
+	return s.status(err, req.Log)
 }
 
 func (s *Service) read(ctx context.Context, req *logcorev1.ReadRequest, server readServer) error {
+	bound := time.Duration(req.MaxStalenessMs) * time.Millisecond
+	if err := s.fresh(ctx, bound); err != nil {
+		return err
+	}
 	v, err := s.lineage(req.Log)
 	if err != nil {
 		return err
@@ -49,12 +51,13 @@ func (s *Service) read(ctx context.Context, req *logcorev1.ReadRequest, server r
 	if v.truncatedBefore != 0 && from != 0 && from < v.truncatedBefore {
 		return fmt.Errorf("%w: log %q begins at LSN %d", logcore.ErrTrimmed, req.Log, v.first)
 	}
-	r := &reader{s: s, ctx: ctx, server: server, lineage: v, next: max(from, v.first), to: to, follow: req.Follow, limit: req.Limit}
+	r := &reader{s: s, ctx: ctx, server: server, lineage: v, next: max(from, v.first), to: to, follow: req.Follow, limit: req.Limit, bound: bound}
 	return r.run()
 }
 
 // lineage is a log and what it inherits: which entries of the shard it shows.
 type lineage struct {
+	own             logcore.LogID // the log itself
 	first           logcore.LSN
 	truncatedBefore logcore.LSN
 	upTo            map[logcore.LogID]logcore.LSN // the last LSN shown of each log
@@ -67,7 +70,7 @@ func (s *Service) lineage(name string) (v lineage, err error) {
 		if l, err = state.ByName(name); err != nil {
 			return
 		}
-		v = lineage{first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore, upTo: map[logcore.LogID]logcore.LSN{}}
+		v = lineage{own: l.ID, first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore, upTo: map[logcore.LogID]logcore.LSN{}}
 		for upTo := ^logcore.LSN(0); ; {
 			v.upTo[l.ID], v.logs = upTo, append(v.logs, l.ID)
 			if l.Parent == 0 {
@@ -97,8 +100,9 @@ type reader struct {
 	next    logcore.LSN // the next LSN to look at
 	to      logcore.LSN // the last one wanted; 0: see follow
 	follow  bool
-	limit   uint64 // entries still wanted; 0: no limit
-	over    bool   // the limit was reached
+	bound   time.Duration // how stale it may be; 0: not at all
+	limit   uint64        // entries still wanted; 0: no limit
+	over    bool          // the limit was reached
 
 	msg      *logcorev1.ReadResponse // being filled
 	msgBytes int
@@ -126,30 +130,31 @@ func (r *reader) run() error {
 		if r.to != 0 && r.next > r.to {
 			return r.flush(r.to)
 		}
+		if r.follow && r.next > end {
+			if ended, err := r.followTail(); err != nil || ended {
+				return err
+			}
+			continue
+		}
 		if err := r.wait(changed); err != nil {
 			return err
 		}
 	}
 }
 
-// wait waits for the shard to go on: a follower without end, telling it from time to
-// time how far the shard is; any other reader for a while.
+// wait waits a while for the shard to get as far as a reader wants that doesn't follow.
 func (r *reader) wait(changed <-chan struct{}) error {
 	if len(r.msg.Entries) > 0 {
 		if err := r.flush(r.next - 1); err != nil {
 			return err
 		}
 	}
-	patience := r.s.opts.ReadWait
-	if r.follow {
-		patience = r.s.opts.HeartbeatEvery - time.Since(r.toldAt)
-	}
 	begun := time.Now()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(r.s.opts.ReadWait)
 	defer timer.Stop()
 	for {
 		committed := r.s.group.Committed()
-		if r.next <= committed && (r.follow || r.to == 0 || committed >= r.to) {
+		if r.next <= committed && (r.to == 0 || committed >= r.to) {
 			return nil
 		}
 		select {
@@ -159,19 +164,71 @@ func (r *reader) wait(changed <-chan struct{}) error {
 			}
 			changed = r.s.group.Changed()
 		case <-timer.C:
-			if !r.follow {
-				return &logcore.LagError{Asked: max(r.next, r.to), Available: committed, Waited: time.Since(begun)}
-			}
-			if through := min(r.next-1, committed); through > r.told {
-				if err := r.flush(through); err != nil {
-					return err
-				}
-			}
-			timer.Reset(r.s.opts.HeartbeatEvery)
+			return &logcore.LagError{Asked: max(r.next, r.to), Available: committed, Waited: time.Since(begun)}
 		case <-r.ctx.Done():
 			return context.Cause(r.ctx)
 		}
 	}
+}
+
+// followTail is a follower that has caught up: it takes what the tail gives it, and tells
+// the client from time to time how far the shard is. It returns when the read has ended, or when
+// it fell behind and must read by itself.
+func (r *reader) followTail() (ended bool, err error) {
+	f := r.s.tail.join(r.lineage.own)
+	defer f.leave()
+	if r.next < f.from {
+		if err := r.readTo(f.from - 1); err != nil || r.over {
+			return r.over, err
+		}
+	}
+	timer := time.NewTimer(r.s.opts.HeartbeatEvery)
+	defer timer.Stop()
+	for due := false; ; {
+		entries, through, behind, err := f.take()
+		if err := r.takeShown(entries, through); err != nil || r.over {
+			return r.over, err
+		}
+		if err != nil || behind {
+			return false, err
+		}
+		if r.to != 0 && r.next > r.to {
+			return true, r.flush(r.to)
+		}
+		if len(r.msg.Entries) > 0 || due && r.next-1 > r.told {
+			if err := r.flush(r.next - 1); err != nil {
+				return false, err
+			}
+		}
+		due = false
+		select {
+		case <-f.ready:
+		case <-timer.C:
+			if err := r.s.still(r.ctx, r.bound); err != nil {
+				return false, err
+			}
+			timer.Reset(r.s.opts.HeartbeatEvery)
+			due = true
+		case <-r.ctx.Done():
+			return false, context.Cause(r.ctx)
+		}
+	}
+}
+
+// takeShown takes entries of the log, and notes that there are no others up to through.
+func (r *reader) takeShown(entries []*logcorev1.LogEntry, through logcore.LSN) error {
+	for _, e := range entries {
+		lsn := logcore.LSN(e.Lsn)
+		if lsn < r.next || r.to != 0 && lsn > r.to {
+			continue
+		}
+		r.next = lsn + 1
+		if err := r.add(e); err != nil || r.over {
+			return err
+		}
+	}
+	r.next = max(r.next, through+1)
+	return nil
 }
 
 // readTo goes through the entries in [next, end], from the hot tier where it has them.
@@ -198,6 +255,7 @@ func (r *reader) readTo(end logcore.LSN) error {
 		if err != nil {
 			return err
 		}
+		r.s.metrics.decoded.Add(float64(len(entries)))
 		for i := range entries {
 			if err := r.take(&entries[i]); err != nil || r.over {
 				return err
@@ -250,11 +308,14 @@ func (r *reader) take(e *logcore.Entry) error {
 	if !r.lineage.shows(rec.Log, lsn) {
 		return nil
 	}
-	tx := e.Tx
-	r.msg.Entries = append(r.msg.Entries, &logcorev1.LogEntry{Lsn: uint64(lsn), Time: uint64(e.Time), Kind: logcorev1.EntryKind(e.Kind),
-		TransactionId: tx[:], Payload: rec.Body, PayloadCrc32C: crc32.Checksum(rec.Body, castagnoli),
-		EnginePosition: rec.Position, Epoch: uint64(rec.Epoch), Sequence: rec.Sequence})
-	r.msgBytes += len(rec.Body) + 128
+	return r.add(logEntry(e, rec))
+}
+
+// add adds an entry to the message, and sends a full one.
+func (r *reader) add(e *logcorev1.LogEntry) error {
+	lsn := logcore.LSN(e.Lsn)
+	r.msg.Entries = append(r.msg.Entries, e)
+	r.msgBytes += len(e.Payload) + 128
 	if r.limit != 0 {
 		if r.limit--; r.limit == 0 {
 			r.over = true
@@ -281,6 +342,7 @@ func (r *reader) flush(through logcore.LSN) error {
 	if err := r.server.Send(r.msg); err != nil {
 		return err
 	}
+	r.s.metrics.sent.Add(float64(len(r.msg.Entries)))
 	r.told, r.toldAt = through, time.Now()
 	r.msg, r.msgBytes = &logcorev1.ReadResponse{}, 0
 	return nil

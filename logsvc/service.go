@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -37,6 +38,11 @@ type Service struct {
 	// leases is touched by Prepare functions only, which run on the group's loop.
 	leases leases
 
+	tail *tail
+	// freshAt is when a quorum last said that this member knew everything, in nanoseconds
+	// since started.
+	freshAt atomic.Int64
+
 	// running counts the service's goroutines; stop ends them and every stream.
 	running sync.WaitGroup
 	stop    context.CancelFunc
@@ -55,6 +61,8 @@ func New(opts Options) (*Service, error) {
 	if s.metrics, err = newMetrics(opts.Registerer, opts.Group, s.budget); err != nil {
 		return nil, err
 	}
+	s.tail = newTail(s)
+	s.freshAt.Store(-1 << 62) // never
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.setHealth()
 	s.coverage = newCoverage(s)
@@ -115,7 +123,8 @@ func (s *Service) within(ctx context.Context) (context.Context, context.CancelFu
 	return ctx, func() { unhook(); cancel(nil) }
 }
 
-// logByName returns a copy of what the applied catalog says of a log.
+// logByName returns a copy of what the applied catalog says of a log. A member that does
+// not lead says who does when it does not know the log: it may be behind.
 func (s *Service) logByName(name string) (l catalog.Log, err error) {
 	s.group.View(func(state *catalog.State) {
 		var found *catalog.Log
@@ -123,6 +132,11 @@ func (s *Service) logByName(name string) (l catalog.Log, err error) {
 			l = *found
 		}
 	})
+	if err != nil {
+		if elsewhere := s.still(s.stopped, 0); elsewhere != nil {
+			err = elsewhere
+		}
+	}
 	return l, err
 }
 

@@ -67,7 +67,7 @@ func (s *Service) AppendStream(server appendServer) error {
 	st.over = true
 	name := st.log
 	st.mu.Unlock()
-	return wire.ToStatus(err, name)
+	return wire.ToStatus(s.located(err), name)
 }
 
 func signal(c chan struct{}) {

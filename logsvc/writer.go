@@ -7,7 +7,6 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
-	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
 )
@@ -15,18 +14,18 @@ import (
 // OpenWriter implements logcorev1.LogCoreServiceServer.
 func (s *Service) OpenWriter(ctx context.Context, req *logcorev1.OpenWriterRequest) (*logcorev1.OpenWriterResponse, error) {
 	if err := logcore.ValidateLogName(req.Log); err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	if err := catalog.ValidatePayloadFormat(req.PayloadFormat); err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	if len(req.Writer) > catalog.WriterNameMax {
-		return nil, wire.ToStatus(fmt.Errorf("%w: writer name of %d bytes, at most %d", logcore.ErrInvalid, len(req.Writer), catalog.WriterNameMax), req.Log)
+		return nil, s.status(fmt.Errorf("%w: writer name of %d bytes, at most %d", logcore.ErrInvalid, len(req.Writer), catalog.WriterNameMax), req.Log)
 	}
 	resp := &logcorev1.OpenWriterResponse{LeaseMs: uint32(s.opts.Lease.Milliseconds()), EntryBytesMax: uint64(s.opts.EntryBytesMax)}
 	err := s.do(ctx, func(p *replication.Proposer) error { return s.openWriter(p, req, resp) })
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	s.log.Info("logsvc: writer opened", "log", req.Log, "epoch", resp.Epoch, "writer", req.Writer, "takeover", req.Takeover)
 	return resp, nil
@@ -71,7 +70,7 @@ func (s *Service) CloseWriter(ctx context.Context, req *logcorev1.CloseWriterReq
 		return err
 	})
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	return &logcorev1.CloseWriterResponse{}, nil
 }
@@ -91,11 +90,11 @@ func (s *Service) RenewWriter(ctx context.Context, req *logcorev1.RenewWriterReq
 		return nil
 	})
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	l, err := s.logByName(req.Log)
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, s.status(err, req.Log)
 	}
 	return &logcorev1.RenewWriterResponse{LastLsn: uint64(l.LastLSN)}, nil
 }
