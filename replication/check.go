@@ -13,3 +13,18 @@ func CheckState(dir string) error {
 	}
 	return err
 }
+
+// ReadState returns the state in a shard's directory, changing nothing. A missing one is fs.ErrNotExist.
+func ReadState(dir string) (MemberState, error) {
+	s, _, _, err := readState(dir)
+	return s, err
+}
+
+// CreateState makes the state of a directory that has none; it is durable on return. Whatever else belongs
+// to the member must be there before.
+func CreateState(dir string, s MemberState) error {
+	if err := stateExists(dir); err != nil {
+		return err
+	}
+	return createState(dir, s)
+}

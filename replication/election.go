@@ -90,3 +90,10 @@ func (m *Member) resendSnapshots() {
 		}
 	}
 }
+
+// Unreachable tells a leader that messages to a member were lost: it finds out again where that one is.
+func (m *Member) Unreachable(id uint64) {
+	if !m.failed {
+		m.guarded(func() { m.rn.ReportUnreachable(id) })
+	}
+}

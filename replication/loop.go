@@ -13,6 +13,7 @@ type inbox struct {
 	messages []*raftpb.Message // guarded by mu
 	bytes    int64             // guarded by mu, of the messages' entries
 	calls    []func(*Member)   // guarded by mu
+	lost     []uint64          // guarded by mu, members that messages were lost to, each once
 }
 
 // The inbox drops messages beyond these; Raft sends them again.
@@ -51,12 +52,25 @@ func (g *Group) call(f func(*Member)) bool {
 	}
 }
 
-func (g *Group) takeInbox() ([]*raftpb.Message, []func(*Member)) {
+// work does what was left for the loop.
+func (g *Group) work() {
+	m := g.member
 	g.inbox.mu.Lock()
-	defer g.inbox.mu.Unlock()
-	messages, calls := g.inbox.messages, g.inbox.calls
-	g.inbox.messages, g.inbox.calls, g.inbox.bytes = nil, nil, 0
-	return messages, calls
+	messages, calls, lost := g.inbox.messages, g.inbox.calls, g.inbox.lost
+	g.inbox.messages, g.inbox.calls, g.inbox.lost, g.inbox.bytes = nil, nil, nil, 0
+	g.inbox.mu.Unlock()
+	for _, id := range lost {
+		m.Unreachable(id)
+	}
+	for _, msg := range messages {
+		if err := m.Step(msg); err != nil {
+			g.log.Debug("replication: a message was not taken", "type", msg.GetType(), "from", msg.GetFrom(), "err", err)
+		}
+	}
+	for _, f := range calls {
+		f(m)
+	}
+	m.Advance()
 }
 
 // loop drives the member until it is closed.
@@ -70,16 +84,7 @@ func (g *Group) loop() {
 		m.Campaign() // nobody else could be elected: don't wait for the election timeout
 	}
 	for {
-		messages, calls := g.takeInbox()
-		for _, msg := range messages {
-			if err := m.Step(msg); err != nil {
-				g.log.Debug("replication: a message was not taken", "type", msg.GetType(), "from", msg.GetFrom(), "err", err)
-			}
-		}
-		for _, f := range calls {
-			f(m)
-		}
-		m.Advance()
+		g.work()
 		if m.finished() {
 			return
 		}

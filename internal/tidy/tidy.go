@@ -128,7 +128,7 @@ var layers = []layer{
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/tidy", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/postgres/wal", "engine/postgres/page"}},
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo"}},
-	{"replication", []string{"replication", "replication/", "internal/s3test", "engine/enginetest", "engine/postgres/verify"}},
+	{"replication", []string{"replication", "replication/", "internal/node", "internal/s3test", "engine/enginetest", "engine/postgres/verify"}},
 	{"services", []string{"internal/exit", "logsvc", "recovery", "engine/sqlite"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},
 	{"loads", []string{"loadtest/"}},

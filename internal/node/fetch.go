@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"iter"
+
+	"google.golang.org/grpc"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/wire"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// fetchFrom yields the committed entries of [from, to] that the node at the other end of conn holds, as spans
+// in order; to 0 means all that it has. Each is checked against its checksum; the frames check
+// themselves when they are read.
+func fetchFrom(ctx context.Context, conn grpc.ClientConnInterface, req *logcorev1.FetchRequest) iter.Seq2[segment.Span, error] {
+	return func(yield func(segment.Span, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := logcorev1.NewPeerServiceClient(conn).Fetch(ctx, req)
+		next := logcore.LSN(req.FromLsn)
+		for err == nil {
+			var r *logcorev1.FetchResponse
+			if r, err = stream.Recv(); err != nil {
+				break
+			}
+			if sum := crc32.Checksum(r.Frames, castagnoli); sum != r.FramesCrc32C {
+				err = fmt.Errorf("%w: LSNs %d to %d came with checksum %08x, want %08x", logcore.ErrCorrupt, r.FirstLsn, r.LastLsn, sum, r.FramesCrc32C)
+				break
+			}
+			span := segment.Span{ID: segment.ID{Shard: logcore.ShardID(req.Shard), First: logcore.LSN(r.SegmentFirstLsn)}, First: logcore.LSN(r.FirstLsn), Last: logcore.LSN(r.LastLsn),
+				Prev: r.PrevSum, Sum: r.Sum, Sealed: r.Sealed, FirstTime: logcore.HLC(r.FirstTime), LastTime: logcore.HLC(r.LastTime), Frames: r.Frames}
+			if span.First != next || span.Last < span.First {
+				err = fmt.Errorf("%w: LSNs %d to %d came, want from %d on", logcore.ErrCorrupt, span.First, span.Last, next)
+				break
+			}
+			next = span.Last + 1
+			if !yield(span, nil) {
+				return
+			}
+		}
+		if err != io.EOF {
+			yield(segment.Span{}, wire.FromStatus(err))
+		}
+	}
+}
+
+func (n *Node) request(from, to logcore.LSN) *logcorev1.FetchRequest {
+	return &logcorev1.FetchRequest{Cluster: n.opts.Cluster[:], Shard: uint32(n.opts.Log.Shard), Incarnation: n.group.Status().Incarnation, FromLsn: uint64(from), ToLsn: uint64(to)}
+}
+
+// others returns the peer addresses of the other members, the leader's first.
+func (n *Node) others() []string {
+	var out []string
+	leader := n.group.Leader()
+	add := func(id uint64) {
+		if addr, ok := n.resolve(id); ok && id != n.id {
+			out = append(out, addr)
+		}
+	}
+	if leader != 0 {
+		add(leader)
+	}
+	m := n.group.Members()
+	for _, list := range [][]uint64{m.Voters, m.Learners} {
+		for _, id := range list {
+			if id != leader {
+				add(id)
+			}
+		}
+	}
+	return out
+}
+
+// Segment returns the sealed segment with the given first and last LSN from another member, whole. The
+// caller holds it against what it knows of the segment.
+func (n *Node) Segment(ctx context.Context, first, last logcore.LSN) (segment.Span, error) {
+	err := fmt.Errorf("%w: no other member is known", logcore.ErrTrimmed)
+	for _, addr := range n.others() {
+		var span segment.Span
+		if span, err = n.segmentFrom(ctx, addr, first, last); err == nil {
+			return span, nil
+		}
+		err = fmt.Errorf("node at %s: %w", addr, err)
+	}
+	return segment.Span{}, err
+}
+
+func (n *Node) segmentFrom(ctx context.Context, addr string, first, last logcore.LSN) (whole segment.Span, err error) {
+	conn, err := n.transport.Dial(addr)
+	if err != nil {
+		return whole, err
+	}
+	defer conn.Close()
+	for part, err := range fetchFrom(ctx, conn, n.request(first, last)) {
+		if err != nil {
+			return whole, err
+		}
+		if whole.Last == 0 {
+			whole = part
+			continue
+		}
+		whole.Last, whole.Sum, whole.Sealed, whole.LastTime = part.Last, part.Sum, part.Sealed, max(whole.LastTime, part.LastTime)
+		whole.Frames = append(whole.Frames, part.Frames...)
+	}
+	if whole.Last != last {
+		return whole, fmt.Errorf("%w: it holds LSNs %d to %d of %d to %d", logcore.ErrTrimmed, whole.First, whole.Last, first, last)
+	}
+	return whole, nil
+}
