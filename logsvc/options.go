@@ -36,6 +36,8 @@ type Options struct {
 	// AddressOf returns where another member serves clients, by its Raft id; empty when it
 	// isn't known. Clients that ask a member which does not lead are sent there. nil: nothing is known.
 	AddressOf func(member uint64) string
+	// Membership changes and shows the members of the cluster; nil means there is none.
+	Membership Membership
 	// EntryBytesMax bounds the payload of one entry; 0 means 16 MiB. The hot log under
 	// Group must take EntryOverheadMax more.
 	EntryBytesMax int
