@@ -335,10 +335,15 @@ func (m *Member) take(msg *raftpb.Message) error {
 			return m.stale(msg)
 		}
 	case raftpb.MsgSnap:
-		if m.feeding == nil && msg.GetTerm() >= m.state.Term && msg.GetSnapshot().GetMetadata().GetIndex() > uint64(m.Committed()) {
-			m.opts.OnSnapshot(msg)
+		if m.feeding != nil || msg.GetTerm() < m.state.Term {
+			return nil
 		}
-		return nil
+		if msg.GetSnapshot().GetMetadata().GetIndex() > uint64(m.Committed()) {
+			m.opts.OnSnapshot(msg)
+			return nil
+		}
+		// This member holds all of it already, fed by somebody who gave up before saying so: Raft
+		// restores nothing then, and tells the leader.
 	case raftpb.MsgApp:
 		if m.feeding != nil {
 			return nil

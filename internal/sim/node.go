@@ -179,6 +179,7 @@ func (n *node) observeState() {
 		return
 	}
 	m := n.member
+	n.w.learn(m.Members())
 	if leads := m.Leading(); leads != n.leads {
 		n.leads = leads
 		if leads {

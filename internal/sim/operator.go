@@ -178,18 +178,15 @@ func (o *operator) end() {
 	o.old, o.new, o.asking = nil, nil, false
 }
 
-// voters are those of the newest configuration that any member has applied.
-func (w *world) voters() []uint64 {
-	var newest replication.Members
-	for _, n := range w.nodes {
-		if n.member != nil {
-			if m := n.member.Members(); newest.Voters == nil || m.LSN > newest.LSN {
-				newest = m
-			}
-		}
+// learn notes a configuration that a member has applied.
+func (w *world) learn(m replication.Members) {
+	if w.newest.Voters == nil || m.LSN > w.newest.LSN {
+		w.newest = m
 	}
-	return newest.Voters
 }
+
+// voters are those of the newest configuration that any member has ever applied.
+func (w *world) voters() []uint64 { return w.newest.Voters }
 
 // mayLose reports whether a minority is still whole enough for one more machine to lose its disk.
 func (w *world) mayLose(victim *node) bool {

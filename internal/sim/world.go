@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/replication"
 )
 
 const (
@@ -37,6 +38,7 @@ type world struct {
 	leaders  map[uint64]uint64 // by term
 	count    Counts
 	failure  error
+	newest   replication.Members
 	calm     bool // the faults are over
 }
 
