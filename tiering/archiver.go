@@ -76,6 +76,8 @@ type Archiver struct {
 	scrubWake  chan struct{}            // wakes the scrub lane; capacity 1
 	compacting chan struct{}            // capacity 1: one compaction at a time
 
+	orphan func(n objectName, index int, target string) bool // isOrphan, but in tests
+
 	rollupMin int // records after which a small archive is rolled up
 	fanIn     int // tails that are folded into one
 
@@ -132,6 +134,7 @@ func newArchiver(o Options) (*Archiver, error) {
 		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, sweptAt: map[string]time.Time{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,
 		spotEvery: spotEvery, locked: map[objectName]time.Time{}, lockable: map[string]bool{}, scrubWake: make(chan struct{}, 1), compacting: make(chan struct{}, 1),
 		rollupMin: rollupAfterMin, fanIn: tailFanIn}
+	a.orphan = a.isOrphan
 	a.setRemotes(newRemotes(o.Targets, o.OpTimeout))
 	var err error
 	if a.metrics, err = newMetrics(o.Registerer, a); err != nil {

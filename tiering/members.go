@@ -30,7 +30,8 @@ func (a *Archiver) AddTarget(ctx context.Context, t Target) error {
 	}
 }
 
-// addRemote puts a target beside the others, known by its name if it was removed before.
+// addRemote puts a target beside the others. A name is used once: who was there before may
+// still be collecting.
 func (a *Archiver) addRemote(t Target) error {
 	s := a.state.Load()
 	if s == nil {
@@ -39,11 +40,14 @@ func (a *Archiver) addRemote(t Target) error {
 	if slices.Contains(s.targets, t.Name) {
 		return fmt.Errorf("%w: the archive has a target of that name", logcore.ErrInvalid)
 	}
+	if !s.inUse(t.Name) {
+		return fmt.Errorf("%w: a target of that name was removed from the archive: give it another name", logcore.ErrInvalid)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	remotes := slices.DeleteFunc(slices.Clone(a.all()), func(r *remote) bool { return r.Name == t.Name })
 	if len(remotes) < len(a.all()) {
-		return nil // it is known already: configured, or removed and here again
+		return nil // it is configured, and about to be added
 	}
 	targets := make([]Target, 0, len(remotes)+1)
 	for _, r := range remotes {
@@ -80,9 +84,7 @@ func (a *Archiver) join(ctx context.Context, name string) error {
 		if slices.Contains(s.targets, name) {
 			return nil
 		}
-		rec := s.change(a.o.Epoch, slices.Sorted(slices.Values(append(slices.Clone(s.targets), name))))
-		rec.left = slices.DeleteFunc(slices.Clone(s.left), func(n string) bool { return n == name })
-		return rec
+		return s.change(a.o.Epoch, slices.Sorted(slices.Values(append(slices.Clone(s.targets), name))))
 	})
 	if err == nil {
 		a.log.Info("target added to the archive", "target", name)
@@ -109,32 +111,27 @@ func (a *Archiver) joinTargets(ctx context.Context) error {
 // decided, in the manifest; Status and Evacuated tell how far it is. It fails with
 // ErrPlacement when the others could not carry the archive.
 func (a *Archiver) Evacuate(ctx context.Context, name string) error {
-	if err := a.checkLeave(name); err != nil {
-		return fmt.Errorf("evacuate target %s: %w", name, err)
-	}
-	err := a.commit(ctx, func(s *state) *record {
+	err := a.decide(ctx, func(s *state) (*record, error) {
 		if slices.Contains(s.leaving, name) {
-			return nil
+			return nil, nil
 		}
 		r := s.change(a.o.Epoch, a.targetNames())
 		r.leaving = append(slices.Clone(s.leaving), name)
-		return r
+		return r, a.checkLeave(s, name)
 	})
-	poke(a.wake)
-	return err
+	if err != nil {
+		return fmt.Errorf("evacuate target %s: %w", name, err)
+	}
+	return nil
 }
 
 // checkLeave checks that the archive can do without a target.
-func (a *Archiver) checkLeave(name string) error {
-	s := a.state.Load()
-	switch {
-	case s == nil:
-		return errNotTakenOver
-	case !slices.Contains(s.targets, name):
+func (a *Archiver) checkLeave(s *state, name string) error {
+	if !slices.Contains(s.targets, name) {
 		return fmt.Errorf("%w %q: the archive is on %s", ErrUnknownTarget, name, strings.Join(s.targets, ", "))
 	}
-	k, m := a.code()
-	if err := a.checkPolicy(k, m, name); err != nil {
+	k, m := a.codeOf(s)
+	if err := a.checkPolicy(s, k, m, name); err != nil {
 		return fmt.Errorf("%w (with `logcore target add URL`), or re-code first", err)
 	}
 	return nil

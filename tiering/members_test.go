@@ -146,6 +146,9 @@ func TestReplaceATargetLive(t *testing.T) {
 			t.Errorf("%+v", status)
 		}
 	}
+	if err := r.AddTarget(t.Context(), w.targets()[2]); !errors.Is(err, logcore.ErrInvalid) || !strings.Contains(err.Error(), "another name") {
+		t.Fatalf("a name that was used: %v", err)
+	}
 	r.until("collected on the removed target", func() bool { return len(w.keysOn(2, "/fragment/")) == 0 })
 	r.close()
 	// Without the removed one, and with it still configured: it does not come back.

@@ -17,7 +17,11 @@ const settingCode = "code"
 
 // code returns how new objects are coded.
 func (a *Archiver) code() (k, m int) {
-	if s := a.state.Load(); s != nil {
+	return a.codeOf(a.state.Load())
+}
+
+func (a *Archiver) codeOf(s *state) (k, m int) {
+	if s != nil {
 		if k, m, ok := parseCode(s.settings[settingCode]); ok {
 			return k, m
 		}
@@ -88,8 +92,9 @@ func compareCost(a, b *remote) int {
 
 // candidates returns the targets that fragments may be placed on, best first: those of
 // the archive that are not being evacuated.
-func (a *Archiver) candidates() []*remote {
-	s := a.state.Load()
+func (a *Archiver) candidates() []*remote { return a.candidatesOf(a.state.Load()) }
+
+func (a *Archiver) candidatesOf(s *state) []*remote {
 	out := slices.Clone(a.all())
 	if s != nil && s.number > 0 {
 		out = slices.DeleteFunc(out, func(r *remote) bool { return !slices.Contains(s.targets, r.Name) || slices.Contains(s.leaving, r.Name) })
@@ -161,19 +166,40 @@ func (a *Archiver) warnPlacement() {
 // little by little. It fails with ErrPlacement when the targets can't carry that; they
 // then have to be added first. On return the choice is in the manifest.
 func (a *Archiver) SetCode(ctx context.Context, k, m int) error {
-	if err := a.checkPolicy(k, m, ""); err != nil {
+	err := a.decide(ctx, func(s *state) (*record, error) {
+		r := s.change(a.o.Epoch, a.targetNames())
+		r.settings = map[string]string{settingCode: fmt.Sprintf("%d+%d", k, m)}
+		return r, a.checkPolicy(s, k, m, "")
+	})
+	if err != nil {
 		return fmt.Errorf("re-code to %d+%d: %w", k, m, err)
 	}
-	return a.set(ctx, map[string]string{settingCode: fmt.Sprintf("%d+%d", k, m)})
+	return nil
 }
 
-// checkPolicy checks the placement of k+m on the targets in use but one.
-func (a *Archiver) checkPolicy(k, m int, without string) error {
+// decide commits a record that steers the archive, or nil. It is checked against the state
+// that the record follows: two decisions can't each be right without the other.
+func (a *Archiver) decide(ctx context.Context, build func(s *state) (*record, error)) error {
 	if a.state.Load() == nil {
 		return errNotTakenOver
 	}
+	var refused error
+	err := a.commit(ctx, func(s *state) (r *record) {
+		if r, refused = build(s); refused != nil {
+			return nil
+		}
+		return r
+	})
+	if err = cmp.Or(refused, err); err == nil {
+		poke(a.wake)
+	}
+	return err
+}
+
+// checkPolicy checks the placement of k+m on the targets in use but one.
+func (a *Archiver) checkPolicy(s *state, k, m int, without string) error {
 	var targets []Target
-	for _, r := range a.candidates() {
+	for _, r := range a.candidatesOf(s) {
 		if r.Name != without {
 			targets = append(targets, r.Target)
 		}
@@ -186,18 +212,11 @@ var errNotTakenOver = fmt.Errorf("%w: the archive is not taken over yet: too few
 
 // set commits settings of the archive; an empty value unsets one.
 func (a *Archiver) set(ctx context.Context, settings map[string]string) error {
-	if a.state.Load() == nil {
-		return errNotTakenOver
-	}
-	err := a.commit(ctx, func(s *state) *record {
+	return a.decide(ctx, func(s *state) (*record, error) {
 		r := s.change(a.o.Epoch, a.targetNames())
 		r.settings = settings
-		return r
+		return r, nil
 	})
-	if err == nil {
-		poke(a.wake)
-	}
-	return err
 }
 
 // Code returns k and m of new objects.

@@ -225,7 +225,7 @@ func (a *Archiver) sweepTarget(ctx context.Context, r *remote) error {
 	}
 	for _, k := range keys {
 		n, index, ok := parseFragmentKey(a.o.Cluster, a.o.Shard, k.Key)
-		if !ok || !due[n] && !a.isOrphan(n, index, r.Name) {
+		if !ok || !due[n] && !a.orphan(n, index, r.Name) {
 			continue
 		}
 		if err := a.step("sweep-delete"); err != nil {
@@ -261,8 +261,12 @@ func (a *Archiver) isOrphan(n objectName, index int, target string) bool {
 	}
 	for _, o := range s.segmentObjects(n.segment) {
 		if o.name() == n {
-			// Not placed anywhere yet: then it is half of a repair, and will be needed.
-			return index >= len(o.fragments) || o.fragments[index].target != "" && o.fragments[index].target != target
+			// One that is placed elsewhere goes only from a target that is being evacuated or was:
+			// its name never comes back. On any other one an archiver that follows this one may
+			// have placed it since, under the same key; and one that is placed nowhere is half
+			// of a repair.
+			return index >= len(o.fragments) || o.fragments[index].target != "" && o.fragments[index].target != target &&
+				(slices.Contains(s.leaving, target) || !s.inUse(target))
 		}
 	}
 	return !slices.Contains(s.retired, n) // retired ones go by purge, after their grace

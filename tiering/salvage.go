@@ -219,6 +219,10 @@ func (s *salvage) prove(ctx context.Context, f *salvaged) (*object, error) {
 		if err == nil && len(erasure.VerifyFragment(&f.meta, i, data)) == 0 {
 			pieces[i] = data
 			good++
+			continue
+		}
+		if ctx.Err() == nil {
+			f.targets[i] = "" // it is placed anew
 		}
 	}
 	if good < f.meta.K {

@@ -98,7 +98,8 @@ type checker struct {
 	fixed    []Problem    // guarded by mu
 	now      Progress     // guarded by mu
 	silent   map[string]bool
-	seenKeys map[string]bool // guarded by mu: target + key of what was read as part of an object
+	claims   map[string]map[[32]byte][]string // guarded by mu: key → hash → targets
+	seenKeys map[string]bool                  // guarded by mu: target + key of what was read as part of an object
 }
 
 // checkConcurrency bounds the objects in memory.
@@ -113,7 +114,7 @@ func (c *checker) run(ctx context.Context, targets []Target) error {
 		return ErrNoArchive
 	}
 	c.remotes = newRemotes(targets, ReaderOptions{}.withDefaults().OpTimeout)
-	c.silent, c.seenKeys = map[string]bool{}, map[string]bool{}
+	c.silent, c.seenKeys, c.claims = map[string]bool{}, map[string]bool{}, map[string]map[[32]byte][]string{}
 	c.report.Decrypted = opens(c.keys)
 	for _, l := range found {
 		if err := c.checkArchive(ctx, l); err != nil {
@@ -181,6 +182,7 @@ func (c *checker) checkArchive(ctx context.Context, l Location) error {
 			c.checkOthers(ctx, r, l, m)
 		}
 	}
+	c.compareClaims()
 	return ctx.Err()
 }
 

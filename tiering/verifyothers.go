@@ -53,11 +53,47 @@ func (c *checker) checkRecord(ctx context.Context, r *remote, key string, m *man
 		c.unreachable(r.Name, err)
 		return
 	}
-	if err := c.validRecord(ctx, key, data, m.state); err != nil {
+	err = c.validRecord(ctx, key, data, m.state)
+	if err == nil && strings.HasPrefix(key, claimPrefix(m.state.cluster, m.state.shard)) {
+		c.noteClaim(key, hashOf(data), r.Name)
+	}
+	if err != nil {
 		p := problemOf(r.Name, key, ProblemRecordRotten, err)
 		c.problem(p)
 		if c.repair {
 			c.repairRecord(ctx, m, p)
+		}
+	}
+}
+
+// noteClaim notes a whole claim of a target.
+func (c *checker) noteClaim(key string, hash [32]byte, target string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.claims[key] == nil {
+		c.claims[key] = map[[32]byte][]string{}
+	}
+	c.claims[key][hash] = append(c.claims[key][hash], target)
+}
+
+// compareClaims names the targets that hold another claim of an epoch than most do: an
+// archiver leaves the same one everywhere.
+func (c *checker) compareClaims() {
+	c.mu.Lock()
+	claims := c.claims
+	c.claims = map[string]map[[32]byte][]string{}
+	c.mu.Unlock()
+	for key, byHash := range claims {
+		most := 0
+		for _, targets := range byHash {
+			most = max(most, len(targets))
+		}
+		for _, targets := range byHash {
+			for _, name := range targets {
+				if len(targets) < most || len(byHash) > 1 && 2*most <= len(c.remotes) {
+					c.problem(Problem{Target: name, Key: key, Offset: -1, Kind: ProblemRecordLeftover, Detail: "another claim of this epoch than on most targets: an archiver that did not come to write, or one put there"})
+				}
+			}
 		}
 	}
 }
