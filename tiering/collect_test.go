@@ -35,20 +35,36 @@ type guard struct {
 }
 
 func (g guarded) Delete(ctx context.Context, key string) error {
-	if strings.Contains(key, "/fragment/") && g.guard.names(g.name, key) {
+	if strings.Contains(key, "/fragment/") && g.guard.forbids(g.name, key) {
 		return nil // let it live, so that the run goes on
 	}
 	return g.Bucket.Delete(ctx, key)
 }
 
-// names reports whether the manifest on the targets names a fragment, and notes it.
-func (g *guard) names(target, key string) bool {
+// forbids reports whether the manifest names a fragment, and notes it. It looks twice:
+// records are collected at once here, so that a load may meet a chain that is just being
+// replaced by a rollup and see the one before.
+func (g *guard) forbids(target, key string) bool {
+	if g.names(target, key) == "" {
+		return false
+	}
+	what := g.names(target, key)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if what != "" {
+		g.wrong = append(g.wrong, what)
+	}
+	return what != ""
+}
+
+// names says which object a fragment is of that the manifest on the targets names there.
+func (g *guard) names(target, key string) string {
 	m, err := loadManifest(context.Background(), newRemotes(g.targets, time.Second), testCluster, 0, g.keys)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.deletes++
 	if err != nil {
-		return false
+		return ""
 	}
 	s := m.state
 	if a := g.newest.Load(); m.claimed > s.epoch && a != nil {
@@ -59,11 +75,10 @@ func (g *guard) names(target, key string) bool {
 	n, index, _ := parseFragmentKey(testCluster, 0, key)
 	for _, o := range s.segmentObjects(n.segment) {
 		if o.name() == n && o.fragments[index].target == target {
-			g.wrong = append(g.wrong, fmt.Sprintf("%s: fragment %d of %s, by record %d", target, index, o.describe(), s.number))
-			return true
+			return fmt.Sprintf("%s: fragment %d of %s, by record %d of epoch %d", target, index, o.describe(), s.number, s.epoch)
 		}
 	}
-	return false
+	return ""
 }
 
 // collectOnce lives through a random history: archivers that crash at any step or go on
