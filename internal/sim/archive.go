@@ -114,7 +114,7 @@ func (n *node) feedFrom(life int, m *raftpb.Message) {
 	}
 }
 
-// feedOn gives the member the next entries, until it has enough or the archive has no more.
+// feedOn gives the member the next entries, until it has enough.
 func (n *node) feedOn(life int, next logcore.LSN) {
 	n.w.s.after(n.w.s.between(feedEvery/2, feedEvery*2), func() {
 		if n.life != life {
@@ -143,15 +143,33 @@ func (n *node) feedStep(life int, next logcore.LSN) {
 		n.member.StopFeed()
 		n.feeding = false
 		return
-	case !a.down && next <= a.covered():
-		end := min(next+feedEntries, a.covered()+1)
-		list := append([]logcore.Entry(nil), a.entries[next-1:end-1]...)
+	}
+	if list := a.offer(n, next); len(list) > 0 {
 		if err := n.member.Feed(list, func() {}); err != nil {
 			n.w.trace.line("member %d: feeding: %v", n.id, err)
 			n.feeding = false
 			return
 		}
-		next = end
+		next += logcore.LSN(len(list))
 	}
 	n.feedOn(life, next)
+}
+
+// offer returns committed entries from next on: from the archive, or from another
+// member's hot log.
+func (a *archive) offer(n *node, next logcore.LSN) []logcore.Entry {
+	if !a.down && next <= a.covered() && a.w.s.chance(0.7) {
+		end := min(next+feedEntries, a.covered()+1)
+		return append([]logcore.Entry(nil), a.entries[next-1:end-1]...)
+	}
+	peer := a.w.any()
+	if peer == n || peer.member == nil || peer.paused || a.w.net.cut[peer.id-1][n.id-1] || a.w.net.cut[n.id-1][peer.id-1] ||
+		next < peer.disk.first || next > peer.member.Committed() {
+		return nil
+	}
+	list, err := peer.disk.Entries(next, min(next+feedEntries, peer.member.Committed()+1), 1<<20)
+	if err != nil {
+		return nil // rotten there
+	}
+	return list
 }
