@@ -60,14 +60,16 @@ type coders struct {
 // zstdCoders are stateless between calls and shared: EncodeAll and DecodeAll may be
 // called concurrently.
 var zstdCoders = sync.OnceValue(func() (c coders) {
-	encoder := func(level zstd.EncoderLevel) *zstd.Encoder {
-		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
+	// Each encoder keeps a history as long as its window, for good.
+	encoder := func(level zstd.EncoderLevel, window int) *zstd.Encoder {
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithWindowSize(window), zstd.WithEncoderCRC(false),
+			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
 		if err != nil {
 			panic(err) // the options are constant
 		}
 		return enc
 	}
-	c.fastest, c.better = encoder(zstd.SpeedFastest), encoder(zstd.SpeedBetterCompression)
+	c.fastest, c.better = encoder(zstd.SpeedFastest, 1<<20), encoder(zstd.SpeedBetterCompression, 8<<20)
 	var err error
 	c.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {

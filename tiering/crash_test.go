@@ -125,7 +125,7 @@ func (r *running) quiesce() error {
 		unswept := len(r.unswept)
 		r.mu.Unlock()
 		due, _ := r.duePurges(r.state.Load())
-		if st := r.Status(); !sealed && st.Degraded == 0 && st.Covered == r.o.Source.Committed() && unswept == 0 && len(due) == 0 &&
+		if st := r.Status(); !sealed && !r.recordsUnderWay() && st.Degraded == 0 && st.Covered == r.o.Source.Committed() && unswept == 0 && len(due) == 0 &&
 			findRun(r.state.Load().path, r.fanIn, r.o.objectBytesMax()) == nil && // a tail that is folded is collected at once here
 			len(r.chainNow()) <= max(st.Objects/4, r.rollupMin) {
 			return nil
@@ -137,6 +137,15 @@ func (r *running) quiesce() error {
 		poke(r.tidy)
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// recordsUnderWay reports whether a record is on its way to a target that nobody waits for.
+func (r *running) recordsUnderWay() bool {
+	return slices.ContainsFunc(r.all(), func(t *remote) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return len(t.writing) > 0
+	})
 }
 
 func crashWorld(t *testing.T) *world {

@@ -44,6 +44,8 @@ func newMetrics(reg prometheus.Registerer, a *Archiver) (*metrics, error) {
 	for _, c := range []prometheus.Collector{newReadCollector(a.Reader, labels), m.rpo, m.place, m.objects, m.raw, m.stored,
 		gauge("logcore_archive_lag_seconds", "Age of the oldest acknowledged entry that the archive does not cover yet; 0 when there is none.",
 			func() float64 { return a.lag().Seconds() }),
+		gauge("logcore_archive_memory_bytes", "Bytes in the buffers of objects that are being made; never more than half of the limit.",
+			func() float64 { held, _ := a.memory.now(); return float64(held) }),
 		gauge("logcore_archive_covered_lsn", "Everything up to this LSN is archived.", func() float64 { return float64(a.Covered()) }),
 		gauge("logcore_archive_degraded_objects", "Live objects with a fragment that is not placed.", func() float64 { return float64(a.Status().Degraded) }),
 		gauge("logcore_archive_targets_unhealthy", "Targets whose last call failed.", func() float64 { return float64(a.unhealthy()) }),

@@ -106,25 +106,32 @@ func (o Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// liveMax is the bytes in buffers: half of MemoryMax, because the collector lets the heap
-// grow to about twice what is in use.
-func (o Options) liveMax() int64 { return o.MemoryMax / 2 }
+// liveMax is the bytes in buffers: less than half of MemoryMax, because the collector lets
+// the heap grow to about twice what is in use, and the compressors hold some 30 MB for good.
+// Below 128 MiB those weigh more than is left for them here.
+func (o Options) liveMax() int64 { return o.MemoryMax * 3 / 8 }
 
 // memoryPerByte is the bytes in buffers at the peak for each byte of frames that don't
 // compress: the frames, the compressor's buffer and what it leaves; or the fragments and
 // what is read back of them.
 func (o Options) memoryPerByte() int64 {
-	return max(3, (2*int64(o.K+o.M)+int64(o.K)-1)/int64(o.K)) + 1 // and the little that headers and padding add
+	return max(3, (2*int64(o.K+o.M)+int64(o.K)-1)/int64(o.K))
 }
 
 // objectBytesMax is how many bytes of frames go into one object: one chunk of the better
 // compression, as long as there is room to make two.
 func (o Options) objectBytesMax() int64 {
-	return min(o.liveMax()/2/o.memoryPerByte(), chunkBytesMax)
+	return min((o.liveMax()/2-memorySlack)*15/16/o.memoryPerByte(), chunkBytesMax)
 }
 
 // objectMemory is what is reserved before an object is read.
-func (o Options) objectMemory() int64 { return o.objectBytesMax() * o.memoryPerByte() }
+func (o Options) objectMemory() int64 { return o.memoryOf(o.objectBytesMax()) }
+
+// memoryOf is the bytes in buffers at the peak for so many bytes of frames, with what
+// headers, padding and tags add.
+func (o Options) memoryOf(raw int64) int64 { return raw*o.memoryPerByte()*16/15 + memorySlack }
+
+const memorySlack = 512 << 10
 
 // ReaderOptions configures a Reader.
 type ReaderOptions struct {

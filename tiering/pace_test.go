@@ -1,8 +1,8 @@
 package tiering
 
 import (
+	"fmt"
 	"runtime"
-	"runtime/debug"
 	runtimemetrics "runtime/metrics"
 	"sync/atomic"
 	"testing"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/bucket/dir"
+	"github.com/logcore/logcore/tiering/bucket/mem"
 )
 
 // Under a steady load and with MaxAge at its default, every entry is covered within it:
@@ -118,9 +119,13 @@ func TestMemoryStaysWithinItsLimit(t *testing.T) {
 		}
 		w.stores[i], w.faults[i] = b, bucket.NewFaults(b)
 	}
-	w.hot.append(300, 100_000) // 30 MB that half compress
+	w.change = func(o *Options) { o.MemoryMax = 128 << 20 }
+	w.hot.append(1200, 100_000) // 120 MB that half compress
 	w.hot.seal()
-	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	w.hot.offHeap(t)
+	for _, c := range compressions { // what they hold is theirs for good
+		eachLimited(4, 4, func(int) { c.compress(make([]byte, 20<<20)) })
+	}
 	runtime.GC()
 	base := heapBytes()
 	var peak atomic.Int64
@@ -144,16 +149,48 @@ func TestMemoryStaysWithinItsLimit(t *testing.T) {
 	if err := a.close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := a.Status().Objects; n < 20 {
+	if n := a.Status().Objects; n < 15 {
 		t.Fatalf("%d objects: the segment was not cut up", n)
 	}
-	t.Logf("peak %d KiB of %d KiB", peak.Load()>>10, a.o.MemoryMax>>10)
-	// The heap counts garbage that is not collected yet, too.
-	if limit := a.o.MemoryMax * 3 / 2; peak.Load() > limit {
-		t.Fatalf("peak %d, limit %d", peak.Load(), limit)
+	held, counted := a.memory.now()
+	t.Logf("heap peak %d KiB of %d KiB, buffers %d KiB of %d KiB", peak.Load()>>10, a.o.MemoryMax>>10, counted>>10, a.o.liveMax()>>10)
+	if peak.Load() > a.o.MemoryMax {
+		t.Errorf("heap peak %d, limit %d", peak.Load(), a.o.MemoryMax)
 	}
-	if err := w.checkWithout(300, 1, 4); err != nil {
+	if held != 0 || counted > a.o.liveMax() || counted < a.o.objectBytesMax()/2 || a.memory.overdrawn > 0 {
+		t.Errorf("buffers: %d held at the end, peak %d of %d, overdrawn by %d", held, counted, a.o.liveMax(), a.memory.overdrawn)
+	}
+	if err := w.checkWithout(1200, 1, 4); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Nobody holds more than was reserved, whatever the code, and however badly the content
+// compresses; and nothing is held once all is archived.
+func TestBudgetIsNotOverdrawn(t *testing.T) {
+	for _, km := range [][2]int{{1, 1}, {4, 2}, {3, 3}, {10, 4}, {1, 5}} {
+		w := newWorld(t, 53)
+		w.change = func(o *Options) {
+			o.K, o.M, o.Targets = km[0], km[1], nil
+			for i := range km[0] + km[1] {
+				name := fmt.Sprintf("t%d", i)
+				o.Targets = append(o.Targets, Target{Name: name, Bucket: named{mem.New(), name}})
+			}
+		}
+		w.hot.noise = true
+		w.hot.append(40, 50_000)
+		w.hot.seal()
+		w.hot.append(10, 50_000)
+		a := w.start(nil)
+		a.flushAll()
+		a.until("folded", func() bool { return a.state.Load().segmentComplete(1) })
+		if err := a.close(); err != nil {
+			t.Fatal(err)
+		}
+		held, peak := a.memory.now()
+		if held != 0 || peak < 1<<20 || peak > a.o.liveMax() || a.memory.overdrawn > 0 {
+			t.Errorf("%d+%d: %d held at the end, peak %d of %d, overdrawn by %d", km[0], km[1], held, peak, a.o.liveMax(), a.memory.overdrawn)
+		}
 	}
 }
 

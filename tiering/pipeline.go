@@ -98,7 +98,7 @@ func (a *Archiver) read(ctx context.Context, segment Segment, first, last logcor
 		return nil, err
 	}
 	share.holds(int64(len(m.span.Frames)))
-	share.keep(int64(len(m.span.Frames)) * a.o.memoryPerByte())
+	share.keep(a.o.memoryOf(int64(len(m.span.Frames))))
 	return m, nil
 }
 

@@ -37,12 +37,14 @@ type Status struct {
 	RPO           time.Duration // the largest age at which an entry was covered in the last minute
 	LastError     string        // why the last round failed; empty when it did not
 	TrimmedUpTo   logcore.LSN   // what the hot tier was last told it may drop
+	BuffersPeak   int64         // the most bytes that were in the buffers of objects being made
 	RetiredRemain int           // superseded objects whose fragments wait for deletion
 }
 
 // Status returns a snapshot.
 func (a *Archiver) Status() Status {
 	st := Status{Cluster: a.o.Cluster, Shard: a.o.Shard, Epoch: a.o.Epoch, Lag: a.lag(), RPO: a.worstRPO()}
+	_, st.BuffersPeak = a.memory.now()
 	a.mu.Lock()
 	st.TrimmedUpTo = a.trimmed
 	if a.lastErr != nil {

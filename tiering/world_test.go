@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type hot struct {
 	used      int64
 	limit     int64
 	onTrim    func(upTo logcore.LSN)
+	noise     bool // entries don't compress at all
 }
 
 func newHot(seed uint64) *hot {
@@ -48,8 +50,12 @@ func (h *hot) append(n, size int) {
 	for range n {
 		lsn := h.committed + 1
 		frame := binary.LittleEndian.AppendUint64(nil, uint64(lsn))
-		frame = append(frame, bytes.Repeat([]byte{byte(lsn)}, size/2)...)
-		for range size / 2 {
+		pattern := size / 2
+		if h.noise {
+			pattern = 0
+		}
+		frame = append(frame, bytes.Repeat([]byte{byte(lsn)}, pattern)...)
+		for range size - pattern {
 			frame = append(frame, byte(h.rng.Uint32()))
 		}
 		h.frames[lsn] = frame
@@ -63,6 +69,26 @@ func (h *hot) append(n, size int) {
 	}
 	close(h.changed)
 	h.changed = make(chan struct{})
+}
+
+// offHeap moves the entries out of the heap, as those of a real hot tier are.
+func (h *hot) offHeap(t testing.TB) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	total := 0
+	for _, f := range h.frames {
+		total += len(f)
+	}
+	arena, err := syscall.Mmap(-1, 0, total, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Munmap(arena) })
+	rest := arena
+	for l, f := range h.frames {
+		n := copy(rest, f)
+		h.frames[l], rest = rest[:n:n], rest[n:]
+	}
 }
 
 func (h *hot) seal() {
@@ -118,6 +144,11 @@ func (h *hot) ReadSpan(_ context.Context, first, last logcore.LSN, bytesMax int6
 			continue
 		}
 		out := Span{SegmentFirst: s.First, First: first, Prev: h.sums[first-1], FirstTime: hotTime(first)}
+		room := int64(0)
+		for l := first; l <= min(last, s.Last) && room < bytesMax; l++ {
+			room += int64(len(h.frames[l]))
+		}
+		out.Frames = make([]byte, 0, room)
 		for l := first; l <= min(last, s.Last); l++ {
 			if l > first && int64(len(out.Frames)+len(h.frames[l])) > bytesMax {
 				break
