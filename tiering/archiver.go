@@ -69,6 +69,7 @@ type Archiver struct {
 	tidy   chan struct{}   // wakes the tidy lane; capacity 1
 	rotten chan rottenSeen // fragments a reader found damaged; full = dropped, the next reader finds them again
 
+	started    time.Time
 	scrubs     *scrubState
 	spotEvery  time.Duration            // how often targets are asked for one fragment
 	locked     map[objectName]time.Time // owned by the scrub lane: until when fragments are locked
@@ -132,7 +133,7 @@ func newArchiver(o Options) (*Archiver, error) {
 		covered: make(chan struct{}), commitSlot: make(chan struct{}, 1), flush: make(chan struct{}, 1), wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), rotten: make(chan rottenSeen, 256),
 		inFlight: map[objectName]bool{}, retiredAt: map[objectName]time.Time{}, gone: map[objectName]targetSet{}, places: map[objectName][]string{},
 		oldRecord: map[string]oldRecord{}, unswept: map[string]bool{}, sweptAt: map[string]time.Time{}, missing: map[objectName]targetSet{}, verified: map[logcore.LSN]verified{}, recheck: recheckAfter,
-		spotEvery: spotEvery, locked: map[objectName]time.Time{}, lockable: map[string]bool{}, scrubWake: make(chan struct{}, 1), compacting: make(chan struct{}, 1),
+		started: time.Now(), spotEvery: spotEvery, locked: map[objectName]time.Time{}, lockable: map[string]bool{}, scrubWake: make(chan struct{}, 1), compacting: make(chan struct{}, 1),
 		rollupMin: rollupAfterMin, fanIn: tailFanIn}
 	a.orphan = a.isOrphan
 	a.setRemotes(newRemotes(o.Targets, o.OpTimeout))

@@ -76,6 +76,7 @@ func (a *Archiver) present(ctx context.Context, r *remote, o *object, index int)
 // head asks a target for a fragment; known is false when it does not answer.
 func (a *Archiver) head(ctx context.Context, r *remote, o *object, index int) (there, known bool) {
 	var found bucket.Attributes
+	r.usage.gets.Add(1)
 	err := r.do(ctx, func(ctx context.Context) (err error) {
 		found, err = r.Bucket.Head(ctx, o.name().key(a.o.Cluster, a.o.Shard, index))
 		return err

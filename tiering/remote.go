@@ -26,6 +26,7 @@ type remote struct {
 	Target
 	opTimeout time.Duration
 	provider  *provider // shared with the other targets there
+	usage     usage
 
 	mu        sync.Mutex
 	breaker   breaker         // guarded by mu
@@ -213,6 +214,8 @@ func (r *remote) get(ctx context.Context, key string, off, n int64) (data []byte
 		data, err = r.Bucket.Get(ctx, key, off, n)
 		return err
 	})
+	r.usage.gets.Add(1)
+	r.usage.bytesRead.Add(int64(len(data)))
 	return data, err
 }
 
@@ -222,6 +225,7 @@ func (r *remote) delete(ctx context.Context, key string) error {
 
 // list returns the keys under prefix after startAfter, as the target shows them: a hint.
 func (r *remote) list(ctx context.Context, prefix, startAfter string) (keys []bucket.Attributes, err error) {
+	r.usage.puts.Add(1) // billed as one
 	err = r.do(ctx, func(ctx context.Context) error {
 		keys = nil
 		return r.Bucket.List(ctx, prefix, startAfter, func(a bucket.Attributes) bool {
@@ -238,6 +242,7 @@ func (r *remote) list(ctx context.Context, prefix, startAfter string) (keys []bu
 func (r *remote) putVerified(ctx context.Context, key string, data []byte, replace func(stored []byte) bool, readBack func() error) error {
 	var last error
 	for range readBackAttempts {
+		r.usage.puts.Add(1)
 		err := r.do(ctx, func(ctx context.Context) error { return r.Bucket.PutIfAbsent(ctx, key, data) })
 		if err != nil && !errors.Is(err, bucket.ErrExists) {
 			// The answer may be wrong: stored but reported lost. Reading tells.
