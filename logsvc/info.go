@@ -217,8 +217,8 @@ func (a admin) Status(context.Context, *logcorev1.StatusRequest) (*logcorev1.Sta
 	} else if g.Stalled != nil {
 		shard.Error = g.Stalled.Error()
 		problem("shard %d: what was proposed waits for room on the disk: %v", shard.Shard, g.Stalled)
-	} else if !g.Leading {
-		problem("shard %d is not led by this member", shard.Shard)
+	} else if g.Leader == 0 {
+		problem("shard %d has no leader", shard.Shard)
 	}
 	if used, limit := s.group.HotLog().Pressure(); used >= limit {
 		problem("shard %d: the hot log uses %d bytes of the %d it may: appends are refused until the archive catches up", shard.Shard, used, limit)

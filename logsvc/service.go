@@ -159,7 +159,7 @@ func (s *Service) housekeep() {
 
 func (s *Service) setHealth() {
 	state := healthv1.HealthCheckResponse_SERVING
-	if s.group.Err() != nil || !s.group.Status().Leading {
+	if s.group.Err() != nil || s.group.Leader() == 0 {
 		state = healthv1.HealthCheckResponse_NOT_SERVING
 	}
 	s.health.SetServingStatus("", state)

@@ -83,6 +83,7 @@ func TestValidationNamesFieldAndSource(t *testing.T) {
 func TestPrintIsReadBack(t *testing.T) {
 	cfg := DefaultLogService()
 	cfg.Dir, cfg.Key, cfg.Targets = "/d: #odd", "on", []string{"dir:///a?name=a1&provider=a", "mem://x", "dir:///c", "dir:///d", "dir:///e", "dir:///f"}
+	cfg.PeerListen, cfg.Peers = "127.0.0.1:7422", []string{"127.0.0.1:1", "db-2.example:7422"}
 	var b strings.Builder
 	if err := Print(&b, cfg); err != nil {
 		t.Fatal(err)

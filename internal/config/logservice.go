@@ -8,6 +8,17 @@ type LogService struct {
 	Dir string
 	// Listen is the gRPC address.
 	Listen string
+	// Address is where clients reach Listen, as other members tell them; empty means Listen itself.
+	Address string
+	// PeerListen is the address for the other nodes of a cluster; empty: this is no node of one.
+	PeerListen string
+	// PeerAddress is where other nodes reach PeerListen; empty means PeerListen itself.
+	PeerAddress string
+	// Peers are peer addresses of nodes of the cluster that an empty directory joins; they don't matter
+	// later.
+	Peers []string
+	// PeerCert, PeerKey and PeerCA are PEM files for mutual TLS between nodes. All three or none.
+	PeerCert, PeerKey, PeerCA string
 	// Metrics is the HTTP address of /metrics and /healthz; empty serves none.
 	Metrics string
 	// Key is the file that holds the archive's key; required with Targets.
@@ -52,6 +63,13 @@ func (c *LogService) Fields() []Field {
 	return append([]Field{
 		{"dir", "directory of the hot log; created when missing", String(&c.Dir)},
 		{"listen", "address of the gRPC service", String(&c.Listen)},
+		{"address", "where clients reach the gRPC service, as the other members tell them; empty for listen", String(&c.Address)},
+		{"peer_listen", "address for the other nodes of a cluster; empty when there are none", String(&c.PeerListen)},
+		{"peer_address", "where other nodes reach peer_listen; empty for peer_listen", String(&c.PeerAddress)},
+		{"peers", "peer addresses of a cluster that an empty directory joins", Strings(&c.Peers)},
+		{"peer_cert", "certificate of this node, a PEM file; without one only loopback addresses serve as peer addresses", String(&c.PeerCert)},
+		{"peer_key", "key of peer_cert, a PEM file", String(&c.PeerKey)},
+		{"peer_ca", "CA that the other nodes' certificates come from, a PEM file", String(&c.PeerCA)},
 		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
 		{"key", "file with the archive's key, made by logcore key generate", String(&c.Key)},
 		{"targets", "buckets of the archive as URLs; none archives nothing", Strings(&c.Targets)},
@@ -76,6 +94,18 @@ func (c *LogService) Validate() []Problem {
 	v.required("listen", c.Listen, "give HOST:PORT")
 	v.hostPort("listen", c.Listen)
 	v.hostPort("metrics", c.Metrics)
+	v.hostPort("address", c.Address)
+	v.hostPort("peer_listen", c.PeerListen)
+	v.hostPort("peer_address", c.PeerAddress)
+	for _, peer := range c.Peers {
+		v.hostPort("peers", peer)
+	}
+	if c.PeerListen == "" && (len(c.Peers) > 0 || c.PeerAddress != "" || c.PeerCert != "") {
+		v.add("peer_listen", "is required beside peers, peer_address and peer_cert: give HOST:PORT for the other nodes")
+	}
+	if (c.PeerCert == "") != (c.PeerKey == "") || (c.PeerCert == "") != (c.PeerCA == "") {
+		v.add("peer_cert", "peer_cert, peer_key and peer_ca belong together: give all three or none")
+	}
 	if len(c.Targets) > 0 {
 		v.required("key", c.Key, "the archive is encrypted; make a key with `logcore key generate FILE`")
 		if len(c.Targets) < targetsMin {

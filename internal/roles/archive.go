@@ -7,7 +7,6 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/logsvc"
-	"github.com/logcore/logcore/recovery"
 	"github.com/logcore/logcore/tiering"
 )
 
@@ -25,24 +24,7 @@ var _ logsvc.Archive = (*archive)(nil)
 // Read yields archived entries.
 func (a *archive) Read(ctx context.Context, _ logcore.ShardID, from, to logcore.LSN) iter.Seq2[logcore.Entry, error] {
 	return func(yield func(logcore.Entry, error) bool) {
-		for span, err := range a.archiver.Reader().Spans(ctx, from, to) {
-			if err != nil {
-				yield(logcore.Entry{}, err)
-				return
-			}
-			for e, err := range recovery.ToHotLog(span).Entries() {
-				if err != nil {
-					yield(logcore.Entry{}, fmt.Errorf("archived entries of LSN %d to %d: %w", span.First, span.Last, err))
-					return
-				}
-				if e.LSN < from {
-					continue
-				}
-				if e.LSN > to || !yield(e, nil) {
-					return
-				}
-			}
-		}
+		readSpans(a.archiver.Reader().Spans(ctx, from, to), from, to, yield)
 	}
 }
 

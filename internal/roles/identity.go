@@ -19,8 +19,9 @@ import (
 // directory, and sees to it that the targets are the cluster's.
 //
 // A directory without a hot log beside an archive that has one is a lost hot tier. To
-// start it empty would be to start another history, so it is refused: restore first.
-func identify(ctx context.Context, dir, shardDir string, targets *Targets, log *slog.Logger) (cluster.Identity, error) {
+// start it empty would be to start another history, so it is refused: restore first. A directory that joins the
+// cluster gets its log from the other nodes.
+func identify(ctx context.Context, dir, shardDir string, targets *Targets, joining bool, log *slog.Logger) (cluster.Identity, error) {
 	hasLog, err := holdsFiles(shardDir)
 	if err != nil {
 		return cluster.Identity{}, err
@@ -33,7 +34,7 @@ func identify(ctx context.Context, dir, shardDir string, targets *Targets, log *
 	case err != nil && !fresh:
 		return identity, err
 	}
-	if !hasLog {
+	if !hasLog && !joining {
 		if err := refuseLostHotTier(ctx, dir, targets, identity.ID); err != nil {
 			return identity, err
 		}

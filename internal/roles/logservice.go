@@ -13,6 +13,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/config"
+	"github.com/logcore/logcore/internal/node"
 	"github.com/logcore/logcore/logsvc"
 	"github.com/logcore/logcore/replication"
 	"github.com/logcore/logcore/tiering"
@@ -31,15 +32,19 @@ const shard logcore.ShardID = 0
 //  1. targets and key    opened; a lost target is tolerated
 //  2. identity           the directory's cluster against the targets' markers
 //  3. hot log            recovered, repaired from the archive where it is corrupt; and
-//     replication        the Raft group over it; leads before it returns
-//  4. archiver           reads committed spans of the hot log
+//     replication        the Raft group over it; a group of one leads before it returns, a
+//     node of a cluster is connected with the others
+//  4. archiver           reads committed spans of the hot log; in a cluster where the group is led
 //  5. service            LogCoreService and AdminService
 type logService struct {
 	cfg      *config.LogService
 	process  *process
+	address  string // where its services are
 	targets  *Targets
 	keys     tiering.KeyProvider
 	group    *replication.Group
+	node     *node.Node // nil when this is no node of a cluster
+	joining  bool       // the directory is to become a node's of the peers' cluster
 	service  *logsvc.Service
 	identity cluster.Identity
 	damage   damage                        // that the running hot log found and that is not repaired
@@ -60,12 +65,15 @@ func (s *logService) shardDir() string {
 }
 
 // buildLogService starts everything but the listener.
-func buildLogService(ctx context.Context, p *process, cfg *config.LogService) (*logService, error) {
-	s := &logService{cfg: cfg, process: p, mending: make(chan *logcore.CorruptionError, mendQueueMax)}
+func buildLogService(ctx context.Context, p *process, cfg *config.LogService, address string) (*logService, error) {
+	if cfg.Address != "" {
+		address = cfg.Address
+	}
+	s := &logService{cfg: cfg, process: p, address: address, mending: make(chan *logcore.CorruptionError, mendQueueMax)}
 	for _, step := range []struct {
 		name  string
 		start func(context.Context) error
-	}{{"targets", s.openTargets}, {"cluster", s.identify}, {"hot log", s.openGroup}, {"archive", s.openService}} {
+	}{{"targets", s.openTargets}, {"peers", s.meetPeers}, {"cluster", s.identify}, {"hot log", s.openGroup}, {"archive", s.openService}} {
 		if err := step.start(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.name, err)
 		}
@@ -115,7 +123,7 @@ func (s *logService) identify(ctx context.Context) error {
 		s.process.corrupt.WithLabelValues("manifest").Inc()
 		s.process.log.Warn("a target's marker was damaged; written again", "target", name)
 	}
-	if s.identity, err = identify(ctx, s.cfg.Dir, s.shardDir(), s.targets, s.process.log); err != nil {
+	if s.identity, err = identify(ctx, s.cfg.Dir, s.shardDir(), s.targets, s.joining, s.process.log); err != nil {
 		return err
 	}
 	if err := s.targets.follow(s.identity.ID); err != nil {
@@ -127,7 +135,14 @@ func (s *logService) identify(ctx context.Context) error {
 func (s *logService) openService(ctx context.Context) error {
 	opts := logsvc.Options{Group: s.group, EntryBytesMax: int(s.cfg.EntryBytesMax), HotBytesKeep: int64(s.cfg.HotBytesKeep), Cluster: s.identity.ID.String(),
 		Version: s.process.version, Corruptions: func() uint64 { return total(s.process.corrupt) }, Logger: s.process.log, Registerer: s.process.registry}
-	if len(s.targets.All) > 0 {
+	if s.node != nil {
+		opts.Membership, opts.AddressOf = s.node, s.node.Address
+	}
+	switch {
+	case len(s.targets.All) == 0:
+	case s.node != nil:
+		opts.Archive = s.followArchive()
+	default:
 		a, err := s.openArchive(ctx)
 		if err != nil {
 			return err
@@ -143,31 +158,39 @@ func (s *logService) openService(ctx context.Context) error {
 	return nil
 }
 
-// openArchive starts the archiver. Its fencing token is the Raft term: whoever leads
-// later archives under a higher one.
+// openArchive starts the archiver of a group of one.
 func (s *logService) openArchive(ctx context.Context) (*archive, error) {
+	a, stop, err := s.startArchiver(ctx, s.process.registry, func(err error) { s.process.group.fail("archive", err) })
+	if err != nil {
+		return nil, err
+	}
+	s.process.group.add("archiver", func(context.Context) error {
+		stop()
+		return nil
+	})
+	return a, nil
+}
+
+// startArchiver starts an archiver; stop ends it and waits for it. Its fencing token is the Raft term: whoever
+// leads later archives under a higher one. failed is told when it ends by itself.
+func (s *logService) startArchiver(ctx context.Context, registry prometheus.Registerer, failed func(error)) (_ *archive, stop func(), err error) {
 	source, status := &hotSource{group: s.group}, s.group.Status()
 	a, err := tiering.Open(ctx, tiering.Options{Cluster: s.identity.ID, Shard: shard, Epoch: status.Term,
 		Incarnation: status.Incarnation, Supersedes: s.identity.Supersedes, Targets: s.targets.All, Keys: s.keys,
-		Source: source, MaxAge: s.cfg.ArchiveMaxAge, Logger: s.process.log, Registerer: s.process.registry,
+		Source: source, MaxAge: s.cfg.ArchiveMaxAge, Logger: s.process.log, Registerer: registry,
 		Corruptions: s.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: s.process.corrupt.WithLabelValues("manifest")})
 	if err != nil {
-		return nil, s.targets.Explain(err)
+		return nil, nil, s.targets.Explain(err)
 	}
 	run, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := a.Run(run); err != nil {
-			s.process.group.fail("archive", err)
+			failed(err)
 		}
 	}()
-	s.process.group.add("archiver", func(context.Context) error {
-		cancel()
-		<-done
-		return nil
-	})
-	return &archive{archiver: a, source: source, hotDamage: s.damage.list}, nil
+	return &archive{archiver: a, source: source, hotDamage: s.damage.list}, func() { cancel(); <-done }, nil
 }
 
 // problems says in words what is wrong, for /healthz.
@@ -175,7 +198,7 @@ func (s *logService) problems() []string {
 	if err := s.group.Err(); err != nil {
 		return []string{err.Error()}
 	}
-	if !s.group.Status().Leading {
+	if s.group.Leader() == 0 {
 		return []string{"the shard has no leader"}
 	}
 	return s.damage.list()

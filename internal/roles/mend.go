@@ -46,7 +46,7 @@ func (d *damage) list() (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(d.by)) {
-		out = append(out, fmt.Sprintf("the hot log is damaged: %v: it is repaired from the archive as soon as that holds the segment, or at the next start", d.by[name]))
+		out = append(out, fmt.Sprintf("the hot log is damaged: %v: it is repaired from another member or the archive as soon as one holds the segment, or at the next start", d.by[name]))
 	}
 	return out
 }
@@ -60,7 +60,7 @@ func (s *logService) damaged(e *logcore.CorruptionError) {
 	}
 }
 
-// mend repairs sealed segments from the archive while the log is in use. What can't be
+// mend repairs sealed segments from another member, or else the archive, while the log is in use. What can't be
 // repaired so stays in the status: the open segment is repaired by the next start.
 func (s *logService) mend(ctx context.Context) {
 	for {
@@ -86,6 +86,17 @@ func (s *logService) mendSegment(ctx context.Context, e *logcore.CorruptionError
 	if _, err := hot.Span(info.First, info.Last); err == nil {
 		s.damage.gone(e) // repaired since, when the same damage was found twice
 		return nil
+	}
+	if s.node != nil {
+		whole, err := s.node.Segment(ctx, info.First, info.Last)
+		if err == nil {
+			err = hot.Repair(whole)
+		}
+		if err == nil {
+			s.damage.gone(e)
+			return nil
+		}
+		s.process.log.Warn("a damaged segment was not repaired from another member; the archive is asked", "segment", e.Object, "err", err)
 	}
 	archive, err := s.openReader(ctx)
 	if err != nil {

@@ -581,7 +581,7 @@ func TestReadSpanRespectsTheLimit(t *testing.T) {
 	p := newProcess(quiet(), "test")
 	cfg := config.DefaultLogService()
 	cfg.Dir, cfg.SegmentBytes, cfg.DiskReserveBytes = d.LogServiceDir(), 1<<20, 1<<20
-	s, err := buildLogService(ctx, p, cfg)
+	s, err := buildLogService(ctx, p, cfg, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

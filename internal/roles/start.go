@@ -24,7 +24,7 @@ import (
 // StartLogService starts the log service role.
 func StartLogService(ctx context.Context, cfg *config.LogService, version string, log *slog.Logger) (Running, error) {
 	return start(ctx, log, version, cfg.Listen, cfg.Metrics, func(ctx context.Context, p *process, b *building) error {
-		s, err := buildLogService(ctx, p, cfg)
+		s, err := buildLogService(ctx, p, cfg, b.listener.Addr().String())
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 		if bad := cfg.Validate(); len(bad) > 0 {
 			return &config.Error{Problems: bad}
 		}
-		s, err := buildLogService(ctx, p, &cfg)
+		s, err := buildLogService(ctx, p, &cfg, b.listener.Addr().String())
 		if err != nil {
 			return err
 		}

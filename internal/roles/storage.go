@@ -47,6 +47,10 @@ func (s *logService) openGroup(ctx context.Context) error {
 		return err
 	}
 	s.group = g
+	closeGroup := g.Close
+	if s.node != nil {
+		closeGroup = s.node.Close
+	}
 	background, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.watch(background) })
@@ -54,20 +58,27 @@ func (s *logService) openGroup(ctx context.Context) error {
 	s.process.group.add("replication", func(context.Context) error {
 		stop()
 		running.Wait()
-		return g.Close()
+		return closeGroup()
 	})
 	return nil
 }
 
-// replicate opens the hot log and the Raft group over it, and waits until it leads.
+// replicate opens the hot log and the Raft group over it. A group of one leads then.
 func (s *logService) replicate(ctx context.Context) (*replication.Group, error) {
 	ctx, cancel := context.WithTimeout(ctx, leadWithin)
 	defer cancel()
-	return replication.Open(ctx, replication.Options{Log: hotlog.Options{
+	if s.cfg.PeerListen != "" {
+		return s.replicateInCluster(ctx)
+	}
+	return replication.Open(ctx, replication.Options{Log: s.hotLog()})
+}
+
+func (s *logService) hotLog() hotlog.Options {
+	return hotlog.Options{
 		Dir: s.shardDir(), Shard: shard, SegmentBytes: int64(s.cfg.SegmentBytes), EntryBytesMax: int(s.cfg.EntryBytesMax) + logsvc.EntryOverheadMax,
 		CacheBytes: int64(s.cfg.CacheBytes), QueueBytesMax: int64(s.cfg.QueueBytesMax), DiskReserveBytes: int64(s.cfg.DiskReserveBytes),
 		Logger: s.process.log, Registerer: s.process.registry, Corruptions: s.process.corrupt.WithLabelValues("hotlog"), OnDamage: s.damaged,
-	}})
+	}
 }
 
 // watch ends the process when the group can't write any more: what the disk really
