@@ -271,7 +271,7 @@ func TestVersions(t *testing.T) {
 	}{
 		{"record", "newer, readable", map[int]byte{2: 9}, nil},
 		{"record", "newer", map[int]byte{2: 9, 3: 2}, logcore.ErrUnsupportedVersion},
-		{"record", "flag", map[int]byte{4: 1}, logcore.ErrUnsupportedVersion},
+		{"record", "flag", map[int]byte{4: 2}, logcore.ErrUnsupportedVersion},
 		{"record", "magic", map[int]byte{0: 1}, logcore.ErrCorrupt},
 		{"record", "version 0", map[int]byte{2: 0}, logcore.ErrCorrupt},
 		{"command", "newer, readable", map[int]byte{2: 9}, nil},

@@ -15,8 +15,11 @@ const (
 
 	// The versions this build writes; each is also the oldest reader that understands
 	// it. A reader refuses what asks for a newer reader than itself.
-	recordVersion  = 1
-	catalogVersion = 2 // of commands and checkpoints
+	recordVersion = 1
+
+	recordFlagErased = 1
+	erasedBodyBytes  = 8 + 4
+	catalogVersion   = 2 // of commands and checkpoints
 
 	recordHeaderBytes     = 32
 	commandHeaderBytes    = 56

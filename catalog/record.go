@@ -15,10 +15,29 @@ type Record struct {
 	Sequence uint64 // from 1 within the epoch
 	Position []byte // the engine's, at most PositionBytesMax bytes
 	Body     []byte // what the writer gave and readers get
+
+	// Erased says that the body was erased from the archive: it had ErasedBytes bytes, and is
+	// empty now. Filler stands in its place in the payload and means nothing.
+	Erased      bool
+	ErasedBytes uint64
+	Filler      [4]byte
+}
+
+// BodyBytes is the length of the body, or what it was before it was erased.
+func (r Record) BodyBytes() uint64 {
+	if r.Erased {
+		return r.ErasedBytes
+	}
+	return uint64(len(r.Body))
 }
 
 // Size returns the length of the encoded record.
-func (r Record) Size() int { return recordHeaderBytes + len(r.Position) + len(r.Body) }
+func (r Record) Size() int {
+	if r.Erased {
+		return recordHeaderBytes + len(r.Position) + erasedBodyBytes
+	}
+	return recordHeaderBytes + len(r.Position) + len(r.Body)
+}
 
 // Append appends the encoded record to dst. Position must not exceed PositionBytesMax.
 func (r Record) Append(dst []byte) []byte {
@@ -26,12 +45,19 @@ func (r Record) Append(dst []byte) []byte {
 		panic(fmt.Sprintf("catalog: engine position of %d bytes was not refused before", len(r.Position)))
 	}
 	dst = binary.LittleEndian.AppendUint16(dst, recordMagic)
-	dst = append(dst, recordVersion, recordVersion, 0, 0)
+	flags := byte(0)
+	if r.Erased {
+		flags = recordFlagErased
+	}
+	dst = append(dst, recordVersion, recordVersion, flags, 0)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(r.Position)))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Log))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.Epoch))
 	dst = binary.LittleEndian.AppendUint64(dst, r.Sequence)
 	dst = append(dst, r.Position...)
+	if r.Erased {
+		return append(binary.LittleEndian.AppendUint64(dst, r.ErasedBytes), r.Filler[:]...)
+	}
 	return append(dst, r.Body...)
 }
 
@@ -46,7 +72,8 @@ func DecodeRecord(payload []byte) (Record, error) {
 	if err := checkVersion("record", uint16(version), uint16(min), recordVersion); err != nil {
 		return Record{}, err
 	}
-	if err := unknownFlags("record", uint32(s.u8()), 0); err != nil {
+	flags := s.u8()
+	if err := unknownFlags("record", uint32(flags), recordFlagErased); err != nil {
 		return Record{}, err
 	}
 	if reserved := s.u8(); reserved != 0 {
@@ -60,6 +87,14 @@ func DecodeRecord(payload []byte) (Record, error) {
 	}
 	if r.Log == 0 || r.Epoch == 0 || r.Sequence == 0 {
 		return Record{}, corrupt("record of log %d, epoch %d, sequence %d: none may be 0", r.Log, r.Epoch, r.Sequence)
+	}
+	if flags&recordFlagErased != 0 {
+		r.Erased, r.ErasedBytes = true, s.u64()
+		if s.bad || len(s.b) != len(r.Filler) {
+			return Record{}, corrupt("an erased record of %d bytes", len(payload))
+		}
+		r.Filler = [4]byte(s.b)
+		return r, nil
 	}
 	r.Body = s.b
 	return r, nil

@@ -190,7 +190,7 @@ func (s *State) applyRecord(e logcore.Entry, r Record) error {
 	l.Sequence = r.Sequence
 	l.LastLSN, l.LastTime = e.LSN, e.Time
 	l.Entries++
-	l.Bytes += uint64(len(r.Body))
+	l.Bytes += r.BodyBytes()
 	l.window.put(r.Sequence, Place{LSN: e.LSN, Time: e.Time, tx: txSum(e.Tx)})
 	return nil
 }
