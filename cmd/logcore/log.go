@@ -9,11 +9,12 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/exit"
 )
 
 func (a *app) logCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "log", Short: "List, read and write logs; look into the files of the hot tier"}
-	cmd.AddCommand(a.logListCommand(), a.logInfoCommand(), a.logAppendCommand(), a.logReadCommand(),
+	cmd.AddCommand(a.logListCommand(), a.logCreateCommand(), a.logInfoCommand(), a.logAppendCommand(), a.logReadCommand(),
 		a.logFlushCommand(), a.logDumpCommand(), a.logCheckCommand())
 	return cmd
 }
@@ -36,13 +37,14 @@ type logJSON struct {
 	Parent      string      `json:"parent,omitempty"`
 	BranchLSN   logcore.LSN `json:"branch_lsn,omitempty"`
 	Incarnation string      `json:"incarnation"`
+	Durability  string      `json:"durability"`
 }
 
 func toLogJSON(i client.LogInfo) logJSON {
 	return logJSON{Log: i.Log, ID: uint64(i.ID), Shard: uint32(i.Shard), Epoch: uint64(i.Epoch), Writer: i.Writer,
 		FirstLSN: i.FirstLSN, LastLSN: i.LastLSN, LastTime: timeText(i.LastTime), Committed: i.Committed, Archived: i.Archived,
 		HotFirst: i.HotFirstLSN, Entries: i.Entries, Bytes: i.Bytes, Parent: i.Parent, BranchLSN: i.BranchLSN,
-		Incarnation: fmt.Sprintf("%016x", i.Incarnation)}
+		Incarnation: fmt.Sprintf("%016x", i.Incarnation), Durability: i.Durability}
 }
 
 // timeText shows the wall clock of a reading, empty for none.
@@ -108,6 +110,38 @@ func (a *app) listLogs(keep func(client.LogInfo) bool) func(context.Context, *cl
 	}
 }
 
+func (a *app) logCreateCommand() *cobra.Command {
+	var durability string
+	cmd := &cobra.Command{
+		Use:   "create LOG",
+		Short: "Create an empty log",
+		Long: "Create an empty log.\n\nWith --durability quorum an append is acknowledged once a quorum of the members has it on stable storage; it reaches the\n" +
+			"archive within archive_max_age. With --durability quorum+archive it is acknowledged once the archive covers it too: what was\n" +
+			"acknowledged outlives every member, and an append takes as long as the targets do.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if durability != client.Quorum && durability != client.QuorumAndArchive {
+				return exit.Usagef("--durability %q: want %s or %s", durability, client.Quorum, client.QuorumAndArchive)
+			}
+			return a.online(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+				id, err := c.Create(ctx, client.NewLog{Log: args[0], Durability: durability})
+				if err != nil {
+					return err
+				}
+				if a.format == "json" {
+					return a.writeJSON(map[string]any{"log": args[0], "id": uint64(id), "durability": durability})
+				}
+				_, err = fmt.Fprintf(a.out, "created log %s, acknowledged by %s\n", args[0], durability)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&durability, "durability", client.Quorum, "when an append is acknowledged: quorum or quorum+archive")
+	a.connectFlags(cmd)
+	a.outputFlag(cmd)
+	return cmd
+}
+
 func (a *app) logInfoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "info LOG",
@@ -126,7 +160,7 @@ func (a *app) logInfoCommand() *cobra.Command {
 					{"writer epoch", fmt.Sprint(i.Epoch)}, {"writer", i.Writer},
 					{"first LSN", i.FirstLSN.String()}, {"last LSN", i.LastLSN.String()}, {"last time", timeText(i.LastTime)},
 					{"committed LSN", i.Committed.String()}, {"archived LSN", i.Archived.String()}, {"hot tier from LSN", i.HotFirstLSN.String()},
-					{"entries", fmt.Sprint(i.Entries)}, {"size", sizeText(i.Bytes)}, {"incarnation", fmt.Sprintf("%016x", i.Incarnation)}}
+					{"entries", fmt.Sprint(i.Entries)}, {"size", sizeText(i.Bytes)}, {"incarnation", fmt.Sprintf("%016x", i.Incarnation)}, {"durability", i.Durability}}
 				if i.Parent != "" {
 					fields = append(fields, field{"branch of", fmt.Sprintf("%s at LSN %d", i.Parent, i.BranchLSN)})
 				}
