@@ -18,8 +18,12 @@ type Counts struct {
 	// Torn counts crashes with a write under way, TornFound tails that recovery cut, Rotted bits that were
 	// flipped, RotFound members that were stopped by one.
 	Torn, TornFound, Rotted, RotFound uint64
+	// OlderDisks were put in the place of newer ones; OlderFound is how many members noticed, the others had
+	// caught up before.
+	OlderDisks, OlderFound uint64
+
 	// LostDisks were taken away, MemberChanges carried out, Trims segments that were dropped, Feeds begun and
-	// Fed members that got from the archive what they lacked; Archived is how far it came.
+	// Fed members that were given what they lacked; Archived is how far the archives came.
 	LostDisks, MemberChanges, Trims, Feeds, Fed, Archived uint64
 	// What the network did to messages between members: Cut were lost in a partition.
 	Messages, Dropped, Repeated, Cut uint64

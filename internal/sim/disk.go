@@ -107,25 +107,31 @@ func (d *disk) erase() {
 	d.open(segment.Header{ID: segment.ID{Shard: shardID, First: 1}})
 }
 
-// clone is the disk as a copy of it would be, with nothing under way.
-func (d *disk) snapshot() []*seg {
+// copied is what is stored on the device, as somebody's copy of it would be.
+func (d *disk) copied() []*seg {
 	out := make([]*seg, len(d.segs))
 	for i, s := range d.segs {
 		c := *s
-		n := s.count(d.stored)
-		end := 0
-		if n > 0 {
-			end = s.ends[n-1]
-		}
-		c.frames = append([]byte(nil), s.frames[:end]...)
-		c.ends, c.sums, c.terms = append([]int(nil), s.ends[:n]...), append([]uint32(nil), s.sums[:n]...), append([]uint64(nil), s.terms[:n]...)
-		c.sealed = s.sealed && n == len(s.ends)
-		if c.mark.lsn > d.stored {
-			c.mark = c.point(n)
+		c.ends, c.sums, c.terms, c.flips = slices.Clone(s.ends), slices.Clone(s.sums), slices.Clone(s.terms), slices.Clone(s.flips)
+		c.cutAt(d.stored)
+		if s.last() <= d.stored {
+			c.sealed = s.sealed
 		}
 		out[i] = &c
 	}
 	return out
+}
+
+// putBack makes the device hold what was copied from it before.
+func (d *disk) putBack(segs []*seg) {
+	d.life++
+	d.waiting, d.flight, d.broken = nil, nil, nil
+	d.segs, d.first = segs, segs[0].first()
+	d.last = d.tail().last()
+	d.durable, d.stored = d.last, d.last
+	for _, s := range segs {
+		s.frames = slices.Clip(s.frames)
+	}
 }
 
 func (s *seg) first() logcore.LSN { return s.header.ID.First }

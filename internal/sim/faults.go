@@ -31,6 +31,7 @@ var allFaults = []fault{
 	{"full disk", 2, (*world).fullDisk},
 	{"bit rot", 1, (*world).bitRot},
 	{"lost disk", 1, (*world).loseDisk},
+	{"older disk", 2, (*world).olderDisk},
 	{"change of members", 3, func(w *world) { w.operator.change() }},
 	{"archive down", 1, (*world).archiveDown},
 }
@@ -43,6 +44,10 @@ func (w *world) trouble() {
 	}
 	w.s.after(w.s.between(w.plan.faultEvery/2, w.plan.faultEvery*3/2), func() {
 		if w.calm {
+			return
+		}
+		if w.hold {
+			w.trouble()
 			return
 		}
 		at := w.s.intn(total)
@@ -222,18 +227,26 @@ func (w *world) archiveDown() {
 	w.until(w.s.between(200*time.Millisecond, 2*time.Second), func() { w.archive.down = false })
 }
 
-// calmDown ends every fault.
+// calmDown ends every fault, and with it the first phase.
 func (w *world) calmDown() {
 	w.calm = true
 	w.trace.note("the faults are over")
-	w.net.heal()
-	w.archive.down = false
+	w.easeOff()
 	for _, n := range w.nodes {
-		n.disk.slow, n.disk.fullness, n.disk.syncFail, n.disk.tearCut, n.disk.tearIn = 1, false, 0, false, 0
-		n.store.crash, n.store.crashAfter = false, false
-		n.resume()
 		if n.member == nil {
 			n.restartIn(0)
 		}
+	}
+}
+
+// easeOff undoes what is wrong now, and what was about to go wrong.
+func (w *world) easeOff() {
+	w.net.heal()
+	w.archive.down = false
+	for _, n := range w.nodes {
+		d := n.disk
+		d.slow, d.fullness, d.syncFail, d.tearCut, d.tearIn = 1, false, 0, false, 0
+		n.store.crash, n.store.crashAfter = false, false
+		n.resume()
 	}
 }

@@ -28,6 +28,7 @@ type node struct {
 	leads   bool
 	feeding bool          // it is being fed, or about to be
 	dead    bool          // its disk is damaged: it can't be started any more
+	older   bool          // its disk is older than it was
 	gone    bool          // it was removed from the group
 	clock   time.Duration // of its wall clock, ahead of the simulated time
 	pace    float64       // of its ticks
@@ -88,12 +89,17 @@ func (n *node) start() {
 // may lead there.
 func (n *node) giveUp(err error) {
 	n.w.trace.line("member %d can't start: %v", n.id, err)
-	if !errors.Is(err, logcore.ErrCorrupt) || !n.rotten() {
+	known := n.older && (errors.Is(err, replication.ErrStaleMember) || errors.Is(err, logcore.ErrCorrupt))
+	if !known && !(errors.Is(err, logcore.ErrCorrupt) && n.rotten()) {
 		n.w.failf("member %d can't start, though nothing damaged its disk: %w", n.id, err)
 		return
 	}
 	n.w.trace.note("member %d is lost", n.id)
-	n.w.count.RotFound++
+	if n.older {
+		n.w.count.OlderFound++
+	} else {
+		n.w.count.RotFound++
+	}
 	n.dead = true
 	n.w.operator.replace(n)
 }
@@ -211,7 +217,7 @@ func (n *node) stopped(err error) {
 
 // expects reports whether a fault explains that the member stopped.
 func (n *node) expects(err error) bool {
-	return n.disk.broken != nil || errors.Is(err, logcore.ErrCorrupt) && n.rotten()
+	return n.disk.broken != nil || n.older && errors.Is(err, replication.ErrStaleMember) || errors.Is(err, logcore.ErrCorrupt) && n.rotten()
 }
 
 // crash ends the member; its disk keeps what it has, and a part of what was under way.

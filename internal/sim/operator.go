@@ -204,4 +204,4 @@ func (w *world) mayLose(victim *node) bool {
 }
 
 // damaged reports whether the machine's disk is not what it was.
-func (n *node) damaged() bool { return n.dead || n.rotten() }
+func (n *node) damaged() bool { return n.dead || n.older || n.rotten() }

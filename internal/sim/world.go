@@ -39,6 +39,7 @@ type world struct {
 	count    Counts
 	failure  error
 	newest   replication.Members
+	hold     bool // nothing else goes wrong for a moment
 	calm     bool // the faults are over
 }
 
