@@ -21,8 +21,8 @@ import (
 )
 
 func (a *app) postgresCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "postgres", Short: "Read PostgreSQL's write-ahead log, and check that it is redone right"}
-	cmd.AddCommand(a.waldumpCommand(), a.verifyRedoCommand())
+	cmd := &cobra.Command{Use: "postgres", Short: "Keep a PostgreSQL server's WAL in a log; read WAL, and check that it is redone right"}
+	cmd.AddCommand(a.attachCommand(), a.waldumpCommand(), a.verifyRedoCommand())
 	return cmd
 }
 

@@ -69,6 +69,8 @@ type Decoder struct {
 	skipTo  Position
 	joined  []byte // buffer for what Feed had to put together
 	synced  bool   // a record or page without the rest of one was seen
+
+	boundary Position
 }
 
 // NewDecoder returns a decoder. Bad options are logcore.ErrInvalid.
@@ -82,7 +84,7 @@ func NewDecoder(opts Options) (*Decoder, error) {
 	if opts.Start%maxAlign != 0 {
 		return nil, fmt.Errorf("%w: WAL position %v: no record begins there", logcore.ErrInvalid, opts.Start)
 	}
-	return &Decoder{opts: opts, at: opts.Start, prev: opts.Prev}, nil
+	return &Decoder{opts: opts, at: opts.Start, prev: opts.Prev, boundary: opts.Start}, nil
 }
 
 // Feed gives the decoder the next bytes. The caller must not change them before Next
@@ -98,6 +100,11 @@ func (d *Decoder) Feed(b []byte) {
 
 // At returns the position up to which all bytes were used.
 func (d *Decoder) At() Position { return d.at }
+
+// Boundary returns the last position between two records, or Start when there was none
+// yet, up to which Next used all bytes. From there on another Decoder can begin. The empty rest of a segment belongs
+// to the record that switched to the next.
+func (d *Decoder) Boundary() Position { return d.boundary }
 
 // Fed returns the position behind the last byte fed.
 func (d *Decoder) Fed() Position { return d.at + Position(len(d.in)) }
@@ -124,6 +131,9 @@ func (d *Decoder) Next(r *Record) error {
 	}
 	if err != nil && !errors.Is(err, ErrMore) {
 		d.err = err
+	}
+	if d.need == 0 && d.skip == 0 && d.at >= d.skipTo && d.at%maxAlign == 0 && d.err == nil {
+		d.boundary = d.at
 	}
 	return err
 }

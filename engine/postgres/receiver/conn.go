@@ -1,0 +1,254 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// ErrConnection says that the connection to the server broke or could not be made.
+var ErrConnection = errors.New("no connection to the PostgreSQL server")
+
+// conn is a replication connection. Only one goroutine may receive; another may send.
+type conn struct {
+	net          net.Conn
+	front        *pgproto3.Frontend
+	segmentBytes uint32
+}
+
+// connect opens a physical replication connection.
+func connect(ctx context.Context, o Options) (*conn, error) {
+	cfg, err := pgconn.ParseConfig(o.ConnString)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", logcore.ErrInvalid, err)
+	}
+	cfg.RuntimeParams["replication"] = "true"
+	cfg.RuntimeParams["application_name"] = o.StandbyName
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 10 * time.Second
+	}
+	pg, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	h, err := pg.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	if err := h.Conn.SetDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	return &conn{net: h.Conn, front: h.Frontend}, nil
+}
+
+func (c *conn) close() { c.net.Close() }
+
+// serverError is what the server answered.
+func serverError(m *pgproto3.ErrorResponse) error {
+	return fmt.Errorf("the server says: %s: %s (%s)", m.Severity, m.Message, m.Code)
+}
+
+func (c *conn) receive() (pgproto3.BackendMessage, error) {
+	m, err := c.front.Receive()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	if e, ok := m.(*pgproto3.ErrorResponse); ok {
+		return nil, serverError(e)
+	}
+	return m, nil
+}
+
+func (c *conn) send(sql string) error {
+	c.front.Send(&pgproto3.Query{String: sql})
+	if err := c.front.Flush(); err != nil {
+		return fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	return nil
+}
+
+// query runs a replication command and returns its rows. After an error of the server
+// the connection can be used again.
+func (c *conn) query(sql string) (rows [][]string, err error) {
+	if err := c.send(sql); err != nil {
+		return nil, err
+	}
+	for {
+		m, rerr := c.receive()
+		if errors.Is(rerr, ErrConnection) {
+			return nil, rerr
+		}
+		if rerr != nil {
+			err = fmt.Errorf("%s: %w", sql, rerr)
+			continue
+		}
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			row := make([]string, len(m.Values))
+			for i, v := range m.Values {
+				row[i] = string(v)
+			}
+			rows = append(rows, row)
+		case *pgproto3.ReadyForQuery:
+			return rows, err
+		}
+	}
+}
+
+// one returns the only row of a command that has so many columns.
+func (c *conn) one(sql string, columns int) ([]string, error) {
+	rows, err := c.query(sql)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) != 1 || len(rows[0]) < columns {
+		return nil, fmt.Errorf("%s: the server answered with %d rows", sql, len(rows))
+	}
+	return rows[0], nil
+}
+
+// show returns a setting of the server.
+func (c *conn) show(name string) (string, error) {
+	row, err := c.one("SHOW "+name, 1)
+	if err != nil {
+		return "", err
+	}
+	return row[0], nil
+}
+
+// identity is what IDENTIFY_SYSTEM tells.
+type identity struct {
+	systemID uint64
+	timeline wal.Timeline
+	flushed  wal.Position
+}
+
+func (c *conn) identify() (identity, error) {
+	row, err := c.one("IDENTIFY_SYSTEM", 3)
+	if err != nil {
+		return identity{}, err
+	}
+	id, err1 := strconv.ParseUint(row[0], 10, 64)
+	timeline, err2 := strconv.ParseUint(row[1], 10, 32)
+	at, err3 := wal.ParsePosition(row[2])
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return identity{}, fmt.Errorf("IDENTIFY_SYSTEM: %v: %w", row, err)
+	}
+	return identity{id, wal.Timeline(timeline), at}, nil
+}
+
+// ensureSlot makes the slot when there is none. The slot keeps the WAL that the log
+// does not have yet.
+func (c *conn) ensureSlot(name string) error {
+	row, err := c.one("READ_REPLICATION_SLOT "+name, 3)
+	if err != nil {
+		return err
+	}
+	switch row[0] {
+	case "physical":
+		return nil
+	case "":
+		_, err := c.query("CREATE_REPLICATION_SLOT " + name + " PHYSICAL RESERVE_WAL")
+		return err
+	}
+	return fmt.Errorf("%w: replication slot %s is a %s one: name another", logcore.ErrInvalid, name, row[0])
+}
+
+// history returns the history file of a timeline.
+func (c *conn) history(t wal.Timeline) ([]byte, error) {
+	row, err := c.one(fmt.Sprintf("TIMELINE_HISTORY %d", t), 2)
+	if err != nil {
+		return nil, err
+	}
+	return []byte(row[1]), nil
+}
+
+// checkFork verifies that the server's timeline comes from ours, and not from before our end.
+func (c *conn) checkFork(ours, theirs wal.Timeline, end wal.Position) error {
+	text, err := c.history(theirs)
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != strconv.FormatUint(uint64(ours), 10) {
+			continue
+		}
+		at, err := wal.ParsePosition(f[1])
+		if err != nil {
+			return fmt.Errorf("history of timeline %d: %w", theirs, err)
+		}
+		if at < end {
+			return fmt.Errorf("%w: timeline %d left timeline %d at %v, but the log has WAL of timeline %d up to %v, which that server never had: give it a branch, or a log of its own", logcore.ErrInvalid, theirs, ours, at, ours, end)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: the server's timeline %d does not come from timeline %d, which the log is on", logcore.ErrInvalid, theirs, ours)
+}
+
+// checkSettings verifies what the server has to be set to, and warns of what leaves commits unprotected.
+func (r *Receiver) check(_ context.Context, c *conn) error {
+	settings := map[string]string{}
+	for _, name := range []string{"wal_level", "synchronous_commit", "synchronous_standby_names", "wal_segment_size", "server_version_num"} {
+		v, err := c.show(name)
+		if err != nil {
+			return err
+		}
+		settings[name] = v
+	}
+	bytes, err := parseSize(settings["wal_segment_size"])
+	if err != nil {
+		return err
+	}
+	c.segmentBytes = bytes
+	if v := settings["server_version_num"]; !strings.HasPrefix(v, "15") {
+		return fmt.Errorf("%w: the server is PostgreSQL %s; 15 is followed", logcore.ErrUnsupportedVersion, v)
+	}
+	if settings["wal_level"] == "minimal" {
+		return fmt.Errorf("%w: wal_level is minimal; set it to replica and restart the server", logcore.ErrInvalid)
+	}
+	if settings["synchronous_commit"] == "remote_apply" {
+		return fmt.Errorf("%w: synchronous_commit is remote_apply: commits would wait for ever, since nothing is replayed here; set it to on", logcore.ErrInvalid)
+	}
+	switch names := settings["synchronous_standby_names"]; {
+	case !listed(names, r.opts.StandbyName):
+		r.opts.Logger.Warn("receiver: the server does not wait for LogCore: what it commits can be lost until it arrives here; list the name in synchronous_standby_names", "name", r.opts.StandbyName, "synchronous_standby_names", names)
+	case settings["synchronous_commit"] == "off" || settings["synchronous_commit"] == "local":
+		r.opts.Logger.Warn("receiver: the server does not wait for LogCore: set synchronous_commit to on", "synchronous_commit", settings["synchronous_commit"])
+	}
+	return nil
+}
+
+// listed reports whether synchronous_standby_names has a name.
+func listed(names, name string) bool {
+	f := strings.FieldsFunc(names, func(c rune) bool { return strings.ContainsRune(`(), "`, c) })
+	for _, n := range f {
+		if strings.EqualFold(n, name) || n == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// parseSize reads a size as SHOW prints it: 16MB, 1GB.
+func parseSize(s string) (uint32, error) {
+	for unit, factor := range map[string]uint64{"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30} {
+		if digits, ok := strings.CutSuffix(s, unit); ok {
+			n, err := strconv.ParseUint(digits, 10, 16)
+			if err == nil && n*factor >= wal.SegmentBytesMin && n*factor <= wal.SegmentBytesMax {
+				return uint32(n * factor), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("wal_segment_size is %q", s)
+}

@@ -1,0 +1,239 @@
+// Package receiver makes a LogCore log of a running PostgreSQL's write-ahead log. To the
+// server it is a physical standby: it streams the WAL through a replication slot and
+// reports as flushed only what the log has acknowledged. Named in
+// synchronous_standby_names, it makes each commit wait until LogCore has it.
+//
+// Nothing is installed in the server. The protocol is PostgreSQL's streaming replication protocol
+// (chapter "Streaming Replication Protocol" of its documentation).
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/payload"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// Pending is an append under way.
+type Pending interface {
+	// Done is closed once the entry is durable, or was refused.
+	Done() <-chan struct{}
+	// Err says, once Done is closed, why it was refused; nil when it is durable.
+	Err() error
+}
+
+// Log is where the WAL goes: the writer of one LogCore log.
+type Log interface {
+	// Tail returns the payload of the log's last entry; false when it has none.
+	Tail(ctx context.Context) ([]byte, bool, error)
+	// Submit appends parts as one transaction, in the order of the calls. It waits only
+	// for room. The parts must not change any more.
+	Submit(ctx context.Context, parts [][]byte, position []byte) Pending
+	// PartBytesMax is how long a part may be.
+	PartBytesMax() int
+}
+
+// Options say which server is followed and how.
+type Options struct {
+	// ConnString is how to reach the server: a URL or keywords, as for psql. Required.
+	ConnString string
+	// StandbyName is the application_name that synchronous_standby_names lists. "" is
+	// "logcore".
+	StandbyName string
+	// Slot is the physical replication slot, made when it doesn't exist. "" is "logcore".
+	Slot string
+	// StatusEvery is how often the server hears from us when nothing happens; 0 is one
+	// second. It must be well below wal_sender_timeout.
+	StatusEvery time.Duration
+	// RecordBytesMax bounds the memory for one WAL record; 0 is 256 MiB.
+	RecordBytesMax int
+	// InflightMax is how many appends may be under way; 0 is 64.
+	InflightMax int
+	Logger      *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.StandbyName == "" {
+		o.StandbyName = "logcore"
+	}
+	if o.Slot == "" {
+		o.Slot = "logcore"
+	}
+	if o.StatusEvery == 0 {
+		o.StatusEvery = time.Second
+	}
+	if o.RecordBytesMax == 0 {
+		o.RecordBytesMax = 256 << 20
+	}
+	if o.InflightMax == 0 {
+		o.InflightMax = 64
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.ConnString == "" {
+		errs = append(errs, errors.New("ConnString: how to reach the server"))
+	}
+	if o.StatusEvery < 0 || o.RecordBytesMax < wal.PageBytes || o.InflightMax < 1 {
+		errs = append(errs, fmt.Errorf("StatusEvery %v, RecordBytesMax %d, InflightMax %d: out of range", o.StatusEvery, o.RecordBytesMax, o.InflightMax))
+	}
+	for _, c := range o.Slot {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' || len(o.Slot) > 63 {
+			errs = append(errs, fmt.Errorf("Slot %q: up to 63 of a-z, 0-9 and _", o.Slot))
+			break
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("receiver: %w: %w", logcore.ErrInvalid, err)
+	}
+	return nil
+}
+
+// Receiver copies one server's WAL into one log.
+type Receiver struct {
+	opts Options
+	log  Log
+
+	systemID uint64
+	timeline wal.Timeline
+	received atomic.Uint64 // position behind the last byte that arrived
+	durable  atomic.Uint64 // position behind the last byte that the log has acknowledged
+}
+
+// New returns a receiver; Run makes it work.
+func New(opts Options, log Log) (*Receiver, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	return &Receiver{opts: opts, log: log}, nil
+}
+
+// Received returns the position behind the last byte that came from the server.
+func (r *Receiver) Received() wal.Position { return wal.Position(r.received.Load()) }
+
+// Durable returns the position behind the last byte that the log has acknowledged: all
+// that was ever reported to the server as flushed.
+func (r *Receiver) Durable() wal.Position { return wal.Position(r.durable.Load()) }
+
+// Run follows the server until ctx ends, which is its nil, or something is wrong. It
+// resumes where the log ends, without a gap or a duplicate. A connection that breaks is an error that
+// wraps ErrConnection; to call Run again is how to try again. What can't get better by trying,
+// such as another cluster's WAL, wraps logcore.ErrInvalid.
+func (r *Receiver) Run(ctx context.Context) error {
+	c, err := connect(ctx, r.opts)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	defer c.close()
+	stop := context.AfterFunc(ctx, c.close) // ends a read or write that waits
+	defer stop()
+	if err := r.check(ctx, c); err != nil {
+		return ended(ctx, err)
+	}
+	at, err := r.resume(ctx, c)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	if err := c.ensureSlot(r.opts.Slot); err != nil {
+		return ended(ctx, err)
+	}
+	for {
+		next, err := r.stream(ctx, c, at)
+		if err != nil {
+			return ended(ctx, err)
+		}
+		if at, err = r.turn(ctx, c, next); err != nil {
+			return ended(ctx, err)
+		}
+	}
+}
+
+// ended turns what a cancelled context led to into nil.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("receiver: %w", err)
+}
+
+// resume finds where to go on: at the end of the log, or, for an empty one, at the
+// beginning of the segment that the server is writing.
+func (r *Receiver) resume(ctx context.Context, c *conn) (wal.Position, error) {
+	id, err := c.identify()
+	if err != nil {
+		return 0, err
+	}
+	tail, found, err := r.log.Tail(ctx)
+	if err != nil {
+		return 0, err
+	}
+	r.systemID, r.timeline = id.systemID, id.timeline
+	if !found {
+		at := id.flushed - id.flushed%wal.Position(c.segmentBytes)
+		r.received.Store(uint64(at))
+		r.durable.Store(uint64(at))
+		return at, nil
+	}
+	p, err := payload.Decode(tail)
+	if err != nil {
+		return 0, fmt.Errorf("the last entry of the log: %w", err)
+	}
+	at := p.End()
+	if p.Kind == payload.KindHistory {
+		at = p.Start
+	}
+	switch {
+	case p.SystemID != id.systemID:
+		return 0, fmt.Errorf("%w: the log is of the database cluster %d, this server is %d: give it a log of its own", logcore.ErrInvalid, p.SystemID, id.systemID)
+	case p.SegmentBytes != c.segmentBytes:
+		return 0, fmt.Errorf("%w: WAL segments in the log have %d bytes, the server's %d", logcore.ErrInvalid, p.SegmentBytes, c.segmentBytes)
+	case id.timeline < p.Timeline:
+		return 0, fmt.Errorf("%w: the log is on timeline %d, the server on %d: it is an older state of the cluster", logcore.ErrInvalid, p.Timeline, id.timeline)
+	case id.timeline == p.Timeline && id.flushed < at:
+		return 0, fmt.Errorf("%w: the log reaches %v, the server only %v on the same timeline %d: it lost WAL that it had acknowledged, or it is an older copy", logcore.ErrInvalid, at, id.flushed, p.Timeline)
+	case id.timeline > p.Timeline:
+		if err := c.checkFork(p.Timeline, id.timeline, at); err != nil {
+			return 0, err
+		}
+	}
+	r.timeline = p.Timeline
+	r.received.Store(uint64(at))
+	r.durable.Store(uint64(at))
+	return at, nil
+}
+
+// turn goes over to the next timeline: its history becomes an entry first.
+func (r *Receiver) turn(ctx context.Context, c *conn, next nextTimeline) (wal.Position, error) {
+	if at := r.Durable(); next.start != at {
+		return 0, fmt.Errorf("%w: timeline %d begins at %v, but the log reaches %v: the server went another way before that", logcore.ErrInvalid, next.timeline, next.start, at)
+	}
+	text, err := c.history(next.timeline)
+	if err != nil {
+		return 0, err
+	}
+	b := payload.Payload{Kind: payload.KindHistory, SystemID: r.systemID, Timeline: next.timeline, SegmentBytes: c.segmentBytes, Start: next.start, Content: text}.Append(nil)
+	pending := r.log.Submit(ctx, [][]byte{b}, payload.AppendPosition(nil, next.timeline, next.start))
+	select {
+	case <-pending.Done():
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if err := pending.Err(); err != nil {
+		return 0, err
+	}
+	r.opts.Logger.Info("receiver: the server is on a new timeline", "timeline", next.timeline, "begins", next.start)
+	r.timeline = next.timeline
+	return next.start, nil
+}

@@ -1,0 +1,225 @@
+package receiver
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/logcore/logcore/engine/postgres/payload"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// nextTimeline is where the server went when the timeline that was streamed ended.
+type nextTimeline struct {
+	timeline wal.Timeline
+	start    wal.Position
+}
+
+// submitted is an append and where its WAL ends.
+type submitted struct {
+	pending Pending
+	end     wal.Position
+}
+
+// stream copies WAL from a position on until the timeline ends.
+func (r *Receiver) stream(ctx context.Context, c *conn, at wal.Position) (nextTimeline, error) {
+	if err := c.send(fmt.Sprintf("START_REPLICATION SLOT %s PHYSICAL %v TIMELINE %d", r.opts.Slot, at, r.timeline)); err != nil {
+		return nextTimeline{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	queue := make(chan submitted, r.opts.InflightMax)
+	replies := make(chan struct{}, 1)
+	acked := make(chan error, 1)
+	var done sync.WaitGroup
+	done.Go(func() {
+		err := r.acknowledge(ctx, c, queue, replies)
+		if err != nil {
+			c.close() // ends the receive below
+		}
+		acked <- err
+	})
+	next, err := r.receive(ctx, c, at, queue, replies)
+	close(queue)
+	if err != nil {
+		cancel() // nobody waits for what is under way: it is asked again where the log ends then
+	}
+	done.Wait()
+	cancel()
+	if ackErr := <-acked; ackErr != nil {
+		return nextTimeline{}, ackErr // the cause of the other
+	}
+	return next, err
+}
+
+// receive takes messages of the stream and appends what ends between records.
+func (r *Receiver) receive(ctx context.Context, c *conn, at wal.Position, queue chan<- submitted, replies chan<- struct{}) (nextTimeline, error) {
+	b, err := r.newBatch(c, at)
+	if err != nil {
+		return nextTimeline{}, err
+	}
+	for {
+		m, err := c.receive()
+		if err != nil {
+			return nextTimeline{}, err
+		}
+		switch m := m.(type) {
+		case *pgproto3.CopyBothResponse:
+		case *pgproto3.CopyData:
+			if err := r.message(ctx, b, m.Data, queue, replies); err != nil {
+				return nextTimeline{}, err
+			}
+		case *pgproto3.CopyDone:
+			return r.endOfTimeline(c)
+		case *pgproto3.DataRow: // the timeline ended before it was asked for
+			return r.finish(c, m)
+		}
+	}
+}
+
+const (
+	messageWAL       = 'w'
+	messageKeepalive = 'k'
+	messageStatus    = 'r'
+)
+
+// message handles one message inside the stream.
+func (r *Receiver) message(ctx context.Context, b *batch, data []byte, queue chan<- submitted, replies chan<- struct{}) error {
+	switch {
+	case len(data) >= 18 && data[0] == messageKeepalive:
+		if data[17] != 0 {
+			ask(replies)
+		}
+		return nil
+	case len(data) >= 25 && data[0] == messageWAL:
+	default:
+		return fmt.Errorf("a message of %d bytes inside the stream", len(data))
+	}
+	start, content := wal.Position(binary.BigEndian.Uint64(data[1:])), data[25:]
+	if start != b.fed {
+		return fmt.Errorf("the server sent WAL from %v, %v was due", start, b.fed)
+	}
+	if err := b.add(content); err != nil {
+		return err
+	}
+	r.received.Store(uint64(b.fed))
+	parts, end := b.take()
+	if parts == nil {
+		return nil
+	}
+	pending := r.log.Submit(ctx, parts, payload.AppendPosition(nil, r.timeline, end))
+	select {
+	case queue <- submitted{pending, end}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func ask(replies chan<- struct{}) {
+	select {
+	case replies <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// acknowledge waits for the appends, in order, and tells the server how far the log
+// reaches: at once when it has moved, when the server asks, and every StatusEvery.
+func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submitted, replies <-chan struct{}) error {
+	tick := time.NewTicker(r.opts.StatusEvery)
+	defer tick.Stop()
+	var oldest submitted
+	var waited <-chan struct{} // of the oldest
+	source := queue
+	for {
+		select {
+		case s, ok := <-source:
+			if !ok {
+				return nil
+			}
+			oldest, waited, source = s, s.pending.Done(), nil
+			continue
+		case <-waited:
+			if err := oldest.pending.Err(); err != nil {
+				return err
+			}
+			r.durable.Store(uint64(oldest.end))
+			waited, source = nil, queue
+		case <-ctx.Done():
+			return nil
+		case <-replies:
+		case <-tick.C:
+		}
+		if err := c.sendStatus(r.Received(), r.Durable()); err != nil {
+			return err
+		}
+	}
+}
+
+// sendStatus tells the server how far WAL arrived and how far it is durable.
+// Nothing is replayed here; what is durable counts as applied, so that the server's lag columns
+// mean something.
+func (c *conn) sendStatus(received, durable wal.Position) error {
+	now := time.Now().UnixMicro() - postgresEpochMicros
+	b := make([]byte, 0, 39)
+	b = append(b, 'd')
+	b = binary.BigEndian.AppendUint32(b, 4+34)
+	b = append(b, messageStatus)
+	b = binary.BigEndian.AppendUint64(b, uint64(max(received, durable)))
+	b = binary.BigEndian.AppendUint64(b, uint64(durable))
+	b = binary.BigEndian.AppendUint64(b, uint64(durable))
+	b = binary.BigEndian.AppendUint64(b, uint64(now))
+	b = append(b, 0)
+	if _, err := c.net.Write(b); err != nil {
+		return fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	return nil
+}
+
+const postgresEpochMicros = 946684800 * 1e6
+
+// endOfTimeline ends the stream from our side too, and learns where the server went.
+func (r *Receiver) endOfTimeline(c *conn) (nextTimeline, error) {
+	c.front.Send(&pgproto3.CopyDone{})
+	if err := c.front.Flush(); err != nil {
+		return nextTimeline{}, fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	return r.finish(c, nil)
+}
+
+// finish reads to the end of the START_REPLICATION command.
+func (r *Receiver) finish(c *conn, row *pgproto3.DataRow) (next nextTimeline, err error) {
+	take := func(row *pgproto3.DataRow) {
+		if len(row.Values) < 2 {
+			return
+		}
+		var t uint64
+		if _, serr := fmt.Sscan(string(row.Values[0]), &t); serr != nil {
+			err = errors.Join(err, serr)
+		}
+		at, perr := wal.ParsePosition(string(row.Values[1]))
+		next, err = nextTimeline{wal.Timeline(t), at}, errors.Join(err, perr)
+	}
+	if row != nil {
+		take(row)
+	}
+	for {
+		m, rerr := c.receive()
+		if rerr != nil {
+			return nextTimeline{}, rerr
+		}
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			take(m)
+		case *pgproto3.ReadyForQuery:
+			if err == nil && next.timeline == 0 {
+				err = fmt.Errorf("%w: the server ended the stream", ErrConnection)
+			}
+			return next, err
+		}
+	}
+}
