@@ -1,0 +1,202 @@
+package roles
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/recovery"
+	"github.com/logcore/logcore/tiering"
+)
+
+// content knows what is in the frames of the archive, for its compaction.
+type content struct {
+	// view calls f with the catalog as it is.
+	view func(f func(*catalog.State))
+}
+
+var _ tiering.Content = content{}
+
+// Version implements tiering.Content: what was given up changes it.
+func (c content) Version(context.Context) (version string, err error) {
+	h := fnv.New64a()
+	c.view(func(s *catalog.State) {
+		for _, l := range s.Logs() {
+			fmt.Fprintf(h, "%d %d %d;", l.ID, l.Parent, l.TruncatedBefore)
+		}
+	})
+	return fmt.Sprintf("%016x", h.Sum64()), nil
+}
+
+// givenUp returns up to where each log was given up and no branch of it needs it. A log that
+// the catalog doesn't know was never there or is gone.
+func (c content) givenUp() map[logcore.LogID]logcore.LSN {
+	out := map[logcore.LogID]logcore.LSN{}
+	c.view(func(s *catalog.State) {
+		for _, l := range s.Logs() {
+			out[l.ID] = l.TruncatedBefore
+		}
+		for _, l := range s.Logs() {
+			if l.Parent != 0 {
+				out[l.Parent] = min(out[l.Parent], l.TruncatedBefore)
+			}
+		}
+	})
+	return out
+}
+
+// Entries implements tiering.Content.
+func (c content) Entries(_ context.Context, span tiering.Span) ([]tiering.ContentEntry, error) {
+	givenUp := c.givenUp()
+	var out []tiering.ContentEntry
+	open := map[logcore.TxID][]int{} // parts of a transaction, as indexes into out
+	for e, err := range recovery.ToHotLog(span).Entries() {
+		if err != nil {
+			return nil, err
+		}
+		if !e.Kind.OfLog() {
+			continue
+		}
+		rec, err := catalog.DecodeRecord(e.Payload)
+		if err != nil {
+			return nil, err
+		}
+		if rec.Erased {
+			continue
+		}
+		entry := tiering.ContentEntry{LSN: e.LSN, Log: rec.Log, Deleted: e.LSN < givenUp[rec.Log],
+			Bytes: segment.FrameBytes(len(e.Payload)) - segment.FrameBytes(erased(rec).Size())}
+		if e.Kind == logcore.KindPart {
+			open[e.Tx] = append(open[e.Tx], len(out))
+			out = append(out, entry)
+			continue
+		}
+		entry.Closed, entry.Aborted = e.Time, e.Kind == logcore.KindAbort
+		for _, i := range open[e.Tx] { // of this transaction: they go when it does
+			out[i].Closed, out[i].Aborted = entry.Closed, entry.Aborted
+		}
+		delete(open, e.Tx)
+		out = append(out, entry)
+	}
+	return out, nil
+}
+
+// erased is a record without its body.
+func erased(r catalog.Record) catalog.Record {
+	return catalog.Record{Log: r.Log, Epoch: r.Epoch, Sequence: r.Sequence, Position: r.Position, Erased: true, ErasedBytes: uint64(len(r.Body))}
+}
+
+// Erase implements tiering.Content. What is erased becomes an aborted entry without a body,
+// with the checksum that the entry had.
+func (c content) Erase(_ context.Context, span tiering.Span, gone func(lsn logcore.LSN) bool) (tiering.Span, error) {
+	s := recovery.ToHotLog(span)
+	out := s
+	out.Frames = make([]byte, 0, len(s.Frames))
+	r := span.Prev
+	at := 0
+	f := fillers{id: s.ID}
+	for e, err := range s.Entries() {
+		if err != nil {
+			return tiering.Span{}, err
+		}
+		n := int(segment.FrameBytes(len(e.Payload)))
+		frame := s.Frames[at : at+n]
+		_, sum, _, err := segment.DecodeFrame(frame, s.ID, r)
+		if err != nil {
+			return tiering.Span{}, err
+		}
+		if gone(e.LSN) {
+			if out.Frames, err = f.erase(out.Frames, r, sum, e); err != nil {
+				return tiering.Span{}, fmt.Errorf("erase entry %d: %w", e.LSN, err)
+			}
+		} else {
+			out.Frames = append(out.Frames, frame...)
+		}
+		r, at = sum, at+n
+	}
+	return recovery.ToArchive(out), nil
+}
+
+// fillers finds the four bytes that make the checksum of a frame what it should be. The
+// checksum is linear: how each bit of the filler moves it depends only on how far it is
+// from the end of the frame, so that it is found out once for each padding.
+type fillers struct {
+	id     segment.ID
+	solved map[int]*[32]uint32 // by bytes of padding: filler bits for each bit of a checksum
+}
+
+// erase appends the frame of e without its body and with the checksum sum.
+func (f *fillers) erase(dst []byte, prev, sum uint32, e logcore.Entry) ([]byte, error) {
+	rec, err := catalog.DecodeRecord(e.Payload)
+	if err != nil {
+		return nil, err
+	}
+	rec = erased(rec)
+	e.Kind = logcore.KindAbort
+	try := func(filler uint32) ([]byte, uint32) {
+		rec.Filler = [4]byte{byte(filler), byte(filler >> 8), byte(filler >> 16), byte(filler >> 24)}
+		e.Payload = rec.Append(nil)
+		return segment.AppendFrame(dst, f.id, prev, e)
+	}
+	_, plain := try(0)
+	padding := int(segment.FrameBytes(rec.Size())) - segment.FrameHeaderBytes - rec.Size()
+	solved := f.solved[padding]
+	if solved == nil {
+		var moved [32]uint32
+		for bit := range moved {
+			_, with := try(1 << bit)
+			moved[bit] = with ^ plain
+		}
+		if solved, err = invert(moved); err != nil {
+			return nil, err
+		}
+		if f.solved == nil {
+			f.solved = map[int]*[32]uint32{}
+		}
+		f.solved[padding] = solved
+	}
+	filler := uint32(0)
+	for bit := range solved {
+		if (plain^sum)>>bit&1 == 1 {
+			filler ^= solved[bit]
+		}
+	}
+	out, got := try(filler)
+	if got != sum {
+		return nil, fmt.Errorf("%w: the checksum came to %08x, not %08x", logcore.ErrInvalid, got, sum)
+	}
+	return out, nil
+}
+
+// invert returns for each bit of a checksum the filler that moves that bit alone, given
+// what each bit of the filler moves.
+func invert(moved [32]uint32) (*[32]uint32, error) {
+	var made [32]uint32 // by row: which bits of the filler it is made of
+	for i := range made {
+		made[i] = 1 << i
+	}
+	for bit := range 32 {
+		pivot := -1
+		for row := bit; row < 32; row++ {
+			if moved[row]>>bit&1 == 1 {
+				pivot = row
+				break
+			}
+		}
+		if pivot < 0 {
+			return nil, fmt.Errorf("%w: the filler does not reach every checksum", logcore.ErrInvalid)
+		}
+		moved[bit], moved[pivot] = moved[pivot], moved[bit]
+		made[bit], made[pivot] = made[pivot], made[bit]
+		for row := range 32 {
+			if row != bit && moved[row]>>bit&1 == 1 {
+				moved[row] ^= moved[bit]
+				made[row] ^= made[bit]
+			}
+		}
+	}
+	return &made, nil
+}
