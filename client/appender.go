@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,8 +18,8 @@ import (
 const (
 	// messageBytesMax bounds a message of several entries; a larger entry goes alone.
 	messageBytesMax = 1 << 20
-	// messageBytesMin is the memory a message begins with.
-	messageBytesMin = 32 << 10
+	// messageBytesMin is the memory a message begins with, at least; else what the last one took.
+	messageBytesMin = 1 << 10
 	// watchEvery is how often somebody looks whether the service is silent.
 	watchEvery = 100 * time.Millisecond
 )
@@ -35,6 +36,7 @@ type appender struct {
 	ready   []*Writer // have something to send, each once; guarded by mu
 	running bool      // guarded by mu
 	wake    chan struct{}
+	fresh   atomic.Int64 // entries queued since ready was last taken, about
 }
 
 func newAppender(c *Client, m *member) *appender {
@@ -62,6 +64,7 @@ func (a *appender) takeReady(spare []*Writer) []*Writer {
 	defer a.mu.Unlock()
 	ready := a.ready
 	a.ready = spare[:0]
+	a.fresh.Store(0)
 	return ready
 }
 
@@ -89,7 +92,7 @@ func (a *appender) run() {
 func (a *appender) stream(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{a: a, cancel: cancel}
+	s := &session{a: a, cancel: cancel, expected: messageBytesMin}
 	establish := time.AfterFunc(a.c.opts.establish(), func() { cancel(context.DeadlineExceeded) })
 	st, err := a.m.logs.AppendLogs(ctx)
 	if !establish.Stop() && err == nil {
@@ -121,6 +124,13 @@ type session struct {
 	a      *appender
 	st     appendStream
 	cancel context.CancelCauseFunc
+	// expected is the size of the next message, about; the sender's.
+	expected int
+	// unacked is the number of entries sent and not acknowledged, about.
+	unacked atomic.Int64
+	// settled are the futures that the message at hand resolves; the receiver's. They are
+	// told together, so that whoever waits for them finds all.
+	settled []*Future
 
 	mu       sync.Mutex
 	channels []*Writer // of channel i+1; nil when its writer has gone; guarded by mu
@@ -178,6 +188,7 @@ func (s *session) end(err error) {
 func (s *session) send(ctx context.Context, received <-chan error) error {
 	var spare []*Writer
 	for {
+		s.gather()
 		ready := s.a.takeReady(spare)
 		for len(ready) > 0 {
 			n, err := s.message(ready)
@@ -198,6 +209,20 @@ func (s *session) send(ctx context.Context, received <-chan error) error {
 	}
 }
 
+// Under load a message waits a moment for more when there are gatherFrom entries under way
+// and what is new is less than a gatherShare-th of them: many small messages cost more than they gain.
+const (
+	gatherFrom  = 32
+	gatherShare = 4
+	gatherFor   = 50 * time.Microsecond
+)
+
+func (s *session) gather() {
+	if unacked := s.unacked.Load(); unacked >= gatherFrom && s.a.fresh.Load() < unacked/gatherShare {
+		time.Sleep(gatherFor)
+	}
+}
+
 // again schedules w although it is scheduled: its turn did not come.
 func (a *appender) again(w *Writer) {
 	a.mu.Lock()
@@ -209,7 +234,7 @@ func (a *appender) again(w *Writer) {
 // many of them that were.
 func (s *session) message(ready []*Writer) (n int, err error) {
 	var raw wire.Raw
-	b := raw.New(messageBytesMin)
+	b := raw.New(s.expected)
 	for n < len(ready) && len(b) < messageBytesMax {
 		b = ready[n].take(s, b)
 		n++
@@ -218,6 +243,7 @@ func (s *session) message(ready []*Writer) (n int, err error) {
 		raw.Discard()
 		return n, nil
 	}
+	s.expected = max(len(b)+len(b)/8, messageBytesMin)
 	raw.Set(b)
 	return n, s.st.SendMsg(&raw)
 }
@@ -235,7 +261,13 @@ func (s *session) receive() error {
 		if err != nil {
 			return remote(err, s.a.m.addr)
 		}
-		if err := reader.Read(raw.Bytes(), s.answered); err != nil {
+		err = reader.Read(raw.Bytes(), s.answered)
+		for i, f := range s.settled {
+			f.announce()
+			s.settled[i] = nil
+		}
+		s.settled = s.settled[:0]
+		if err != nil {
 			err = fmt.Errorf("%w at %s: %w", ErrUnavailable, s.a.m.addr, err)
 			s.cancel(err)
 			return err

@@ -25,6 +25,7 @@ func (w *Writer) scheduleAndUnlock() {
 // leaveLocked gives the channel up.
 func (w *Writer) leaveLocked() {
 	if w.session != nil {
+		w.session.unacked.Add(-int64(w.sent))
 		w.session.leave(w.channel)
 		w.session, w.sent = nil, 0
 	}
@@ -66,6 +67,7 @@ func (w *Writer) take(s *session, b []byte) []byte {
 			b = wire.AppendEntry(b, &p.entry)
 		}
 		w.renewDue = false
+		s.unacked.Add(int64(w.sent - from))
 	}
 	if w.sent < len(w.queue) {
 		w.scheduleAndUnlock() // the rest goes with the next message
@@ -89,9 +91,11 @@ func (w *Writer) acknowledge(s *session, a *wire.LogAppended) error {
 	for i, p := range w.queue[:n] {
 		w.bytes -= p.bytes
 		if p.last {
-			p.future.resolve(Appended{LSN: logcore.LSN(a.LSNs[i]), Time: logcore.HLC(a.Times[i])}, nil)
+			p.future.appended = Appended{LSN: logcore.LSN(a.LSNs[i]), Time: logcore.HLC(a.Times[i])}
+			s.settled = append(s.settled, &p.future)
 		}
 	}
+	s.unacked.Add(-int64(n))
 	w.lastLSN = max(w.lastLSN, logcore.LSN(a.LSNs[n-1]))
 	// The rest moves to the front, so that the list is not allocated again and again.
 	rest := copy(w.queue, w.queue[n:])
@@ -107,6 +111,7 @@ func (w *Writer) acknowledge(s *session, a *wire.LogAppended) error {
 func (w *Writer) broke(s *session, err error) {
 	w.mu.Lock()
 	if w.session == s && w.err == nil {
+		s.unacked.Add(-int64(w.sent))
 		w.session, w.sent = nil, 0
 		w.faultLocked(err)
 	}

@@ -32,6 +32,11 @@ func failedFuture(err error) *Future {
 
 func (f *Future) resolve(a Appended, err error) {
 	f.appended, f.err = a, err
+	f.announce()
+}
+
+// announce makes the outcome known, which was written before.
+func (f *Future) announce() {
 	f.mu.Lock()
 	f.resolved.Store(true)
 	if f.done != nil {

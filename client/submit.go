@@ -108,6 +108,7 @@ func (w *Writer) enqueue(ctx context.Context, p *pending) error {
 			p.entry.Sequence = w.sequence
 			w.queue = append(w.queue, p)
 			w.bytes += p.bytes
+			w.at.appender.fresh.Add(1)
 			w.scheduleAndUnlock()
 			return nil
 		}

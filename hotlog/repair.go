@@ -111,8 +111,8 @@ func (l *Log) replace(old, fresh *segfile, tmp string, cuts uint64) error {
 		err = l.dir.SyncDir()
 	}
 	if err != nil {
-		return l.stopWriting(err)
-
+		l.poison(nil, err)
+		return l.Err()
 	}
 	view[i] = fresh
 	l.mu.Lock()

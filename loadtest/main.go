@@ -43,6 +43,7 @@ func run(ctx context.Context, args []string) int {
 	root := &cobra.Command{Use: "loadtest", Short: "Put load on a LogCore service and check what it acknowledged", SilenceUsage: true, SilenceErrors: true}
 	root.AddCommand(appendCommand())
 	root.SetArgs(args)
+	root.AddCommand(benchCommand(), echoCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK

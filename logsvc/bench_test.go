@@ -2,6 +2,7 @@ package logsvc_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/logcore/logcore"
@@ -37,6 +38,9 @@ func BenchmarkAppendUnary(b *testing.B) {
 // BenchmarkAppendStream64 keeps 64 appends of 128 bytes in flight on one stream.
 func BenchmarkAppendStream64(b *testing.B) { benchStream(b, 64) }
 
+// BenchmarkAppendStream256 is as many as one log may have.
+func BenchmarkAppendStream256(b *testing.B) { benchStream(b, 256) }
+
 // BenchmarkAppendStream1 is the stream with one append in flight.
 func BenchmarkAppendStream1(b *testing.B) { benchStream(b, 1) }
 
@@ -51,5 +55,28 @@ func benchStream(b *testing.B, inflight int) {
 	}
 	if _, err := last.Wait(ctx); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// BenchmarkAppendLogs1000 keeps 256 appends in flight over a thousand logs of one client.
+func BenchmarkAppendLogs1000(b *testing.B) {
+	n := benchNode(b)
+	c, ctx := n.client(client.Options{}), context.Background()
+	writers := make([]*client.Writer, 1000)
+	for i := range writers {
+		writers[i] = openWriter(b, c, fmt.Sprint("log-", i), client.WriterOptions{Create: true})
+	}
+	body := make([]byte, benchBody)
+	var ring [256]*client.Future
+	i := 0
+	for b.Loop() {
+		slot := &ring[i%len(ring)]
+		if *slot != nil {
+			if _, err := (*slot).Wait(ctx); err != nil {
+				b.Fatal(err)
+			}
+		}
+		*slot = writers[i%len(writers)].Submit(ctx, logcore.TxID{1}, [][]byte{body}, nil)
+		i++
 	}
 }

@@ -202,6 +202,9 @@ func (op *logsOp) done() {
 	op.give()
 }
 
+// answerSize is how long its answer is, about: errors are longer, but rare.
+func (op *logsOp) answerSize() int { return 64 + 32*len(op.parts) + 16*op.count }
+
 // answer appends what the client is told of a message that is done. What must wait for the
 // archive, and what comes behind that on its channel, is held.
 func (op *logsOp) answer(b []byte, held *heldAnswers) []byte {

@@ -229,11 +229,14 @@ func (st *logsStream) take(done []*logsOp) (_ []*logsOp, end bool, failed error)
 // send answers messages that are done, in as few of its own as fit answerBytes.
 func (st *logsStream) send(done []*logsOp) error {
 	for len(done) > 0 {
+		n, size := 0, 0
+		for ; n < len(done) && size < answerBytes; n++ {
+			size += done[n].answerSize()
+		}
 		var raw wire.Raw
-		b := raw.New(answerBytes)
-		n := 0
-		for ; n < len(done) && (n == 0 || len(b) < answerBytes/2); n++ {
-			b = done[n].answer(b, &st.held)
+		b := raw.New(size)
+		for _, op := range done[:n] {
+			b = op.answer(b, &st.held)
 		}
 		done = done[n:]
 		if len(b) == 0 {
@@ -248,5 +251,5 @@ func (st *logsStream) send(done []*logsOp) error {
 	return nil
 }
 
-// answerBytes is the memory an answer begins with; one that needs more grows.
+// answerBytes is about how long an answer gets at most.
 const answerBytes = 32 << 10

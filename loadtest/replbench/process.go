@@ -1,0 +1,86 @@
+package replbench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a child that says `ready HOST:PORT` once it serves.
+type process struct {
+	cmd  *exec.Cmd
+	addr string
+	out  sync.WaitGroup // copies what it says
+}
+
+const readyWithin = 30 * time.Second
+
+// start starts a program and waits until it is ready. What it says goes to the log file,
+// at whose end it can be found when it isn't. The child ends with this process.
+func start(ctx context.Context, logPath string, name string, args ...string) (*process, error) {
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the child has its own descriptor
+	p := &process{cmd: exec.Command(name, args...)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	p.cmd.Stderr = log
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	ready := make(chan string, 1)
+	p.out.Go(func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			if addr, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+				ready <- addr
+				break
+			}
+		}
+		close(ready)
+		io.Copy(io.Discard, stdout)
+	})
+	timer := time.NewTimer(readyWithin)
+	defer timer.Stop()
+	select {
+	case addr, ok := <-ready:
+		if ok {
+			p.addr = addr
+			return p, nil
+		}
+		err = errors.New("it ended")
+	case <-timer.C:
+		err = fmt.Errorf("not ready within %v", readyWithin)
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	p.kill()
+	return nil, fmt.Errorf("%s %s: %w; its messages:\n%s", filepath.Base(name), strings.Join(args, " "), err, tailOf(logPath))
+}
+
+// kill ends the child at once and waits for it.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	p.out.Wait()
+	_ = p.cmd.Wait()
+}
+
+// tailOf returns the end of a file.
+func tailOf(path string) string {
+	b, _ := os.ReadFile(path)
+	return string(b[max(0, len(b)-2000):])
+}
