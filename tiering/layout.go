@@ -116,3 +116,6 @@ func parseLocation(key string) (l Location, ok bool) {
 	l.Shard = logcore.ShardID(n)
 	return l, slash && err == nil && strings.HasPrefix(key, shardPrefix(l.Cluster, l.Shard))
 }
+
+// ClusterPrefix is what every key of a cluster's archive begins with.
+func ClusterPrefix(cluster [16]byte) string { return clusterPrefix(cluster) }

@@ -21,3 +21,14 @@ func (a *Archiver) setRemotes(remotes []*remote) {
 
 // inUse reports whether a target is one of the archive's or about to be: not a former one.
 func (s *state) inUse(name string) bool { return !slices.Contains(s.left, name) }
+
+// Targets returns the targets that are in use or about to be.
+func (a *Archiver) Targets() (out []Target) {
+	s := a.state.Load()
+	for _, r := range a.all() {
+		if s == nil || s.inUse(r.Name) {
+			out = append(out, r.Target)
+		}
+	}
+	return out
+}

@@ -16,7 +16,8 @@ type archive struct {
 	source   *hotSource
 	// hotDamage says what is wrong with the hot log beneath: the service shows what is
 	// wrong with its storage as a whole.
-	hotDamage func() []string
+	hotDamage    func() []string
+	capabilities *capabilities
 }
 
 var _ logsvc.Archive = (*archive)(nil)
@@ -66,7 +67,10 @@ func (a *archive) Targets(context.Context) ([]logsvc.Target, error) {
 	var out []logsvc.Target
 	for _, t := range a.archiver.TargetStatus() {
 		target := logsvc.Target{Name: t.Name, URL: t.Location, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy,
-			Fragments: uint64(t.Fragments), Bytes: uint64(t.Bytes)}
+			Fragments: uint64(t.Fragments), Bytes: uint64(t.Bytes), Capabilities: a.capabilities.of(t.Name)}
+		if t.Leaving {
+			target.Error = fmt.Sprintf("being evacuated: %d fragments are left", t.Fragments)
+		}
 		if !t.Healthy {
 			target.Error = t.LastError
 		}

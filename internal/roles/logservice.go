@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/node"
 	"github.com/logcore/logcore/logsvc"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
 	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -47,8 +49,12 @@ type logService struct {
 	joining  bool       // the directory is to become a node's of the peers' cluster
 	service  *logsvc.Service
 	identity cluster.Identity
-	damage   damage                        // that the running hot log found and that is not repaired
-	mending  chan *logcore.CorruptionError // to mend
+
+	capabilities capabilities
+	archiver     atomic.Pointer[tiering.Archiver] // nil while this member does not archive
+
+	damage  damage                        // that the running hot log found and that is not repaired
+	mending chan *logcore.CorruptionError // to mend
 }
 
 // process is what the parts of one process share.
@@ -177,6 +183,7 @@ func (s *logService) startArchiver(ctx context.Context, registry prometheus.Regi
 	source, status := &hotSource{group: s.group}, s.group.Status()
 	a, err := tiering.Open(ctx, tiering.Options{Cluster: s.identity.ID, Shard: shard, Epoch: status.Term,
 		Incarnation: status.Incarnation, Supersedes: s.identity.Supersedes, Targets: s.targets.All, Keys: s.keys,
+		Content: content{view: s.group.View}, ProbeLock: probeLock,
 		Source: source, MaxAge: s.cfg.ArchiveMaxAge, Logger: s.process.log, Registerer: registry,
 		Corruptions: s.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: s.process.corrupt.WithLabelValues("manifest")})
 	if err != nil {
@@ -190,7 +197,19 @@ func (s *logService) startArchiver(ctx context.Context, registry prometheus.Regi
 			failed(err)
 		}
 	}()
-	return &archive{archiver: a, source: source, hotDamage: s.damage.list}, func() { cancel(); <-done }, nil
+	probed := make(chan struct{})
+	go func() {
+		defer close(probed)
+		s.capabilities.probe(run, a.Targets)
+	}()
+	out := &archive{archiver: a, source: source, hotDamage: s.damage.list, capabilities: &s.capabilities}
+	s.archiver.Store(a)
+	return out, func() {
+		s.archiver.CompareAndSwap(a, nil)
+		cancel()
+		<-done
+		<-probed
+	}, nil
 }
 
 // problems says in words what is wrong, for /healthz.
@@ -205,4 +224,7 @@ func (s *logService) problems() []string {
 }
 
 // register adds the services to a gRPC server.
-func (s *logService) register(srv *grpc.Server) { s.service.Register(srv) }
+func (s *logService) register(srv *grpc.Server) {
+	s.service.Register(srv)
+	logcorev1.RegisterArchiveServiceServer(srv, archiveService{s: s})
+}

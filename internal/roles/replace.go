@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/target"
 )
@@ -38,22 +40,50 @@ func ReplaceTarget(ctx context.Context, targets *Targets, name string) error {
 	return fmt.Errorf("replacing target %s: no majority of the targets answers and says of which cluster it is", name)
 }
 
+// PrepareTarget makes the bucket at a URL a target of a cluster: a directory is made, the
+// marker written. The bucket must hold nothing but what that cluster put there, or probes.
+func PrepareTarget(ctx context.Context, url string, id target.ClusterID) error {
+	spec, err := target.Parse(url)
+	if err != nil {
+		return err
+	}
+	return claimBucket(ctx, url, target.Marker{Cluster: id, Name: spec.Name})
+}
+
 func replace(ctx context.Context, url string, marker target.Marker) (err error) {
+	if err := claimBucket(ctx, url, marker); err != nil {
+		return fmt.Errorf("replacing target %s: %w", marker.Name, err)
+	}
+	return nil
+}
+
+func claimBucket(ctx context.Context, url string, marker target.Marker) (err error) {
 	t, err := target.Init(ctx, url)
 	if err != nil {
-		return fmt.Errorf("replacing target %s: %w", marker.Name, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, t.Bucket.Close()) }()
-	empty := true
-	err = t.Bucket.List(ctx, "", "", func(bucket.Attributes) bool {
-		empty = false
-		return false
+	found, err := target.ReadMarker(ctx, t.Bucket)
+	if err == nil && found == marker {
+		return fmt.Errorf("%v is target %s already: %w", t.Bucket, marker.Name, errAlready)
+	}
+	// What this cluster left there, say before the marker was lost, is its own: the archive
+	// looks through it and keeps what it needs.
+	own, foreign := tiering.ClusterPrefix(marker.Cluster), ""
+	err = t.Bucket.List(ctx, "", "", func(a bucket.Attributes) bool {
+		if a.Key != target.MarkerKey && !strings.HasPrefix(a.Key, own) && !strings.HasPrefix(a.Key, target.ProbePrefix) {
+			foreign = a.Key
+		}
+		return foreign == ""
 	})
 	if err != nil {
-		return fmt.Errorf("replacing target %s: %w", marker.Name, err)
+		return err
 	}
-	if !empty {
-		return fmt.Errorf("replacing target %s: %v is not empty: give an empty bucket, or bring back the one it was", marker.Name, t.Bucket)
+	if foreign != "" {
+		return fmt.Errorf("%v is not empty, it holds %q: give an empty bucket, or bring back the one it was", t.Bucket, foreign)
 	}
 	return target.WriteMarker(ctx, t.Bucket, marker)
 }
+
+// errAlready: there is nothing to prepare.
+var errAlready = errors.New("there is nothing to do: it is not empty and not lost")
