@@ -13,7 +13,7 @@ FUZZTIME  ?= 20s
 BENCHTIME ?= 1s
 COUNT     ?= 5
 
-.PHONY: help build demo demo-s3 test race lint fmt fuzz sim crash crash-root bench bench-hotlog proto proto-baseline clean
+.PHONY: help build demo demo-s3 test race lint fmt fuzz sim crash crash-root bench bench-hotlog chaos-tiering proto proto-baseline clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -76,14 +76,17 @@ sim: ## SEEDS (10000) runs of the deterministic simulation, or with SEED=s that 
 # Fault suites at their per-change figures; `make test` does a portion of each.
 CRASH_PACKAGES ?= ./hotlog/...
 
-crash: ## the fault suites (kills, power cuts, failing syncs, rot, full disk, memory) at their per-change figures, about 8 minutes; LOGCORE_SEED=n replays
-	@echo "expected: about 8 minutes on two cores; each test prints its seed"
+crash: ## the fault suites (kills, power cuts, failing syncs, rot, full disk, memory) at their per-change figures, about 12 minutes; LOGCORE_SEED=n replays
+	@echo "expected: about 12 minutes on two cores; each test prints its seed"
 	LOGCORE_FAULTS=full $(MOUNTS) go test -count=1 -timeout 2h -v -run '^TestF[0-9]' $(CRASH_PACKAGES)
 
 crash-root: ## the same on real kernels: ext4 shut down under the log, syncs that fail, memory groups; as root, about 1 minute
 	@[ "$$(id -u)" = 0 ] || { echo "crash-root mounts loop devices and makes memory groups: run it as root"; exit 1; }
 	@echo "expected: about 1 minute"
 	LOGCORE_FAULTS=full go test -count=1 -timeout 30m -v -tags root -run '^TestRoot' $(CRASH_PACKAGES)
+
+chaos-tiering: $(BIN)/s3gateway ## kill one of three S3 servers 50 times under the archive tier (5 min): KILLS=50 SEED=0; JSON lines on stdout
+	@mkdir -p .cache/chaos && go run ./loadtest tiering-chaos --dir .cache/chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),0) $(ARGS)
 
 proto: ## generate the Go code of proto/
 	$(TOOL) buf generate

@@ -190,7 +190,7 @@ func (f eagerFile) WriteSync(writes []media.Write) error {
 // process on the same kernel (which shows cached bytes that the disk has not got) or
 // after a crash.
 func TestF5SyncFails(t *testing.T) {
-	operations := figure(t, 80, 1000)
+	operations := figure(t, 40, 1000)
 	seed := faultSeed(t)
 	hit, err := syncErrorRun(seed, operations, simdisk.Flaws{})
 	if err != nil {
@@ -198,6 +198,24 @@ func TestF5SyncFails(t *testing.T) {
 	}
 	void(t, "sync indexes", hit, 2*operations)
 	t.Logf("each of the %d syncs of %d operations failed once", hit, operations)
+}
+
+// What these suites once found: a write behind the end of a file that a footer had made
+// end inside of a block; a mark that was in the cache only when recovery zeroed what the
+// one on the disk spoke of; the one free mark of a file written over first.
+func TestF5Regressions(t *testing.T) {
+	var states atomic.Int64
+	if err := crashWorld(1490490336, 1000, &states, nil); err != nil {
+		t.Error(err)
+	}
+	for _, r := range []struct {
+		seed uint64
+		sync int
+	}{{12, 149}, {13, 58}, {13, 213}, {476844094, 59}, {476844094, 69}} {
+		if _, err := syncErrorAt(r.seed, r.sync, 80, simdisk.Flaws{}); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestF5FindsPlantedRetry(t *testing.T) {

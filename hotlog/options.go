@@ -27,7 +27,7 @@ type Options struct {
 	Dir string
 	// Shard is the shard whose log it is. A directory belongs to one shard.
 	Shard logcore.ShardID
-	// SegmentBytes is the size of a segment file, 64 KiB to 1 GiB; 0 = 128 MiB.
+	// SegmentBytes is the size of a segment file, 64 KiB to 1 GiB, rounded up to 4 KiB; 0 = 128 MiB.
 	// 1 MiB is the smallest that makes sense outside of tests.
 	SegmentBytes int64
 	// EntryBytesMax bounds the payload of one entry, up to 64 MiB; 0 = 16 MiB and 4 KiB.
@@ -67,7 +67,7 @@ type Options struct {
 // withDefaults fills in defaults and reports every bad field together, with errors
 // that wrap logcore.ErrInvalid.
 func (o Options) withDefaults() (Options, error) {
-	o.SegmentBytes = orDefault(o.SegmentBytes, SegmentBytesDefault)
+	o.SegmentBytes = wholeBlocks(orDefault(o.SegmentBytes, SegmentBytesDefault))
 	o.EntryBytesMax = orDefault(o.EntryBytesMax, EntryBytesMaxDefault)
 	o.CacheBytes = orDefault(o.CacheBytes, CacheBytesDefault)
 	o.QueueBytesMax = orDefault(o.QueueBytesMax, max(QueueBytesMaxDefault, 2*int64(o.EntryBytesMax)))

@@ -89,17 +89,18 @@ func (l *Log) readEntries(lo, hi logcore.LSN, bytesMax int) (out []logcore.Entry
 		}
 		frames := segment.NewReader(s.f, s.header.ID, segment.Seek(points, lo), c.end).Keep()
 		for lo < min(hi, c.last+1) {
-			e, _, err := frames.Next()
-			if err != nil {
+			out = append(out, logcore.Entry{})
+			e := &out[len(out)-1]
+			if _, err := frames.NextInto(e); err != nil {
 				return nil, l.readError(s, frames, err)
 			}
 			if e.LSN < lo {
+				out = out[:len(out)-1]
 				continue
 			}
-			if bytesMax -= len(e.Payload) + segment.FrameHeaderBytes; bytesMax < 0 && len(out) > 0 {
-				return out, nil
+			if bytesMax -= len(e.Payload) + segment.FrameHeaderBytes; bytesMax < 0 && len(out) > 1 {
+				return out[:len(out)-1], nil
 			}
-			out = append(out, e)
 			lo++
 		}
 	}

@@ -150,6 +150,16 @@ func (l *Log) repair(s *segfile, r segment.Recovered, newest bool, report *Recov
 		if _, err := s.f.WriteAt(s.header.Append(nil), 0); err != nil {
 			return err
 		}
+		if err := s.f.Sync(); err != nil {
+			return err
+		}
+		// The cache may show a mark that the disk has not got, and the one that it has
+		// instead may speak of what is zeroed below.
+		m := s.mark
+		m.Seq, m.Clean = m.Seq+1, false
+		if err := s.writeMark(m); err != nil {
+			return err
+		}
 		if err := rewrite(s.f, s.mark.End, r.End); err != nil {
 			return err
 		}
@@ -187,6 +197,9 @@ func (l *Log) adoptFree(free []loaded) error {
 		p := poolFile{name: x.name, f: x.f, seq: x.identity.Mark.Seq}
 		var err error
 		if x.identity.Refree {
+			if x.identity.Mark.State != segment.StateFree {
+				p.seq++ // the other slot is the free one: torn in its place, nothing would say so
+			}
 			p.seq, err = freeMarks(x.f, p.seq)
 		}
 		if err == nil {

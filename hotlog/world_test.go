@@ -228,17 +228,52 @@ func (w *world) truncate() error {
 func (w *world) verify(seed uint64) error {
 	w.mu.Lock() // the crash and the model must be of one moment
 	defer w.mu.Unlock()
-	model := world{disk: w.disk.Crash(seed), opts: w.opts, rng: rand.New(rand.NewPCG(seed, 12)), gen: w.gen + 100,
-		entries: w.entries[:len(w.entries):len(w.entries)], acked: w.acked, firstMin: w.firstMin, firstMax: w.firstMax}
-	model.opts.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "c"})
-	if err := model.verifyAndGoOn(seed); err != nil {
+	corruptions := prometheus.NewCounter(prometheus.CounterOpts{Name: "c"})
+	model := func(disk *simdisk.Disk) *world {
+		m := &world{disk: disk, opts: w.opts, rng: rand.New(rand.NewPCG(seed, 12)), gen: w.gen + 100,
+			entries: w.entries[:len(w.entries):len(w.entries)], acked: w.acked, firstMin: w.firstMin, firstMax: w.firstMax}
+		m.opts.Corruptions = corruptions
+		return m
+	}
+	if err := model(w.disk.Crash(seed)).verifyAndGoOn(seed); err != nil {
 		return err
 	}
+	if seed%8 == 0 {
+		if err := model(w.disk.Crash(seed + 2)).verifyTwice(seed); err != nil {
+			return fmt.Errorf("crash in the recovery: %w", err)
+		}
+	}
 	var m dto.Metric
-	if err := model.opts.Corruptions.Write(&m); err != nil || m.GetCounter().GetValue() != 0 {
+	if err := corruptions.Write(&m); err != nil || m.GetCounter().GetValue() != 0 {
 		return fmt.Errorf("what a crash left is taken for rot, %v times (%v)", m.GetCounter().GetValue(), err)
 	}
 	return nil
+}
+
+// verifyTwice lets the power fail again in the middle of the recovery.
+func (w *world) verifyTwice(seed uint64) error {
+	first := w.disk
+	var second *simdisk.Disk
+	at := int(seed / 8 % 12)
+	first.Hook = func(op simdisk.Op) error {
+		if op.Index == at {
+			second = first.Crash(seed + 3)
+		}
+		return nil
+	}
+	if err := errors.Join(w.compare(), w.close()); err != nil || second == nil {
+		return err
+	}
+	w.disk = second
+	return errors.Join(w.compare(), w.close())
+}
+
+// close closes the log if it is open.
+func (w *world) close() error {
+	if w.log == nil {
+		return nil
+	}
+	return w.log.Close()
 }
 
 func (w *world) verifyAndGoOn(seed uint64) error {
