@@ -29,7 +29,11 @@ type config struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	command, args := run, os.Args[1:]
+	if len(args) > 0 && args[0] == "read" {
+		command, args = runReads, args[1:]
+	}
+	err := command(ctx, args, os.Stdout, os.Stderr)
 	switch {
 	case err == nil:
 	case errors.Is(err, flag.ErrHelp):
