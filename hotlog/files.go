@@ -61,12 +61,8 @@ type file struct {
 	retired []media.File // to be closed when users is 0
 }
 
-// wholeBlocks rounds a size up, so that an aligned write reaches the end of the file.
-func wholeBlocks(size int64) int64 { return (size + media.AlignMax - 1) &^ (media.AlignMax - 1) }
-
-// Create makes a file of whole blocks, which is kept.
+// Create makes a file that is kept.
 func (s *fileSet) Create(name string, size int64) (media.File, error) {
-	size = wholeBlocks(size)
 	f, err := s.Dir.Create(name, size)
 	if outOfFiles(err) && s.closeIdle() {
 		f, err = s.Dir.Create(name, size)
@@ -294,7 +290,7 @@ func (x *file) Grow(size int64) error {
 	if err := keep(x); err != nil {
 		return err
 	}
-	err := x.kept.Grow(wholeBlocks(size))
+	err := x.kept.Grow(size)
 	x.size.Store(x.kept.Size())
 	return err
 }

@@ -152,7 +152,7 @@ func (l *Log) cantFinish(s *segfile, err error) error {
 // writeFooter puts the footer behind the frames and says so in both marks.
 func (s *segfile) writeFooter(c committed, footer []byte) error {
 	end := c.end + int64(len(footer))
-	if err := s.f.Grow(end); err != nil {
+	if err := s.f.Grow(wholeBlocks(end)); err != nil {
 		return err
 	}
 	if end > s.mark.Reach {

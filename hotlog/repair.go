@@ -63,7 +63,7 @@ func (l *Log) rebuild(old *segfile, span segment.Span) (*segfile, string, error)
 	tmp := strings.TrimSuffix(slotName(l.nextSlot), segSuffix) + tmpSuffix
 	s := &segfile{header: old.header, name: old.name, committed: old.committed, sealed: true}
 	l.mu.Unlock()
-	f, err := l.dir.Create(tmp, max(l.opts.SegmentBytes, s.committed.end))
+	f, err := l.dir.Create(tmp, wholeBlocks(max(l.opts.SegmentBytes, s.committed.end)))
 	if err != nil {
 		return nil, "", err
 	}

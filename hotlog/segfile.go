@@ -13,6 +13,9 @@ import (
 // advance, so recovery knows where the writes of a crash can be.
 func (o Options) reachAheadBytes() int64 { return min(o.SegmentBytes/16, 8<<20) }
 
+// wholeBlocks rounds the size of a segment file up, so that an aligned write reaches the end of the file.
+func wholeBlocks(size int64) int64 { return (size + media.AlignMax - 1) &^ (media.AlignMax - 1) }
+
 // segfile is a segment and its file.
 type segfile struct {
 	header segment.Header
