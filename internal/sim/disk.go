@@ -109,15 +109,18 @@ func (d *disk) erase() {
 
 // copied is what is stored on the device, as somebody's copy of it would be.
 func (d *disk) copied() []*seg {
-	out := make([]*seg, len(d.segs))
-	for i, s := range d.segs {
+	var out []*seg
+	for _, s := range d.segs {
+		if s.first() > d.stored+1 {
+			break
+		}
 		c := *s
 		c.ends, c.sums, c.terms, c.flips = slices.Clone(s.ends), slices.Clone(s.sums), slices.Clone(s.terms), slices.Clone(s.flips)
 		c.cutAt(d.stored)
 		if s.last() <= d.stored {
 			c.sealed = s.sealed
 		}
-		out[i] = &c
+		out = append(out, &c)
 	}
 	return out
 }

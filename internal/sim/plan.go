@@ -16,6 +16,7 @@ type plan struct {
 	faultEvery     time.Duration
 	faults         []fault // that this run may have
 	trims          bool    // hot logs are trimmed to what the archive lacks
+	encodes        bool    // messages between members are encoded and decoded
 	quiet          bool    // clients stop
 }
 
@@ -30,10 +31,11 @@ func makePlan(s *scheduler, o Options) plan {
 	case 1, 2:
 		p.members = 5
 	}
-	p.trims = s.chance(0.5)
+	p.trims, p.encodes = s.chance(0.5), s.chance(0.1)
+	many := []float64{0.15, 0.4, 0.8}[s.intn(3)]
 	for len(p.faults) == 0 {
 		for _, f := range allFaults {
-			if s.chance(0.5) {
+			if s.chance(many) {
 				p.faults = append(p.faults, f)
 			}
 		}

@@ -35,6 +35,9 @@ type Result struct {
 	Trace  string // its lines, if they were kept
 	Counts Counts
 	Took   time.Duration // simulated
+	// Progress is the simulated time that it took, after the faults, until every log was appended to and every
+	// change of members was carried out.
+	Progress time.Duration
 }
 
 // Run carries out the run of one seed. The result is a function of the seed and the
@@ -50,7 +53,7 @@ func Run(seed uint64, o Options) Result {
 	w.play()
 	w.count.Entries = uint64(len(w.oracle.committed))
 	w.count.Seals = uint64(w.oracle.seals)
-	return Result{Seed: seed, Err: w.failure, Hash: w.trace.hash, Trace: w.trace.String(), Counts: w.count, Took: w.s.now}
+	return Result{Seed: seed, Err: w.failure, Hash: w.trace.hash, Trace: w.trace.String(), Counts: w.count, Took: w.s.now, Progress: w.progressed}
 }
 
 func (w *world) play() {
@@ -103,15 +106,15 @@ func (w *world) progress() {
 		}
 		return true
 	}
-	deadline := w.s.now + progressWithin
-	w.s.run(deadline, func() bool { return w.failed() || moved() })
+	began := w.s.now
+	w.s.run(began+progressWithin, func() bool { return w.failed() || moved() })
+	w.progressed = w.s.now - began
 	if !w.failed() && !moved() {
 		w.failf("no progress within %v after the faults: %s", progressWithin, w.describe())
 		return
 	}
 	w.plan.quiet = true
-	deadline = w.s.now + progressWithin
-	w.s.run(deadline, func() bool { return w.failed() || w.settled() })
+	w.s.run(w.s.now+progressWithin, func() bool { return w.failed() || w.settled() })
 	if !w.failed() && !w.settled() {
 		w.failf("the members don't agree within %v after the last request: %s", progressWithin, w.describe())
 	}

@@ -28,19 +28,20 @@ type world struct {
 	flaws  flaws
 	logger *slog.Logger
 
-	nodes    []*node // member i+1 at i
-	net      *network
-	archive  *archive
-	operator *operator
-	clients  []*client
-	oracle   *oracle
-	history  history
-	leaders  map[uint64]uint64 // by term
-	count    Counts
-	failure  error
-	newest   replication.Members
-	hold     bool // nothing else goes wrong for a moment
-	calm     bool // the faults are over
+	nodes      []*node // member i+1 at i
+	net        *network
+	archive    *archive
+	operator   *operator
+	clients    []*client
+	oracle     *oracle
+	history    history
+	leaders    map[uint64]uint64 // by term
+	count      Counts
+	failure    error
+	newest     replication.Members
+	progressed time.Duration
+	hold       bool // nothing else goes wrong for a moment
+	calm       bool // the faults are over
 }
 
 func newWorld(seed uint64, o Options) *world {

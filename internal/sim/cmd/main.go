@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 )
 
 func main() {
+	debug.SetGCPercent(800) // a run is small and short
 	if err := run(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
@@ -68,6 +70,7 @@ func many(o options, out io.Writer) error {
 	var mu sync.Mutex // guards what follows
 	var counts sim.Counts
 	var failed *sim.Result
+	var slowest sim.Result // to make progress
 	began := time.Now()
 	next.Store(o.from)
 	var workers sync.WaitGroup
@@ -82,6 +85,9 @@ func many(o options, out io.Writer) error {
 				n := done.Add(1)
 				mu.Lock()
 				counts.Add(r.Counts)
+				if r.Progress > slowest.Progress {
+					slowest = r
+				}
 				if r.Err != nil && (failed == nil || r.Seed < failed.Seed) {
 					failed = &r
 					next.Store(o.from + o.seeds)
@@ -95,7 +101,8 @@ func many(o options, out io.Writer) error {
 	}
 	workers.Wait()
 	took := time.Since(began)
-	fmt.Fprintf(out, "%d seeds from %d on, in %v, %.0f a second\n%v\n", done.Load(), o.from, took.Round(time.Millisecond), float64(done.Load())/took.Seconds(), counts)
+	fmt.Fprintf(out, "%d seeds from %d on, in %v, %.0f a second\n%v\nthe longest way back to progress after the faults: %v simulated, seed %d\n",
+		done.Load(), o.from, took.Round(time.Millisecond), float64(done.Load())/took.Seconds(), counts, slowest.Progress.Round(time.Millisecond), slowest.Seed)
 	if failed != nil {
 		if err := replay(options{seed: failed.Seed, sim: o.sim}, out); err == nil {
 			return fmt.Errorf("seed %d failed (%w) and then did not: something in it depends on more than the seed", failed.Seed, failed.Err)
