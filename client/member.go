@@ -20,6 +20,7 @@ type member struct {
 	conn     *grpc.ClientConn
 	logs     logcorev1.LogCoreServiceClient
 	admin    logcorev1.AdminServiceClient
+	archive  logcorev1.ArchiveServiceClient
 	appender *appender
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/logcore/logcore/recovery"
 	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
+	"github.com/logcore/logcore/tiering/erasure"
 	"github.com/logcore/logcore/tiering/target"
 )
 
@@ -97,8 +98,12 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 	if identity, err := cluster.ReadIdentity(d.LogServiceDir()); err == nil && identity.Marked {
 		return DevDir{}, exit.With(exit.Usage, forgotten(d, identity.ID))
 	}
-	if _, err := parseTargets(targets); err != nil {
+	specs, err := parseTargets(targets)
+	if err != nil {
 		return DevDir{}, err
+	}
+	if err := checkSpecs(specs); err != nil {
+		return DevDir{}, exit.With(exit.Usage, err)
 	}
 	if err := onlyUnfinished(abs); err != nil {
 		return DevDir{}, err
@@ -123,6 +128,18 @@ func PrepareDevDir(ctx context.Context, path string, targets []string) (DevDir, 
 	}
 	// Commit point: from here on the directory is a service's, and nothing is made again.
 	return d, writeDevFile(d)
+}
+
+// checkSpecs checks the placement on targets that a new service was told; none = its own.
+func checkSpecs(specs []target.Spec) error {
+	if len(specs) == 0 {
+		return nil
+	}
+	targets := make([]tiering.Target, len(specs))
+	for i, s := range specs {
+		targets[i] = tiering.Target{Name: s.Name, Provider: s.Provider}
+	}
+	return tiering.CheckPlacement(targets, erasure.DefaultK, erasure.DefaultM)
 }
 
 // forgotten says what to do about a directory whose service has an archive and which

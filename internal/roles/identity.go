@@ -11,7 +11,9 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
+	"github.com/logcore/logcore/tiering/erasure"
 	"github.com/logcore/logcore/tiering/target"
 )
 
@@ -99,6 +101,10 @@ func refuseLostHotTier(ctx context.Context, dir string, targets *Targets, own cl
 // mark writes the marker of a cluster that has archived nothing yet to every target. All
 // must take it: later a target without it is a lost one.
 func mark(ctx context.Context, id cluster.ID, targets *Targets) error {
+	// The one moment when refusing costs nobody anything.
+	if err := tiering.CheckPlacement(targets.All, erasure.DefaultK, erasure.DefaultM); err != nil {
+		return err
+	}
 	for _, t := range targets.All {
 		if t.Bucket == nil {
 			return fmt.Errorf("target %s: a new cluster needs all its targets: %w", t.Name, targets.Lost[t.Name])
