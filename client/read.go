@@ -9,6 +9,7 @@ import (
 	"iter"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -87,6 +88,18 @@ type reader struct {
 // stream reads until the stream ends (nil), the consumer stops, or an error.
 func (r *reader) stream(ctx context.Context, yield func(ReadBatch, error) bool) error {
 	m := r.c.router.to(r.log)
+	err := r.streamFrom(ctx, m, yield)
+	switch { // the next attempt asks another member
+	case errors.Is(err, logcore.ErrNotLeader):
+		r.c.router.moved(r.log, m, wire.LeaderHint(err))
+	case errors.Is(err, ErrUnavailable):
+		r.c.router.moved(r.log, m, "")
+	}
+	return err
+}
+
+// streamFrom is stream at one member.
+func (r *reader) streamFrom(ctx context.Context, m *member, yield func(ReadBatch, error) bool) error {
 	st, err := m.logs.Read(ctx, &logcorev1.ReadRequest{Log: r.log, FromLsn: uint64(r.opts.From),
 		ToLsn: uint64(r.opts.To), Follow: r.opts.Follow, Limit: r.opts.Limit})
 	if err != nil {
