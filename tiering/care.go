@@ -49,6 +49,7 @@ func (a *Archiver) tidyLane(ctx context.Context) error {
 // One that fails is tried again in the next round and does not keep the others from
 // their work.
 func (a *Archiver) duties(ctx context.Context, wake <-chan struct{}, duties []duty) error {
+	said := complaints{}
 	for {
 		for _, d := range duties {
 			err := d.do(ctx)
@@ -57,8 +58,10 @@ func (a *Archiver) duties(ctx context.Context, wake <-chan struct{}, duties []du
 				return fmt.Errorf("tiering: %s: %w", d.what, err)
 			case ctx.Err() != nil:
 				return ctx.Err()
-			case err != nil:
-				a.log.Warn("a duty of the archiver failed and is tried again", "duty", d.what, "error", err)
+			case err != nil && said.worth(d.what, err, time.Now()):
+				a.log.Warn("a duty of the archiver failed and is tried again until it succeeds", "duty", d.what, "error", err)
+			case err == nil && said.over(d.what):
+				a.log.Info("a duty of the archiver that had failed is done", "duty", d.what)
 			}
 		}
 		timer := time.NewTimer(carePause)
