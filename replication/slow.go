@@ -13,7 +13,8 @@ type slow struct {
 	ticks  int         // since then
 }
 
-// watchDisk hands leadership to the member that has most, when this one's disk holds everybody up.
+// watchDisk hands leadership to the member that has most, when this one's disk holds everybody up: also when it was
+// elected just now and does not even hold the first entry of its term.
 func (m *Member) watchDisk(commit logcore.LSN) {
 	s := &m.slow
 	if durable := m.opts.Disk.Durable(); s.target == 0 || durable >= s.target {
@@ -23,7 +24,7 @@ func (m *Member) watchDisk(commit logcore.LSN) {
 		}
 		return
 	}
-	if s.ticks++; s.ticks < slowTicks || m.transfer != 0 || m.spec == nil {
+	if s.ticks++; s.ticks < slowTicks || m.transfer != 0 {
 		return
 	}
 	to, best := uint64(0), logcore.LSN(0)
