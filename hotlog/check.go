@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -142,81 +141,4 @@ func (r *CheckReport) problem(err error) {
 		return
 	}
 	r.Problems = append(r.Problems, err)
-}
-
-// Dump writes the log in path as text: a line for each segment and for each entry.
-// It refuses a directory that is in use, and goes on behind a damaged segment.
-func Dump(ctx context.Context, path string, w io.Writer) error {
-	dir, release, err := offline(path, false)
-	if err != nil {
-		return err
-	}
-	defer release()
-	c, err := load(dir)
-	defer c.close()
-	errs := []error{err}
-	for _, x := range c.live {
-		errs = append(errs, dumpSegment(ctx, dir, x, w))
-	}
-	for _, x := range c.free {
-		_, err := fmt.Fprintf(w, "%s: free, %d bytes\n", x.name, x.f.Size())
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-var stateNames = map[segment.State]string{segment.StateFree: "free", segment.StateOpen: "open", segment.StateSealed: "sealed"}
-
-func dumpSegment(ctx context.Context, dir media.Dir, x loaded, w io.Writer) error {
-	h, m := x.identity.Header, x.identity.Mark
-	if _, err := fmt.Fprintf(w, "%s: shard %d, first LSN %d behind checksum %08x (term %d), %s, proven LSN %d at offset %d, clean %v, %d bytes\n",
-		x.name, h.ID.Shard, h.ID.First, h.Prev, h.PrevTerm, stateNames[m.State], m.LSN, m.End, m.Clean, x.f.Size()); err != nil {
-		return err
-	}
-	frames := segment.NewReader(x.f, h.ID, h.Start(), x.f.Size())
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		at := frames.Offset()
-		e, sum, err := frames.Next()
-		if err != nil {
-			if frames.NextLSN() > m.LSN && (errors.Is(err, io.EOF) || errors.Is(err, logcore.ErrCorrupt)) {
-				return nil // the end, or a torn tail
-			}
-			return fileError(dir, x.name, &logcore.CorruptionError{Offset: at, LSN: frames.NextLSN(), Reason: err.Error()})
-		}
-		if _, err := fmt.Fprintf(w, "  %d offset=%d term=%d kind=%v time=%v tx=%v payload=%d checksum=%08x\n",
-			e.LSN, at, e.Term, e.Kind, e.Time, e.Tx, len(e.Payload), sum); err != nil {
-			return err
-		}
-		if e.Kind == logcore.KindSeal {
-			return dumpFooter(dir, x, w)
-		}
-	}
-}
-
-// dumpFooter writes what the footer of a finished segment says.
-func dumpFooter(dir media.Dir, x loaded, w io.Writer) error {
-	if x.identity.State != segment.StateSealed {
-		_, err := fmt.Fprintf(w, "%s: not finished, no footer\n", x.name)
-		return err
-	}
-	r, err := segment.Recover(x.f, x.f.Size(), x.identity, segment.RecoverOptions{})
-	if err == nil && r.FooterError != nil {
-		err = segment.PlaceOf(r.FooterError, r.End, r.Last)
-	}
-	if err != nil {
-		return fileError(dir, x.name, err)
-	}
-	if _, err := fmt.Fprintf(w, "%s: footer: %d entries, %d payload bytes, times %v to %v, %d index points, log ranges kept %v, %s sha256=%x\n",
-		x.name, r.Entries, r.PayloadBytes, r.FirstTime, r.LastTime, len(r.Points), r.LogsKept, map[segment.DigestKind]string{segment.DigestFrames: "frames", segment.DigestSums: "checksums"}[r.DigestKind], r.Digest); err != nil {
-		return err
-	}
-	for _, g := range r.Logs {
-		if _, err := fmt.Fprintf(w, "%s: log %d: LSN %d to %d, %d entries, %d payload bytes\n", x.name, g.Log, g.First, g.Last, g.Entries, g.PayloadBytes); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -238,7 +239,7 @@ func TestCheckAndDump(t *testing.T) {
 		t.Fatalf("progress %d of %d", done, total)
 	}
 	var out bytes.Buffer
-	if err := Dump(context.Background(), o.Dir, &out); err != nil {
+	if err := Dump(context.Background(), o.Dir, func(d fmt.Stringer) error { _, err := fmt.Fprintln(&out, d); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "footer: 40 entries"); n != 2 || strings.Count(out.String(), ".seg: log ") != 8 || strings.Count(out.String(), "checksums sha256=") != 2 {

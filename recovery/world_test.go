@@ -219,7 +219,7 @@ func dump(t *testing.T, dir string) []string { return dumpLines(t, dir, " offset
 func dumpLines(t *testing.T, dir, text string) []string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := hotlog.Dump(context.Background(), dir, &b); err != nil {
+	if err := hotlog.Dump(context.Background(), dir, func(d fmt.Stringer) error { _, err := fmt.Fprintln(&b, d); return err }); err != nil {
 		t.Fatal(err)
 	}
 	var lines []string

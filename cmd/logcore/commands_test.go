@@ -91,6 +91,8 @@ func TestCommands(t *testing.T) {
 	shard := filepath.Join(root, "lc", "logsvc", "shard-0")
 	cli(t, "log", "check", shard).want(t, exit.OK, "proven durable")
 	cli(t, "log", "dump", shard).want(t, exit.OK, "kind=data", "kind=catalog")
+	cli(t, "log", "dump", "-o", "json", shard).want(t, exit.OK, `{"segment":"00000001.seg","state":"open",`, `"kind":"data"`)
+	cli(t, "log", "dump", "-o", "xml", shard).want(t, exit.Usage, "text, json")
 	cli(t, "verify", "--dir", filepath.Join(root, "lc")).want(t, exit.OK, "every byte is what was written")
 	cli(t, "version", "-o", "json").want(t, exit.OK, `"go": "go`)
 }

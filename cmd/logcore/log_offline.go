@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,18 +20,30 @@ import (
 )
 
 func (a *app) logDumpCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "dump DIR",
-		Short: "Write the files of a hot log as text; the service must not run",
-		Long:  "Write the segment files of a hot log as text, a line for each segment and each entry. DIR is a shard's directory, such as lc/logsvc/shard-0.",
-		Args:  cobra.ExactArgs(1),
+		Short: "Write what the files of a hot log say; the service must not run",
+		Long: "Write what the segment files of a hot log say, without payloads: a line for each segment, each entry and each footer, as text or as a JSON object. " +
+			"DIR is a shard's directory, such as lc/logsvc/shard-0; exit code 6 when something is wrong.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := isHotLog(args[0]); err != nil {
 				return err
 			}
-			return hotlog.Dump(cmd.Context(), args[0], a.out)
+			out := bufio.NewWriterSize(a.out, 64<<10)
+			lines := json.NewEncoder(out)
+			err := hotlog.Dump(cmd.Context(), args[0], func(d fmt.Stringer) error {
+				if a.format == "json" {
+					return lines.Encode(d)
+				}
+				_, err := fmt.Fprintln(out, d)
+				return err
+			})
+			return errors.Join(err, out.Flush())
 		},
 	}
+	a.outputFlag(cmd, "text", "json")
+	return cmd
 }
 
 type checkJSON struct {
