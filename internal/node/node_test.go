@@ -29,13 +29,13 @@ var (
 // process is a node of a test, with what survives its end.
 type process struct {
 	*Node
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	addr string // of its peer service, once it had one
 	log  hotlog.Options
 }
 
-func newProcess(t *testing.T) *process {
+func newProcess(t testing.TB) *process {
 	p := &process{t: t, dir: filepath.Join(t.TempDir(), "shard-0"), addr: "127.0.0.1:0"}
 	p.log = hotlog.Options{Dir: p.dir, SegmentBytes: 256 << 10, Logger: quiet, CacheBytes: 1 << 20}
 	t.Cleanup(p.end)
