@@ -95,7 +95,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 cannot connect, 4 the server answered with
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.With(exit.Usage, err) })
 	for _, c := range []*cobra.Command{
 		a.devCommand(), a.demoCommand(), a.demoWriterCommand(), a.sqliteCommand(), a.postgresCommand(), a.logCommand(), a.pageCommand(), a.branchCommand(),
-		a.statusCommand(), a.clusterCommand(), a.targetCommand(), a.restoreCommand(), a.verifyCommand(), a.keyCommand(), a.versionCommand(),
+		a.statusCommand(), a.clusterCommand(), a.targetCommand(), a.recodeCommand(), a.scrubCommand(), a.compactCommand(), a.retentionCommand(), a.holdCommand(), a.manifestCommand(), a.restoreCommand(), a.verifyCommand(), a.keyCommand(), a.versionCommand(),
 	} {
 		root.AddCommand(c)
 	}

@@ -32,7 +32,7 @@ func (a *app) keyCommand() *cobra.Command {
 		},
 	}
 	a.outputFlag(generate)
-	cmd.AddCommand(generate, a.keyRotateCommand(), a.keyListCommand())
+	cmd.AddCommand(a.keyPublicCommand(), generate, a.keyRotateCommand(), a.keyListCommand())
 	return cmd
 }
 

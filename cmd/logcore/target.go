@@ -26,7 +26,7 @@ type targetJSON struct {
 }
 
 func (a *app) targetCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "target", Short: "Show the buckets of the archive, replace a lost one"}
+	cmd := &cobra.Command{Use: "target", Short: "Show the buckets of the archive, add, evacuate, remove and replace them"}
 	list := &cobra.Command{
 		Use:   "ls",
 		Short: "List the targets, their health and what they hold",
@@ -42,7 +42,7 @@ func (a *app) targetCommand() *cobra.Command {
 	}
 	a.connectFlags(list)
 	a.outputFlag(list)
-	cmd.AddCommand(list, a.targetReplaceCommand())
+	cmd.AddCommand(list, a.targetAddCommand(), a.targetEvacuateCommand(), a.targetRemoveCommand(), a.targetReplaceCommand())
 	return cmd
 }
 

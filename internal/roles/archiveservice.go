@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -22,6 +23,28 @@ import (
 type archiveService struct {
 	logcorev1.UnimplementedArchiveServiceServer
 	s *logService
+}
+
+// addedTargets closes at the end what was opened while the service ran.
+type addedTargets struct {
+	mu     sync.Mutex
+	closes []func() error // guarded by mu
+}
+
+func (t *addedTargets) keep(closeIt func() error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closes = append(t.closes, closeIt)
+}
+
+func (t *addedTargets) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for _, f := range t.closes {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
 }
 
 // archiver returns the archiver, or an error that says who has it.
@@ -118,29 +141,32 @@ func (a archiveService) AddTarget(ctx context.Context, req *logcorev1.AddTargetR
 	if err != nil {
 		return nil, err
 	}
-	t, err := a.s.newTarget(ctx, req.Url)
+	t, closeIt, err := NewTarget(ctx, req.Url, a.s.identity.ID)
 	if err != nil {
 		return nil, status.Error(codes.FailedPrecondition, strings.TrimPrefix(err.Error(), "logcore: "))
 	}
-	return &logcorev1.AddTargetResponse{}, toStatus(archiver.AddTarget(ctx, t))
+	a.s.added.keep(closeIt)
+	if err := archiver.AddTarget(ctx, t); err != nil {
+		return nil, toStatus(err)
+	}
+	return &logcorev1.AddTargetResponse{}, toStatus(NoteTargetAdded(a.s.cfg.Dir, req.Url))
 }
 
-// newTarget prepares a bucket, which must be empty or this cluster's already, as a target
-// of that name.
-func (s *logService) newTarget(ctx context.Context, url string) (tiering.Target, error) {
-	if err := PrepareTarget(ctx, url, target.ClusterID(s.identity.ID)); err != nil && !errors.Is(err, errAlready) {
-		return tiering.Target{}, err
+// NewTarget prepares the bucket at a URL, which must be empty or the cluster's already, as
+// a target of the name there, and opens it.
+func NewTarget(ctx context.Context, url string, id [16]byte) (_ tiering.Target, closeIt func() error, err error) {
+	if err := PrepareTarget(ctx, url, id); err != nil && !errors.Is(err, errAlready) {
+		return tiering.Target{}, nil, err
 	}
 	spec, err := target.Parse(url)
 	if err != nil {
-		return tiering.Target{}, err
+		return tiering.Target{}, nil, err
 	}
-	lazy, err := target.OpenLazy(url, markerOf(s.identity.ID, spec.Name))
+	lazy, err := target.OpenLazy(url, target.Marker{Cluster: id, Name: spec.Name})
 	if err != nil {
-		return tiering.Target{}, err
+		return tiering.Target{}, nil, err
 	}
-	s.process.group.add("target "+spec.Name, func(context.Context) error { return lazy.Bucket.Close() })
-	return tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region, Home: spec.Home, Prices: tiering.Prices(spec.Prices), Bucket: lazy.Bucket}, nil
+	return tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region, Home: spec.Home, Prices: tiering.Prices(spec.Prices), Bucket: lazy.Bucket}, lazy.Bucket.Close, nil
 }
 
 // EvacuateTarget implements logcorev1.ArchiveServiceServer.
@@ -161,7 +187,10 @@ func (a archiveService) RemoveTarget(ctx context.Context, req *logcorev1.RemoveT
 	if err != nil {
 		return nil, err
 	}
-	return &logcorev1.RemoveTargetResponse{}, toStatus(archiver.RemoveTarget(ctx, req.Name))
+	if err := archiver.RemoveTarget(ctx, req.Name); err != nil {
+		return nil, toStatus(err)
+	}
+	return &logcorev1.RemoveTargetResponse{}, toStatus(NoteTargetRemoved(a.s.cfg.Dir, req.Name))
 }
 
 // Recode implements logcorev1.ArchiveServiceServer.

@@ -69,7 +69,9 @@ func OpenDevDir(path string) (DevDir, error) {
 	if !filepath.IsAbs(cfg.Key) {
 		cfg.Key = filepath.Join(abs, cfg.Key)
 	}
-	return DevDir{Path: abs, Key: cfg.Key, Targets: cfg.Targets}, nil
+	d := DevDir{Path: abs, Key: cfg.Key}
+	d.Targets, err = changedTargets(d.LogServiceDir(), cfg.Targets)
+	return d, err
 }
 
 // PrepareDevDir opens the directory, or makes it with a key and targets when it is

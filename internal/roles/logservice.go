@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -51,6 +52,7 @@ type logService struct {
 	identity cluster.Identity
 
 	capabilities capabilities
+	added        addedTargets
 	archiver     atomic.Pointer[tiering.Archiver] // nil while this member does not archive
 
 	damage  damage                        // that the running hot log found and that is not repaired
@@ -95,10 +97,14 @@ func (s *logService) openTargets(ctx context.Context) (err error) {
 	} else {
 		s.process.log.Warn("no targets: nothing is archived, and when this disk is lost everything is; set targets and key")
 	}
-	if s.targets, err = OpenTargets(ctx, s.cfg.Targets, s.process.log); err != nil {
+	urls, err := changedTargets(s.cfg.Dir, s.cfg.Targets)
+	if err != nil {
 		return err
 	}
-	s.process.group.add("targets", func(context.Context) error { return s.targets.Close() })
+	if s.targets, err = OpenTargets(ctx, urls, s.process.log); err != nil {
+		return err
+	}
+	s.process.group.add("targets", func(context.Context) error { return errors.Join(s.added.close(), s.targets.Close()) })
 	return nil
 }
 
