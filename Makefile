@@ -13,7 +13,7 @@ FUZZTIME  ?= 20s
 BENCHTIME ?= 1s
 COUNT     ?= 5
 
-.PHONY: help build demo demo-s3 test race lint fmt fuzz sim crash crash-root bench bench-hotlog chaos-tiering proto proto-baseline clean
+.PHONY: help build demo demo-s3 test race lint fmt fuzz sim crash crash-root bench bench-hotlog bench-hotlog-read chaos-tiering proto proto-baseline clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench: ## every benchmark, COUNT (5) times for BENCHTIME (1s)
 
 bench-hotlog: ## the hot log beside the device's limit and other logs: JSON lines on stdout, a table on stderr
 	@mkdir -p .cache/bench && cd loadtest/peers && go run . --dir $(CURDIR)/.cache/bench --rounds 5 --seconds 1 $(ARGS)
+
+bench-hotlog-read: ## reading, recovering and opening the hot log beside CRC-32C of the same bytes, half a minute
+	@mkdir -p .cache/bench && cd loadtest/peers && go run . read --dir $(CURDIR)/.cache/bench $(ARGS)
 
 SEEDS ?= 10000
 SEED  ?= 0
