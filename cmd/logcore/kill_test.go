@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/recovery"
 )
 
 // kills is how often the service and its writer are killed: with 0 failures in n kills
@@ -53,14 +55,15 @@ func TestKillLoop(t *testing.T) {
 	t.Logf("%d kills, %d transactions acknowledged, 0 lost", kills, len(d.acks))
 }
 
-// SIGKILL of a restore at random moments: what it leaves is nothing, and the next one
-// does the whole work.
+// SIGKILL of a restore at random moments: what it leaves is no service, and the next one goes
+// on with every object that it had fetched.
 func TestRestoreKilled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lc")
 	p := startDev(t, dir)
 	online := func(args ...string) result { return cli(t, append(args, "--addr", p.addr)...) }
 	for i := range 6 {
 		online("sqlite", "db", "-c", fmt.Sprintf("CREATE TABLE t%d AS WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i < 2000) SELECT hex(randomblob(400)) AS x FROM n", i)).want(t, exit.OK)
+		online("log", "flush", "db").want(t, exit.OK) // an object of its own
 	}
 	online("branch", "create", "db", "fork").want(t, exit.OK)
 	online("sqlite", "fork", "-c", "DROP TABLE t0").want(t, exit.OK)
@@ -71,21 +74,39 @@ func TestRestoreKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	killed := 0
+	killed, kept := 0, 0
 	for n := 0; ; n++ {
-		cmd := exec.Command(filepath.Join(binaries, "logcore"), "restore", "--dir", dir)
+		cmd := exec.Command(filepath.Join(binaries, "logcore"), "restore", "--dir", dir, "--memory", "1MiB", "-o", "json")
+		var out bytes.Buffer
+		cmd.Stdout = &out
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		if n < 10 {
-			time.Sleep(time.Duration(10+rand.IntN(60)) * time.Millisecond)
+			// At a random moment, and ever later: after it has fetched one more object.
+			for end := time.Now().Add(time.Second); len(fetchedObjects(t, dir)) <= n/2 && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
 			cmd.Process.Kill()
 		}
 		err := cmd.Wait()
 		_, missing := os.Stat(filepath.Join(dir, "logsvc"))
 		if err == nil {
+			var report recovery.Report
+			if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+				t.Fatalf("%v: %s", err, &out)
+			}
+			if report.ObjectsResumed != kept || report.ObjectsRead < kept {
+				t.Errorf("%d of %d objects were resumed, %d had been fetched before it", report.ObjectsResumed, report.ObjectsRead, kept)
+			}
 			break
 		}
+		fetched := fetchedObjects(t, dir)
+		if missing != nil && len(fetched) < kept {
+			t.Errorf("restore %d left %d objects, there were %d before it", n, len(fetched), kept)
+		}
+		kept = len(fetched)
 		if cmd.ProcessState.ExitCode() >= 0 { // it was not killed
 			t.Fatalf("restore %d: %v", n, err)
 		}
@@ -94,11 +115,21 @@ func TestRestoreKilled(t *testing.T) {
 			break // killed after it had published: done
 		}
 	}
-	t.Logf("%d restores were killed", killed)
+	t.Logf("%d restores were killed, the last one went on with %d objects", killed, kept)
 	cli(t, "verify", "--dir", dir).want(t, exit.OK)
 	p = startDev(t, dir)
 	online("sqlite", "db", "-o", "csv", "-c", "SELECT count(*) FROM t0; PRAGMA integrity_check").want(t, exit.OK, "2000", "ok")
 	online("sqlite", "fork", "-o", "csv", "-c", "SELECT count(*) FROM t5").want(t, exit.OK, "2000")
 	online("sqlite", "fork", "-c", "SELECT count(*) FROM t0").want(t, exit.Failure, "no such table")
 	p.stop()
+}
+
+// fetchedObjects returns the objects that interrupted restores into a directory have fetched.
+func fetchedObjects(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, ".restoring", "objects", "lc1-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -61,6 +62,8 @@ type restoreFlags struct {
 	archiveFlags
 	to, log, at, cluster string
 	lsn                  uint64
+	memory               config.Bytes
+	answerWithin         time.Duration
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -76,6 +79,11 @@ rebuilt.
 All logs share one history, so all of them are restored; --log names one that must be
 among them, and limits the report to it. --lsn and --time restore the past: that is
 another history from there on, a cluster of its own that needs targets of its own.
+
+A restore that was interrupted goes on where it was when it is started again with the
+same --to: what it had fetched lies in --to/.restoring until the service appears. A target
+that does not answer within --answer-within is left out; when too few fragments of
+anything are left the restore says so before it fetches a single one.
 
 The report says what was read and rebuilt, and what is lost: nothing, or exactly what.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,13 +108,16 @@ The report says what was read and rebuilt, and what is lost: nothing, or exactly
 	cmd.Flags().Uint64Var(&f.lsn, "lsn", 0, "restore up to this LSN; 0 for everything")
 	cmd.Flags().StringVar(&f.at, "time", "", "restore up to this time")
 	cmd.Flags().StringVar(&f.cluster, "cluster", "", "which cluster, when the targets hold several")
+	f.memory = 256 << 20
+	cmd.Flags().Var(&f.memory, "memory", "memory for what is fetched at once")
+	cmd.Flags().DurationVar(&f.answerWithin, "answer-within", 5*time.Second, "how long a target may take for its first answer")
 	a.outputFlag(cmd, "text", "json")
 	a.progressFlag(cmd)
 	return cmd
 }
 
 func (a *app) restore(ctx context.Context, f restoreFlags) error {
-	opts := recovery.Options{To: f.to, Log: f.log, LSN: logcore.LSN(f.lsn), Logger: quiet(a)}
+	opts := recovery.Options{To: f.to, Log: f.log, LSN: logcore.LSN(f.lsn), Logger: quiet(a), MemoryMax: int64(f.memory), AnswerWithin: f.answerWithin}
 	if opts.To == "" {
 		opts.To = f.dir
 	}
@@ -134,9 +145,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if err := targets.CheckNames(ctx); err != nil {
 		return err
 	}
-	m := a.newMeter()
+	m := a.newSlowMeter()
 	opts.Targets = targets.All
-	opts.Progress = func(p recovery.Progress) { m.update("%v", p) }
+	opts.Progress = func(p recovery.Progress) { m.bar("restore: "+p.Step, p.Bytes, p.Total) }
 	// Before the service appears: without it a restore that is killed would leave one that
 	// does not know its archive.
 	opts.BeforePublish = func(r recovery.Report) error {

@@ -3,7 +3,9 @@ package roles
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/logcore/logcore/internal/exit"
 	"github.com/logcore/logcore/tiering/target"
@@ -14,17 +16,20 @@ import (
 // had lost what it holds: the error says which is which. A target that does not answer or
 // has no whole marker passes.
 func (t *Targets) CheckNames(ctx context.Context) error {
-	var wrong []string
+	found := make([]string, len(t.All))
+	var reads sync.WaitGroup
 	for i, one := range t.All {
 		if one.Bucket == nil {
 			continue
 		}
-		m, err := target.ReadMarker(ctx, one.Bucket)
-		if err != nil || m.Name == one.Name {
-			continue
-		}
-		wrong = append(wrong, fmt.Sprintf("%s is target %s and was given as %s", withoutName(t.urls[i]), m.Name, one.Name))
+		reads.Go(func() {
+			if m, err := target.ReadMarker(ctx, one.Bucket); err == nil && m.Name != one.Name {
+				found[i] = fmt.Sprintf("%s is target %s and was given as %s", withoutName(t.urls[i]), m.Name, one.Name)
+			}
+		})
 	}
+	reads.Wait()
+	wrong := slices.DeleteFunc(found, func(s string) bool { return s == "" })
 	if len(wrong) == 0 {
 		return ctx.Err()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/config"
@@ -43,8 +44,22 @@ func OpenTargets(ctx context.Context, urls []string, log *slog.Logger) (*Targets
 		return nil, err
 	}
 	out := &Targets{Lost: map[string]error{}, urls: urls}
+	errs := make([]error, len(specs))
+	var checks sync.WaitGroup // beside each other: those that hang must not add up
 	for i, spec := range specs {
-		if err := out.open(ctx, spec, urls[i], log); err != nil {
+		out.All = append(out.All, tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region,
+			Home: spec.Home, Prices: tiering.Prices(spec.Prices)})
+		opened, err := target.Open(ctx, urls[i])
+		if errs[i] = err; err != nil {
+			continue
+		}
+		out.opened = append(out.opened, opened.Bucket)
+		out.All[i].Bucket = opened.Bucket
+		checks.Go(func() { errs[i] = target.Check(ctx, opened) })
+	}
+	checks.Wait()
+	for i, err := range errs {
+		if err := out.judge(ctx, i, err, log); err != nil {
 			return nil, errors.Join(err, out.Close())
 		}
 	}
@@ -73,28 +88,21 @@ func parseTargets(urls []string) ([]target.Spec, error) {
 	return specs, nil
 }
 
-// open adds the target of spec. Refused credentials of a target are no error here: a
-// provider that locks us out is a lost cloud too. Who needs all targets asks Lost.
-func (t *Targets) open(ctx context.Context, spec target.Spec, url string, log *slog.Logger) error {
-	t.All = append(t.All, tiering.Target{Name: spec.Name, Provider: spec.Provider, Region: spec.Region,
-		Home: spec.Home, Prices: tiering.Prices(spec.Prices)})
-	last := len(t.All) - 1
-	opened, err := target.Open(ctx, url)
-	if err == nil {
-		t.opened = append(t.opened, opened.Bucket)
-		t.All[last].Bucket = opened.Bucket
-		err = target.Check(ctx, opened)
-	}
+// judge decides what becomes of a target that could not be opened or did not answer well.
+// Refused credentials are no error here: a provider that locks us out is a lost cloud too.
+// Who needs all targets asks Lost.
+func (t *Targets) judge(ctx context.Context, i int, err error, log *slog.Logger) error {
+	name := t.All[i].Name
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		return err
-	case errors.Is(err, bucket.ErrGone) || errors.Is(err, bucket.ErrDenied) || t.All[last].Bucket == nil:
-		log.Warn("target is lost", "target", spec.Name, "err", err)
-		t.lose(last, err)
+	case errors.Is(err, bucket.ErrGone) || errors.Is(err, bucket.ErrDenied) || t.All[i].Bucket == nil:
+		log.Warn("target is lost", "target", name, "err", err)
+		t.lose(i, err)
 	default:
 		// It answers badly now but may well later: it stays in the set.
-		log.Warn("target does not answer well", "target", spec.Name, "err", err)
+		log.Warn("target does not answer well", "target", name, "err", err)
 	}
 	return nil
 }

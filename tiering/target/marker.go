@@ -37,6 +37,8 @@ func WriteMarker(ctx context.Context, b bucket.Bucket, m Marker) error {
 // ReadMarker reads a target's marker. A target that no cluster has claimed is
 // bucket.ErrNotFound. A damaged one is a logcore.CorruptionError.
 func ReadMarker(ctx context.Context, b bucket.Bucket) (Marker, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	data, err := b.Get(ctx, MarkerKey, 0, markerBytesMax+1)
 	if err != nil {
 		return Marker{}, fmt.Errorf("read target marker: %w", err)

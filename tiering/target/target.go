@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/bucket/dir"
@@ -84,9 +85,15 @@ func Init(ctx context.Context, rawURL string) (Target, error) {
 	return t, nil
 }
 
+// answerTimeout bounds the first call to a target: one that hangs must not hold up a program
+// that starts.
+const answerTimeout = 5 * time.Second
+
 // Check asks a target for its marker, to see that it is reachable and that the
-// credentials are taken. Whether there is a marker doesn't matter.
+// credentials are taken. Whether there is a marker doesn't matter. It takes 5 s at most.
 func Check(ctx context.Context, t Target) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	if _, err := t.Bucket.Head(ctx, MarkerKey); err != nil && !errors.Is(err, bucket.ErrNotFound) {
 		return fmt.Errorf("target %s: %w", t.Name, err)
 	}
