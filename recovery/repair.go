@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"path/filepath"
 
@@ -22,8 +23,11 @@ type RepairOptions struct {
 	Dir string
 	// Shard is the shard it belongs to.
 	Shard logcore.ShardID
-	// Archive opens the archive; it is called only when something is damaged. Required.
+	// Archive opens the archive; it is called only when something is damaged that the peers don't have. Required.
 	Archive func(context.Context) (*tiering.Reader, error)
+	// Peers yields the committed entries from an LSN on, up to another or, with 0, to the last there is, out of
+	// another member's hot log; nil means that there are no others. They are asked before the archive.
+	Peers func(ctx context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error]
 	// Progress is told how many bytes of how many were checked; nil is allowed.
 	Progress func(done, total int64)
 	// Logger; nil means slog.Default().
@@ -41,13 +45,14 @@ type RepairReport struct {
 type RepairedSegment struct {
 	File        string
 	First, Last logcore.LSN
-	// FromArchive is the last LSN that came from the archive; what is above came from the
+	// FromArchive is the last LSN that came from the archive, or from a peer; what is above came from the
 	// damaged file, whose frames there are intact.
 	FromArchive logcore.LSN
+	FromPeer    bool
 }
 
 // RepairHotLog reads every byte of a hot log, and rewrites each segment that is damaged
-// at or below its proven durable LSN: from the archive as far as that goes, and from
+// at or below its proven durable LSN: from a peer or the archive as far as that goes, and from
 // the segment's own intact frames above. The new file is complete, durable and checked
 // before it takes the damaged one's place; the damaged one is kept beside it under
 // the suffix .corrupt.
@@ -121,9 +126,6 @@ func (r *repair) run(ctx context.Context) error {
 		return err
 	}
 	defer closeAll(files)
-	if r.archive, err = r.o.Archive(ctx); err != nil {
-		return fmt.Errorf("opening the archive: %w", err)
-	}
 	for i := range files {
 		if files[i].damaged {
 			if err := r.segment(ctx, files, i); err != nil {
@@ -141,11 +143,11 @@ func (r *repair) segment(ctx context.Context, files []segmentFile, i int) error 
 	if err != nil {
 		return err
 	}
-	spans, err := r.fromArchive(ctx, want)
+	spans, fromPeer, err := r.spans(ctx, want)
 	if err != nil {
 		return err
 	}
-	done := RepairedSegment{File: f.name, First: want.id.First, FromArchive: spans[len(spans)-1].Last}
+	done := RepairedSegment{File: f.name, First: want.id.First, FromArchive: spans[len(spans)-1].Last, FromPeer: fromPeer}
 	tail, err := f.intactTail(want.id, spans)
 	if err != nil {
 		return err
@@ -163,8 +165,43 @@ func (r *repair) segment(ctx context.Context, files []segmentFile, i int) error 
 	}
 	r.report.Repaired = append(r.report.Repaired, done)
 	r.o.Logger.Warn("recovery: hot log segment was corrupt; written anew", "file", filepath.Join(r.o.Dir, f.name),
-		"first", done.First, "last", done.Last, "from_archive_to", done.FromArchive)
+		"first", done.First, "last", done.Last, "from_archive_to", done.FromArchive, "from_peer", done.FromPeer)
 	return nil
+}
+
+// spans returns those of the wanted segment, from a peer or else the archive, and whether a peer had them.
+func (r *repair) spans(ctx context.Context, want extent) (spans []segment.Span, fromPeer bool, err error) {
+	if r.o.Peers != nil {
+		if spans, err = r.fromPeers(ctx, want); err == nil {
+			return spans, true, nil
+		}
+		r.o.Logger.Warn("recovery: no peer has the damaged segment; the archive is asked", "first", want.id.First, "err", err)
+	}
+	if r.archive == nil {
+		var archiveErr error
+		if r.archive, archiveErr = r.o.Archive(ctx); archiveErr != nil {
+			return nil, false, errors.Join(err, fmt.Errorf("opening the archive: %w", archiveErr))
+		}
+	}
+	spans, err = r.fromArchive(ctx, want)
+	return spans, false, err
+}
+
+// fromPeers returns the spans of the wanted segment that another member holds, from its first entry on.
+func (r *repair) fromPeers(ctx context.Context, want extent) (spans []segment.Span, err error) {
+	for s, err := range r.o.Peers(ctx, want.id.First, want.last) {
+		if err != nil {
+			return nil, err
+		}
+		if s.ID != want.id {
+			break
+		}
+		spans = append(spans, s)
+	}
+	if len(spans) == 0 || spans[0].First != want.id.First {
+		return nil, fmt.Errorf("%w: it does not hold the segment that begins at LSN %d", logcore.ErrCorrupt, want.id.First)
+	}
+	return spans, nil
 }
 
 // fromArchive returns the spans of the wanted segment that the archive holds, from its

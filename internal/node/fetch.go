@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -13,6 +16,8 @@ import (
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+	"github.com/logcore/logcore/replication"
+	"github.com/logcore/logcore/replication/transport"
 )
 
 // fetchFrom yields the committed entries of [from, to] that the node at the other end of conn holds, as spans
@@ -75,6 +80,49 @@ func (n *Node) others() []string {
 		}
 	}
 	return out
+}
+
+// Spans yields the committed entries from an LSN on, up to another or, with 0, to the last there is, of the first
+// node that has them: of those at the addresses and those that the peers file in the shard's directory names. It needs no open
+// node: it is for a directory whose log can't be opened.
+func Spans(ctx context.Context, o JoinOptions, cluster [16]byte, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
+	return func(yield func(segment.Span, error) bool) {
+		state, err := replication.ReadState(o.Log.Dir)
+		seeds, seedsErr := readSeeds(o.Log.Dir)
+		if err = errors.Join(err, seedsErr); err != nil {
+			yield(segment.Span{}, err)
+			return
+		}
+		errs := []error{fmt.Errorf("%w: no other node has LSN %d", logcore.ErrTrimmed, from)}
+		req := &logcorev1.FetchRequest{Cluster: cluster[:], Shard: uint32(o.Log.Shard), Incarnation: state.Incarnation, FromLsn: uint64(from), ToLsn: uint64(to)}
+		for _, addr := range append(slices.Collect(maps.Values(seeds)), o.Peers...) {
+			begun, err := spansAt(ctx, o, addr, req, yield)
+			if begun {
+				return
+			}
+			errs = append(errs, fmt.Errorf("node at %s: %w", addr, err))
+		}
+		yield(segment.Span{}, errors.Join(errs...))
+	}
+}
+
+// spansAt yields what one node has. begun says that something was yielded: then another node is not asked.
+func spansAt(ctx context.Context, o JoinOptions, addr string, req *logcorev1.FetchRequest, yield func(segment.Span, error) bool) (begun bool, err error) {
+	conn, err := transport.Dial(addr, o.Certificates)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	for span, err := range fetchFrom(ctx, conn, req) {
+		if err != nil && !begun {
+			return false, err
+		}
+		begun = true
+		if !yield(span, err) {
+			break
+		}
+	}
+	return begun, errors.New("it has nothing of it")
 }
 
 // Segment returns the sealed segment with the given first and last LSN from another member, whole. The

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -74,6 +75,7 @@ type Node struct {
 	group     *replication.Group
 	feeds     chan *raftpb.Message // what OnSnapshot was told of; the newest only
 	seeds     map[uint64]string    // peer addresses that the catalog may not have yet; never changes
+	written   map[uint64]string    // what the peers file says; announceLoop's
 
 	running sync.WaitGroup
 	stop    context.CancelFunc
@@ -92,6 +94,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	if n.seeds, err = readSeeds(opts.Log.Dir); err != nil {
 		return nil, errors.Join(err, opts.Listener.Close())
 	}
+	n.written = n.seeds
 	if err := n.start(ctx); err != nil {
 		n.Close()
 		return nil, err
@@ -190,7 +193,7 @@ func (n *Node) Address(id uint64) string {
 // announceEvery is how often a leader looks whether the catalog has its own addresses right.
 const announceEvery = 200 * time.Millisecond
 
-// announceLoop keeps this node's addresses in the catalog while it leads.
+// announceLoop keeps this node's addresses in the catalog while it leads, and those of the others in the peers file.
 func (n *Node) announceLoop() {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
@@ -200,6 +203,7 @@ func (n *Node) announceLoop() {
 			return
 		case <-tick.C:
 		}
+		n.keepSeeds()
 		if !n.group.Leading() {
 			continue
 		}
@@ -211,6 +215,27 @@ func (n *Node) announceLoop() {
 			n.log.Warn("node: the addresses of this node are not in the catalog", "err", err)
 		}
 	}
+}
+
+// keepSeeds writes the peers file when the catalog knows of others than it does: what is there counts until
+// the next start has a catalog, and when the log can't be opened.
+func (n *Node) keepSeeds() {
+	now := map[uint64]string{}
+	n.group.View(func(s *catalog.State) {
+		for _, node := range s.Nodes() {
+			if node.ID != n.id && len(now) < seedsMax {
+				now[node.ID] = node.PeerAddress
+			}
+		}
+	})
+	if len(now) == 0 || maps.Equal(now, n.written) {
+		return
+	}
+	if err := writeSeeds(n.opts.Log.Dir, now); err != nil {
+		n.log.Warn("node: the peers file was not written", "err", err)
+		return
+	}
+	n.written = now
 }
 
 // setNode writes where a node is.

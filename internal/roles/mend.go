@@ -139,7 +139,7 @@ func (s *logService) openOrRepair(ctx context.Context, open func() error) error 
 	if !errors.Is(err, logcore.ErrCorrupt) {
 		return err
 	}
-	s.process.log.Warn("the hot log is damaged; repairing it from the archive", "err", err)
+	s.process.log.Warn("the hot log is damaged; repairing it from the other members or the archive", "err", err)
 	if err := s.repair(ctx); err != nil {
 		return err
 	}

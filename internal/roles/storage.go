@@ -3,10 +3,14 @@ package roles
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync"
 	"time"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/node"
 	"github.com/logcore/logcore/logsvc"
 	"github.com/logcore/logcore/recovery"
 	"github.com/logcore/logcore/replication"
@@ -18,9 +22,19 @@ import (
 const watchEvery = 100 * time.Millisecond
 
 // repair reads every byte of the hot log, which nobody has open, and repairs it from the
-// archive. The one finding that Open met is counted already.
+// other members or the archive. The one finding that Open met is counted already.
 func (s *logService) repair(ctx context.Context) error {
-	report, err := recovery.RepairHotLog(ctx, recovery.RepairOptions{Dir: s.shardDir(), Shard: shard, Archive: s.openReader, Logger: s.process.log})
+	opts := recovery.RepairOptions{Dir: s.shardDir(), Shard: shard, Archive: s.openReader, Logger: s.process.log}
+	if s.cfg.PeerListen != "" {
+		certificates, err := s.certificates()
+		if err != nil {
+			return err
+		}
+		opts.Peers = func(ctx context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
+			return node.Spans(ctx, node.JoinOptions{Log: s.hotLog(), Peers: s.cfg.Peers, Certificates: certificates}, s.identity.ID, from, to)
+		}
+	}
+	report, err := recovery.RepairHotLog(ctx, opts)
 	s.process.corrupt.WithLabelValues("hotlog").Add(float64(max(len(report.Damage)-1, 0)))
 	if err == nil {
 		s.process.log.Info("hot log repaired", "bytes", report.Bytes, "repaired_segments", len(report.Repaired))
