@@ -150,11 +150,14 @@ func (nowhere) Send(*raftpb.Message) {}
 // a network of its own. With the same seeds, inputs and clock readings a Member does the same.
 type Member struct {
 	view
-	opts     MemberOptions
-	log      *slog.Logger
-	rn       *raft.RawNode
-	storage  *storage
-	state    MemberState // as saved
+	opts    MemberOptions
+	log     *slog.Logger
+	rn      *raft.RawNode
+	storage *storage
+	state   MemberState // as saved
+	// identity is the state as it was at the start, of which any goroutine may read what never changes:
+	// member, shard and incarnation.
+	identity MemberState
 	election election
 
 	// What other goroutines leave here; guarded by view.mu.
@@ -209,7 +212,7 @@ func NewMember(ctx context.Context, opts MemberOptions) (*Member, error) {
 	if state.Stale {
 		return nil, fmt.Errorf("%w: %s: remove it from the group and add it anew with an empty directory", ErrStaleMember, opts.Place)
 	}
-	m := &Member{opts: opts, log: opts.Logger.With("shard", state.Shard), state: state, heardAt: map[uint64]int{}, view: view{applied: catalog.NewState(), changed: make(chan struct{})}}
+	m := &Member{opts: opts, log: opts.Logger.With("shard", state.Shard), state: state, identity: state, heardAt: map[uint64]int{}, view: view{applied: catalog.NewState(), changed: make(chan struct{})}}
 	m.storage = &storage{disk: disk, snapshot: m.snapshot}
 	if err := m.storage.reload(); err != nil {
 		return nil, err
@@ -254,13 +257,13 @@ func (m *Member) showState() {
 }
 
 // ID returns the member's own Raft id.
-func (m *Member) ID() uint64 { return m.state.Member }
+func (m *Member) ID() uint64 { return m.identity.Member }
 
 // Shard returns the group's shard.
-func (m *Member) Shard() logcore.ShardID { return m.state.Shard }
+func (m *Member) Shard() logcore.ShardID { return m.identity.Shard }
 
 // Incarnation returns the incarnation of the shard.
-func (m *Member) Incarnation() uint64 { return m.state.Incarnation }
+func (m *Member) Incarnation() uint64 { return m.identity.Incarnation }
 
 // Submit queues a request and returns without waiting for it; Advance carries it out. A full queue is
 // logcore.ErrOverloaded; after a failed write it is logcore.ErrPoisoned, after Close logcore.ErrClosed.

@@ -17,7 +17,7 @@ type bench struct {
 	Options
 	dir     string
 	figures []figure
-	logs    int // prefixes used
+	paths   int // used
 }
 
 // Run measures the cells and writes the figures. It returns an error when a cell could not
@@ -52,14 +52,14 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // path returns a new path in the run's directory.
 func (b *bench) path(name string) string {
-	b.logs++
-	return filepath.Join(b.dir, fmt.Sprintf("%s-%d", name, b.logs))
+	b.paths++
+	return filepath.Join(b.dir, fmt.Sprintf("%s-%d", name, b.paths))
 }
 
-// load is one turn of the append load against a service.
-func (b *bench) load(ctx context.Context, addr string, logs, inflight int) (turn, error) {
-	b.logs++
-	rep, err := appendload.Run(ctx, appendload.Options{Client: client.Options{Addr: addr}, Logs: logs, Prefix: fmt.Sprint("bench-", b.logs), PayloadBytes: payloadBytes,
+// load is one turn of the append load against a service, on logs that all turns of a
+// contender share.
+func (b *bench) load(ctx context.Context, addr, prefix string, logs, inflight int) (turn, error) {
+	rep, err := appendload.Run(ctx, appendload.Options{Client: client.Options{Addr: addr}, Logs: logs, Prefix: prefix, PayloadBytes: payloadBytes,
 		Inflight: inflight, WarmUp: b.Seconds / 4, Duration: b.Seconds})
 	if err == nil && rep.Unknown+rep.Refused > 0 {
 		err = fmt.Errorf("%d appends of unknown outcome and %d refused: %v", rep.Unknown, rep.Refused, rep.Faults)

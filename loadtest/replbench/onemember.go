@@ -38,9 +38,9 @@ func (b *bench) oneMember(ctx context.Context) error {
 // carries as many entries in a message.
 func (b *bench) throughput(ctx context.Context, svc, echo string) error {
 	const cell = "one-member"
-	batch := b.batchOf(ctx, svc)
+	const batch = inflightMax / 4 // about what the client puts into one
 	turns, err := b.rounds(ctx, cell,
-		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, 1, inflightMax) }},
+		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, inflightMax) }},
 		contender{"grpc-stream", func(ctx context.Context) (turn, error) {
 			return echoStream(ctx, echo, inflightMax, batch, b.Seconds)
 		}})
@@ -55,17 +55,12 @@ func (b *bench) throughput(ctx context.Context, svc, echo string) error {
 	return nil
 }
 
-// batchOf is how many entries the client puts into a message under this load: the bare
-// stream does the same. With inflightMax under way and one message being made durable while the next
-// is on its way, it is about half of them.
-func (b *bench) batchOf(context.Context, string) int { return inflightMax / 4 }
-
 // oneInflight: one append after the other, each durable before the next, beside the hot
 // log's own commit and a bare unary call.
 func (b *bench) oneInflight(ctx context.Context, svc, echo string) error {
 	const cell = "one-inflight"
 	turns, err := b.rounds(ctx, cell,
-		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, 1, 1) }},
+		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, 1) }},
 		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Seconds) }},
 		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo, b.Seconds) }})
 	if err != nil {
@@ -87,8 +82,8 @@ func (b *bench) oneInflight(ctx context.Context, svc, echo string) error {
 func (b *bench) manyLogs(ctx context.Context, svc, _ string) error {
 	const cell = "many-logs"
 	turns, err := b.rounds(ctx, cell,
-		contender{"logs-1000", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, manyLogs, inflightMax) }},
-		contender{"logs-1", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, 1, inflightMax) }})
+		contender{"logs-1000", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "many", manyLogs, inflightMax) }},
+		contender{"logs-1", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, inflightMax) }})
 	if err != nil {
 		return err
 	}
