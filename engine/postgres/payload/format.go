@@ -29,6 +29,8 @@ type Kind uint8
 const (
 	KindWAL     Kind = 1 // WAL from Start on
 	KindHistory Kind = 2 // the history file of Timeline, which begins at Start
+	KindBase    Kind = 3 // a piece of a base backup that begins at Start
+	KindBaseEnd Kind = 4 // the base backup that began at Start is complete
 )
 
 // Payload is one decoded payload.
@@ -77,7 +79,7 @@ func Decode(b []byte) (Payload, error) {
 	}
 	p := Payload{Kind: Kind(b[12]), SystemID: le.Uint64(b[16:]), Timeline: wal.Timeline(le.Uint32(b[24:])), SegmentBytes: le.Uint32(b[28:]),
 		Start: wal.Position(le.Uint64(b[32:])), Content: b[HeaderBytes:]}
-	if p.Kind != KindWAL && p.Kind != KindHistory {
+	if p.Kind < KindWAL || p.Kind > KindBaseEnd {
 		return Payload{}, fmt.Errorf("%w: postgres-wal payload of kind %d: use a newer build", logcore.ErrUnsupportedVersion, p.Kind)
 	}
 	s := p.SegmentBytes
@@ -86,6 +88,31 @@ func Decode(b []byte) (Payload, error) {
 		return Payload{}, fmt.Errorf("%w: postgres-wal payload: kind %d, %d bytes of content, header says %d, timeline %d, segments of %d bytes", logcore.ErrCorrupt, p.Kind, len(p.Content), n, p.Timeline, s)
 	}
 	return p, nil
+}
+
+// Piece is the content of a KindBase payload: Data goes on where the last piece of the
+// same archive ended.
+type Piece struct {
+	Archive string // "base.tar", or a tablespace's number and ".tar"
+	Data    []byte
+}
+
+// archiveBytesMax bounds an archive's name.
+const archiveBytesMax = 64
+
+// Append appends the encoded piece to dst.
+func (p Piece) Append(dst []byte) []byte {
+	dst = append(append(dst, byte(len(p.Archive))), p.Archive...)
+	return append(dst, p.Data...)
+}
+
+// DecodePiece is the inverse of Append; Data points into b.
+func DecodePiece(b []byte) (Piece, error) {
+	if len(b) < 1 || b[0] == 0 || b[0] > archiveBytesMax || len(b) < 1+int(b[0]) {
+		return Piece{}, fmt.Errorf("%w: piece of a base backup, of %d bytes", logcore.ErrCorrupt, len(b))
+	}
+	n := 1 + int(b[0])
+	return Piece{string(b[1:n]), b[n:]}, nil
 }
 
 // PositionBytes is the length of an engine position.

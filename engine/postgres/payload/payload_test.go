@@ -86,3 +86,16 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestPiece(t *testing.T) {
+	want := payload.Piece{Archive: "base.tar", Data: []byte("content")}
+	p, err := payload.DecodePiece(want.Append(nil))
+	if err != nil || !reflect.DeepEqual(p, want) {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	for _, b := range [][]byte{nil, {0}, {65}, {9, 'a'}} {
+		if _, err := payload.DecodePiece(b); !errors.Is(err, logcore.ErrCorrupt) {
+			t.Errorf("%x: %v, want ErrCorrupt", b, err)
+		}
+	}
+}

@@ -142,11 +142,11 @@ func (r *Receiver) Run(ctx context.Context) error {
 	if err := r.check(ctx, c); err != nil {
 		return ended(ctx, err)
 	}
-	at, err := r.resume(ctx, c)
-	if err != nil {
+	if err := c.ensureSlot(r.opts.Slot); err != nil { // first: it keeps the WAL that a base backup needs
 		return ended(ctx, err)
 	}
-	if err := c.ensureSlot(r.opts.Slot); err != nil {
+	at, err := r.resume(ctx, c)
+	if err != nil {
 		return ended(ctx, err)
 	}
 	for {
@@ -168,8 +168,8 @@ func ended(ctx context.Context, err error) error {
 	return fmt.Errorf("receiver: %w", err)
 }
 
-// resume finds where to go on: at the end of the log, or, for an empty one, at the
-// beginning of the segment that the server is writing.
+// resume finds where to go on: at the end of the log. One that is empty, or whose base
+// backup was given up, begins with a base backup.
 func (r *Receiver) resume(ctx context.Context, c *conn) (wal.Position, error) {
 	id, err := c.identify()
 	if err != nil {
@@ -181,20 +181,22 @@ func (r *Receiver) resume(ctx context.Context, c *conn) (wal.Position, error) {
 	}
 	r.systemID, r.timeline = id.systemID, id.timeline
 	if !found {
-		at := id.flushed - id.flushed%wal.Position(c.segmentBytes)
-		r.received.Store(uint64(at))
-		r.durable.Store(uint64(at))
-		return at, nil
+		return r.base(ctx, c)
 	}
 	p, err := payload.Decode(tail)
 	if err != nil {
 		return 0, fmt.Errorf("the last entry of the log: %w", err)
 	}
 	at := p.End()
-	if p.Kind == payload.KindHistory {
+	switch p.Kind {
+	case payload.KindHistory:
 		at = p.Start
+	case payload.KindBaseEnd:
+		at = segmentStart(p.Start, p.SegmentBytes)
 	}
 	switch {
+	case p.Kind == payload.KindBase:
+		return r.base(ctx, c)
 	case p.SystemID != id.systemID:
 		return 0, fmt.Errorf("%w: the log is of the database cluster %d, this server is %d: give it a log of its own", logcore.ErrInvalid, p.SystemID, id.systemID)
 	case p.SegmentBytes != c.segmentBytes:
@@ -209,9 +211,18 @@ func (r *Receiver) resume(ctx context.Context, c *conn) (wal.Position, error) {
 		}
 	}
 	r.timeline = p.Timeline
+	return r.begin(at), nil
+}
+
+// begin notes that the log reaches a position.
+func (r *Receiver) begin(at wal.Position) wal.Position {
 	r.received.Store(uint64(at))
 	r.durable.Store(uint64(at))
-	return at, nil
+	return at
+}
+
+func segmentStart(p wal.Position, segmentBytes uint32) wal.Position {
+	return p - p%wal.Position(segmentBytes)
 }
 
 // turn goes over to the next timeline: its history becomes an entry first.
@@ -224,16 +235,20 @@ func (r *Receiver) turn(ctx context.Context, c *conn, next nextTimeline) (wal.Po
 		return 0, err
 	}
 	b := payload.Payload{Kind: payload.KindHistory, SystemID: r.systemID, Timeline: next.timeline, SegmentBytes: c.segmentBytes, Start: next.start, Content: text}.Append(nil)
-	pending := r.log.Submit(ctx, [][]byte{b}, payload.AppendPosition(nil, next.timeline, next.start))
-	select {
-	case <-pending.Done():
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	if err := pending.Err(); err != nil {
+	if err := wait(ctx, r.log.Submit(ctx, [][]byte{b}, payload.AppendPosition(nil, next.timeline, next.start))); err != nil {
 		return 0, err
 	}
 	r.opts.Logger.Info("receiver: the server is on a new timeline", "timeline", next.timeline, "begins", next.start)
 	r.timeline = next.timeline
 	return next.start, nil
+}
+
+// wait waits for one append.
+func wait(ctx context.Context, p Pending) error {
+	select {
+	case <-p.Done():
+		return p.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

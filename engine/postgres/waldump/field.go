@@ -90,7 +90,7 @@ var fieldTypes = map[string]*fieldType{
 	"pos":  {8, func(dst, b []byte) []byte { return append(dst, wal.Position(u64(b)).String()...) }},
 	"xid":  {8, func(dst, b []byte) []byte { return fmt.Appendf(dst, "%d:%d", u32(b[4:]), u32(b)) }}, // epoch and number
 	"rel":  {12, func(dst, b []byte) []byte { return fmt.Appendf(dst, "%d/%d/%d", u32(b), u32(b[4:]), u32(b[8:])) }},
-	"path": {12, func(dst, b []byte) []byte { return appendPath(dst, relation(b), wal.ForkMain) }},
+	"path": {12, func(dst, b []byte) []byte { return append(dst, relation(b).Path(wal.ForkMain)...) }},
 	"blk":  {4, func(dst, b []byte) []byte { return appendUint(dst, uint64(splitBlock(b))) }},
 	"time": {8, appendTime},
 	"bits": {1, appendInfoBits},
@@ -185,27 +185,4 @@ func appendTime(dst, b []byte) []byte {
 	t := time.Unix(postgresEpoch, 0).Add(time.Duration(us%1e6) * time.Microsecond)
 	t = time.Unix(t.Unix()+us/1e6, int64(t.Nanosecond()))
 	return t.Local().AppendFormat(dst, "2006-01-02 15:04:05.000000 MST")
-}
-
-const (
-	tablespaceDefault = 1663
-	tablespaceGlobal  = 1664
-	// tablespaceVersion is the directory inside a tablespace: its catalog version.
-	tablespaceVersion = "PG_15_202209061"
-)
-
-// appendPath writes the path of a relation's first file inside the data directory.
-func appendPath(dst []byte, r wal.Relation, f wal.Fork) []byte {
-	switch r.Tablespace {
-	case tablespaceGlobal:
-		dst = fmt.Appendf(dst, "global/%d", r.File)
-	case tablespaceDefault:
-		dst = fmt.Appendf(dst, "base/%d/%d", r.Database, r.File)
-	default:
-		dst = fmt.Appendf(dst, "pg_tblspc/%d/%s/%d/%d", r.Tablespace, tablespaceVersion, r.Database, r.File)
-	}
-	if f != wal.ForkMain {
-		dst = append(append(dst, '_'), f.String()...)
-	}
-	return dst
 }

@@ -56,7 +56,7 @@ func appendSpaced(dst, b []byte) []byte { return appendUint(append(dst, ' '), ui
 
 func appendStorageCreate(dst []byte, r *wal.Record) []byte {
 	f := from(r, 0)
-	return appendPath(dst, relation(f.take(12)), wal.Fork(f.u32()))
+	return append(dst, relation(f.take(12)).Path(wal.Fork(f.u32()))...)
 }
 
 func appendDatabaseDrop(dst []byte, r *wal.Record) []byte {
@@ -117,7 +117,7 @@ func appendInvalidations(dst []byte, f *reader, db, tablespace uint32, initFile 
 	if initFile {
 		dst = fmt.Appendf(dst, "; relcache init file inval dbid %d tsid %d", db, tablespace)
 	}
-	return f.items(append(dst, "; inval msgs:"...), n, invalidationBytes, func(dst, b []byte) []byte {
+	return f.items(append(dst, "; inval msgs:"...), n, wal.InvalidationBytes, func(dst, b []byte) []byte {
 		switch id := int8(b[0]); {
 		case id >= 0:
 			return fmt.Appendf(dst, " catcache %d", id)
@@ -136,8 +136,6 @@ func appendInvalidations(dst []byte, f *reader, db, tablespace uint32, initFile 
 		}
 	})
 }
-
-const invalidationBytes = 16
 
 func appendHeapTruncate(dst []byte, r *wal.Record) []byte {
 	f := from(r, 4)

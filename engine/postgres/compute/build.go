@@ -1,0 +1,321 @@
+// Package compute makes a PostgreSQL compute node out of a log: it materialises the data
+// directory as of any position, and runs the distribution's own server on it, whose commits
+// go back into the log. The node keeps nothing: when it is gone the next one is made from the log.
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/cluster"
+	"github.com/logcore/logcore/engine/postgres/payload"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// Entry is one committed entry of the log.
+type Entry struct {
+	LSN     logcore.LSN
+	Kind    logcore.Kind
+	Payload []byte
+}
+
+// Target says where a data directory ends; the zero value is the end of the log.
+type Target struct {
+	LSN      logcore.LSN  // the last entry that is applied
+	Position wal.Position // the last record ends at or before it
+	Time     time.Time    // no transaction is committed later
+	// Timeline is the one that the server begins. 0 goes on with the log's, which only the log's writer at its end may do.
+	Timeline wal.Timeline
+}
+
+// Result says what a data directory is.
+type Result struct {
+	SystemID   uint64
+	Timeline   wal.Timeline
+	LSN        logcore.LSN  // of the last entry of which something was applied
+	End        wal.Position // behind the last record
+	Checkpoint []byte       // the log's bytes from End on that the server was given: a shutdown checkpoint
+	Segment    uint32       // bytes of a segment
+	Records    uint64
+	BaseBytes  int64
+	WALBytes   int64
+	LastCommit time.Time // of the last transaction that ended
+}
+
+// Resume returns the position behind the checkpoint: where the server's own WAL begins.
+func (r Result) Resume() wal.Position { return r.End + wal.Position(len(r.Checkpoint)) }
+
+// ErrNoBase says that the log has no complete base backup up to the target.
+var ErrNoBase = errors.New("compute: the log has no complete base backup before that")
+
+// build is a data directory under construction.
+type build struct {
+	dir     string
+	target  Target
+	log     *slog.Logger
+	result  Result
+	archive *archiveWriter
+	cluster *cluster.Cluster
+	replay  *cluster.Replay
+	base    wal.Position
+	history []byte
+	parts   [][]byte
+	partLSN logcore.LSN
+	done    bool
+}
+
+// Build writes into dir, which must be empty or missing, the data directory that the entries of a log,
+// from its first on, lead to. entries end it with an error, or when they are over. What
+// is in dir after an error is of no use.
+func Build(ctx context.Context, dir string, entries iter.Seq2[Entry, error], target Target, logger *slog.Logger) (Result, error) {
+	if err := emptyDir(dir); err != nil {
+		return Result{}, err
+	}
+	if logger == nil {
+		logger = slog.Default()
+	}
+	b := &build{dir: dir, target: target, log: logger}
+	defer b.close()
+	for e, err := range entries {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil && (target.LSN == 0 || e.LSN <= target.LSN) {
+			err = b.entry(e)
+		}
+		if err != nil {
+			return Result{}, err
+		}
+		if b.done || target.LSN != 0 && e.LSN >= target.LSN {
+			break
+		}
+	}
+	if b.replay == nil {
+		return Result{}, ErrNoBase
+	}
+	return b.finish()
+}
+
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("compute: %w", err)
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("compute: %w", err)
+	case len(entries) > 0:
+		return fmt.Errorf("compute: %w: %s is not empty", logcore.ErrInvalid, dir)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("compute: %w", err)
+	}
+	return nil
+}
+
+// entry takes the next entry. The parts of a transaction count from its COMMIT on.
+func (b *build) entry(e Entry) error {
+	switch e.Kind {
+	case logcore.KindPart:
+		b.parts = append(b.parts, e.Payload)
+		return nil
+	case logcore.KindAbort:
+		b.parts = nil
+		return nil
+	}
+	parts := append(b.parts, e.Payload)
+	b.parts = nil
+	for _, p := range parts {
+		if err := b.payload(p); err != nil {
+			return fmt.Errorf("compute: entry %d: %w", e.LSN, err)
+		}
+		b.result.LSN = e.LSN
+		if b.done {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (b *build) payload(raw []byte) error {
+	p, err := payload.Decode(raw)
+	if err != nil {
+		return err
+	}
+	switch p.Kind {
+	case payload.KindBase:
+		return b.piece(p)
+	case payload.KindBaseEnd:
+		return b.baseComplete(p)
+	case payload.KindHistory:
+		b.history = p.Content
+		return nil
+	}
+	if b.replay == nil {
+		return ErrNoBase
+	}
+	return b.wal(p)
+}
+
+// piece unpacks a piece of the first base backup; one that was given up is begun again.
+func (b *build) piece(p payload.Payload) error {
+	if b.replay != nil {
+		return nil // a later one: the log leads there too
+	}
+	piece, err := payload.DecodePiece(p.Content)
+	if err != nil {
+		return err
+	}
+	if b.archive != nil && b.base != p.Start {
+		_ = b.archive.close() // given up: its end is missing
+		b.archive = nil
+		if err := clearDir(b.dir); err != nil {
+			return err
+		}
+	}
+	b.base = p.Start
+	if b.archive != nil && b.archive.name != piece.Archive {
+		if err := b.archive.close(); err != nil {
+			return err
+		}
+		b.archive = nil
+	}
+	if b.archive == nil {
+		b.archive = newArchiveWriter(b.dir, piece.Archive)
+	}
+	b.result.BaseBytes += int64(len(piece.Data))
+	return b.archive.write(piece.Data)
+}
+
+func (b *build) baseComplete(p payload.Payload) error {
+	if b.replay != nil {
+		return nil
+	}
+	if b.archive == nil || p.Start != b.base {
+		return fmt.Errorf("%w: the end of a base backup from %v without its pieces", logcore.ErrCorrupt, p.Start)
+	}
+	err := b.archive.close()
+	b.archive = nil
+	if err != nil {
+		return err
+	}
+	if b.cluster, err = cluster.Open(b.dir, b.log); err != nil {
+		return err
+	}
+	if id := b.cluster.SystemID(); id != p.SystemID {
+		return fmt.Errorf("%w: the base backup is of the database cluster %d, its entries say %d", logcore.ErrCorrupt, id, p.SystemID)
+	}
+	b.result.SystemID, b.result.Segment = p.SystemID, p.SegmentBytes
+	b.replay, err = b.cluster.NewReplay(p.Start-p.Start%wal.Position(p.SegmentBytes), p.Start)
+	return err
+}
+
+func (b *build) wal(p payload.Payload) error {
+	b.result.WALBytes += int64(len(p.Content))
+	stopped, err := b.replay.Feed(p.Content, b.until)
+	b.done = stopped
+	return err
+}
+
+// until reports whether a record is beyond the target.
+func (b *build) until(r *wal.Record) bool {
+	if b.target.Position != 0 && r.End > b.target.Position {
+		return true
+	}
+	if r.Manager != wal.ManagerTransaction {
+		return false
+	}
+	switch r.Op() & wal.TransactionOpMask {
+	case wal.TransactionCommit, wal.TransactionAbort, wal.TransactionCommitPrepared, wal.TransactionAbortPrepared:
+	default:
+		return false
+	}
+	t := wal.ParseTransaction(r)
+	at := postgresTime(t.Time)
+	if !b.target.Time.IsZero() && at.After(b.target.Time) {
+		return true
+	}
+	b.result.LastCommit = at
+	return false
+}
+
+// postgresTime turns microseconds since 2000 into a time.
+func postgresTime(us int64) time.Time {
+	const epoch = 946684800
+	return time.Unix(epoch+us/1e6, us%1e6*1000)
+}
+
+func (b *build) finish() (Result, error) {
+	tail := b.replay.Tail()
+	next := b.target.Timeline
+	if next == 0 {
+		next = tail.Timeline
+	}
+	history := append(append([]byte(nil), b.history...), fmt.Sprintf("%d\t%v\tmaterialised by LogCore\n", tail.Timeline, tail.End)...)
+	checkpoint, err := b.cluster.Finish(tail, next, history)
+	if err != nil {
+		return Result{}, err
+	}
+	b.result.Timeline, b.result.End, b.result.Checkpoint, b.result.Records = next, tail.End, checkpoint, b.cluster.Records()
+	return b.result, nil
+}
+
+func (b *build) close() {
+	if b.archive != nil {
+		_ = b.archive.close() // the build failed
+	}
+	if b.cluster != nil {
+		_ = b.cluster.Close()
+	}
+}
+
+// archiveWriter unpacks an archive that comes in pieces.
+type archiveWriter struct {
+	name string
+	pipe *io.PipeWriter
+	done chan error
+}
+
+func newArchiveWriter(dir, name string) *archiveWriter {
+	r, w := io.Pipe()
+	a := &archiveWriter{name: name, pipe: w, done: make(chan error, 1)}
+	go func() {
+		err := cluster.Unpack(dir, name, r)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r) // the padding behind the end
+		}
+		r.CloseWithError(err)
+		a.done <- err
+	}()
+	return a
+}
+
+func (a *archiveWriter) write(b []byte) error {
+	_, err := a.pipe.Write(b)
+	return err
+}
+
+// close waits until everything is unpacked.
+func (a *archiveWriter) close() error {
+	a.pipe.Close()
+	return <-a.done
+}
+
+func clearDir(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("compute: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("compute: %w", err)
+	}
+	return nil
+}
