@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // PageServer configures the page server role.
 type PageServer struct {
 	// Dir holds the version store, which is derived data; the role creates it.
@@ -32,7 +34,7 @@ func (c *PageServer) Fields() []Field {
 		{"dir", "directory of the page versions; created when missing, rebuilt when lost", String(&c.Dir)},
 		{"listen", "address of the gRPC service", String(&c.Listen)},
 		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
-		{"log_service", "address of the log service to follow", String(&c.LogService)},
+		{"log_service", "address of the log service to follow; of a cluster several, separated by commas", String(&c.LogService)},
 		{"cache_bytes", "memory for the cache of page versions", &c.CacheBytes},
 	}, c.Logging.fields()...)
 }
@@ -45,7 +47,9 @@ func (c *PageServer) Validate() []Problem {
 	v.required("log_service", c.LogService, "give HOST:PORT of the log service")
 	v.hostPort("listen", c.Listen)
 	v.hostPort("metrics", c.Metrics)
-	v.hostPort("log_service", c.LogService)
+	for _, addr := range strings.Split(c.LogService, ",") {
+		v.hostPort("log_service", strings.TrimSpace(addr))
+	}
 	v.sizeBetween("cache_bytes", c.CacheBytes, 1<<20, 1<<40)
 	v.logging(c.Logging)
 	return v.problems

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+)
+
+// breakOpenFiles makes every write to a file that this process has open under dir fail, as a device that
+// turned read-only would.
+func breakOpenFiles(t *testing.T, dir string) (broken int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range fds {
+		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
+		if err != nil || !strings.HasPrefix(target, dir) || strings.HasSuffix(target, "LOCK") {
+			continue
+		}
+		var fd int
+		for _, c := range e.Name() {
+			fd = fd*10 + int(c-'0')
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
+			continue
+		}
+		readOnly, err := unix.Open(target, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Dup3(readOnly, fd, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(readOnly)
+		broken++
+	}
+	return broken
+}
+
+// TestLeaderDiskFails (F5, I10): a leader whose disk refuses a write acknowledges nothing more; the others go on without
+// what only it had. Opened again it finds what its disk really holds, follows, and has the same bytes.
+func TestLeaderDiskFails(t *testing.T) {
+	nodes := three(t)
+	for range 20 {
+		appendOne(t, make([]byte, 4<<10), nodes...)
+	}
+	leader := leaderOf(t, nodes...)
+	if breakOpenFiles(t, leader.dir) == 0 {
+		t.Fatal("void: no file was broken")
+	}
+	var others []*process
+	for _, p := range nodes {
+		if p != leader {
+			others = append(others, p)
+		}
+	}
+	err := leader.setNode(within(t), catalog.Node{ID: leader.ID(), Address: "127.0.0.1:9", PeerAddress: leader.addr}) // anything that writes
+	if err == nil {
+		t.Fatal("acknowledged on a broken disk")
+	}
+	for range 20 {
+		appendOne(t, make([]byte, 4<<10), others...)
+	}
+	until(t, "the group of the broken disk has ended", func() bool { return errors.Is(leader.Group().Err(), logcore.ErrPoisoned) })
+	leader.end()
+	leader.start()
+	appendOne(t, []byte("all three"), nodes...)
+	level(t, nodes...)
+	sameSegments(t, nodes...)
+}
+
+// TestHandsOver: a leader that closes lets another one lead first; nobody waits for an election timeout.
+func TestHandsOver(t *testing.T) {
+	nodes := three(t)
+	leader := leaderOf(t, nodes...)
+	term := leader.Group().Term()
+	until(t, "the others are in contact", func() bool {
+		st, err := leader.Status(within(t))
+		active := 0
+		for _, m := range st.GetMembers() {
+			if m.Active {
+				active++
+			}
+		}
+		return err == nil && active == 3
+	})
+	leader.end()
+	var others []*process
+	for _, p := range nodes {
+		if p != leader {
+			others = append(others, p)
+		}
+	}
+	next := leaderOf(t, others...)
+	if next.Group().Term() != term+1 {
+		t.Fatalf("term %d after %d", next.Group().Term(), term)
+	}
+	appendOne(t, []byte("goes on"), others...)
+}
