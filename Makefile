@@ -91,6 +91,10 @@ crash-root: ## the same on real kernels: ext4 shut down under the log, syncs tha
 chaos-tiering: $(BIN)/s3gateway ## kill one of three S3 servers 50 times under the archive tier (5 min): KILLS=50 SEED=0; JSON lines on stdout
 	@mkdir -p .cache/chaos && go run ./loadtest tiering-chaos --dir .cache/chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),0) $(ARGS)
 
+.PHONY: bench-tiering
+bench-tiering: build $(BIN)/s3gateway ## the archive tier beside its limits, with 5 minutes of RPO under load (8 min): JSON lines on stdout, a table on stderr; ARGS="--only codec,pipeline"
+	@mkdir -p .cache/bench-tiering && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest tiering-bench --dir .cache/bench-tiering --logcore $(BIN)/logcore $(ARGS)
+
 .PHONY: bench-replication
 bench-replication: build ## the replicated append path beside its limits: JSON lines on stdout, a table on stderr
 	@mkdir -p .cache/bench && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest bench --dir .cache/bench --bin $(BIN) $(ARGS)
