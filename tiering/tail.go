@@ -39,11 +39,12 @@ func (a *Archiver) tailLane(ctx context.Context) error {
 	}
 }
 
-// reserve is how much of MaxAge is kept for the work: twice what it has taken.
+// reserve is how much of MaxAge is kept for the work: two and a half times what it has
+// taken, for what comes while a round is under way waits for the one after it.
 func (a *Archiver) reserve() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return min(max(2*a.work, a.o.MaxAge/2), a.o.MaxAge*3/4)
+	return min(max(a.work*5/2, a.o.MaxAge/2), a.o.MaxAge*7/8)
 }
 
 // nextUncovered returns the first LSN to archive: the one after what is covered, or
