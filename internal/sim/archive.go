@@ -63,9 +63,12 @@ func (a *archive) trim(n *node) {
 	if n.member == nil || n.paused || !a.w.plan.trims {
 		return
 	}
-	upTo := min(a.covered(), n.member.Committed(), n.member.Checkpoint()-1)
 	if n.member.Checkpoint() == 0 {
 		return
+	}
+	upTo := min(n.member.Committed(), n.member.Checkpoint()-1)
+	if !a.w.flaws.trimEarly {
+		upTo = min(upTo, a.covered())
 	}
 	sealed := 0
 	for _, s := range n.disk.segs {

@@ -24,7 +24,7 @@ func (d *disk) powerOff() {
 		upTo = d.flight[n-1].last
 	}
 	d.waiting, d.flight, d.broken = nil, nil, nil
-	d.syncFail, d.tearCut, d.tearIn = 0, false, 0
+	d.syncFail, d.tearCut, d.tearIn, d.lost = 0, false, 0, false
 	d.cutTo(upTo)
 	d.stored = from
 	if upTo > from {
@@ -100,7 +100,8 @@ func (d *disk) recover() error {
 	return nil
 }
 
-// rot flips a bit of an entry that the marks prove, if there is one, and returns its LSN.
+// rot damages an entry that the marks prove, if there is one, and returns its LSN: a bit
+// flips, or a write was lost, or another one went to its place.
 func (d *disk) rot() logcore.LSN {
 	s := d.segs[d.w.s.intn(len(d.segs))]
 	n := s.count(s.mark.lsn)
@@ -109,6 +110,28 @@ func (d *disk) rot() logcore.LSN {
 	}
 	i := d.w.s.intn(n)
 	from, _ := s.begin(i)
-	s.flips = append(s.flips, flip{at: from + d.w.s.intn(s.ends[i]-from), mask: 1 << d.w.s.intn(8)})
+	frame := s.frames[from:s.ends[i]]
+	switch way := d.w.s.intn(4); {
+	case way == 0: // lost: zeros, or what else was there before
+		at := d.w.s.intn(len(frame))
+		for ; at < len(frame); at++ {
+			s.flip(from+at, frame[at])
+		}
+	case way == 1 && n > 1: // misdirected
+		j := (i + 1 + d.w.s.intn(n-1)) % n
+		other, _ := s.begin(j)
+		for at := 0; at < min(len(frame), s.ends[j]-other); at++ {
+			s.flip(from+at, frame[at]^s.frames[other+at])
+		}
+	}
+	if len(s.flips) == 0 {
+		s.flip(from+d.w.s.intn(len(frame)), 1<<d.w.s.intn(8))
+	}
 	return s.first() + logcore.LSN(i)
+}
+
+func (s *seg) flip(at int, mask byte) {
+	if mask != 0 {
+		s.flips = append(s.flips, flip{at: at, mask: mask})
+	}
 }

@@ -40,6 +40,7 @@ type disk struct {
 	syncFail int     // writes until one fails; 0: none does
 	fullness bool    // no room for anything new
 	limit    int64   // bytes that may be used
+	lost     bool    // planted: a write was lost, and nobody was told
 	tearCut  bool    // the member crashes in the middle of the next TruncateTail
 	tearIn   int     // writes until the member crashes in the middle of one; 0: it doesn't
 }
@@ -54,11 +55,11 @@ type seg struct {
 	sums   []uint32 // checksums of the entries
 	terms  []uint64
 	sealed bool
-	flips  []flip // bits that have rotted: reads check
+	flips  []flip // what has rotted: reads check
 	mark   mark   // proven durable, as a crash leaves it
 }
 
-// flip is a rotten bit.
+// flip is what has changed in a byte.
 type flip struct {
 	at   int
 	mask byte
@@ -296,7 +297,20 @@ func (d *disk) written() {
 	flight := d.flight
 	d.flight = nil
 	if err := d.outcome(); err != nil {
+		if d.flaws.syncRetries && errors.Is(err, logcore.ErrPoisoned) { // planted: another sync says that all is well
+			d.durable = max(d.durable, flight[len(flight)-1].last)
+			d.complete(flight, nil)
+			d.lost = true
+			d.write()
+			return
+		}
 		d.giveUp(err, flight)
+		return
+	}
+	if d.lost {
+		d.complete(flight, nil) // the hole before stays
+		d.durable = max(d.durable, flight[len(flight)-1].last)
+		d.write()
 		return
 	}
 	for i := range d.segs { // a mark speaks of what the write before made durable

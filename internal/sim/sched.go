@@ -15,6 +15,9 @@ type scheduler struct {
 	steps uint64 // events carried out: the run's only measure of what came before what
 }
 
+// stepsMax is far more events than a run of a minute has.
+const stepsMax = 5_000_000
+
 type event struct {
 	at  time.Duration
 	seq uint64
@@ -46,7 +49,9 @@ func (s *scheduler) run(until time.Duration, stop func() bool) {
 	for len(s.queue) > 0 && s.queue[0].at <= until && !stop() {
 		e := s.pop()
 		s.now = e.at
-		s.steps++
+		if s.steps++; s.steps > stepsMax {
+			panic("more events than any run has: something goes round and round")
+		}
 		e.do()
 	}
 	if !stop() {

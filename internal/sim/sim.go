@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -50,10 +51,20 @@ func Run(seed uint64, o Options) Result {
 		return Result{Seed: seed, Err: fmt.Errorf("%w: sim: no bug is called %q", logcore.ErrInvalid, o.Planted)}
 	}
 	w := newWorld(seed, o)
-	w.play()
+	w.guardedPlay()
 	w.count.Entries = uint64(len(w.oracle.committed))
 	w.count.Seals = uint64(w.oracle.seals)
 	return Result{Seed: seed, Err: w.failure, Hash: w.trace.hash, Trace: w.trace.String(), Counts: w.count, Took: w.s.now, Progress: w.progressed}
+}
+
+// guardedPlay makes a failed run of a panic in the simulation itself: its seed is worth as much.
+func (w *world) guardedPlay() {
+	defer func() {
+		if r := recover(); r != nil {
+			w.failf("the simulation panics: %v\n%s", r, debug.Stack())
+		}
+	}()
+	w.play()
 }
 
 func (w *world) play() {
