@@ -34,8 +34,6 @@ var children = map[string]func(dir string) error{
 	// Planted: a commit is written, not synced.
 	"append-unsynced": func(dir string) error { return appendForEver(dir, openUnsynced, false) },
 	"few-files":       withFewFiles,
-	"memory":          func(dir string) error { return withLittleMemory(dir, memoryCacheBytes) },
-	"memory-hoard":    func(dir string) error { return withLittleMemory(dir, 256<<20) },
 }
 
 func TestMain(m *testing.M) {

@@ -1,3 +1,5 @@
+//go:build !race
+
 package hotlog
 
 import (
@@ -12,6 +14,7 @@ import (
 	"github.com/logcore/logcore"
 )
 
+// The race detector takes memory of its own, so it is not counted then.
 const (
 	memoryCacheBytes = 4 << 20
 	memoryQueueBytes = 8 << 20
@@ -22,6 +25,11 @@ const (
 	// collector lets memory grow to twice of what is in use.
 	memoryLimitBytes = memoryOwnBytes + 2*(memoryCacheBytes+memoryQueueBytes)
 )
+
+func init() {
+	children["memory"] = func(dir string) error { return withLittleMemory(dir, memoryCacheBytes) }
+	children["memory-hoard"] = func(dir string) error { return withLittleMemory(dir, 256<<20) }
+}
 
 // F14: a process under full load, with many times more appended, read and recovered than its
 // limits are, stays under what they say.
