@@ -55,7 +55,10 @@ type Options struct {
 	RecordBytesMax int
 	// InflightMax is how many appends may be under way; 0 is 64.
 	InflightMax int
-	Logger      *slog.Logger
+	// Connected, when it is set, is called once, when the server first took the connection and everything
+	// about it was found right.
+	Connected func()
+	Logger    *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
@@ -109,6 +112,7 @@ type Receiver struct {
 	timeline wal.Timeline
 	received atomic.Uint64 // position behind the last byte that arrived
 	durable  atomic.Uint64 // position behind the last byte that the log has acknowledged
+	told     atomic.Bool   // Connected was called
 }
 
 // New returns a receiver; Run makes it work.
@@ -127,6 +131,9 @@ func (r *Receiver) Received() wal.Position { return wal.Position(r.received.Load
 // that was ever reported to the server as flushed.
 func (r *Receiver) Durable() wal.Position { return wal.Position(r.durable.Load()) }
 
+// Connected reports whether the server ever took a connection.
+func (r *Receiver) Connected() bool { return r.told.Load() }
+
 // Run follows the server until ctx ends, which is its nil, or something is wrong. It
 // resumes where the log ends, without a gap or a duplicate. A connection that breaks is an error that
 // wraps ErrConnection; to call Run again is how to try again. What can't get better by trying,
@@ -141,6 +148,9 @@ func (r *Receiver) Run(ctx context.Context) error {
 	defer stop()
 	if err := r.check(ctx, c); err != nil {
 		return ended(ctx, err)
+	}
+	if !r.told.Swap(true) && r.opts.Connected != nil {
+		r.opts.Connected()
 	}
 	if err := c.ensureSlot(r.opts.Slot); err != nil { // first: it keeps the WAL that a base backup needs
 		return ended(ctx, err)
