@@ -67,7 +67,6 @@ type build struct {
 	base    wal.Position
 	history []byte
 	parts   [][]byte
-	partLSN logcore.LSN
 	done    bool
 }
 

@@ -86,14 +86,14 @@ func (o Options) withDefaults() Options {
 func (o Options) validate() error {
 	var errs []error
 	if o.ConnString == "" {
-		errs = append(errs, errors.New("ConnString: how to reach the server"))
+		errs = append(errs, errors.New("no ConnString: how to reach the server"))
 	}
 	if o.StatusEvery < 0 || o.RecordBytesMax < wal.PageBytes || o.InflightMax < 1 {
-		errs = append(errs, fmt.Errorf("StatusEvery %v, RecordBytesMax %d, InflightMax %d: out of range", o.StatusEvery, o.RecordBytesMax, o.InflightMax))
+		errs = append(errs, fmt.Errorf("the limits StatusEvery %v, RecordBytesMax %d, InflightMax %d: out of range", o.StatusEvery, o.RecordBytesMax, o.InflightMax))
 	}
 	for _, c := range o.Slot {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' || len(o.Slot) > 63 {
-			errs = append(errs, fmt.Errorf("Slot %q: up to 63 of a-z, 0-9 and _", o.Slot))
+			errs = append(errs, fmt.Errorf("slot %q: up to 63 of a-z, 0-9 and _", o.Slot))
 			break
 		}
 	}
