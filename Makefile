@@ -44,6 +44,7 @@ RACE_PACKAGES := . ./internal/wire/... ./hotlog/... ./replication/... ./catalog/
 lint: ## gofmt, go vet, staticcheck, buf lint and breaking changes, generated code, repository rules
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$unformatted" ]; then echo "not gofmt-ed, run make fmt: $$unformatted"; exit 1; fi
 	go vet ./...
+	go vet -tags root ./hotlog
 	$(TOOL) staticcheck ./...
 	$(TOOL) buf lint
 	$(TOOL) buf breaking --against proto/baseline.binpb
