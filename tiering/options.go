@@ -32,7 +32,7 @@ type Options struct {
 
 	K, M      int           // 0 = 4+2
 	MaxAge    time.Duration // an acknowledged entry is covered within it; 0 = 2 s
-	MemoryMax int64         // bytes by which the archiver may make the heap grow, garbage included; 0 = 256 MiB
+	MemoryMax int64         // bytes by which making objects may grow the heap, garbage included; an entry larger than a sixteenth of it takes what it needs, alone; 0 = 256 MiB
 	// Compression of sealed objects; empty = CompressionBetter. While the archive is behind, or
 	// the hot tier's disk is nearly full, it is CompressionFastest whatever this says.
 	Compression Compression

@@ -246,3 +246,24 @@ func BenchmarkSeal(b *testing.B) {
 		}
 	}
 }
+
+// An entry larger than an object should be is archived all the same, alone, within the
+// memory that there is.
+func TestLargeEntries(t *testing.T) {
+	w := newWorld(t, 54)
+	w.hot.append(3, 100)
+	w.hot.append(1, 2<<20) // twice what fits an object at this MemoryMax, and all that is reserved still
+	w.hot.append(3, 100)
+	w.hot.seal()
+	w.hot.append(1, 100)
+	a := w.start(nil)
+	a.flushAll()
+	a.settled()
+	if err := a.close(); err != nil {
+		t.Fatal(err)
+	}
+	if held, _ := a.memory.now(); held != 0 || a.memory.overdrawn > 0 {
+		t.Errorf("%d held at the end, overdrawn by %d", held, a.memory.overdrawn)
+	}
+	w.mustCheck(8)
+}

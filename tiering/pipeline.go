@@ -97,8 +97,15 @@ func (a *Archiver) read(ctx context.Context, segment Segment, first, last logcor
 		share.release()
 		return nil, err
 	}
-	share.holds(int64(len(m.span.Frames)))
-	share.keep(a.o.memoryOf(int64(len(m.span.Frames))))
+	raw := int64(len(m.span.Frames))
+	if raw > a.o.objectBytesMax() { // a single entry larger than an object should be
+		share.release()
+		if m.share, err = a.memory.reserve(ctx, a.o.memoryOf(raw)); err != nil {
+			return nil, err
+		}
+	}
+	m.share.holds(raw)
+	m.share.keep(a.o.memoryOf(raw))
 	return m, nil
 }
 

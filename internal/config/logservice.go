@@ -27,6 +27,10 @@ type LogService struct {
 	Targets []string
 	// ArchiveMaxAge is how long an acknowledged entry may wait for the archive.
 	ArchiveMaxAge time.Duration
+	// ArchiveMemoryBytes bounds what making archive objects takes of the heap, garbage included.
+	ArchiveMemoryBytes Bytes
+	// ArchiveCompression is that of sealed objects: "better" or "fastest".
+	ArchiveCompression string
 	// SegmentBytes is the size at which a segment is sealed.
 	SegmentBytes Bytes
 	// EntryBytesMax is the largest payload of an entry.
@@ -45,16 +49,18 @@ type LogService struct {
 // DefaultLogService returns the defaults of a stand-alone log service.
 func DefaultLogService() *LogService {
 	return &LogService{
-		Listen:           "127.0.0.1:7420",
-		Metrics:          "127.0.0.1:7421",
-		ArchiveMaxAge:    2 * time.Second,
-		SegmentBytes:     128 << 20,
-		EntryBytesMax:    16 << 20,
-		HotBytesKeep:     1 << 30,
-		CacheBytes:       64 << 20,
-		QueueBytesMax:    64 << 20,
-		DiskReserveBytes: 256 << 20,
-		Logging:          defaultLogging(),
+		Listen:             "127.0.0.1:7420",
+		Metrics:            "127.0.0.1:7421",
+		ArchiveMaxAge:      2 * time.Second,
+		ArchiveMemoryBytes: 256 << 20,
+		ArchiveCompression: "better",
+		SegmentBytes:       128 << 20,
+		EntryBytesMax:      16 << 20,
+		HotBytesKeep:       1 << 30,
+		CacheBytes:         64 << 20,
+		QueueBytesMax:      64 << 20,
+		DiskReserveBytes:   256 << 20,
+		Logging:            defaultLogging(),
 	}
 }
 
@@ -74,6 +80,8 @@ func (c *LogService) Fields() []Field {
 		{"key", "file with the archive's key, made by logcore key generate", String(&c.Key)},
 		{"targets", "buckets of the archive as URLs; none archives nothing", Strings(&c.Targets)},
 		{"archive_max_age", "how long an acknowledged entry may wait for the archive", Duration(&c.ArchiveMaxAge)},
+		{"archive_memory_bytes", "memory for making archive objects", &c.ArchiveMemoryBytes},
+		{"archive_compression", "of sealed archive objects: better, or fastest to spare the processor", String(&c.ArchiveCompression)},
 		{"segment_bytes", "size at which a segment is sealed", &c.SegmentBytes},
 		{"entry_bytes_max", "largest payload of one entry", &c.EntryBytesMax},
 		{"hot_bytes_keep", "archived segments that stay on the local disk for readers, while it has room", &c.HotBytesKeep},
@@ -113,6 +121,10 @@ func (c *LogService) Validate() []Problem {
 		}
 	}
 	v.durationBetween("archive_max_age", c.ArchiveMaxAge, 50*time.Millisecond, time.Hour)
+	v.sizeBetween("archive_memory_bytes", c.ArchiveMemoryBytes, 16<<20, 1<<40)
+	if c.ArchiveCompression != "better" && c.ArchiveCompression != "fastest" {
+		v.add("archive_compression", "%q: want better or fastest", c.ArchiveCompression)
+	}
 	v.sizeBetween("segment_bytes", c.SegmentBytes, 1<<20, 1<<30)
 	v.sizeBetween("entry_bytes_max", c.EntryBytesMax, 4<<10, 63<<20)
 	v.sizeBetween("hot_bytes_keep", c.HotBytesKeep, 1, 1<<50)
