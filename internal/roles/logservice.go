@@ -190,7 +190,7 @@ func (s *logService) startArchiver(ctx context.Context, registry prometheus.Regi
 	a, err := tiering.Open(ctx, tiering.Options{Cluster: s.identity.ID, Shard: shard, Epoch: status.Term,
 		Incarnation: status.Incarnation, Supersedes: s.identity.Supersedes, Targets: s.targets.All, Keys: s.keys,
 		Content: content{view: s.group.View}, ProbeLock: probeLock,
-		Source: source, MaxAge: s.cfg.ArchiveMaxAge, Logger: s.process.log, Registerer: registry,
+		Source: source, MaxAge: s.cfg.ArchiveMaxAge, MemoryMax: int64(s.cfg.ArchiveMemoryBytes), Compression: tiering.Compression(s.cfg.ArchiveCompression), Logger: s.process.log, Registerer: registry,
 		Corruptions: s.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: s.process.corrupt.WithLabelValues("manifest")})
 	if err != nil {
 		return nil, nil, s.targets.Explain(err)
