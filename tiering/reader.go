@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -95,7 +96,7 @@ func OpenReader(ctx context.Context, o ReaderOptions) (*Reader, error) {
 
 // onlyCluster finds the cluster and shard on the targets when there is no choice.
 func onlyCluster(ctx context.Context, o ReaderOptions) (cluster [16]byte, err error) {
-	found, err := Discover(ctx, o.Targets)
+	found, err := discover(ctx, o.Targets, o.OpTimeout)
 	if err != nil {
 		return cluster, err
 	}
@@ -122,10 +123,14 @@ type Location struct {
 // Discover returns every cluster and shard that any target shows, in order. It fails
 // when no target answers at all.
 func Discover(ctx context.Context, targets []Target) ([]Location, error) {
+	return discover(ctx, targets, ReaderOptions{}.withDefaults().OpTimeout)
+}
+
+func discover(ctx context.Context, targets []Target, opTimeout time.Duration) ([]Location, error) {
 	if err := validateTargets(targets); err != nil {
 		return nil, err
 	}
-	remotes := newRemotes(targets, ReaderOptions{}.withDefaults().OpTimeout)
+	remotes := newRemotes(targets, opTimeout)
 	var mu sync.Mutex
 	all := map[Location]bool{}
 	errs := make([]error, len(remotes))
