@@ -12,7 +12,7 @@ type Counts struct {
 	// first, and how often a writer found itself fenced.
 	Acks, Opens, Reads, Retries, Fenced uint64
 	// What members did.
-	Elections, Syncs, Saves, Truncations, Entries, Seals uint64
+	Elections, Transfers, Syncs, Saves, Truncations, Entries, Seals uint64
 	// What was done to them.
 	Faults, Crashes, Pauses, Partitions, ClockJumps, SlowDisks, FullDisks, FullWrites, SyncErrors uint64
 	// Torn counts crashes with a write under way, TornFound tails that recovery cut, Rotted bits that were

@@ -82,6 +82,9 @@ func (s *seg) rotten(p []byte, at int) []byte {
 	return out
 }
 
+// writeMax is the longest a write takes on a slow disk.
+const writeMax = 3 * time.Second
+
 type mark struct {
 	lsn logcore.LSN
 	end int
@@ -274,7 +277,7 @@ func (d *disk) write() {
 	if d.w.s.chance(0.01) {
 		took *= 20 // the device collects its garbage
 	}
-	took = time.Duration(float64(took) * d.slow)
+	took = min(time.Duration(float64(took)*d.slow), writeMax)
 	life := d.life
 	if d.tearIn > 0 {
 		if d.tearIn--; d.tearIn == 0 {

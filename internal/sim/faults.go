@@ -2,6 +2,8 @@ package sim
 
 import (
 	"time"
+
+	"github.com/logcore/logcore/replication"
 )
 
 // fault is something that goes wrong. It takes care of its own end.
@@ -33,6 +35,7 @@ var allFaults = []fault{
 	{"lost disk", 1, (*world).loseDisk},
 	{"older disk", 2, (*world).olderDisk},
 	{"change of members", 3, func(w *world) { w.operator.change() }},
+	{"transfer", 2, (*world).transfer},
 	{"archive down", 1, (*world).archiveDown},
 }
 
@@ -220,6 +223,23 @@ func (w *world) loseDisk() {
 	n.disk.erase()
 	n.dead = true
 	w.s.after(w.s.between(50*time.Millisecond, time.Second), func() { w.operator.replace(n) })
+}
+
+// transfer asks the leader to let another voter lead.
+func (w *world) transfer() {
+	n, voters := w.leader(), w.voters()
+	if n == nil {
+		return
+	}
+	w.count.Transfers++
+	to := voters[w.s.intn(len(voters))]
+	w.trace.note("member %d is asked to let %d lead", n.id, to)
+	w.net.request(n.id, func(n *node) {
+		err := n.member.Submit(replication.Request{Bytes: 10, Prepare: func(p *replication.Proposer) error { return p.TransferLeader(to) }, Done: func(error) {}})
+		if err != nil {
+			w.trace.line("member %d: no transfer: %v", n.id, err)
+		}
+	})
 }
 
 func (w *world) archiveDown() {

@@ -9,7 +9,7 @@ import (
 )
 
 // nodesMax bounds the members that a run has had: every one that comes is another one.
-const nodesMax = 16
+const nodesMax = 64
 
 // operator changes the members, as somebody with the cluster commands would: one change
 // at a time, asked for again until it is done.

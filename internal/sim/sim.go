@@ -25,7 +25,7 @@ const DefaultFaultsFor = 6 * time.Second
 
 // progressWithin bounds, in simulated time, how long a shard may take to make progress
 // and to agree once the faults are over.
-const progressWithin = 20 * time.Second
+const progressWithin = 10 * time.Second
 
 // Result is what a run came to.
 type Result struct {
