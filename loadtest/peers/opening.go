@@ -43,12 +43,12 @@ type openLine struct {
 // marks and footer are there, the frames are a hole, which nothing reads before the first
 // append. (The check in the background reads them afterwards, finds the holes, and is
 // stopped by Close.)
-func measureOpens(ctx context.Context, dir string, rounds int, stdout, stderr io.Writer) error {
+func measureOpens(ctx context.Context, dir string, sizes []int, rounds int, stdout, stderr io.Writer) error {
 	enc := json.NewEncoder(stdout)
 	fmt.Fprintf(stderr, "\nopen to first append, open segment of %d MiB\n", openTailBytes>>20)
 	t := tabwriter.NewWriter(stderr, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, strings.Join([]string{"GiB", "segments", "scanned", "ms", "min..max", "rounds", ""}, "\t"))
-	for _, gib := range []int{1, 4, 10} {
+	for _, gib := range sizes {
 		at := filepath.Join(dir, fmt.Sprint(gib))
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			return err

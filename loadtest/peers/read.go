@@ -66,7 +66,7 @@ func runReads(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	for _, payload := range payloads {
-		lines, err := measureReads(ctx, filepath.Join(dir, fmt.Sprint(payload)), payload, *rounds)
+		lines, err := measureReads(ctx, filepath.Join(dir, fmt.Sprint(payload)), payload, *rounds, readBytes)
 		if err == nil {
 			err = writeReads(stdout, stderr, payload, lines)
 		}
@@ -74,7 +74,7 @@ func runReads(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 			return fmt.Errorf("payload %d: %w", payload, err)
 		}
 	}
-	return measureOpens(ctx, filepath.Join(dir, "open"), *rounds, stdout, stderr)
+	return measureOpens(ctx, filepath.Join(dir, "open"), []int{1, 4, 10}, *rounds, stdout, stderr)
 }
 
 // way is one way to go through the same bytes.
@@ -86,9 +86,10 @@ type way struct {
 	allocs []float64
 }
 
-// measureReads makes a log of sealed segments and reads it in every way, in turn.
-func measureReads(ctx context.Context, dir string, payload, rounds int) ([]readLine, error) {
-	entries, err := makeLog(ctx, dir, payload)
+// measureReads makes a log of about three sealed segments with so many bytes and reads it in every
+// way, in turn.
+func measureReads(ctx context.Context, dir string, payload, rounds int, size int64) ([]readLine, error) {
+	entries, err := makeLog(ctx, dir, payload, size)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func measureReads(ctx context.Context, dir string, payload, rounds int) ([]readL
 	if err != nil {
 		return nil, err
 	}
-	l, _, err := hotlog.Open(ctx, readOptions(dir))
+	l, _, err := hotlog.Open(ctx, readOptions(dir, size))
 	if err != nil {
 		return nil, err
 	}
@@ -139,13 +140,13 @@ func takeReadings(ctx context.Context, readings []*way, rounds int) error {
 	return nil
 }
 
-func readOptions(dir string) hotlog.Options {
-	return hotlog.Options{Dir: dir, SegmentBytes: 64 << 20, CacheBytes: 1, DiskReserveBytes: 1, Logger: slog.New(slog.DiscardHandler)}
+func readOptions(dir string, size int64) hotlog.Options {
+	return hotlog.Options{Dir: dir, SegmentBytes: size / 3, CacheBytes: 1, DiskReserveBytes: 1, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// makeLog appends entries of a size until readBytes are in sealed segments.
-func makeLog(ctx context.Context, dir string, payload int) (logcore.LSN, error) {
-	l, _, err := hotlog.Open(ctx, readOptions(dir))
+// makeLog appends entries until so many bytes are in sealed segments.
+func makeLog(ctx context.Context, dir string, payload int, size int64) (logcore.LSN, error) {
+	l, _, err := hotlog.Open(ctx, readOptions(dir, size))
 	if err != nil {
 		return 0, err
 	}
@@ -160,12 +161,12 @@ func makeLog(ctx context.Context, dir string, payload int) (logcore.LSN, error) 
 		}
 		return l.Append(ctx, list)
 	}
-	for bytes := int64(0); err == nil && (bytes < readBytes || !l.SealDue()); {
+	for bytes := int64(0); err == nil && (bytes < size || !l.SealDue()); {
 		if l.SealDue() {
 			err = add(1, logcore.KindSeal, nil)
 			continue
 		}
-		n := max(1, (1<<20)/payload)
+		n := max(1, int(min(1<<20, size/64))/payload)
 		err = add(n, logcore.KindData, data)
 		bytes += int64(n) * segment.FrameBytes(payload)
 	}
