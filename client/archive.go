@@ -170,3 +170,12 @@ func (c *Client) SetHold(ctx context.Context, log, reason string) error {
 	})
 	return err
 }
+
+// SetLock says for how long each sealed fragment is locked at its provider, where that is
+// offered, from the time of its last entry on; 0 = no locks from now on.
+func (c *Client) SetLock(ctx context.Context, lock time.Duration) error {
+	_, err := unary(ctx, c, "", lengthy, func(ctx context.Context, m *member) (*logcorev1.SetLockResponse, error) {
+		return m.archive.SetLock(ctx, &logcorev1.SetLockRequest{LockSeconds: uint64(lock / time.Second)})
+	})
+	return err
+}

@@ -184,7 +184,7 @@ func (a *app) retentionCommand() *cobra.Command {
 		},
 	}
 	set.Flags().BoolVar(&all, "all", false, "every log that has no retention of its own")
-	cmd.AddCommand(set, a.policiesCommand("List what is kept how long, and what was erased"))
+	cmd.AddCommand(set, a.lockCommand(), a.policiesCommand("List what is kept how long, and what was erased"))
 	a.connectFlags(set)
 	a.outputFlag(set)
 	return cmd
@@ -220,6 +220,35 @@ func (a *app) holdCommand() *cobra.Command {
 	cmd.AddCommand(hold("add [LOG] REASON", "Put LOG (--all: everything) under hold", 2, func(args []string) string { return strings.TrimSpace(args[0]) }),
 		hold("release [LOG]", "Release LOG (--all: everything that was held with --all) from hold", 1, func([]string) string { return "" }),
 		a.policiesCommand("List what is under hold"))
+	return cmd
+}
+
+func (a *app) lockCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lock DURATION",
+		Short: "Lock every sealed fragment at its provider for 90d, 12h, … (WORM); none for no locks",
+		Long: `Lock every sealed fragment at its provider, where that was shown to work, from the time of its last
+entry on. Nobody can delete it until then, whoever has the credentials; what is locked stays locked
+when this is changed.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lock := time.Duration(0)
+			if args[0] != "none" {
+				var err error
+				if lock, err = parseKeep(args[0]); err != nil || lock == 0 {
+					return exit.Usagef("lock %q: want days as in 90d, a duration as in 12h, or none", args[0])
+				}
+			}
+			return a.online(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+				if err := c.SetLock(ctx, lock); err != nil {
+					return err
+				}
+				return a.writePolicies(ctx, c)
+			})
+		},
+	}
+	a.connectFlags(cmd)
+	a.outputFlag(cmd)
 	return cmd
 }
 
@@ -280,10 +309,15 @@ func (a *app) writePolicies(ctx context.Context, c *client.Client) error {
 		rows = append(rows, []string{name, keep, p.Hold})
 	}
 	if a.format == "json" {
-		return a.writeJSON(map[string]any{"policies": list, "tombstones": tombstoneList(st.Tombstones)})
+		return a.writeJSON(map[string]any{"policies": list, "lock_seconds": int64(st.Lock / time.Second), "tombstones": tombstoneList(st.Tombstones)})
 	}
 	if err := a.writeTable([]string{"LOG", "KEPT", "HOLD"}, rows); err != nil {
 		return err
+	}
+	if st.Lock > 0 {
+		if _, err := fmt.Fprintf(a.out, "sealed fragments are locked for %v where that is offered\n", st.Lock); err != nil {
+			return err
+		}
 	}
 	for _, t := range st.Tombstones {
 		if _, err := fmt.Fprintln(a.out, "erased:", tombstoneText(t)); err != nil {

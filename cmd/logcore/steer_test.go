@@ -96,6 +96,9 @@ func TestRetentionAndHolds(t *testing.T) {
 	run("retention", "set", name, "soon").want(t, exit.Usage, "90d")
 	run("retention", "set", "90d").want(t, exit.Usage, "--all")
 	run("retention", "set", "no-such-log", "90d").want(t, exit.Server, "no-such-log")
+	run("retention", "lock", "30d").want(t, exit.OK, "locked for 720h")
+	run("retention", "lock", "forever").want(t, exit.Usage, "none")
+	run("retention", "lock", "none").want(t, exit.OK)
 	run("hold", "add", name, "case 17").want(t, exit.OK, "case 17")
 	run("hold", "add", "case 17").want(t, exit.Usage, "--all")
 	run("hold", "ls").want(t, exit.OK, "case 17")
@@ -153,4 +156,22 @@ func TestKeyPublic(t *testing.T) {
 	cli(t, "key", "generate", path).want(t, exit.OK)
 	cli(t, "key", "public", path).want(t, exit.OK, "PUBLIC KEY")
 	cli(t, "key", "public", path+"x").want(t, exit.Failure, "key file")
+}
+
+// An auditor with a public key proves an archive that he can't read; with another key he is
+// told whose it is.
+func TestVerifyWithAPublicKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "lc")
+	smallDatabase(t, dir)
+	fields := strings.Fields(cli(t, "key", "public", filepath.Join(dir, "key")).out)
+	public := fields[len(fields)-1]
+	var urls []string
+	for _, name := range []string{"a1", "a2", "b1", "b2", "c1", "c2"} {
+		urls = append(urls, "dir://"+filepath.Join(dir, "targets", name)+"?name="+name)
+	}
+	targets := strings.Join(urls, ",")
+	cli(t, "verify", "--targets", targets, "--public-key", public).want(t, exit.OK, "every byte is what was written")
+	cli(t, "verify", "--targets", targets, "--public-key", strings.Repeat("ab", 32)).want(t, exit.Failure, "unknown key", public)
+	cli(t, "verify", "--targets", targets, "--public-key", "abc").want(t, exit.Usage, "hexadecimal")
+	cli(t, "verify", "--dir", dir, "--public-key", public).want(t, exit.Usage, "--targets")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/internal/cluster"
+	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
 	"github.com/logcore/logcore/internal/roles"
 	"github.com/logcore/logcore/recovery"
@@ -23,6 +24,7 @@ import (
 type verifyFlags struct {
 	archiveFlags
 	repair bool
+	public []string
 }
 
 // verifyResult is what verify read and found. Problems are damage; notices are not.
@@ -49,6 +51,9 @@ of a development service that does not run; with --targets and --key, an archive
 Exit code 6 and the place when something is damaged; what a lost target should hold
 is a notice. --repair puts back what another copy holds.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(f.public) > 0 {
+				return a.audit(cmd.Context(), f)
+			}
 			if err := f.fill(); err != nil {
 				return err
 			}
@@ -57,9 +62,26 @@ is a notice. --repair puts back what another copy holds.`,
 	}
 	f.add(cmd, "directory of a development service")
 	cmd.Flags().BoolVar(&f.repair, "repair", false, "put back what is damaged from another copy")
+	cmd.Flags().Var(config.Strings(&f.public), "public-key", "instead of the key: public keys (logcore key public) that must have signed the manifest; nothing is decrypted")
 	a.outputFlag(cmd)
 	a.progressFlag(cmd)
 	return cmd
+}
+
+// audit verifies an archive without being able to read or forge anything.
+func (a *app) audit(ctx context.Context, f verifyFlags) error {
+	if f.dir != "" || f.key != "" || f.repair || len(f.targets) == 0 {
+		return exit.Usagef("--public-key goes with --targets, and not with --dir, --key and --repair")
+	}
+	var keys tiering.PublicKeys
+	for _, text := range f.public {
+		k, err := tiering.ParsePublicKey(text)
+		if err != nil {
+			return exit.With(exit.Usage, err)
+		}
+		keys = append(keys, k)
+	}
+	return a.verifyWith(ctx, f, keys)
 }
 
 func (a *app) verify(ctx context.Context, f verifyFlags) error {
@@ -67,6 +89,10 @@ func (a *app) verify(ctx context.Context, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
+	return a.verifyWith(ctx, f, ring)
+}
+
+func (a *app) verifyWith(ctx context.Context, f verifyFlags, ring tiering.KeyProvider) error {
 	targets, err := roles.OpenTargets(ctx, f.targets, quiet(a))
 	if err != nil {
 		return err

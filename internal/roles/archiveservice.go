@@ -265,3 +265,15 @@ func (a archiveService) SetHold(ctx context.Context, req *logcorev1.SetHoldReque
 	}
 	return &logcorev1.SetHoldResponse{}, toStatus(archiver.SetHold(ctx, id, req.Reason))
 }
+
+// SetLock implements logcorev1.ArchiveServiceServer.
+func (a archiveService) SetLock(ctx context.Context, req *logcorev1.SetLockRequest) (*logcorev1.SetLockResponse, error) {
+	archiver, err := a.archiver()
+	if err != nil {
+		return nil, err
+	}
+	if req.LockSeconds > 1<<33 {
+		return nil, toStatus(fmt.Errorf("%w: a lock of %d seconds", logcore.ErrInvalid, req.LockSeconds))
+	}
+	return &logcorev1.SetLockResponse{}, toStatus(archiver.SetLock(ctx, time.Duration(req.LockSeconds)*time.Second))
+}

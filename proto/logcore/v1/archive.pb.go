@@ -1292,6 +1292,87 @@ func (*SetHoldResponse) Descriptor() ([]byte, []int) {
 	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{20}
 }
 
+type SetLockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the time of the fragment's last entry on; 0 = no locks from now on. What is locked stays so.
+	LockSeconds   uint64 `protobuf:"varint,1,opt,name=lock_seconds,json=lockSeconds,proto3" json:"lock_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLockRequest) Reset() {
+	*x = SetLockRequest{}
+	mi := &file_logcore_v1_archive_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLockRequest) ProtoMessage() {}
+
+func (x *SetLockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_archive_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLockRequest.ProtoReflect.Descriptor instead.
+func (*SetLockRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SetLockRequest) GetLockSeconds() uint64 {
+	if x != nil {
+		return x.LockSeconds
+	}
+	return 0
+}
+
+type SetLockResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLockResponse) Reset() {
+	*x = SetLockResponse{}
+	mi := &file_logcore_v1_archive_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLockResponse) ProtoMessage() {}
+
+func (x *SetLockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_archive_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLockResponse.ProtoReflect.Descriptor instead.
+func (*SetLockResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{22}
+}
+
 var File_logcore_v1_archive_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_archive_proto_rawDesc = "" +
@@ -1389,7 +1470,10 @@ const file_logcore_v1_archive_proto_rawDesc = "" +
 	"\x0eSetHoldRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x11\n" +
-	"\x0fSetHoldResponse2\xb6\x05\n" +
+	"\x0fSetHoldResponse\"3\n" +
+	"\x0eSetLockRequest\x12!\n" +
+	"\flock_seconds\x18\x01 \x01(\x04R\vlockSeconds\"\x11\n" +
+	"\x0fSetLockResponse2\xfa\x05\n" +
 	"\x0eArchiveService\x12T\n" +
 	"\rArchiveStatus\x12 .logcore.v1.ArchiveStatusRequest\x1a!.logcore.v1.ArchiveStatusResponse\x12H\n" +
 	"\tAddTarget\x12\x1c.logcore.v1.AddTargetRequest\x1a\x1d.logcore.v1.AddTargetResponse\x12W\n" +
@@ -1399,7 +1483,8 @@ const file_logcore_v1_archive_proto_rawDesc = "" +
 	"\x05Scrub\x12\x18.logcore.v1.ScrubRequest\x1a\x19.logcore.v1.ScrubResponse\x12B\n" +
 	"\aCompact\x12\x1a.logcore.v1.CompactRequest\x1a\x1b.logcore.v1.CompactResponse\x12Q\n" +
 	"\fSetRetention\x12\x1f.logcore.v1.SetRetentionRequest\x1a .logcore.v1.SetRetentionResponse\x12B\n" +
-	"\aSetHold\x12\x1a.logcore.v1.SetHoldRequest\x1a\x1b.logcore.v1.SetHoldResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\aSetHold\x12\x1a.logcore.v1.SetHoldRequest\x1a\x1b.logcore.v1.SetHoldResponse\x12B\n" +
+	"\aSetLock\x12\x1a.logcore.v1.SetLockRequest\x1a\x1b.logcore.v1.SetLockResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_archive_proto_rawDescOnce sync.Once
@@ -1413,7 +1498,7 @@ func file_logcore_v1_archive_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_archive_proto_rawDescData
 }
 
-var file_logcore_v1_archive_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_logcore_v1_archive_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_logcore_v1_archive_proto_goTypes = []any{
 	(*ArchiveStatusRequest)(nil),   // 0: logcore.v1.ArchiveStatusRequest
 	(*ArchiveStatusResponse)(nil),  // 1: logcore.v1.ArchiveStatusResponse
@@ -1436,6 +1521,8 @@ var file_logcore_v1_archive_proto_goTypes = []any{
 	(*SetRetentionResponse)(nil),   // 18: logcore.v1.SetRetentionResponse
 	(*SetHoldRequest)(nil),         // 19: logcore.v1.SetHoldRequest
 	(*SetHoldResponse)(nil),        // 20: logcore.v1.SetHoldResponse
+	(*SetLockRequest)(nil),         // 21: logcore.v1.SetLockRequest
+	(*SetLockResponse)(nil),        // 22: logcore.v1.SetLockResponse
 }
 var file_logcore_v1_archive_proto_depIdxs = []int32{
 	2,  // 0: logcore.v1.ArchiveStatusResponse.costs:type_name -> logcore.v1.TargetCost
@@ -1451,17 +1538,19 @@ var file_logcore_v1_archive_proto_depIdxs = []int32{
 	15, // 10: logcore.v1.ArchiveService.Compact:input_type -> logcore.v1.CompactRequest
 	17, // 11: logcore.v1.ArchiveService.SetRetention:input_type -> logcore.v1.SetRetentionRequest
 	19, // 12: logcore.v1.ArchiveService.SetHold:input_type -> logcore.v1.SetHoldRequest
-	1,  // 13: logcore.v1.ArchiveService.ArchiveStatus:output_type -> logcore.v1.ArchiveStatusResponse
-	6,  // 14: logcore.v1.ArchiveService.AddTarget:output_type -> logcore.v1.AddTargetResponse
-	8,  // 15: logcore.v1.ArchiveService.EvacuateTarget:output_type -> logcore.v1.EvacuateTargetResponse
-	10, // 16: logcore.v1.ArchiveService.RemoveTarget:output_type -> logcore.v1.RemoveTargetResponse
-	12, // 17: logcore.v1.ArchiveService.Recode:output_type -> logcore.v1.RecodeResponse
-	14, // 18: logcore.v1.ArchiveService.Scrub:output_type -> logcore.v1.ScrubResponse
-	16, // 19: logcore.v1.ArchiveService.Compact:output_type -> logcore.v1.CompactResponse
-	18, // 20: logcore.v1.ArchiveService.SetRetention:output_type -> logcore.v1.SetRetentionResponse
-	20, // 21: logcore.v1.ArchiveService.SetHold:output_type -> logcore.v1.SetHoldResponse
-	13, // [13:22] is the sub-list for method output_type
-	4,  // [4:13] is the sub-list for method input_type
+	21, // 13: logcore.v1.ArchiveService.SetLock:input_type -> logcore.v1.SetLockRequest
+	1,  // 14: logcore.v1.ArchiveService.ArchiveStatus:output_type -> logcore.v1.ArchiveStatusResponse
+	6,  // 15: logcore.v1.ArchiveService.AddTarget:output_type -> logcore.v1.AddTargetResponse
+	8,  // 16: logcore.v1.ArchiveService.EvacuateTarget:output_type -> logcore.v1.EvacuateTargetResponse
+	10, // 17: logcore.v1.ArchiveService.RemoveTarget:output_type -> logcore.v1.RemoveTargetResponse
+	12, // 18: logcore.v1.ArchiveService.Recode:output_type -> logcore.v1.RecodeResponse
+	14, // 19: logcore.v1.ArchiveService.Scrub:output_type -> logcore.v1.ScrubResponse
+	16, // 20: logcore.v1.ArchiveService.Compact:output_type -> logcore.v1.CompactResponse
+	18, // 21: logcore.v1.ArchiveService.SetRetention:output_type -> logcore.v1.SetRetentionResponse
+	20, // 22: logcore.v1.ArchiveService.SetHold:output_type -> logcore.v1.SetHoldResponse
+	22, // 23: logcore.v1.ArchiveService.SetLock:output_type -> logcore.v1.SetLockResponse
+	14, // [14:24] is the sub-list for method output_type
+	4,  // [4:14] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1478,7 +1567,7 @@ func file_logcore_v1_archive_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_archive_proto_rawDesc), len(file_logcore_v1_archive_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	ArchiveService_Compact_FullMethodName        = "/logcore.v1.ArchiveService/Compact"
 	ArchiveService_SetRetention_FullMethodName   = "/logcore.v1.ArchiveService/SetRetention"
 	ArchiveService_SetHold_FullMethodName        = "/logcore.v1.ArchiveService/SetHold"
+	ArchiveService_SetLock_FullMethodName        = "/logcore.v1.ArchiveService/SetLock"
 )
 
 // ArchiveServiceClient is the client API for ArchiveService service.
@@ -56,6 +57,8 @@ type ArchiveServiceClient interface {
 	SetRetention(ctx context.Context, in *SetRetentionRequest, opts ...grpc.CallOption) (*SetRetentionResponse, error)
 	// SetHold puts a log, or everything, under legal hold or releases it.
 	SetHold(ctx context.Context, in *SetHoldRequest, opts ...grpc.CallOption) (*SetHoldResponse, error)
+	// SetLock says for how long each sealed fragment is locked at its provider, where that is offered.
+	SetLock(ctx context.Context, in *SetLockRequest, opts ...grpc.CallOption) (*SetLockResponse, error)
 }
 
 type archiveServiceClient struct {
@@ -156,6 +159,16 @@ func (c *archiveServiceClient) SetHold(ctx context.Context, in *SetHoldRequest, 
 	return out, nil
 }
 
+func (c *archiveServiceClient) SetLock(ctx context.Context, in *SetLockRequest, opts ...grpc.CallOption) (*SetLockResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetLockResponse)
+	err := c.cc.Invoke(ctx, ArchiveService_SetLock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ArchiveServiceServer is the server API for ArchiveService service.
 // All implementations must embed UnimplementedArchiveServiceServer
 // for forward compatibility.
@@ -182,6 +195,8 @@ type ArchiveServiceServer interface {
 	SetRetention(context.Context, *SetRetentionRequest) (*SetRetentionResponse, error)
 	// SetHold puts a log, or everything, under legal hold or releases it.
 	SetHold(context.Context, *SetHoldRequest) (*SetHoldResponse, error)
+	// SetLock says for how long each sealed fragment is locked at its provider, where that is offered.
+	SetLock(context.Context, *SetLockRequest) (*SetLockResponse, error)
 	mustEmbedUnimplementedArchiveServiceServer()
 }
 
@@ -218,6 +233,9 @@ func (UnimplementedArchiveServiceServer) SetRetention(context.Context, *SetReten
 }
 func (UnimplementedArchiveServiceServer) SetHold(context.Context, *SetHoldRequest) (*SetHoldResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetHold not implemented")
+}
+func (UnimplementedArchiveServiceServer) SetLock(context.Context, *SetLockRequest) (*SetLockResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLock not implemented")
 }
 func (UnimplementedArchiveServiceServer) mustEmbedUnimplementedArchiveServiceServer() {}
 func (UnimplementedArchiveServiceServer) testEmbeddedByValue()                        {}
@@ -402,6 +420,24 @@ func _ArchiveService_SetHold_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ArchiveService_SetLock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ArchiveServiceServer).SetLock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ArchiveService_SetLock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ArchiveServiceServer).SetLock(ctx, req.(*SetLockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ArchiveService_ServiceDesc is the grpc.ServiceDesc for ArchiveService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -444,6 +480,10 @@ var ArchiveService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetHold",
 			Handler:    _ArchiveService_SetHold_Handler,
+		},
+		{
+			MethodName: "SetLock",
+			Handler:    _ArchiveService_SetLock_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
