@@ -36,6 +36,8 @@ func (l *Log) commitLoop() {
 			if b := l.nextBatch(); b != nil {
 				l.metrics.begun[decision].Inc()
 				l.commit(b)
+			} else {
+				l.failPending()
 			}
 			continue
 		case decision == paceWait && patience <= spinMax:
@@ -76,6 +78,7 @@ func (l *Log) drain() {
 	for b := l.nextBatch(); b != nil; b = l.nextBatch() {
 		l.commit(b)
 	}
+	l.failPending()
 	l.markIdle(true)
 	l.mu.Lock()
 	l.ended = true
@@ -199,31 +202,38 @@ func (l *Log) publish(b *batch) {
 	l.pace = l.pace.synced(commitFacts{entries: entries, came: l.pendingCount(), waitedFrom: l.waitedFrom, took: l.lastWrite})
 	l.waitedFrom = 0
 	l.seen, l.seenAt, l.endedAt = l.pendingCount(), now, now
+	if l.opts.OnDurable != nil {
+		l.opts.OnDurable(b.last, nil)
+	}
+	b.complete(nil)
 	l.metrics.paceCohort.Set(float64(l.pace.cohort))
 	l.metrics.paceSync.Set(l.pace.sync.Seconds())
 	l.metrics.durableLSN.Set(float64(b.last))
 	l.metrics.batchEntries.Observe(float64(entries))
-	l.metrics.batchBytes.Observe(float64(b.writeBytes))
+	l.metrics.batchBytes.Observe(float64(b.bytes))
 	l.metrics.appendedBytes.Add(float64(b.bytes))
-	l.metrics.commitLatency.Observe(now.Sub(b.at).Seconds())
-	if l.opts.OnDurable != nil {
-		l.opts.OnDurable(b.last, nil)
-	}
-	for _, done := range b.done {
-		done(nil)
-	}
+	l.metrics.commitLatency.Observe(now.Sub(b.came).Seconds())
 	l.retire(b)
 	// Whoever was just told may submit again before the next sync begins; without this
 	// it carries only the first of them.
 	runtime.Gosched()
 }
 
+// complete tells those who submitted or wait.
+func (b *batch) complete(err error) {
+	for _, done := range b.done {
+		done(err)
+	}
+	if b.waiters > 0 {
+		b.wake.Broadcast()
+	}
+}
+
 // retire keeps an emptied batch for the next one.
 func (l *Log) retire(b *batch) {
-	clear(b.bufs)
 	clear(b.done)
-	b.seg, b.chunk, b.before = nil, nil, segment.Summary{}
 	l.mu.Lock()
+	b.seg, b.chunk, b.memory, b.before = nil, nil, nil, segment.Summary{}
 	l.spare = append(l.spare, b)
 	l.mu.Unlock()
 }
@@ -244,14 +254,32 @@ func (l *Log) announce() {
 	}
 }
 
-// poison ends all writing: the batch that failed, if any, and all behind it fail.
+// poison ends all writing: the batch that failed, if any, and all behind it fail. It is
+// for the committer; others use stopWriting.
 func (l *Log) poison(b *batch, cause error) {
-	err := fmt.Errorf("hotlog: %s: %w: %w: reopen to recover", l.dir.Path(), logcore.ErrPoisoned, cause)
+	l.rewind(b, l.stopWriting(cause))
+}
+
+// stopWriting ends all writing but what is under way and returns the error that says so.
+// What is pending fails on the committer, where all completions come from.
+func (l *Log) stopWriting(cause error) error {
 	l.log.Error("hot log poisoned", "dir", l.dir.Path(), "err", cause)
 	l.mu.Lock()
-	l.err = err
+	defer l.mu.Unlock()
+	l.err = fmt.Errorf("hotlog: %s: %w: %w: reopen to recover", l.dir.Path(), logcore.ErrPoisoned, cause)
+	l.announce()
+	poke(l.wake)
+	return l.err
+}
+
+// failPending fails what is pending when nothing is written any more.
+func (l *Log) failPending() {
+	l.mu.Lock()
+	err := l.err
 	l.mu.Unlock()
-	l.rewind(b, err)
+	if err != nil {
+		l.rewind(nil, err)
+	}
 }
 
 // rewind fails a batch and all pending ones, and takes the log back to what is durable.
@@ -281,8 +309,6 @@ func (l *Log) rewind(b *batch, err error) {
 		l.opts.OnDurable(l.Durable(), err)
 	}
 	for _, f := range failed {
-		for _, done := range f.done {
-			done(err)
-		}
+		f.complete(err)
 	}
 }

@@ -31,8 +31,8 @@ func (l *Log) endLife(durable logcore.LSN, err error) {
 	if len(l.lives) == livesKept {
 		l.lives = append(l.lives[:0], l.lives[1:]...)
 	}
-	l.lives = append(l.lives, life{number: l.life, durable: durable, err: err})
-	l.life++
+	l.lives = append(l.lives, life{number: l.life.Load(), durable: durable, err: err})
+	l.life.Add(1)
 }
 
 // Enqueue is Submit for many callers: it numbers the entries, writing their LSNs into
@@ -51,7 +51,7 @@ func (l *Log) Done(t Ticket) (bool, error) {
 
 // settled is Done with mu held.
 func (l *Log) settled(t Ticket) (bool, error) {
-	if t.life == l.life {
+	if t.life == l.life.Load() {
 		if l.Durable() >= t.LSN {
 			return true, nil
 		}

@@ -180,7 +180,7 @@ func TestTicketOfAFailedEntry(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Wait(ctx, Ticket{LSN: 1 << 40, life: l.life}); !errors.Is(err, logcore.ErrClosed) {
+	if _, err := l.Wait(ctx, Ticket{LSN: 1 << 40, life: l.life.Load()}); !errors.Is(err, logcore.ErrClosed) {
 		t.Fatalf("wait on a closed log: %v", err)
 	}
 }

@@ -54,7 +54,7 @@ func (l *Log) foldStep() bool {
 		l.mu.Unlock()
 		return false
 	}
-	runs := l.cache.runs(f.next, c.last+1)
+	runs := l.cache.pinned(f.next, c.last+1)
 	l.mu.Unlock()
 	if len(runs) == 0 {
 		f.b = nil
@@ -68,6 +68,9 @@ func (l *Log) foldStep() bool {
 			f.next++
 		}
 	}
+	l.mu.Lock()
+	unpin(runs)
+	l.mu.Unlock()
 	if c.sealed && f.next > c.last {
 		sum := f.b.Summary()
 		s.folded = &sum

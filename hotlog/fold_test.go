@@ -40,8 +40,10 @@ func footersAsRead(t *testing.T, l *Log, want int) {
 func TestFootersFromMemory(t *testing.T) {
 	disk := simdisk.New(1)
 	dir := countingDir{disk, new(atomic.Int64)}
+	opts := simOptions()
+	opts.CacheBytes = 1 << 20 // as in service, it holds what the finisher has not seen
 	open := func() *Log {
-		l, _, err := openOn(context.Background(), dir, simOptions(), openMode{inline: true})
+		l, _, err := openOn(context.Background(), dir, opts, openMode{inline: true})
 		if err != nil {
 			t.Fatal(err)
 		}

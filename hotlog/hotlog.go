@@ -60,6 +60,7 @@ type Log struct {
 	filling  *batch   // the newest of pending, when it takes more
 	pending  []*batch
 	spare    []*batch      // emptied batches
+	newest   *batch        // the last one begun
 	queued   int64         // bytes of entries not yet completed
 	space    chan struct{} // closed when queued shrinks; nil = nobody waits
 	advanced chan struct{} // closed and replaced when durable rises or the log ends; nil = nobody waits
@@ -68,9 +69,9 @@ type Log struct {
 	nextSlot uint64
 	err      error // why nothing is written any more
 	closed   bool
-	ended    bool   // the committer is gone
-	life     uint32 // number of the present one
-	lives    []life // those that ended last
+	ended    bool          // the committer is gone
+	life     atomic.Uint32 // number of the present one; written under mu, before durable can reach an LSN again
+	lives    []life        // those that ended last
 
 	// Between those who submit and the committer.
 	submitted atomic.Uint64 // entries ever queued; written under mu
@@ -172,14 +173,11 @@ type openMode struct {
 func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*Log, RecoveryReport, error) {
 	l := &Log{
 		opts: opts, dir: newFileSet(dir, mode.openFiles()), log: opts.Logger, inline: mode.inline,
-		writer: newWriter(dir.Align()),
+		writer: newWriter(dir.Align(), mode.inline),
 		wake:   make(chan struct{}, 1), commands: make(chan func()),
 		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), checkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	if l.inline {
-		l.writer.piece = inlinePieceBytes
-	}
-	l.cache.init(opts.CacheBytes)
+	l.cache.init(opts.CacheBytes, dir.Align())
 	l.view.Store(&[]*segfile{})
 	var err error
 	if l.metrics, err = newMetrics(opts); err != nil {

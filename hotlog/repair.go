@@ -111,8 +111,8 @@ func (l *Log) replace(old, fresh *segfile, tmp string, cuts uint64) error {
 		err = l.dir.SyncDir()
 	}
 	if err != nil {
-		l.poison(nil, err)
-		return l.Err()
+		return l.stopWriting(err)
+
 	}
 	view[i] = fresh
 	l.mu.Lock()

@@ -29,6 +29,8 @@ type segfile struct {
 	mark    segment.Mark
 	markBuf []byte // as mark
 
+	salt segment.Salt // of its frames, once entries are appended; guarded by Log.mu
+
 	folded *segment.Summary // of all entries, made from memory; nil = it was not. Guarded by Log.fold.mu
 
 	// Guarded by Log.mu.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -24,12 +25,14 @@ type batch struct {
 	before      segment.Summary // of seg, before the batch
 	sealed      bool            // ends with a SEAL
 	bytes       int64           // of the frames
-	writeBytes  int64           // of bufs
-	bufs        [][]byte        // what to write, consecutive from off
-	chunk       *chunk          // that the last of bufs lies in
-	chunkAt     int             // where it begins there
-	at          time.Time       // when its first entry came
-	done        []func(error)   // of those submissions whose last entry is in it
+	chunk       *chunk          // that holds them, from at on
+	at          int
+	memory      []byte     // of chunk, all its capacity
+	fresh       bool       // what the file holds in front of off, in the same block, is not in front of at
+	came        time.Time  // when its first entry came
+	wake        *sync.Cond // those who wait for it in append, until done
+	waiters     int
+	done        []func(error) // of those submissions whose last entry is in it
 }
 
 // Submit queues entries, which must follow Last() without a gap, and returns without
@@ -57,20 +60,27 @@ func (l *Log) enqueue(entries []logcore.Entry, number bool, done func(error)) (T
 	}
 	l.lockSoon()
 	defer l.mu.Unlock()
+	t, b, err := l.queue(entries, bytes, number)
+	if err == nil && done != nil {
+		b.done = append(b.done, done)
+	}
+	return t, err
+}
+
+// queue puts entries of so many bytes into the log, in memory, and returns the batch that
+// the last of them is in; mu is held.
+func (l *Log) queue(entries []logcore.Entry, bytes int64, number bool) (Ticket, *batch, error) {
 	if number {
 		for i := range entries {
 			entries[i].LSN = l.last + 1 + logcore.LSN(i)
 		}
 	}
 	if err := l.admit(entries[0].LSN, bytes); err != nil {
-		return Ticket{}, err
+		return Ticket{}, nil, err
 	}
 	var b *batch
 	for i := range entries {
 		b = l.put(&entries[i])
-	}
-	if done != nil {
-		b.done = append(b.done, done)
 	}
 	l.queued += bytes
 	l.full.Store(l.filling == nil || len(l.pending) > 1 || l.filling.bytes >= batchBytesMax)
@@ -78,7 +88,7 @@ func (l *Log) enqueue(entries []logcore.Entry, number bool, done func(error)) (T
 	if l.parked.Load() {
 		l.unpark()
 	}
-	return Ticket{LSN: l.last, life: l.life}, nil
+	return Ticket{LSN: l.last, life: l.life.Load()}, b, nil
 }
 
 // lockSoon takes mu. Many callers come at once and hold it for a fraction of a
@@ -141,14 +151,14 @@ func (l *Log) put(e *logcore.Entry) *batch {
 		l.tail = newSegfile(segment.Header{ID: segment.ID{Shard: l.opts.Shard, First: e.LSN}, Prev: l.lastSum, PrevTerm: l.lastTerm})
 		l.filling = nil
 	}
-	if l.filling == nil || l.filling.bytes >= batchBytesMax {
-		l.filling = l.newBatch(e.LSN)
-		l.pending = append(l.pending, l.filling)
+	s, size := l.tail, int(segment.FrameBytes(len(e.Payload)))
+	b := l.filling
+	if b == nil || b.bytes >= batchBytesMax || !b.chunk.fits(size) {
+		b = l.newBatch(e.LSN, size)
 	}
-	b, s := l.filling, l.tail
-	frame, sum, in := l.cache.put(s.header.ID, l.lastSum, e, l.Durable())
-	b.add(frame, in)
+	sum := b.chunk.add(s.salt, l.lastSum, e)
 	s.sum.Add(e, sum)
+	b.bytes += int64(size)
 	b.last, b.sum, b.end = e.LSN, sum, s.sum.End
 	l.last, l.lastSum, l.lastTerm = e.LSN, sum, e.Term
 	if e.Kind == logcore.KindSeal {
@@ -158,29 +168,26 @@ func (l *Log) put(e *logcore.Entry) *batch {
 	return b
 }
 
-// newBatch returns an empty batch for l.tail, whose first entry will be lsn; mu is held.
-func (l *Log) newBatch(lsn logcore.LSN) *batch {
+// newBatch begins the batch of l.tail whose first entry is lsn, of size bytes; mu is held.
+func (l *Log) newBatch(lsn logcore.LSN, size int) *batch {
 	var b *batch
 	if n := len(l.spare); n > 0 {
 		b, l.spare = l.spare[n-1], l.spare[:n-1]
 	} else {
-		b = new(batch)
+		b = &batch{wake: sync.NewCond(unlocker{&l.mu})}
 	}
-	*b = batch{seg: l.tail, first: lsn, off: l.tail.sum.End, prev: l.lastSum, prevTerm: l.lastTerm,
-		before: l.tail.sum, bufs: b.bufs[:0], done: b.done[:0], at: time.Now()}
+	s := l.tail
+	if s.salt == 0 {
+		s.salt = s.header.ID.Salt()
+	}
+	apart := l.newest != nil && l.newest.bytes >= l.writer.directMin // see writer
+	in, fresh := l.cache.place(size, s.sum.End, apart, lsn, l.Durable())
+	*b = batch{seg: s, first: lsn, off: s.sum.End, prev: l.lastSum, prevTerm: l.lastTerm,
+		before: s.sum, chunk: in, at: len(in.buf), memory: in.buf[:cap(in.buf)], fresh: fresh,
+		done: b.done[:0], wake: b.wake, came: time.Now()}
+	l.filling, l.newest = b, b
+	l.pending = append(l.pending, b)
 	return b
-}
-
-// add appends a frame that lies at the end of a chunk.
-func (b *batch) add(frame []byte, in *chunk) {
-	if b.chunk == in {
-		b.bufs[len(b.bufs)-1] = in.buf[b.chunkAt:]
-	} else {
-		b.chunk, b.chunkAt = in, len(in.buf)-len(frame)
-		b.bufs = append(b.bufs, frame)
-	}
-	b.bytes += int64(len(frame))
-	b.writeBytes += int64(len(frame))
 }
 
 // Append is Submit and the wait for its completion; when the queue is full it waits
@@ -194,8 +201,14 @@ func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
 func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) error {
 	w := waiters.Get().(*waiter)
 	for {
-		_, err := l.enqueue(entries, number, w.done)
-		if err == nil {
+		var err error
+		if ctx.Done() == nil {
+			var t Ticket
+			if t, err = l.queueAndWait(entries, number); err == nil {
+				waiters.Put(w)
+				return l.outcome(t)
+			}
+		} else if _, err = l.enqueue(entries, number, w.done); err == nil {
 			break
 		}
 		if !errors.Is(err, logcore.ErrOverloaded) {
@@ -209,11 +222,6 @@ func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) 
 			return fmt.Errorf("hotlog: append: %w: %w", err, ctx.Err())
 		}
 	}
-	if ctx.Done() == nil { // half the price of a select
-		err := <-w.result
-		waiters.Put(w)
-		return err
-	}
 	select {
 	case err := <-w.result:
 		waiters.Put(w)
@@ -221,6 +229,39 @@ func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) 
 	case <-ctx.Done(): // the committer will still report to w, which is given up
 		return fmt.Errorf("hotlog: append, outcome unknown: %w", ctx.Err())
 	}
+}
+
+// queueAndWait puts entries into the log and returns when they are settled. The waiters of
+// a batch are woken all at once, which is less than half of what a channel for each costs.
+func (l *Log) queueAndWait(entries []logcore.Entry, number bool) (Ticket, error) {
+	bytes, err := l.check(entries, number)
+	if err != nil {
+		return Ticket{}, err
+	}
+	l.lockSoon()
+	t, b, err := l.queue(entries, bytes, number)
+	if err != nil {
+		l.mu.Unlock()
+		return t, err
+	}
+	b.waiters++
+	b.wake.Wait() // unlocks mu, and does not lock it again
+	return t, nil
+}
+
+// unlocker is mu for a sync.Cond whose waiters don't want it back.
+type unlocker struct{ mu *sync.Mutex }
+
+func (u unlocker) Lock()   {}
+func (u unlocker) Unlock() { u.mu.Unlock() }
+
+// outcome is Done for a ticket that is known to be settled.
+func (l *Log) outcome(t Ticket) error {
+	if l.Durable() >= t.LSN && l.life.Load() == t.life { // in this order: see life
+		return nil
+	}
+	_, err := l.Done(t)
+	return err
 }
 
 // awaitSpace returns a channel that is closed when entries leave the queue, or already

@@ -29,8 +29,8 @@ func (l *Log) TrimHead(upTo logcore.LSN) error {
 			return nil
 		}
 		if err := l.recycle(s); err != nil {
-			l.poison(nil, err)
-			return l.Err()
+			return l.stopWriting(err)
+
 		}
 	}
 }
@@ -75,6 +75,7 @@ func (l *Log) truncate(after logcore.LSN) error {
 	for b := l.nextBatch(); b != nil; b = l.nextBatch() {
 		l.commit(b)
 	}
+	l.failPending()
 	if err := l.Err(); err != nil && !errors.Is(err, logcore.ErrClosed) {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/logcore/logcore"
 )
@@ -39,34 +40,44 @@ func saltedSumPortable(salt uint32, frame []byte) uint32 {
 	return crc32.Update(sum, castagnoli, frame[frmTime:])
 }
 
+// Salt is what an ID brings into the checksums of its frames.
+type Salt uint32
+
+// Salt returns the salt, for AppendSalted.
+func (id ID) Salt() Salt { return Salt(id.salt()) }
+
 // AppendFrame appends the frame of e to dst. prev is the checksum of the entry
 // before e (of the segment before, for a segment's first), 0 at the very beginning.
 // It returns the longer slice and the checksum of e. The payload is copied. It
 // panics on a payload longer than PayloadBytesMax: callers check first.
 func AppendFrame(dst []byte, id ID, prev uint32, e logcore.Entry) (out []byte, sum uint32) {
+	return AppendSalted(dst, id.Salt(), prev, &e)
+}
+
+// AppendSalted is AppendFrame for a salt known already.
+func AppendSalted(dst []byte, salt Salt, prev uint32, e *logcore.Entry) (out []byte, sum uint32) {
 	if len(e.Payload) > PayloadBytesMax {
 		panic(fmt.Sprintf("segment: payload of %d bytes", len(e.Payload)))
 	}
-	start := len(dst)
-	size := int(FrameBytes(len(e.Payload)))
-	var head [FrameHeaderBytes]byte
-	b := head[:]
+	start, size := len(dst), int(FrameBytes(len(e.Payload)))
+	if cap(dst)-start < size {
+		dst = slices.Grow(dst, size)
+	}
+	dst = dst[:start+size]
+	b := dst[start:]
+	le.PutUint64(b[size-FrameAlign:], 0) // the padding; the payload goes over the rest of it
 	le.PutUint32(b[frmMagic:], frameMagic)
 	le.PutUint32(b[frmLength:], uint32(len(e.Payload)))
 	le.PutUint64(b[frmLSN:], uint64(e.LSN))
 	le.PutUint64(b[frmTerm:], e.Term)
-	b[frmKind] = byte(e.Kind)
-	b[frmVersion] = FormatVersion
+	b[frmKind], b[frmVersion] = byte(e.Kind), FormatVersion
+	le.PutUint16(b[frmFlags:], 0)
 	le.PutUint32(b[frmPrev:], prev)
 	le.PutUint64(b[frmTime:], uint64(e.Time))
-	copy(b[frmTx:], e.Tx[:])
-	dst = append(dst, b...)
-	dst = append(dst, e.Payload...)
-	for len(dst) < start+size {
-		dst = append(dst, 0)
-	}
-	sum = frameSum(id, dst[start:])
-	le.PutUint32(dst[start+frmCRC:], sum)
+	copy(b[frmTx:FrameHeaderBytes], e.Tx[:])
+	copy(b[FrameHeaderBytes:], e.Payload)
+	sum = saltedSum(uint32(salt), b)
+	le.PutUint32(b[frmCRC:], sum)
 	return dst, sum
 }
 
