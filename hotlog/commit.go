@@ -46,8 +46,8 @@ func (l *Log) commitLoop() {
 		case decision == pacePark:
 			patience = markLag
 		}
-		l.parked.Store(true)
-		if l.pendingCount() != l.seen {
+		l.parked.Store(decision != paceApart)
+		if decision != paceApart && l.pendingCount() != l.seen {
 			l.parked.Store(false) // it came in between
 			continue
 		}
@@ -100,10 +100,12 @@ func (l *Log) decide() (paceDecision, time.Duration) {
 		return pacePark, 0
 	}
 	now := time.Now()
+	l.waited += time.Duration(l.seen) * now.Sub(l.lookedAt)
+	l.lookedAt = now
 	if pending != l.seen {
 		l.seen, l.seenAt = pending, now
 	}
-	decision, patience := l.pace.step(paceInput{pending: pending, full: l.full.Load(), ended: now.Sub(l.endedAt), quiet: now.Sub(l.seenAt)})
+	decision, patience := l.pace.step(paceInput{pending: pending, full: l.full.Load(), ended: now.Sub(l.endedAt), quiet: now.Sub(l.seenAt), begun: now.Sub(l.begunAt)})
 	if decision == paceWait && l.waitedFrom == 0 {
 		l.waitedFrom = pending
 	}
@@ -196,12 +198,14 @@ func (l *Log) publish(b *batch) {
 		l.unfolded = 0
 		poke(l.finWake)
 	}
-	entries := int(b.last - b.first + 1)
+	entries, came := int(b.last-b.first+1), l.pendingCount()
 	now := time.Now()
 	l.unproven = true
-	l.pace = l.pace.synced(commitFacts{entries: entries, came: l.pendingCount(), waitedFrom: l.waitedFrom, took: l.lastWrite})
-	l.waitedFrom = 0
-	l.seen, l.seenAt, l.endedAt = l.pendingCount(), now, now
+	l.pace = l.pace.synced(commitFacts{entries: entries, came: came, waitedFrom: l.waitedFrom, took: l.lastWrite,
+		waited: l.waited + time.Duration(entries)*l.lastWrite})
+	l.waitedFrom, l.begunAt, l.lookedAt = 0, now.Add(-l.lastWrite), now
+	l.waited = time.Duration(came) * l.lastWrite / 2 // they came at any time of it
+	l.seen, l.seenAt, l.endedAt = came, now, now
 	if l.opts.OnDurable != nil {
 		l.opts.OnDurable(b.last, nil)
 	}

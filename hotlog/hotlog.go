@@ -85,6 +85,9 @@ type Log struct {
 	waitedFrom int           // entries pending when the next commit was first put off; 0 = it was not
 	seen       int           // entries pending when it last looked
 	seenAt     time.Time     // when that changed
+	waited     time.Duration // of all entries together since the last commit ended
+	lookedAt   time.Time     // up to where that is
+	begunAt    time.Time     // when the last commit began
 	endedAt    time.Time     // when the last commit ended
 	unproven   bool          // the newest batch is later than the newest mark
 	markedAt   time.Time     // when the newest mark that went with a batch was begun

@@ -19,6 +19,7 @@ type pace struct {
 	cohort  int           // entries in the log when the last commit ended: those it held and those that came meanwhile
 	vain    float64       // share of waits that brought nothing, a moving average
 	skipped int           // commits since waiting was tried last
+	spread  spread        // keeps commits apart, where that pays
 }
 
 const (
@@ -41,6 +42,7 @@ type paceInput struct {
 	full    bool          // no more would go with them
 	ended   time.Duration // since the last commit ended
 	quiet   time.Duration // since the newest of pending came, or as ended when none came since
+	begun   time.Duration // since the last commit began
 }
 
 // paceDecision says what to do, and why.
@@ -49,18 +51,19 @@ type paceDecision uint8
 const (
 	pacePark  paceDecision = iota // nothing waits, and nothing is expected at once
 	paceWait                      // for more, no longer than said
+	paceApart                     // whatever comes, unless it is full, as long as said
 	paceFull                      // begin: the batch is full
 	paceAll                       // begin: all that were expected are here
 	paceIdle                      // begin: the log was idle
 	paceQuiet                     // begin: waiting for more does not pay
 )
 
-var paceNames = [...]string{"park", "wait", "full", "all", "idle", "quiet"}
+var paceNames = [...]string{"park", "wait", "apart", "full", "all", "idle", "quiet"}
 
 // begins reports whether a commit begins.
 func (d paceDecision) begins() bool { return d >= paceFull }
 
-// step decides; with paceWait, for how long when nothing comes.
+// step decides; with paceWait, for how long when nothing comes, with paceApart, for how long.
 func (p pace) step(in paceInput) (paceDecision, time.Duration) {
 	missing := p.cohort - in.pending
 	if in.pending == 0 {
@@ -73,6 +76,8 @@ func (p pace) step(in paceInput) (paceDecision, time.Duration) {
 	switch rest := pays - in.quiet; {
 	case in.full:
 		return paceFull, 0
+	case missing > 0 && in.begun < p.spread.apart():
+		return paceApart, p.spread.apart() - in.begun
 	case in.ended >= p.sync:
 		return paceIdle, 0
 	case missing <= 0:
@@ -89,11 +94,13 @@ type commitFacts struct {
 	entries, came int           // those it held, and those that came meanwhile
 	waitedFrom    int           // entries there were when it was first put off; 0 = it was not
 	took          time.Duration // from its begin to its durability
+	waited        time.Duration // of all entries together, since the commit before ended: while they waited and while it was under way
 }
 
 // synced takes in a commit.
 func (p pace) synced(c commitFacts) pace {
 	p.cohort = c.entries + c.came
+	p.spread = p.spread.synced(c)
 	if p.sync == 0 {
 		p.sync = c.took
 	}

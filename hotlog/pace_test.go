@@ -40,7 +40,7 @@ func paceSim(seed uint64, load paceLoad, device func(now time.Duration, entries 
 		arrive(exp(load.every))
 	}
 	var p pace
-	var now, ended, newest, sum time.Duration
+	var now, began, ended, newest, sum time.Duration
 	var waiting []time.Duration
 	take := func(until time.Duration) { // arrivals up to until
 		for len(coming) > 0 && coming[0] <= until {
@@ -50,7 +50,10 @@ func paceSim(seed uint64, load paceLoad, device func(now time.Duration, entries 
 			}
 		}
 	}
-	const commits = 1200
+	commits := 4000 // enough for what is learned from stalls
+	if load.callers >= 64 || load.every < 10*time.Microsecond && load.callers == 0 {
+		commits = 1200
+	}
 	done, waitedFrom := 0, 0
 	for n := 0; n < commits; {
 		take(now)
@@ -58,7 +61,7 @@ func paceSim(seed uint64, load paceLoad, device func(now time.Duration, entries 
 		switch {
 		case fixed == nil:
 			var d paceDecision
-			d, patience = p.step(paceInput{pending: len(waiting), ended: now - ended, quiet: now - max(newest, ended)})
+			d, patience = p.step(paceInput{pending: len(waiting), ended: now - ended, quiet: now - max(newest, ended), begun: now - began})
 			if begin = d.begins(); d == pacePark {
 				patience = time.Hour
 			}
@@ -80,13 +83,18 @@ func paceSim(seed uint64, load paceLoad, device func(now time.Duration, entries 
 			continue
 		}
 		n++
+		began = now
 		took := device(now, len(waiting))
 		batch := waiting
 		waiting = nil
 		now += took
 		ended = now
 		take(now)
-		p = p.synced(commitFacts{entries: len(batch), came: len(waiting), waitedFrom: waitedFrom, took: took})
+		waited := time.Duration(0)
+		for _, at := range batch {
+			waited += now - at
+		}
+		p = p.synced(commitFacts{entries: len(batch), came: len(waiting), waitedFrom: waitedFrom, took: took, waited: waited})
 		waitedFrom = 0
 		for _, at := range batch {
 			sum += now - at
@@ -112,6 +120,13 @@ var paceDevices = map[string]func(now time.Duration, entries int) time.Duration{
 		const every, stall = 21 * time.Millisecond, 5 * time.Millisecond
 		if rest := stall - (now+took)%every; rest > 0 {
 			took += rest
+		}
+		return took
+	},
+	"bimodal, by the commit": func(now time.Duration, n int) time.Duration {
+		took := 150*time.Microsecond + time.Duration(n)*50*time.Nanosecond
+		if h := uint64(now) * 0x9e3779b97f4a7c15; h>>32%20 == 0 { // every twentieth or so
+			took += 5 * time.Millisecond
 		}
 		return took
 	},

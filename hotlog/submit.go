@@ -83,9 +83,9 @@ func (l *Log) queue(entries []logcore.Entry, bytes int64, number bool) (Ticket, 
 		b = l.put(&entries[i])
 	}
 	l.queued += bytes
-	l.full.Store(l.filling == nil || len(l.pending) > 1 || l.filling.bytes >= batchBytesMax)
+	full := l.filling == nil || len(l.pending) > 1 || l.filling.bytes >= batchBytesMax
 	l.submitted.Add(uint64(len(entries)))
-	if l.parked.Load() {
+	if full != l.full.Swap(full) && full || l.parked.Load() {
 		l.unpark()
 	}
 	return Ticket{LSN: l.last, life: l.life.Load()}, b, nil
