@@ -55,6 +55,9 @@ func (m *Member) tick() {
 	// counts on; only its own election does not begin.
 	//lint:ignore SA1019 the one way to have seeded election timeouts
 	m.rn.TickQuiesced()
+	if m.onProbation() {
+		m.probation.ticks--
+	}
 	m.election.elapsed++
 	if m.election.elapsed >= m.election.timeout {
 		m.election.reset(m.opts.Rand)
@@ -70,7 +73,7 @@ func (m *Member) Campaign() {
 }
 
 func (m *Member) campaign() {
-	if !m.state.votes(m.state.Member) || m.feeding != nil {
+	if !m.state.votes(m.state.Member) || m.feeding != nil || m.onProbation() {
 		return
 	}
 	if err := m.rn.Campaign(); err != nil {
@@ -84,7 +87,7 @@ const resendTicks = 2 * electionTicks
 
 func (m *Member) resendSnapshots() {
 	progress := m.progress()
-	for _, id := range m.Members().all() {
+	for _, id := range m.Members().All() {
 		if progress[id].Behind {
 			m.rn.ReportSnapshot(id, raft.SnapshotFailure)
 		}

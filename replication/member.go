@@ -157,8 +157,9 @@ type Member struct {
 	state   MemberState // as saved
 	// identity is the state as it was at the start, of which any goroutine may read what never changes:
 	// member, shard and incarnation.
-	identity MemberState
-	election election
+	identity  MemberState
+	election  election
+	probation probation
 
 	// What other goroutines leave here; guarded by view.mu.
 	queue       []Request
@@ -224,6 +225,9 @@ func NewMember(ctx context.Context, opts MemberOptions) (*Member, error) {
 	start, err := findStart(ctx, disk, logcore.LSN(commit))
 	if err != nil {
 		return nil, err
+	}
+	if !state.soleVoter() && disk.Last() > 0 {
+		m.probation.ticks = probationTicks
 	}
 	m.unchecked = true
 	m.committed.Store(uint64(start - 1))
@@ -351,7 +355,12 @@ func (m *Member) take(msg *raftpb.Message) error {
 		if m.feeding != nil {
 			return nil
 		}
+	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgTimeoutNow:
+		if m.onProbation() {
+			return nil
+		}
 	}
+	m.probation.see(msg)
 	m.heardAt[msg.GetFrom()] = m.election.ticks
 	if msg.GetFrom() == m.leader.Load() && msg.GetTerm() == m.state.Term {
 		m.election.heard()

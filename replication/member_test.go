@@ -202,6 +202,68 @@ func TestOlderDisk(t *testing.T) {
 	w.check()
 }
 
+// TestNoVoteAfterAStart (F9): a member on an older disk does not help to elect somebody who lacks what it had
+// acknowledged, as long as the leader is there to tell it; one that is alone with its peers after a restart of all does vote.
+func TestNoVoteAfterAStart(t *testing.T) {
+	w := newWorld(t, 13, 3)
+	leader := w.lead()
+	w.rest(2)
+	var others []*node
+	for _, n := range w.nodes {
+		if n != leader {
+			others = append(others, n)
+		}
+	}
+	victim, behind := others[0], others[1]
+	disk, state := *victim.disk, victim.state
+	disk.entries = append([]logcore.Entry(nil), disk.entries...)
+	for _, n := range w.nodes { // behind hears of nothing any more
+		w.cut[[2]uint64{n.id, behind.id}] = true
+	}
+	w.submit(leader, "the leader and the victim have it")
+	w.settle()
+	if len(w.acked) != 1 {
+		t.Fatal("not acknowledged")
+	}
+	w.crash(victim)
+	victim.disk, victim.state = &disk, state
+	w.start(victim)
+	delete(w.cut, [2]uint64{victim.id, behind.id})
+	w.cut[[2]uint64{leader.id, victim.id}] = true // and is not heard yet
+	for range electionTicks + 5 {
+		for _, n := range []*node{victim, behind} {
+			n.m.Tick()
+			n.m.Advance()
+		}
+		behind.m.Campaign()
+		behind.m.Advance()
+		w.settle()
+		if behind.m.Leading() || behind.m.Term() != leader.m.Term() {
+			t.Fatal("a member that lacks an acknowledged entry was elected with the vote of one that lost it")
+		}
+	}
+	w.cut[[2]uint64{leader.id, victim.id}] = false
+	w.rest(1)
+	if err := victim.m.Err(); !errors.Is(err, ErrStaleMember) {
+		t.Fatalf("the leader is back: %v", err)
+	}
+
+	// All are restarted: they come to a leader by themselves.
+	w = newWorld(t, 14, 3)
+	w.submit(w.lead(), "kept")
+	w.settle()
+	for _, n := range w.nodes {
+		w.crash(n)
+		w.start(n)
+	}
+	w.submit(w.lead(), "goes on")
+	w.rest(2)
+	w.check()
+	if len(w.acked) != 2 {
+		t.Fatal("no leader after a restart of all")
+	}
+}
+
 // TestReadIndex: a leader that was deposed without knowing doesn't answer a linearizable read.
 func TestReadIndex(t *testing.T) {
 	w := newWorld(t, 11, 3)

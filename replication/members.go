@@ -35,8 +35,8 @@ func (m Members) Has(id uint64) bool {
 	return slices.Contains(m.Voters, id) || slices.Contains(m.Learners, id) || slices.Contains(m.Outgoing, id) || slices.Contains(m.LearnersNext, id)
 }
 
-// all returns every member once, in order.
-func (m Members) all() []uint64 {
+// All returns every member once, in order.
+func (m Members) All() []uint64 {
 	out := slices.Concat(m.Voters, m.Learners, m.Outgoing, m.LearnersNext)
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -117,7 +117,7 @@ func (m *Member) checkChange(c MemberChange) error {
 			return fmt.Errorf("%w: member %x is in the group already, or is none", logcore.ErrInvalid, id)
 		}
 	}
-	if n := len(now.all()) + len(c.AddLearners); n > stateMembersMax {
+	if n := len(now.All()) + len(c.AddLearners); n > stateMembersMax {
 		return fmt.Errorf("%w: %d members, at most %d", logcore.ErrInvalid, n, stateMembersMax)
 	}
 	for _, id := range c.Promote {

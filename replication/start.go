@@ -41,7 +41,7 @@ func (g *Group) waitReady(ctx context.Context) error {
 		if err := g.Err(); err != nil {
 			return err
 		}
-		if !slices.Equal(g.Members().all(), []uint64{g.member.ID()}) {
+		if !slices.Equal(g.Members().All(), []uint64{g.member.ID()}) {
 			return nil // whether and when there is a leader is up to the others too
 		}
 		g.mu.Lock()

@@ -84,7 +84,7 @@ func (m *Member) advance() {
 			break
 		}
 		m.takeReads()
-		if m.leadDue {
+		if m.leadDue && m.transfer == 0 {
 			m.lead()
 			continue
 		}

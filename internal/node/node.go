@@ -135,6 +135,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	sender.mu.Lock()
 	sender.t = n.transport
 	sender.mu.Unlock()
+	for _, id := range n.group.Members().All() {
+		n.transport.Meet(id)
+	}
 	n.running.Go(n.feedLoop)
 	n.running.Go(n.announceLoop)
 	return nil

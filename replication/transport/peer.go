@@ -25,6 +25,7 @@ type peer struct {
 	queue  []queued // guarded by mu, as all below
 	bytes  int64
 	lost   bool  // something was dropped since the owner was told
+	meet   bool  // it is to be dialled although nothing waits
 	link   *link // in use; nil when there is none
 	err    error // why there is none
 	logged string
@@ -92,6 +93,15 @@ func (p *peer) take() (*link, []queued) {
 	p.queue = p.queue[n:]
 	p.bytes -= bytes
 	return p.link, batch
+}
+
+// toMeet reports, once, whether the node is to be dialled although nothing waits.
+func (p *peer) toMeet() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	meet := p.meet
+	p.meet = false
+	return meet
 }
 
 // drop gives up what waits: there is no way to the node now.
@@ -201,7 +211,7 @@ func (p *peer) run() {
 			continue
 		case l == nil && len(batch) > 0 && time.Now().Before(nextDial):
 			p.drop()
-		case l == nil && len(batch) > 0:
+		case l == nil && (len(batch) > 0 || p.toMeet()):
 			if p.connect(ctx, &conn, &connAddr) {
 				continue
 			}

@@ -164,6 +164,17 @@ func (t *Transport) Send(shard logcore.ShardID, m *raftpb.Message) {
 	}
 }
 
+// Meet dials a node although there is nothing to send yet: a node that was just started is in contact sooner than the
+// others, who take it for dead, would try again.
+func (t *Transport) Meet(node uint64) {
+	if p := t.peer(node); p != nil {
+		p.mu.Lock()
+		p.meet = true
+		p.mu.Unlock()
+		p.poke()
+	}
+}
+
 // peer returns a node's, which it begins to look after when it is a new one.
 func (t *Transport) peer(node uint64) *peer {
 	if node == 0 || node == t.opts.Node {
