@@ -153,3 +153,56 @@ func oncePerEntry(t *testing.T, a *running) {
 		}
 	}
 }
+
+// A segment that makes many objects is archived several at a time: a crash at any step of
+// any of them leaves what was committed, in order and without a gap, and the next archiver
+// goes on from there.
+func TestCrashInARunOfObjects(t *testing.T) {
+	for _, s := range []struct {
+		step string
+		nths []int
+	}{{"read", []int{2, 5}}, {"seal", []int{1, 3, 5}}, {"put", []int{3, 9, 20, 30}}, {"read-back", []int{7, 25}}, {"record", []int{2, 4}}, {"fence", []int{3}}, {"publish", []int{1, 4}}} {
+		for _, nth := range s.nths {
+			t.Run(fmt.Sprintf("%s-%d", s.step, nth), func(t *testing.T) {
+				w := crashWorld(t)
+				w.hot.append(15, 300_000)
+				w.hot.seal()
+				w.hot.append(1, 100)
+				fp := &failpoints{}
+				a, err := openWithHook(t.Context(), w.options(), fp.hook)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fp.mu.Lock()
+				fp.seen, fp.step, fp.nth = nil, s.step, nth
+				fp.mu.Unlock()
+				r := run(t, a)
+				if r.flushOrDie() == nil {
+					t.Fatal("never reached")
+				}
+				r.close()
+				covered := r.Covered()
+				if err := w.check(covered); err != nil {
+					t.Fatal(err)
+				}
+				b := w.start(nil)
+				if b.Covered() < covered {
+					t.Fatalf("covered %d before the crash, %d after", covered, b.Covered())
+				}
+				b.flushAll()
+				if err := b.quiesce(); err != nil {
+					t.Fatal(err)
+				}
+				if n := len(b.state.Load().path); n < 6 {
+					t.Fatalf("%d objects: no run", n)
+				}
+				w.mustCheck(w.hot.Committed())
+				noLeftovers(t, w, b)
+				oncePerEntry(t, b)
+				if err := b.close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,6 +126,23 @@ func TestArchiveUnderAKMS(t *testing.T) {
 	got, first, last, err := readBack(t.Context(), r)
 	if err != nil || first != 1 || last != 10 || !bytes.Equal(got, w.hot.content(1, 10)) {
 		t.Fatalf("[%d,%d]: %v", first, last, err)
+	}
+	// With the key file lost, and two targets, the key service and the objects are enough.
+	recovered, err := RecoverKeys(t.Context(), without(w.bare(), 0, 5), kms)
+	if err != nil || !slices.Equal(recovered.IDs(), keys.IDs()) || recovered.Current() != keys.Current() {
+		t.Fatalf("recovered %v: %v", recovered, err)
+	}
+	if r, err = OpenReader(t.Context(), ReaderOptions{Targets: w.bare(), Keys: recovered, Logger: quiet()}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, _, err = readBack(t.Context(), r); err != nil || !bytes.Equal(got, w.hot.content(1, 10)) {
+		t.Fatal(err)
+	}
+	if _, err := RecoverKeys(t.Context(), w.bare(), newStubKMS(9)); !errors.Is(err, ErrKeyUnavailable) {
+		t.Fatalf("by another key service: %v", err)
+	}
+	if _, err := RecoverKeys(t.Context(), newWorld(t, 1).bare(), kms); !errors.Is(err, ErrNoArchive) {
+		t.Fatalf("of nothing: %v", err)
 	}
 	if _, err := LoadKeyFile(path); !errors.Is(err, ErrKeyFile) {
 		t.Fatalf("a wrapped key is not a key: %v", err)
