@@ -66,7 +66,7 @@ bench: ## every benchmark, COUNT (5) times for BENCHTIME (1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./...
 
 bench-hotlog: ## the hot log beside the device's limit and other logs: JSON lines on stdout, a table on stderr
-	@mkdir -p .cache/bench && cd loadtest/peers && go run . --dir $(CURDIR)/.cache/bench --rounds 5 --seconds 1 $(ARGS)
+	@mkdir -p .cache/bench && cd loadtest/peers && go run . --dir $(CURDIR)/.cache/bench --rounds 5 $(ARGS)
 
 bench-hotlog-read: ## reading, recovering and opening the hot log beside CRC-32C of the same bytes, half a minute
 	@mkdir -p .cache/bench && cd loadtest/peers && go run . read --dir $(CURDIR)/.cache/bench $(ARGS)

@@ -19,6 +19,7 @@ type config struct {
 	dir        string
 	rounds     int
 	seconds    float64
+	minutes    float64
 	cells      string
 	peers      string
 	diskMiB    int64
@@ -52,7 +53,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&c.dir, "dir", "", "directory on the disk to measure (required); a temporary directory is made in it")
 	f.IntVar(&c.rounds, "rounds", 5, "rounds per cell, at least 1; figures are medians over them")
-	f.Float64Var(&c.seconds, "seconds", 1, "measured time of one turn, 0.01 to 600")
+	f.Float64Var(&c.seconds, "seconds", 0, "measured time of one turn, 0.01 to 600; 0: what fits into --minutes, 0.1 to 1")
+	f.Float64Var(&c.minutes, "minutes", 15, "how long the whole run may take, where --seconds is 0")
 	f.StringVar(&c.cells, "cells", "", "cells to run, comma-separated globs of PAYLOADxINFLIGHT, such as 128x64,1024x*; empty: all")
 	f.StringVar(&c.peers, "peers", "", "logs to run, comma-separated globs; the device's limits always run; empty: all")
 	f.Int64Var(&c.diskMiB, "disk-mib", 1536, "disk use at which a turn ends early, 64 or more")
@@ -79,8 +81,11 @@ func (c config) validate() error {
 	if c.rounds < 1 {
 		errs = append(errs, fmt.Errorf("--rounds %d: want at least 1", c.rounds))
 	}
-	if !(c.seconds >= 0.01 && c.seconds <= 600) {
-		errs = append(errs, fmt.Errorf("--seconds %v: want 0.01 to 600", c.seconds))
+	if c.seconds != 0 && !(c.seconds >= 0.01 && c.seconds <= 600) {
+		errs = append(errs, fmt.Errorf("--seconds %v: want 0.01 to 600, or 0", c.seconds))
+	}
+	if !(c.minutes > 0) {
+		errs = append(errs, fmt.Errorf("--minutes %v: want more than 0", c.minutes))
 	}
 	if c.diskMiB < 64 {
 		errs = append(errs, fmt.Errorf("--disk-mib %d: want 64 or more", c.diskMiB))
@@ -138,7 +143,21 @@ func measure(ctx context.Context, c config, cells []cell, peers []peer, dir stri
 	fmt.Fprintf(stderr, "write amp    from %s\n", written.file)
 	turnDir := filepath.Join(dir, "turn")
 	t := timing{seconds: time.Duration(c.seconds * float64(time.Second)), diskBytes: c.diskMiB << 20, written: written}
+	start := time.Now()
+	left := budget{deadline: start.Add(time.Duration(c.minutes * float64(time.Minute))), overhead: overheadGuess}
 	for _, cl := range cells {
+		left.turns += len(contenders(cl, dev, peers)) * c.rounds
+	}
+	window := func(now time.Time) time.Duration {
+		if c.seconds != 0 {
+			return t.seconds
+		}
+		return left.window(now)
+	}
+	announce(stderr, len(cells), left.turns, window(start), left.overhead)
+	for _, cl := range cells {
+		began := time.Now()
+		t.seconds = window(began)
 		all, err := runCell(ctx, contenders(cl, dev, peers), c.rounds, func(ct contender) (figures, error) {
 			t := t
 			if c.profiles != "" {
@@ -149,6 +168,7 @@ func measure(ctx context.Context, c config, cells []cell, peers []peer, dir stri
 		if err != nil {
 			return err
 		}
+		left.spent(len(all)*c.rounds, t.seconds, time.Since(began))
 		ls := lines(cl, all)
 		if err := errors.Join(writeJSON(stdout, ls), writeTable(stderr, cl, ls)); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/unix"
 )
 
 // Latencies are kept in nanoseconds, to three significant digits.
@@ -45,6 +46,7 @@ type reading struct {
 	ops     uint64
 	mallocs uint64
 	written uint64
+	cpu     time.Duration // user and system
 }
 
 func newMeter(c cell, written counter) *meter {
@@ -139,7 +141,12 @@ func (m *meter) read() (reading, error) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	written, err := m.written.read()
-	return reading{at: time.Now(), ops: m.ops(), mallocs: mem.Mallocs, written: written}, err
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		return reading{}, err
+	}
+	cpu := time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	return reading{at: time.Now(), ops: m.ops(), mallocs: mem.Mallocs, written: written, cpu: cpu}, err
 }
 
 // figures are the results of one turn, or medians of several.
@@ -148,6 +155,7 @@ type figures struct {
 	p50, p99, p999   float64 // microseconds
 	allocsPerOp      float64
 	writeAmp         float64
+	cpuPerOp         float64 // microseconds
 }
 
 // figures returns the turn's figures, after the load has returned.
@@ -168,6 +176,7 @@ func (m *meter) figures(c cell) (figures, error) {
 		p99:         us(99),
 		p999:        us(99.9),
 		allocsPerOp: float64(m.after.mallocs-m.before.mallocs) / ops,
+		cpuPerOp:    float64(m.after.cpu-m.before.cpu) / 1e3 / ops,
 		writeAmp:    float64(m.after.written-m.before.written) / (ops * float64(c.payload)),
 	}, nil
 }

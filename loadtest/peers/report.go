@@ -25,6 +25,7 @@ type line struct {
 	LimitRatio    float64 `json:"limit_ratio"`
 	AllocsPerOp   float64 `json:"allocs_per_op"`
 	WriteAmp      float64 `json:"write_amp"`
+	CPUPerOp      float64 `json:"cpu_us_per_op"`
 	Rounds        int     `json:"rounds"`
 	OpsPerSMin    float64 `json:"ops_per_s_min"`
 	OpsPerSMax    float64 `json:"ops_per_s_max"`
@@ -50,6 +51,7 @@ func lines(c cell, all []*series) []line {
 			P999:        rounded(median(s.pick(func(f figures) float64 { return f.p999 }))),
 			AllocsPerOp: rounded(median(s.pick(func(f figures) float64 { return f.allocsPerOp }))),
 			WriteAmp:    rounded(median(s.pick(func(f figures) float64 { return f.writeAmp }))),
+			CPUPerOp:    rounded(median(s.pick(func(f figures) float64 { return f.cpuPerOp }))),
 			Rounds:      len(ops), OpsPerSMin: rounded(slices.Min(ops)), OpsPerSMax: rounded(slices.Max(ops))}
 		if limit != nil {
 			l.Limit = limit.peer
@@ -80,10 +82,10 @@ func writeJSON(w io.Writer, ls []line) error {
 func writeTable(w io.Writer, c cell, ls []line) error {
 	fmt.Fprintf(w, "\n%d B, %d in flight\n", c.payload, c.inflight)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "peer\tapi\tops/s\tmin..max\tMiB/s\tp50 µs\tp99 µs\tp99.9 µs\tof limit\tallocs/op\twrite amp\trounds\t")
+	fmt.Fprintln(t, "peer\tapi\tops/s\tmin..max\tMiB/s\tp50 µs\tp99 µs\tp99.9 µs\tof limit\tallocs/op\twrite amp\tCPU µs/op\trounds\t")
 	for _, l := range ls {
-		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f..%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t\n", l.Peer, l.API,
-			l.OpsPerS, l.OpsPerSMin, l.OpsPerSMax, l.MiBPerS, l.P50, l.P99, l.P999, l.LimitRatio, l.AllocsPerOp, l.WriteAmp, l.Rounds)
+		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f..%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%d\t\n", l.Peer, l.API,
+			l.OpsPerS, l.OpsPerSMin, l.OpsPerSMax, l.MiBPerS, l.P50, l.P99, l.P999, l.LimitRatio, l.AllocsPerOp, l.WriteAmp, l.CPUPerOp, l.Rounds)
 	}
 	return t.Flush()
 }

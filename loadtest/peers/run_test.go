@@ -225,11 +225,11 @@ func TestFileSystemsInMemoryAreRefused(t *testing.T) {
 }
 
 func TestEveryBadFlagIsReported(t *testing.T) {
-	err := run(context.Background(), []string{"--rounds", "0", "--seconds", "0", "--disk-mib", "1", "--segment-mib", "-1", "stray"}, io.Discard, io.Discard)
+	err := run(context.Background(), []string{"--rounds", "0", "--seconds", "-1", "--minutes", "0", "--disk-mib", "1", "--segment-mib", "-1", "stray"}, io.Discard, io.Discard)
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"--dir", "--rounds", "--seconds", "--disk-mib", "--segment-mib", "stray"} {
+	for _, want := range []string{"--dir", "--rounds", "--seconds", "--minutes", "--disk-mib", "--segment-mib", "stray"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not about %s", err, want)
 		}
