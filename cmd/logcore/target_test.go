@@ -29,6 +29,22 @@ func TestTargetReplace(t *testing.T) {
 			break
 		}
 	}
+	// A bucket that lost nothing but its marker holds only what is ours: it may be kept.
+	if err := os.Remove(filepath.Join(dir, "targets", "b1", "logcore-target")); err != nil {
+		t.Fatal(err)
+	}
+	cli(t, "target", "replace", "--dir", dir, "b1").want(t, exit.OK, "b1 is replaced")
+	if err := os.Remove(filepath.Join(dir, "targets", "b2", "logcore-target")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "targets", "b2", "holiday.jpg"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cli(t, "target", "replace", "--dir", dir, "b2").want(t, exit.Failure, "holiday.jpg", "not empty")
+	if err := os.Remove(filepath.Join(dir, "targets", "b2", "holiday.jpg")); err != nil {
+		t.Fatal(err)
+	}
+	cli(t, "target", "replace", "--dir", dir, "b2").want(t, exit.OK, "b2 is replaced")
 	p.stop()
 	cli(t, "verify", "--dir", dir).want(t, exit.OK, "every byte is what was written")
 }
