@@ -53,7 +53,6 @@ func (m *Member) tick() {
 	}
 	// The library's lease (a follower that heard of a leader lately ignores candidates)
 	// counts on; only its own election does not begin.
-	//lint:ignore SA1019 the one way to have seeded election timeouts
 	m.rn.TickQuiesced()
 	if m.onProbation() {
 		m.probation.ticks--

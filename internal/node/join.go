@@ -76,7 +76,7 @@ func Identify(ctx context.Context, addr string, certificates *transport.Certific
 	if err != nil {
 		return nil, fmt.Errorf("peer %s: %w", addr, err)
 	}
-	if off := time.UnixMilli(int64(a.TimeMs)).Sub(time.Now()); off.Abs() > logcore.ClockAheadMax {
+	if off := time.Until(time.UnixMilli(int64(a.TimeMs))); off.Abs() > logcore.ClockAheadMax {
 		return nil, fmt.Errorf("%w: peer %s: its clock is %v off this machine's, at most %v are allowed: set them (NTP)", transport.ErrRefused, addr, off.Abs().Round(time.Second), logcore.ClockAheadMax)
 	}
 	return a, nil
