@@ -80,8 +80,8 @@ sim: ## SEEDS (10000) runs of the deterministic simulation, or with SEED=s that 
 # Fault suites at their per-change figures; `make test` does a portion of each.
 CRASH_PACKAGES ?= ./hotlog/...
 
-crash: ## the fault suites (kills, power cuts, failing syncs, rot, full disk, memory) at their per-change figures, about 12 minutes; LOGCORE_SEED=n replays
-	@echo "expected: about 12 minutes on two cores; each test prints its seed"
+crash: ## the fault suites (kills, power cuts, failing syncs, rot, full disk, memory) at their per-change figures, about 15 minutes; LOGCORE_SEED=n replays
+	@echo "expected: about 15 minutes on two cores; each test prints its seed"
 	LOGCORE_FAULTS=full $(MOUNTS) go test -count=1 -timeout 2h -v -run '^TestF[0-9]' $(CRASH_PACKAGES)
 
 crash-root: ## the same on real kernels: ext4 shut down under the log, syncs that fail, memory groups; as root, about 1 minute
