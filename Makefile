@@ -100,6 +100,10 @@ bench-tiering: build $(BIN)/s3gateway ## the archive tier beside its limits, wit
 bench-replication: build ## the replicated append path beside its limits: JSON lines on stdout, a table on stderr
 	@mkdir -p .cache/bench && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest bench --dir .cache/bench --bin $(BIN) $(ARGS)
 
+.PHONY: chaos-replication
+chaos-replication: build ## kill, pause, cut off, fill up and power off the nodes of a real cluster under load (10 min, root): DURATION=10m SEED=0; JSON on stdout
+	@mkdir -p .cache/chaos && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest replication-chaos --dir .cache/chaos --bin $(BIN) --duration $(or $(DURATION),10m) --seed $(or $(SEED),0) $(ARGS)
+
 proto: ## generate the Go code of proto/
 	$(TOOL) buf generate
 

@@ -25,14 +25,14 @@ func newMetrics(reg prometheus.Registerer, g *replication.Group, b *budget) (*me
 	m := &metrics{
 		registerer: reg,
 		commitLatency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "logcore_commit_latency_seconds",
-			Help: "From the arrival of an append to its acknowledgement.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
+			Help: "From the arrival of a message of appends to its acknowledgement; a message counts once, however many entries it has.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
 		entries: prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_appended_entries_total", Help: "Entries acknowledged to writers."}),
 		bytes:   prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_appended_bytes_total", Help: "Bytes of the entries acknowledged to writers."}),
 		decoded: prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_read_entries_decoded_total", Help: "Entries of the shard that were looked at for readers; followers at the tail share them."}),
 		sent:    prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_read_entries_sent_total", Help: "Entries sent to readers."}),
 	}
 	shard := prometheus.Labels{"shard": fmt.Sprint(g.Shard())}
-	m.all = []prometheus.Collector{m.commitLatency, m.entries, m.bytes, m.decoded, m.sent,
+	m.all = []prometheus.Collector{m.commitLatency, newMilliseconds(m.commitLatency, "commit_latency_ms", "The same as logcore_commit_latency_seconds, in milliseconds."), m.entries, m.bytes, m.decoded, m.sent,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_committed_lsn", Help: "LSN of the last committed entry.", ConstLabels: shard},
 			func() float64 { return float64(g.Committed()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_queued_requests", Help: "Requests that wait for the shard's loop.", ConstLabels: shard},

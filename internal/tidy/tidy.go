@@ -144,7 +144,7 @@ var within = map[string][]string{
 	"hotlog/segment/":  {"hotlog/segment", "hotlog/media"},
 	"internal/wire":    {},
 	"cmd/":             {"cmd/"},
-	"loadtest/":        {"loadtest/appendload"}, // the load that benchmarks and chaos use
+	"loadtest/":        {"loadtest/appendload", "loadtest/proc"}, // the load that benchmarks and chaos use
 }
 
 // height returns the layer index of a directory, -1 when no layer lists it.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/logcore/logcore/loadtest/proc"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -27,7 +28,7 @@ type cluster struct {
 type node struct {
 	dir, addr, peer string
 	join            string // a peer address; empty for the first
-	proc            *process
+	proc            *proc.Process
 }
 
 // formCluster starts three processes and makes them a cluster.
@@ -81,12 +82,12 @@ func (c *cluster) start(ctx context.Context, n *node) (err error) {
 	if n.join != "" {
 		args = append(args, "--peers", n.join)
 	}
-	n.proc, err = start(ctx, n.dir+".log", filepath.Join(c.bin, "logsvc"), args...)
+	n.proc, err = proc.Start(ctx, n.dir+".log", filepath.Join(c.bin, "logsvc"), args...)
 	return err
 }
 
 func (c *cluster) kill(n *node) {
-	n.proc.kill()
+	n.proc.Kill()
 	n.proc = nil
 }
 

@@ -3,6 +3,8 @@ package replbench
 import (
 	"context"
 	"fmt"
+
+	"github.com/logcore/logcore/loadtest/proc"
 )
 
 // oneMember measures a service of one member, a process of its own.
@@ -10,16 +12,16 @@ func (b *bench) oneMember(ctx context.Context) error {
 	if !b.runs("one-member") && !b.runs("one-inflight") && !b.runs("many-logs") {
 		return nil
 	}
-	svc, err := start(ctx, b.path("logsvc.log"), b.Bin+"/logsvc", "--dir", b.path("logsvc"), "--listen", "127.0.0.1:0", "--metrics", "", "--log-level", "warn")
+	svc, err := proc.Start(ctx, b.path("logsvc.log"), b.Bin+"/logsvc", "--dir", b.path("logsvc"), "--listen", "127.0.0.1:0", "--metrics", "", "--log-level", "warn")
 	if err != nil {
 		return err
 	}
-	defer svc.kill()
-	echo, err := start(ctx, b.path("echo.log"), b.Echo[0], b.Echo[1:]...)
+	defer svc.Kill()
+	echo, err := proc.Start(ctx, b.path("echo.log"), b.Echo[0], b.Echo[1:]...)
 	if err != nil {
 		return err
 	}
-	defer echo.kill()
+	defer echo.Kill()
 	for _, cell := range []struct {
 		name string
 		run  func(context.Context, string, string) error
@@ -27,7 +29,7 @@ func (b *bench) oneMember(ctx context.Context) error {
 		if !b.runs(cell.name) {
 			continue
 		}
-		if err := cell.run(ctx, svc.addr, echo.addr); err != nil {
+		if err := cell.run(ctx, svc.Addr, echo.Addr); err != nil {
 			return err
 		}
 	}

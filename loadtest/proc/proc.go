@@ -1,4 +1,5 @@
-package replbench
+// Package proc runs the programs under test as child processes that end with this one.
+package proc
 
 import (
 	"bufio"
@@ -15,24 +16,25 @@ import (
 	"time"
 )
 
-// process is a child that says `ready HOST:PORT` once it serves.
-type process struct {
-	cmd  *exec.Cmd
-	addr string
+// Process is a child that says `ready HOST:PORT` once it serves.
+type Process struct {
+	cmd *exec.Cmd
+	// Addr is what it said.
+	Addr string
 	out  sync.WaitGroup // copies what it says
 }
 
 const readyWithin = 30 * time.Second
 
-// start starts a program and waits until it is ready. What it says goes to the log file,
+// Start starts a program and waits until it is ready. What it says goes to the log file,
 // at whose end it can be found when it isn't. The child ends with this process.
-func start(ctx context.Context, logPath string, name string, args ...string) (*process, error) {
+func Start(ctx context.Context, logPath string, name string, args ...string) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() // the child has its own descriptor
-	p := &process{cmd: exec.Command(name, args...)}
+	p := &Process{cmd: exec.Command(name, args...)}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	p.cmd.Stderr = log
 	stdout, err := p.cmd.StdoutPipe()
@@ -59,7 +61,7 @@ func start(ctx context.Context, logPath string, name string, args ...string) (*p
 	select {
 	case addr, ok := <-ready:
 		if ok {
-			p.addr = addr
+			p.Addr = addr
 			return p, nil
 		}
 		err = errors.New("it ended")
@@ -68,16 +70,19 @@ func start(ctx context.Context, logPath string, name string, args ...string) (*p
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	p.kill()
+	p.Kill()
 	return nil, fmt.Errorf("%s %s: %w; its messages:\n%s", filepath.Base(name), strings.Join(args, " "), err, tailOf(logPath))
 }
 
-// kill ends the child at once and waits for it.
-func (p *process) kill() {
+// Kill ends the child at once and waits for it.
+func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	p.out.Wait()
 	_ = p.cmd.Wait()
 }
+
+// Signal sends the child a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
 // tailOf returns the end of a file.
 func tailOf(path string) string {
