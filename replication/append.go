@@ -218,7 +218,7 @@ func (m *Member) stepResponses() {
 		m.inflight -= a.bytes
 		for _, msg := range a.responses {
 			if msg.GetTo() != m.state.Member {
-				m.opts.Net.Send(msg)
+				m.send(msg)
 			} else if err := m.rn.Step(msg); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) { // a leader that was removed
 				m.fail(fmt.Errorf("replication: step %v: %w", msg.GetType(), err))
 				return

@@ -359,6 +359,10 @@ func (m *Member) take(msg *raftpb.Message) error {
 		if m.onProbation() {
 			return nil
 		}
+	case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
+		if m.commitByVote(msg) {
+			return m.failure()
+		}
 	}
 	m.probation.see(msg)
 	m.heardAt[msg.GetFrom()] = m.election.ticks

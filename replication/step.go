@@ -135,7 +135,7 @@ func (m *Member) ready() {
 			case raft.LocalApplyThread:
 				m.apply(msg)
 			default:
-				m.opts.Net.Send(msg)
+				m.send(msg)
 			}
 		}
 	}
