@@ -35,6 +35,7 @@ type Group struct {
 	file    *stateFile
 	member  *Member // the loop's; others call what is said to be for any goroutine
 	inbox   inbox
+	metrics *metrics
 	wake    chan struct{} // to the loop: there is something to do
 	stopped chan struct{} // the loop has ended
 	closed  sync.Once
@@ -174,6 +175,7 @@ func (g *Group) Close() (err error) {
 	g.poke()
 	<-g.stopped
 	g.closed.Do(func() {
+		g.metrics.unregister()
 		if err = errors.Join(g.hot.Close(), g.file.close()); errors.Is(err, logcore.ErrPoisoned) {
 			err = nil // everybody who waited was told
 		}

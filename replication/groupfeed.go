@@ -78,12 +78,23 @@ func (f *Feeding) take(ctx context.Context) error {
 	}
 }
 
-// Finish waits until everything is durable and the member goes on.
-func (f *Feeding) Finish(ctx context.Context) error {
+// Settle waits until everything that was added is durable.
+func (f *Feeding) Settle(ctx context.Context) error {
 	for range feedPartsMax {
 		if err := f.take(ctx); err != nil {
 			return err
 		}
+	}
+	for range feedPartsMax {
+		<-f.parts
+	}
+	return nil
+}
+
+// Finish waits until everything is durable and the member goes on.
+func (f *Feeding) Finish(ctx context.Context) error {
+	if err := f.Settle(ctx); err != nil {
+		return err
 	}
 	f.over = true
 	return f.g.onLoop(ctx, func(m *Member) error {

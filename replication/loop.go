@@ -83,6 +83,7 @@ func (g *Group) loop() {
 	if m.state.soleVoter() {
 		m.Campaign() // nobody else could be elected: don't wait for the election timeout
 	}
+	known := m.Leader()
 	for {
 		g.work()
 		if m.finished() {
@@ -92,6 +93,13 @@ func (g *Group) loop() {
 		case <-g.wake:
 		case <-tick.C:
 			m.Tick()
+			g.metrics.measure(m)
+		}
+		if leader := m.Leader(); leader != known {
+			if leader != 0 {
+				g.metrics.changes.Inc()
+			}
+			known = leader
 		}
 	}
 }

@@ -25,6 +25,10 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 		return nil, errors.Join(err, file.close())
 	}
 	g.view = &g.member.view
+	if g.metrics, err = newMetrics(opts.Log.Registerer, g); err != nil {
+		g.metrics.unregister()
+		return nil, errors.Join(err, file.close())
+	}
 	go g.loop()
 	return g, nil
 }

@@ -46,17 +46,21 @@ func (n *Node) feed(ctx context.Context, m *raftpb.Message) error {
 	defer f.Close()
 	n.log.Info("node: catching up", "from", f.Next(), "to", upTo)
 	var errs []error
+	var end chainEnd
 	for _, addr := range n.others() {
 		if f.Next() > upTo {
 			break
 		}
-		errs = append(errs, n.feedFrom(ctx, f, addr, upTo))
+		errs = append(errs, n.feedFrom(ctx, f, addr, upTo, &end))
 	}
 	if f.Next() <= upTo && n.opts.Archived != nil && ctx.Err() == nil {
-		errs = append(errs, feedSpans(ctx, f, upTo, n.opts.Archived(ctx, f.Next(), upTo)))
+		errs = append(errs, feedSpans(ctx, f, upTo, n.opts.Archived(ctx, f.Next(), upTo), &end))
 	}
 	if f.Next() <= upTo {
 		return fmt.Errorf("at LSN %d of %d: %w", f.Next()-1, upTo, errors.Join(errs...))
+	}
+	if err := n.checkFed(ctx, f, &end); err != nil {
+		return err
 	}
 	if err := f.Finish(ctx); err != nil {
 		return err
@@ -65,20 +69,47 @@ func (n *Node) feed(ctx context.Context, m *raftpb.Message) error {
 	return nil
 }
 
-func (n *Node) feedFrom(ctx context.Context, f *replication.Feeding, addr string, upTo logcore.LSN) error {
+// chainEnd is the last entry that a source had, with the checksum of its frame there: since each frame carries the one of
+// the frame before it, the same one here means the same log up to it.
+type chainEnd struct {
+	lsn logcore.LSN
+	sum uint32
+}
+
+// checkFed holds the log that was fed against the one it came from.
+func (n *Node) checkFed(ctx context.Context, f *replication.Feeding, end *chainEnd) error {
+	if end.lsn == 0 {
+		return nil
+	}
+	if err := f.Settle(ctx); err != nil {
+		return err
+	}
+	own, err := n.group.HotLog().Span(end.lsn, end.lsn)
+	if err != nil {
+		return err
+	}
+	if own.Sum != end.sum {
+		n.opts.Log.Corruptions.Inc()
+		return &logcore.CorruptionError{Place: n.opts.Log.Dir, Object: "hot log", Offset: -1, LSN: end.lsn,
+			Reason: fmt.Sprintf("fed from elsewhere it has checksum %08x, there it has %08x: the logs part before it", own.Sum, end.sum)}
+	}
+	return nil
+}
+
+func (n *Node) feedFrom(ctx context.Context, f *replication.Feeding, addr string, upTo logcore.LSN, end *chainEnd) error {
 	conn, err := n.transport.Dial(addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := feedSpans(ctx, f, upTo, fetchFrom(ctx, conn, n.request(f.Next(), upTo))); err != nil {
+	if err := feedSpans(ctx, f, upTo, fetchFrom(ctx, conn, n.request(f.Next(), upTo)), end); err != nil {
 		return fmt.Errorf("node at %s: %w", addr, err)
 	}
 	return nil
 }
 
 // feedSpans feeds the entries of spans that go on where the feeding is; what comes before it is passed over.
-func feedSpans(ctx context.Context, f *replication.Feeding, upTo logcore.LSN, spans iter.Seq2[segment.Span, error]) error {
+func feedSpans(ctx context.Context, f *replication.Feeding, upTo logcore.LSN, spans iter.Seq2[segment.Span, error], end *chainEnd) error {
 	for span, err := range spans {
 		if err != nil {
 			return err
@@ -97,6 +128,9 @@ func feedSpans(ctx context.Context, f *replication.Feeding, upTo logcore.LSN, sp
 		}
 		if err := f.Add(ctx, part); err != nil {
 			return err
+		}
+		if span.Last <= upTo {
+			*end = chainEnd{span.Last, span.Sum}
 		}
 	}
 	return nil

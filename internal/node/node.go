@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/logcore/logcore"
@@ -62,6 +63,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Log.Corruptions == nil {
+		o.Log.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "corruptions"})
 	}
 	return o, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/replication"
 )
 
@@ -33,6 +35,8 @@ type process struct {
 	dir  string
 	addr string // of its peer service, once it had one
 	log  hotlog.Options
+	// archived is its archive; nil for none.
+	archived func(ctx context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error]
 }
 
 func newProcess(t testing.TB) *process {
@@ -49,7 +53,7 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	p.addr = l.Addr().String()
-	p.Node, err = Open(within(p.t), Options{Cluster: cluster, Log: p.log, Listener: l, Address: p.addr, Logger: quiet})
+	p.Node, err = Open(within(p.t), Options{Cluster: cluster, Log: p.log, Listener: l, Address: p.addr, Archived: p.archived, Logger: quiet})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -361,6 +365,59 @@ func TestCatchUpFromPeers(t *testing.T) {
 	sameSegments(t, leader, fourth)
 	if err := leader.RemoveMember(within(t), fourth.ID()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCatchUpFromArchive: what no member holds any more comes from the archive, the rest from the members.
+func TestCatchUpFromArchive(t *testing.T) {
+	nodes := three(t)
+	leader := leaderOf(t, nodes...)
+	away := nodes[1]
+	if away == leader {
+		away = nodes[2]
+	}
+	live := slices.DeleteFunc(slices.Clone(nodes), func(p *process) bool { return p == away })
+	away.end()
+	for range 150 {
+		appendOne(t, make([]byte, 8<<10), live...)
+	}
+	level(t, live...)
+	var archive []segment.Span
+	for _, s := range live[0].Group().HotLog().Segments() {
+		if s.Sealed {
+			span, err := live[0].Group().HotLog().Span(s.First, s.Last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			archive = append(archive, span)
+		}
+	}
+	for _, p := range live {
+		trimAll(t, p)
+	}
+	asked := 0
+	away.archived = func(_ context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
+		asked++
+		return func(yield func(segment.Span, error) bool) {
+			for _, s := range archive {
+				if s.Last >= from && s.First <= to && !yield(s, nil) {
+					return
+				}
+			}
+		}
+	}
+	away.start()
+	appendOne(t, []byte("all three"), nodes...)
+	level(t, nodes...)
+	if asked == 0 || away.Group().HotLog().First() != 1 {
+		t.Fatalf("void: the archive was asked %d times, the log begins at LSN %d", asked, away.Group().HotLog().First())
+	}
+	sameSegments(t, live[0], away)
+	for _, s := range archive {
+		own, err := away.Group().HotLog().Span(s.First, s.Last)
+		if err != nil || !bytes.Equal(own.Frames, s.Frames) {
+			t.Fatalf("segment %d differs from the archive's (%v)", s.ID.First, err)
+		}
 	}
 }
 

@@ -106,6 +106,9 @@ func (s *logService) archived(ctx context.Context, from, to logcore.LSN) iter.Se
 			yield(segment.Span{}, err)
 			return
 		}
+		if covered := r.Covered(); covered < to {
+			to = covered // the rest is with the other members
+		}
 		for span, err := range r.Spans(ctx, from, to) {
 			if err != nil {
 				yield(segment.Span{}, err)
