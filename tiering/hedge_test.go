@@ -114,8 +114,11 @@ func TestHedgesCutTheTailWithinTheBudget(t *testing.T) {
 		inFakeTime(t, nil, func(w *lagWorld) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			late := 0
+			var mu sync.Mutex // guards rng and late: hedges ask beside each other
 			for _, b := range w.buckets {
 				b.set(func() time.Duration {
+					mu.Lock()
+					defer mu.Unlock()
 					if rng.Float64() < rare {
 						late++
 						return 2 * time.Second

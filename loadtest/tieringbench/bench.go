@@ -145,9 +145,14 @@ func (r *run) report(f Figure) {
 	fmt.Fprintf(r.o.Table, "%-46s %12.3f %-6s %-10s %s\n", f.Figure, f.Value, f.Unit, f.Wanted, verdict)
 }
 
-// contest measures each in turns and returns the median seconds of each, and the median
-// processor seconds: on a machine that others use too, these tell more.
-func (r *run) contest(ctx context.Context, rounds int, contenders map[string]func() error) (seconds, processor map[string]float64, err error) {
+// timing is what one contender took, in seconds.
+type timing struct {
+	median, best float64
+	processor    float64 // median of processor seconds: on a machine that others use too, they tell more
+}
+
+// contest measures each in turns.
+func (r *run) contest(ctx context.Context, rounds int, contenders map[string]func() error) (map[string]timing, error) {
 	names := make([]string, 0, len(contenders))
 	for n := range contenders {
 		names = append(names, n)
@@ -157,11 +162,11 @@ func (r *run) contest(ctx context.Context, rounds int, contenders map[string]fun
 	for round := range rounds + 1 { // the first warms up
 		for _, n := range names {
 			if err := ctx.Err(); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			start, used := time.Now(), processorSeconds()
 			if err := contenders[n](); err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", n, err)
+				return nil, fmt.Errorf("%s: %w", n, err)
 			}
 			if round > 0 {
 				took[n] = append(took[n], time.Since(start).Seconds())
@@ -169,11 +174,11 @@ func (r *run) contest(ctx context.Context, rounds int, contenders map[string]fun
 			}
 		}
 	}
-	seconds, processor = map[string]float64{}, map[string]float64{}
+	out := map[string]timing{}
 	for n := range took {
-		seconds[n], processor[n] = median(took[n]), median(worked[n])
+		out[n] = timing{median(took[n]), slices.Min(took[n]), median(worked[n])}
 	}
-	return seconds, processor, nil
+	return out, nil
 }
 
 // processorSeconds is what this process has used.

@@ -11,7 +11,7 @@ import (
 
 const (
 	codecBytes   = 64 << 20
-	codecRepeats = 8
+	codecRepeats = 2
 )
 
 // noise is bytes that don't compress.
@@ -24,7 +24,8 @@ func noise(seed uint64, n int) []byte {
 
 // codec compares the erasure stage, parity and block checksums over data that lies in its
 // fragments, with the coder's own best on as much memory: one call over whole fragments and
-// calls over stripes, on one and on all processors.
+// calls over stripes, on one and on all processors. What counts is the best round of each: the
+// ceiling is the best of many, and a median would be held against a maximum.
 func (r *run) codec(ctx context.Context) error {
 	object := noise(1, codecBytes)
 	meta := erasure.Meta{SegmentFirst: 1, First: 1, Last: 1, Kind: 1, K: erasure.DefaultK, M: erasure.DefaultM, Length: codecBytes}
@@ -57,26 +58,23 @@ func (r *run) codec(ctx context.Context) error {
 			return nil
 		}
 	}
-	took, worked, err := r.contest(ctx, max(r.o.Rounds, 9), contenders)
+	took, err := r.contest(ctx, max(r.o.Rounds, 25), contenders)
 	if err != nil {
 		return err
-	}
-	for name := range took {
-		took[name], worked[name] = took[name]/codecRepeats, worked[name]/codecRepeats
 	}
 	best, bestName := 0.0, ""
 	detail := map[string]any{}
 	for name, t := range took {
-		rate := codecBytes / t / 1e9
+		rate := codecBytes * codecRepeats / t.best / 1e9
 		detail[name+" GB/s"] = rate
 		if len(name) > 6 && name[:6] == "coder " && rate > best {
 			best, bestName = rate, name
 		}
 	}
 	detail["best"] = bestName
-	detail["processor time of the best / of the stage"] = worked[bestName] / worked["stage"]
+	detail["processor time of the best / of the stage"] = took[bestName].processor / took["stage"].processor
 	r.add("erasure: the coder's own best", best, "GB/s", nil)
-	r.atLeast("erasure stage / the coder's own best", codecBytes/took["stage"]/1e9/best, 0.6, "", detail)
+	r.atLeast("erasure stage / the coder's own best", codecBytes*codecRepeats/took["stage"].best/1e9/best, 0.6, "", detail)
 	return nil
 }
 

@@ -100,7 +100,7 @@ func (r *run) gateways(ctx context.Context) error {
 		return errors.Join(errs...)
 	}
 	var sent int64
-	took, _, err := r.contest(ctx, r.o.Rounds, map[string]func() error{
+	took, err := r.contest(ctx, r.o.Rounds, map[string]func() error{
 		"archive's buckets": func() error {
 			return each(func(i int, key string, data []byte) error { return archived[i].Bucket.PutIfAbsent(ctx, key, data) })
 		},
@@ -130,8 +130,8 @@ func (r *run) gateways(ctx context.Context) error {
 		return err
 	}
 	total := float64(gatewayObjects) * float64(coded.Meta.FragmentBytes()) * float64(len(coded.Fragments))
-	rate := func(name string) float64 { return total / took[name] / 1e6 }
-	pipeline := float64(sent) / took["whole pipeline"] / 1e6
+	rate := func(name string) float64 { return total / took[name].median / 1e6 }
+	pipeline := float64(sent) / took["whole pipeline"].median / 1e6
 	detail := map[string]any{"archive MB/s": rate("archive's buckets"), "plain MB/s": rate("plainly"), "put and read back, MB/s put": rate("put and read back"),
 		"whole pipeline, MB/s put": pipeline, "bytes a turn": total, "at once": len(coded.Fragments)}
 	r.atLeast("gateways: put / put plainly, per byte sent", rate("archive's buckets")/rate("plainly"), 0.8, "", detail)
