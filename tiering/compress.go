@@ -18,7 +18,7 @@ type Compression string
 const (
 	// CompressionFastest takes the least time, in chunks of 1 MiB.
 	CompressionFastest Compression = "fastest"
-	// CompressionBetter takes about twice as long and saves about a third of a log of pages,
+	// CompressionBetter takes two to five times as long and saves about a third of a log of pages,
 	// in chunks of 16 MiB, because pages resemble others far away. A read of a single entry
 	// fetches its chunk.
 	CompressionBetter Compression = "better"
