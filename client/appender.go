@@ -313,6 +313,7 @@ func (s *session) watch(ctx context.Context) {
 		probed = time.Now()
 		if leader := w.probe(ctx, s.a.m); leader != "" {
 			s.a.c.router.moved(w.log, s.a.m, leader)
+			s.a.c.router.fails(s.a.m)
 			s.cancel(fmt.Errorf("%w at %s: it is silent, and %s leads", ErrUnavailable, s.a.m.addr, leader))
 			return
 		}

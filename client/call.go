@@ -39,29 +39,35 @@ func unary[Resp any](ctx context.Context, c *Client, log string, s safety, call 
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	retry := newBudget(c.opts.RetryFor)
-	for hops := 0; ; {
+	for tries, hops := 0, 0; ; tries++ {
 		m := c.router.to(log)
-		resp, err := attempt(ctx, c, m, s, call)
+		resp, err := attempt(ctx, c, m, s, tries, call)
 		if err == nil {
 			return resp, nil
 		}
-		hint := ""
+		hint, next := "", m
 		switch {
 		case errors.Is(err, logcore.ErrNotLeader):
 			hint = wire.LeaderHint(err)
-			c.router.moved(log, m, hint)
-		case errors.Is(err, errUnsent), s != notIdempotent && errors.Is(err, ErrUnavailable):
+			next = c.router.moved(log, m, hint)
+		case errors.Is(err, errUnsent), s != notIdempotent && c.unfit(err):
 			c.router.moved(log, m, "")
 		case !refused(err):
 			return resp, err
 		}
-		if hops++; hint != "" && hops <= hopsMax {
+		if hops++; hint != "" && next != m && hops <= hopsMax {
 			continue // straight to where it was sent
 		}
 		if !retry.wait(ctx) {
 			return resp, err
 		}
 	}
+}
+
+// unfit reports that the member could not be reached or is of no use, and, of a failed
+// disk, that there are others.
+func (c *Client) unfit(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, logcore.ErrPoisoned) && c.router.several()
 }
 
 // hopsMax is how many hints are followed without a pause.
@@ -79,11 +85,11 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 var errUnsent = fmt.Errorf("%w: there is no connection", ErrUnavailable)
 
 // attempt is one attempt at one member. Where there are others to ask, none may use up
-// all the time there is.
-func attempt[Resp any](ctx context.Context, c *Client, m *member, s safety, call func(context.Context, *member) (Resp, error)) (resp Resp, err error) {
+// all the time there is: one that hangs is found out by that.
+func attempt[Resp any](ctx context.Context, c *Client, m *member, s safety, tries int, call func(context.Context, *member) (Resp, error)) (resp Resp, err error) {
 	whole := ctx
 	if c.router.several() {
-		each := max(c.opts.Timeout/4, 10*time.Millisecond)
+		each := c.opts.establish() << min(tries/2, 8) // a service that is slow everywhere gets more
 		if s == notIdempotent && !connected(ctx, m.conn, each) {
 			return resp, fmt.Errorf("%w to %s", errUnsent, m.addr)
 		}

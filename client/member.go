@@ -3,6 +3,7 @@ package client
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -22,6 +23,7 @@ type member struct {
 	admin    logcorev1.AdminServiceClient
 	archive  logcorev1.ArchiveServiceClient
 	appender *appender
+	failed   time.Time // when it could not be reached, or was of no use, last; guarded by the router's mu
 }
 
 // router knows the members and who led what when last heard of. It only ever saves a
@@ -84,12 +86,27 @@ func (r *router) leads(m *member) {
 	r.mu.Unlock()
 }
 
-// moved is told that from does not lead a log, or can't be reached; hint is the address
-// of who does, empty when nobody knows. It returns whom to ask next: with no hint, the next in the
-// list. When somebody else has found a way already, it is that.
+// hintsIgnored is how long nobody is sent to a member that just failed: the others need a
+// moment to notice that it leads no more.
+const hintsIgnored = time.Second
+
+// fails notes that a member is of no use at present.
+func (r *router) fails(m *member) {
+	r.mu.Lock()
+	m.failed = time.Now()
+	r.mu.Unlock()
+}
+
+// moved is told that from does not lead a log, with the address of who does as a hint if
+// that is known, or, without one, that it is of no use at present. It returns whom to ask next: where the
+// hint points, else the next in the list. When somebody else has found a way already, it is that;
+// and from itself, if it points at a member that has just failed: it will know better soon.
 func (r *router) moved(log string, from *member, hint string) *member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if hint == "" {
+		from.failed = time.Now()
+	}
 	if at := r.toLocked(log); at != from {
 		return at
 	}
@@ -97,6 +114,9 @@ func (r *router) moved(log string, from *member, hint string) *member {
 	if hint != "" {
 		if m := r.knownLocked(hint); m != nil {
 			next = m
+		}
+		if time.Since(next.failed) < hintsIgnored {
+			return from
 		}
 	}
 	if r.current == from {

@@ -64,16 +64,16 @@ func (w *Writer) deal(ctx context.Context, fault error, retry *budget, hops int)
 	w.mu.Lock()
 	at, idle := w.at, len(w.queue) == 0
 	w.mu.Unlock()
-	hint := ""
+	hint, next := "", at
 	several := w.c.router.several()
 	switch {
 	case errors.Is(fault, logcore.ErrNotLeader):
 		hint = wire.LeaderHint(fault)
-		w.c.router.moved(w.log, at, hint)
+		next = w.c.router.moved(w.log, at, hint)
 	case several && (errors.Is(fault, logcore.ErrSequenceGap) || errors.Is(fault, logcore.ErrLogNotFound)):
 		// A member that does not know yet what another one acknowledged: it leads no more, or not yet.
 		w.c.router.moved(w.log, at, "")
-	case errors.Is(fault, ErrUnavailable):
+	case w.c.unfit(fault):
 		w.c.router.moved(w.log, at, "")
 	case !errors.Is(fault, logcore.ErrOverloaded):
 		w.settle(fault)
@@ -83,7 +83,7 @@ func (w *Writer) deal(ctx context.Context, fault error, retry *budget, hops int)
 	}
 	if idle {
 		retry.reset() // only the renewal failed; the next one tries again
-	} else if (hint == "" || hops > hopsMax) && !retry.wait(ctx) {
+	} else if (hint == "" || next == at || hops > hopsMax) && !retry.wait(ctx) {
 		if ctx.Err() != nil {
 			return
 		}

@@ -82,9 +82,7 @@ func (a *Archiver) round(ctx context.Context, f func(ctx context.Context, i int)
 	errs := make([]error, n)
 	for i := range n {
 		errs[i] = errStillRunning
-		if !a.background.start(func() { answers <- answer{i, f(ctx, i)} }) {
-			answers <- answer{i, errEnded}
-		}
+		a.background.Go(func() { answers <- answer{i, f(ctx, i)} })
 	}
 	good, start := 0, time.Now()
 	var patience <-chan time.Time

@@ -3,10 +3,8 @@ package transport
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -28,7 +26,6 @@ type peer struct {
 	bytes  int64
 	lost   bool  // something was dropped since the owner was told
 	meet   bool  // it is to be dialled although nothing waits
-	parted bool  // it was connected, and has not been dialled since
 	link   *link // in use; nil when there is none
 	err    error // why there is none
 	logged string
@@ -154,7 +151,7 @@ func (p *peer) adopt(l *link) error {
 	default:
 		old.close()
 	}
-	p.link, p.err, p.parted = l, nil, false
+	p.link, p.err = l, nil
 	if p.logged != "" {
 		p.t.log.Info("transport: node is connected", "node", p.node)
 		p.logged = ""
@@ -173,7 +170,7 @@ func (p *peer) part(l *link, err error) {
 	if p.link == l {
 		p.link = nil
 		p.err = fmt.Errorf("%w: node %x: %w", ErrUnreachable, p.node, err)
-		p.lost, p.meet, p.parted = true, true, true
+		p.lost = true
 		p.poke()
 	}
 }
@@ -251,13 +248,6 @@ func (p *peer) connect(ctx context.Context, conn **grpc.ClientConn, connAddr *st
 		return false
 	}
 	if err := p.dial(ctx, addr, conn); err != nil {
-		p.mu.Lock()
-		parted := p.parted
-		p.parted = false
-		p.mu.Unlock()
-		if parted && strings.Contains(err.Error(), syscall.ECONNREFUSED.Error()) { // gRPC has it as text only
-			p.t.opts.Gone(p.node)
-		}
 		p.failed(fmt.Errorf("%w: node %x at %s: %w", ErrUnreachable, p.node, addr, err))
 		return false
 	}
