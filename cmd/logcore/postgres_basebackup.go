@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -82,6 +83,33 @@ own, so that its WAL can't be taken for the log's.`,
 	cmd.Flags().StringVar(&dir, "to", "", "the directory, empty or to be made")
 	cmd.Flags().Uint32Var(&timeline, "timeline", 100, "the timeline that the server begins; it must be above the log's")
 	_ = cmd.MarkFlagRequired("to") // the flag exists
+	a.connectFlags(cmd)
+	return cmd
+}
+
+func (a *app) postgresExportCommand() *cobra.Command {
+	var base, wal string
+	cmd := &cobra.Command{
+		Use:   "export LOG --base DIR --wal DIR",
+		Short: "Write a log's base backup and WAL as files that PostgreSQL itself recovers from",
+		Long: `Write the base backup that LOG begins with, as it was taken, and all WAL since as segment files. PostgreSQL
+recovers from them without LogCore: point restore_command to the WAL and make recovery.signal.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := compute.Export(cmd.Context(), base, wal, compute.Entries(cmd.Context(), c, args[0], 0)); err != nil {
+				return err
+			}
+			return errors.Join(ownAsPostgres(base, os.Getuid()), ownAsPostgres(wal, os.Getuid()))
+		},
+	}
+	cmd.Flags().StringVar(&base, "base", "", "directory for the base backup, empty or to be made")
+	cmd.Flags().StringVar(&wal, "wal", "", "directory for the WAL, empty or to be made")
+	_, _ = cmd.MarkFlagRequired("base"), cmd.MarkFlagRequired("wal") // the flags exist
 	a.connectFlags(cmd)
 	return cmd
 }

@@ -199,11 +199,7 @@ func (b *build) baseComplete(p payload.Payload) error {
 	if b.replay != nil {
 		return nil
 	}
-	if b.archive == nil || p.Start != b.base {
-		return fmt.Errorf("%w: the end of a base backup from %v without its pieces", logcore.ErrCorrupt, p.Start)
-	}
-	err := b.archive.close()
-	b.archive = nil
+	err := b.archiveComplete(p)
 	if err != nil {
 		return err
 	}
@@ -215,6 +211,16 @@ func (b *build) baseComplete(p payload.Payload) error {
 	}
 	b.result.SystemID, b.result.Segment = p.SystemID, p.SegmentBytes
 	b.replay, err = b.cluster.NewReplay(p.Start-p.Start%wal.Position(p.SegmentBytes), p.Start)
+	return err
+}
+
+// archiveComplete ends the last archive of the base backup.
+func (b *build) archiveComplete(p payload.Payload) error {
+	if b.archive == nil || p.Start != b.base {
+		return fmt.Errorf("%w: the end of a base backup from %v without its pieces", logcore.ErrCorrupt, p.Start)
+	}
+	err := b.archive.close()
+	b.archive = nil
 	return err
 }
 
@@ -271,6 +277,7 @@ func (b *build) finish() (Result, error) {
 func (b *build) close() {
 	if b.archive != nil {
 		_ = b.archive.close() // the build failed
+		b.archive = nil
 	}
 	if b.cluster != nil {
 		_ = b.cluster.Close()

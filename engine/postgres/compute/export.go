@@ -1,0 +1,132 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/payload"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// Export writes what a log holds as PostgreSQL's own tools know it: the base backup, as
+// it was taken, into baseDir, and the WAL since as segment files into walDir; both must be empty or
+// missing. With restore_command and recovery.signal a server recovers from them without LogCore.
+func Export(ctx context.Context, baseDir, walDir string, entries iter.Seq2[Entry, error]) (err error) {
+	for _, dir := range []string{baseDir, walDir} {
+		if err := emptyDir(dir); err != nil {
+			return err
+		}
+	}
+	x := &export{b: build{dir: baseDir}, dir: walDir}
+	defer func() { err = errors.Join(err, x.close()) }()
+	for e, err := range entries {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = x.entry(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !x.complete {
+		return ErrNoBase
+	}
+	return nil
+}
+
+type export struct {
+	b        build // unpacks the base backup
+	complete bool
+	dir      string
+	file     *os.File
+	name     string
+	parts    [][]byte
+}
+
+func (x *export) entry(e Entry) error {
+	switch e.Kind {
+	case logcore.KindPart:
+		x.parts = append(x.parts, e.Payload)
+		return nil
+	case logcore.KindAbort:
+		x.parts = nil
+		return nil
+	}
+	parts := append(x.parts, e.Payload)
+	x.parts = nil
+	for _, raw := range parts {
+		p, err := payload.Decode(raw)
+		if err == nil {
+			err = x.payload(p)
+		}
+		if err != nil {
+			return fmt.Errorf("compute: entry %d: %w", e.LSN, err)
+		}
+	}
+	return nil
+}
+
+func (x *export) payload(p payload.Payload) error {
+	switch {
+	case p.Kind == payload.KindBase && !x.complete:
+		return x.b.piece(p)
+	case p.Kind == payload.KindBaseEnd && !x.complete:
+		x.complete = true
+		return x.b.archiveComplete(p)
+	case p.Kind == payload.KindHistory:
+		return os.WriteFile(filepath.Join(x.dir, fmt.Sprintf("%08X.history", uint32(p.Timeline))), p.Content, 0o600)
+	case p.Kind == payload.KindWAL:
+		return x.wal(p)
+	}
+	return nil
+}
+
+// wal writes WAL into the segment files it belongs to, each of full length.
+func (x *export) wal(p payload.Payload) error {
+	for at, b := p.Start, p.Content; len(b) > 0; {
+		offset := int64(at % wal.Position(p.SegmentBytes))
+		n := min(len(b), int(int64(p.SegmentBytes)-offset))
+		if err := x.segment(wal.SegmentName(p.Timeline, at, p.SegmentBytes), p.SegmentBytes); err != nil {
+			return err
+		}
+		if _, err := x.file.WriteAt(b[:n], offset); err != nil {
+			return err
+		}
+		b = b[n:]
+		at += wal.Position(n)
+	}
+	return nil
+}
+
+// segment makes a segment's file the one that is written.
+func (x *export) segment(name string, bytes uint32) error {
+	if name == x.name {
+		return nil
+	}
+	if err := x.close(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(x.dir, name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	x.file, x.name = f, name
+	return f.Truncate(int64(bytes))
+}
+
+func (x *export) close() error {
+	x.b.close()
+	f := x.file
+	x.file, x.name = nil, ""
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}
