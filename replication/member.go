@@ -239,8 +239,12 @@ func NewMember(ctx context.Context, opts MemberOptions) (*Member, error) {
 // everything up to commit is committed.
 func (m *Member) startRaft(commit uint64) (err error) {
 	m.election.ticks = max(m.election.ticks, 1)
+	implied, err := m.impliedCommit(logcore.LSN(commit))
+	if err != nil {
+		return err
+	}
 	m.storage.initial = m.state
-	m.storage.initial.Commit = commit
+	m.storage.initial.Commit = uint64(implied)
 	m.rn, err = raft.NewRawNode(&raft.Config{
 		ID: m.state.Member, ElectionTick: electionTicks, HeartbeatTick: 1, Storage: m.storage, Applied: uint64(m.Committed()),
 		AsyncStorageWrites: true, MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: applyBytesMax, MaxInflightMsgs: 256, MaxInflightBytes: inflightBytesMax,
