@@ -34,7 +34,7 @@ type Archiver struct {
 	// taken over. Written under commitSlot.
 	state atomic.Pointer[state]
 
-	background sync.WaitGroup // calls to slow targets that nobody waits for any more but Run
+	background background // calls to slow targets that nobody waits for any more but Run
 
 	// chainView is the chain as of the newest state, for who must not wait for commitSlot.
 	chainView atomic.Pointer[[]stored]
@@ -154,7 +154,7 @@ func awaitsTargets(err error) bool { return errors.Is(err, ErrNoQuorum) || error
 // must be called once.
 func (a *Archiver) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer a.background.Wait()
+	defer a.background.end()
 	defer cancel()
 	err := a.retry(ctx, "take over the archive", func() error {
 		if a.state.Load() != nil {
@@ -211,7 +211,7 @@ func (a *Archiver) awaitSource(ctx context.Context) error {
 // isFatal reports whether the archiver must stop.
 func isFatal(err error) bool {
 	return errors.Is(err, logcore.ErrFenced) || errors.Is(err, ErrDiverged) || errors.Is(err, errCrash) ||
-		errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrUnknownSigner) || errors.Is(err, logcore.ErrPoisoned)
+		errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, ErrKeyNotFound) || errors.Is(err, ErrUnknownSigner) || errors.Is(err, errEnded) || errors.Is(err, logcore.ErrPoisoned)
 }
 
 // errCrash is what hooks stop the archiver with.

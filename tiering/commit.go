@@ -19,6 +19,9 @@ func (a *Archiver) commit(ctx context.Context, build func(s *state) *record) err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if a.background.over() {
+		return errEnded
+	}
 	if a.pending != nil {
 		if err := a.retry(ctx, "finish a manifest record", func() error { return a.finishPending(ctx) }); err != nil {
 			return err

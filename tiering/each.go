@@ -82,7 +82,9 @@ func (a *Archiver) round(ctx context.Context, f func(ctx context.Context, i int)
 	errs := make([]error, n)
 	for i := range n {
 		errs[i] = errStillRunning
-		a.background.Go(func() { answers <- answer{i, f(ctx, i)} })
+		if !a.background.start(func() { answers <- answer{i, f(ctx, i)} }) {
+			answers <- answer{i, errEnded}
+		}
 	}
 	good, start := 0, time.Now()
 	var patience <-chan time.Time

@@ -68,7 +68,7 @@ func Offline(ctx context.Context, o Options, do func(ctx context.Context, a *Arc
 // careWhile runs the lanes that take care while do runs, and waits for them.
 func (a *Archiver) careWhile(ctx context.Context, do func(ctx context.Context, a *Archiver) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer a.background.Wait()
+	defer a.background.end()
 	var lanes sync.WaitGroup
 	for _, lane := range []func(context.Context) error{a.careLane, a.tidyLane} {
 		lanes.Go(func() {

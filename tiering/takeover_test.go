@@ -191,7 +191,7 @@ func TestReaderSeesClaimsWithoutRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.background.Wait()
+		b.background.group.Wait()
 	}
 	// The newest claim on a target alone: its archiver came no further.
 	w.epoch = 19
