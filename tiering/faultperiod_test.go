@@ -45,7 +45,9 @@ func TestAProviderGoingWrongForAWhile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 48)
-			w.change = func(o *Options) { o.MaxAge, o.OpTimeout = 4*time.Millisecond, 400*time.Millisecond }
+			w.change = func(o *Options) {
+				o.MaxAge, o.OpTimeout, o.Grace = 4*time.Millisecond, 400*time.Millisecond, 500*time.Millisecond
+			}
 			a := w.start(nil)
 			w.hot.append(3, 400)
 			a.flushAll()

@@ -73,6 +73,8 @@ func (r *remote) do(ctx context.Context, op func(ctx context.Context) error) err
 		end(nil, true)
 	case ctx.Err() != nil && !cut:
 		end(nil, false) // the caller went away: that says nothing about the target
+	case cut && errors.Is(err, context.Canceled): // which would not say why
+		end(fmt.Errorf("%s: %w", r.Name, context.Cause(ctx)), true)
 	default:
 		end(err, true)
 	}
