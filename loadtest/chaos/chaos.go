@@ -85,13 +85,13 @@ func (o Options) withDefaults() Options {
 func (o Options) validate() error {
 	var errs []error
 	if !filepath.IsAbs(o.Dir) {
-		errs = append(errs, fmt.Errorf("Dir %q: want an absolute path", o.Dir))
+		errs = append(errs, fmt.Errorf("option Dir %q: want an absolute path", o.Dir))
 	}
 	if o.Kills < 1 {
-		errs = append(errs, fmt.Errorf("Kills %d: want at least 1", o.Kills))
+		errs = append(errs, fmt.Errorf("option Kills %d: want at least 1", o.Kills))
 	}
 	if o.Plant != "" && o.Plant != PlantTrimFirst && o.Plant != PlantBlindPut {
-		errs = append(errs, fmt.Errorf("Plant %q: want %s or %s", o.Plant, PlantTrimFirst, PlantBlindPut))
+		errs = append(errs, fmt.Errorf("option Plant %q: want %s or %s", o.Plant, PlantTrimFirst, PlantBlindPut))
 	}
 	return errors.Join(errs...)
 }
