@@ -93,7 +93,9 @@ func (o *operator) ask() {
 	o.w.net.request(n.id, func(n *node) {
 		now := n.member.Members()
 		if o.done(now) {
-			o.end()
+			if over(); o.known(now) {
+				o.end()
+			}
 			return
 		}
 		if o.new != nil && o.new.member == nil && o.new.life == 0 && !o.new.gone {
@@ -165,6 +167,21 @@ func (o *operator) done(now replication.Members) bool {
 		return true
 	}
 	return slices.Contains(now.Voters, o.new.id)
+}
+
+// known reports whether every voter says that it has left the old members behind. Before, some
+// may still need their votes: until then the change is under way, and the old ones must not be shut down.
+func (o *operator) known(now replication.Members) bool {
+	for _, id := range now.Voters {
+		n := o.w.nodes[id-1]
+		if n.dead {
+			continue
+		}
+		if n.member == nil || n.member.Members().LSN < now.LSN {
+			return false
+		}
+	}
+	return true
 }
 
 // end lets the removed member run on for a while: it must not disturb anybody.
