@@ -72,7 +72,7 @@ type Archiver struct {
 	started    time.Time
 	scrubs     *scrubState
 	spotEvery  time.Duration            // how often targets are asked for one fragment
-	locked     map[objectName]time.Time // owned by the scrub lane: until when fragments are locked
+	locked     map[objectName]time.Time // guarded by mu: until when fragments are locked
 	lockable   map[string]bool          // owned by the scrub lane: by target, whether it locks objects
 	scrubWake  chan struct{}            // wakes the scrub lane; capacity 1
 	compacting chan struct{}            // capacity 1: one compaction at a time

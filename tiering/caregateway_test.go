@@ -59,7 +59,14 @@ func TestCareOnGateways(t *testing.T) {
 	if err := r.SetHold(t.Context(), 0, "case 17"); err != nil {
 		t.Fatal(err)
 	}
-	r.until("locked", func() bool { poke(r.scrubWake); time.Sleep(20 * time.Millisecond); return lockedEverywhere(t, r) })
+	r.until("locked", func() bool {
+		poke(r.scrubWake)
+		time.Sleep(20 * time.Millisecond)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.locked) >= 3
+	})
+	r.until("locked everywhere", func() bool { poke(r.scrubWake); return lockedEverywhere(t, r) })
 	extra := open("c", "three", "c3", true)
 	if err := r.AddTarget(t.Context(), extra); err != nil {
 		t.Fatal(err)

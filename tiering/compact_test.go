@@ -83,10 +83,10 @@ func (c *logContent) want(to logcore.LSN) (b []byte) {
 	return b
 }
 
-func compactWorld(t *testing.T, seed uint64) (*world, *logContent, *running) {
+func compactWorld(t *testing.T, seed uint64, grace time.Duration) (*world, *logContent, *running) {
 	w := newWorld(t, seed)
 	c := &logContent{hot: w.hot, aborted: map[logcore.LSN]bool{}, closed: map[logcore.LSN]time.Time{}, erased: map[logcore.LSN]bool{}}
-	w.change = func(o *Options) { o.Grace, o.Content, o.CompactEvery = time.Millisecond, c, -1 }
+	w.change = func(o *Options) { o.Grace, o.Content, o.CompactEvery = grace, c, -1 }
 	r := w.start(nil)
 	for l := range logcore.LSN(40) {
 		c.closed[l] = time.Now().Add(-time.Duration(40-l) * time.Hour)
@@ -110,7 +110,7 @@ func (c *logContent) check(t *testing.T, w *world) {
 // What was deleted, aborted or has expired is erased from sealed objects, and nothing
 // else; tombstones say so, bytes are saved, and a later run finds nothing more to do.
 func TestCompact(t *testing.T) {
-	w, c, r := compactWorld(t, 101)
+	w, c, r := compactWorld(t, 101, time.Millisecond)
 	c.aborted[3] = true
 	c.erased[3] = true
 	if err := r.SetRetention(t.Context(), 2, 35*time.Hour); err != nil { // LSNs 1 to 4 are older, 2 and 4 of log 2
@@ -164,7 +164,7 @@ func TestCompact(t *testing.T) {
 // A hold wins over everything: over a deletion, over retention, and when it comes while
 // the object is being rewritten.
 func TestHoldWins(t *testing.T) {
-	w, c, r := compactWorld(t, 102)
+	w, c, r := compactWorld(t, 102, time.Millisecond)
 	c.deleted = 1
 	if err := r.SetRetention(t.Context(), 0, time.Hour); err != nil {
 		t.Fatal(err)

@@ -90,6 +90,7 @@ func (a *Archiver) replace(ctx context.Context, o *object, todo map[int]*remote)
 			return nil, err
 		case err == nil:
 			n.fragments[i].target = r.Name
+			a.unlocked(o.name())
 		}
 	}
 	return &n, nil

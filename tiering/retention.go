@@ -191,20 +191,33 @@ func (a *Archiver) lockSome(ctx context.Context) error {
 			until = now.Add(holdLock)
 		}
 		// Locked for at least half of what a hold wants, or for all of a retention: enough.
-		if has := a.locked[o.name()]; until.Before(now) || !has.Before(until) || held && has.After(now.Add(holdLock/2)) && has.After(o.lastTime.Wall().Add(lock)) {
+		a.mu.Lock()
+		has := a.locked[o.name()]
+		a.mu.Unlock()
+		if until.Before(now) || !has.Before(until) || held && has.After(now.Add(holdLock/2)) && has.After(o.lastTime.Wall().Add(lock)) {
 			continue
 		}
+		a.mu.Lock()
+		a.locked[o.name()] = until // before: a fragment placed anew meanwhile takes it back
+		a.mu.Unlock()
 		if err := a.lockObject(ctx, o, until.Truncate(time.Second).Add(time.Second)); err != nil {
 			errs = append(errs, err)
+			a.unlocked(o.name())
 			continue
 		}
-		a.locked[o.name()] = until
 		done++
 	}
 	if done == lockBatch {
 		poke(a.scrubWake)
 	}
 	return errors.Join(errs...)
+}
+
+// unlocked notes that a fragment of an object is not locked, say because it was placed anew.
+func (a *Archiver) unlocked(n objectName) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.locked, n)
 }
 
 // lockObject locks the fragments of an object where that is offered.

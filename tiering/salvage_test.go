@@ -74,8 +74,7 @@ func TestSalvage(t *testing.T) {
 // What was compacted does not come back from the fragments of the old object, and what is
 // missing in the middle is named.
 func TestSalvageAfterCompaction(t *testing.T) {
-	w, c, r := compactWorld(t, 112)
-	r.o.Grace = time.Hour // the old fragments are still there
+	w, c, r := compactWorld(t, 112, time.Hour) // the old fragments are still there
 	c.mu.Lock()
 	c.deleted = 1
 	c.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,12 +137,12 @@ func TestEmptiedTargetIsNoticedByASpotCheck(t *testing.T) {
 // want; what is locked is not collected, and nothing stops for that.
 func TestObjectLock(t *testing.T) {
 	w := newWorld(t, 95)
-	asked := 0
+	var asked, kept atomic.Int64
 	w.change = func(o *Options) {
 		o.Grace = time.Millisecond
-		o.ProbeLock = func(context.Context, bucket.Bucket) (bool, error) { asked++; return asked != 2, nil }
+		o.ProbeLock = func(context.Context, bucket.Bucket) (bool, error) { return asked.Add(1) != 2, nil }
 		for i := range o.Targets {
-			o.Targets[i].Bucket = retaining{o.Targets[i].Bucket, w.stores[i].(bucket.Retainer)}
+			o.Targets[i].Bucket = retaining{o.Targets[i].Bucket, countingRetainer{w.stores[i].(bucket.Retainer), &kept}}
 		}
 	}
 	r := w.start(nil)
@@ -160,7 +161,7 @@ func TestObjectLock(t *testing.T) {
 		}
 		return n
 	}
-	r.until("locked", func() bool { poke(r.scrubWake); return asked >= 6 && len(r.locked) >= 3 })
+	r.until("locked", func() bool { poke(r.scrubWake); return asked.Load() >= 6 && kept.Load() >= 15 })
 	r.close()
 	if locked(0) < 3 {
 		t.Error("fragments are not locked")
@@ -168,6 +169,20 @@ func TestObjectLock(t *testing.T) {
 	if n := locked(1); n != 0 {
 		t.Errorf("%d fragments locked where the probe was deleted", n)
 	}
+}
+
+// countingRetainer counts what is locked.
+type countingRetainer struct {
+	bucket.Retainer
+	kept *atomic.Int64
+}
+
+func (c countingRetainer) Retain(ctx context.Context, key string, until time.Time) error {
+	err := c.Retainer.Retain(ctx, key, until)
+	if err == nil {
+		c.kept.Add(1)
+	}
+	return err
 }
 
 // retaining puts a store's retention beside its faults.
