@@ -129,6 +129,8 @@ func TestHedgesCutTheTailWithinTheBudget(t *testing.T) {
 			const reads = 500
 			took := w.read(reads)
 			st := w.reader.Stats()
+			mu.Lock()
+			defer mu.Unlock()
 			if late == 0 || st.Hedges == 0 {
 				t.Fatalf("seed %d: nothing was late: the test tests nothing", seed)
 			}
