@@ -99,3 +99,20 @@ func (m *Member) Unreachable(id uint64) {
 		m.guarded(func() { m.rn.ReportUnreachable(id) })
 	}
 }
+
+// goneTicks bounds the random wait of a follower that knows its leader's process to have ended.
+const goneTicks = 4
+
+// LeaderGone says that the process of a member has ended. A follower whose leader that was does not wait for the election
+// timeout. It is only a hint: whether there is another leader is up to a majority, as ever.
+func (m *Member) LeaderGone(id uint64) {
+	if m.failed || id == m.state.Member || m.leader.Load() != id {
+		return
+	}
+	m.guarded(func() {
+		for range electionTicks {
+			m.rn.TickQuiesced() // the lease: this follower listens to candidates from now on
+		}
+	})
+	m.election.timeout = m.election.elapsed + 1 + m.opts.Rand.IntN(goneTicks)
+}

@@ -125,3 +125,6 @@ func (g *Group) Unreachable(member uint64) {
 	g.inbox.mu.Unlock()
 	g.poke()
 }
+
+// Gone tells the member that another one's process has ended.
+func (g *Group) Gone(member uint64) { g.call(func(m *Member) { m.LeaderGone(member) }) }

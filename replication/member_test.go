@@ -310,3 +310,45 @@ func TestReadIndex(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaderGone: followers that know their leader's process to have ended elect another one within a few ticks; a follower
+// that is told so of a leader that lives changes nothing.
+func TestLeaderGone(t *testing.T) {
+	for seed := range uint64(10) {
+		w := newWorld(t, 60+seed, 3)
+		leader := w.lead()
+		w.rest(3)
+		term := leader.m.Term()
+		for _, n := range w.nodes {
+			if n != leader {
+				n.m.LeaderGone(leader.id)
+				break // the other one doesn't believe it
+			}
+		}
+		w.rest(3)
+		if !leader.m.Leading() || leader.m.Term() != term {
+			t.Fatalf("seed %d: one follower's word deposed a leader that lives", seed)
+		}
+		w.crash(leader)
+		for _, n := range w.nodes {
+			if n != leader {
+				n.m.LeaderGone(leader.id)
+			}
+		}
+		w.rest(goneTicks + 1)
+		led := false
+		for _, n := range w.nodes {
+			led = led || n != leader && n.m.Leading()
+		}
+		if !led {
+			w.rest(2 * electionTicks) // a split vote
+		}
+		w.start(leader)
+		w.submit(w.lead(), "goes on")
+		w.rest(3)
+		w.check()
+		if len(w.acked) != 1 {
+			t.Fatalf("seed %d: %d acknowledged", seed, len(w.acked))
+		}
+	}
+}

@@ -129,7 +129,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.id = n.group.Status().Member
 	n.transport, err = transport.New(transport.Options{Cluster: n.opts.Cluster, Node: n.id, Certificates: n.opts.Certificates, Logger: n.log,
-		Deliver: n.deliver, Resolve: n.resolve, Unreachable: n.group.Unreachable, Backend: &peerService{n: n}})
+		Deliver: n.deliver, Resolve: n.resolve, Unreachable: n.group.Unreachable, Gone: n.group.Gone, Backend: &peerService{n: n}})
 	if err != nil {
 		return errors.Join(err, n.opts.Listener.Close())
 	}

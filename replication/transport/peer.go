@@ -3,8 +3,10 @@ package transport
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -26,6 +28,7 @@ type peer struct {
 	bytes  int64
 	lost   bool  // something was dropped since the owner was told
 	meet   bool  // it is to be dialled although nothing waits
+	parted int   // attempts left to find out whether a node that was connected has ended
 	link   *link // in use; nil when there is none
 	err    error // why there is none
 	logged string
@@ -151,7 +154,7 @@ func (p *peer) adopt(l *link) error {
 	default:
 		old.close()
 	}
-	p.link, p.err = l, nil
+	p.link, p.err, p.parted = l, nil, 0
 	if p.logged != "" {
 		p.t.log.Info("transport: node is connected", "node", p.node)
 		p.logged = ""
@@ -170,7 +173,7 @@ func (p *peer) part(l *link, err error) {
 	if p.link == l {
 		p.link = nil
 		p.err = fmt.Errorf("%w: node %x: %w", ErrUnreachable, p.node, err)
-		p.lost = true
+		p.lost, p.meet, p.parted = true, true, partedTries
 		p.poke()
 	}
 }
@@ -248,10 +251,33 @@ func (p *peer) connect(ctx context.Context, conn **grpc.ClientConn, connAddr *st
 		return false
 	}
 	if err := p.dial(ctx, addr, conn); err != nil {
+		if p.ended(err) {
+			p.t.opts.Gone(p.node)
+		}
 		p.failed(fmt.Errorf("%w: node %x at %s: %w", ErrUnreachable, p.node, addr, err))
 		return false
 	}
 	return true
+}
+
+// partedTries is how often a node that was just connected is dialled to find out whether its process has ended.
+const partedTries = 5
+
+// ended reports whether a failed attempt says that the process of a node that was connected has ended. The first
+// attempt may only find out that the old connection is gone.
+func (p *peer) ended(err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parted == 0 {
+		return false
+	}
+	if strings.Contains(err.Error(), syscall.ECONNREFUSED.Error()) { // gRPC has it as text only
+		p.parted = 0
+		return true
+	}
+	p.parted--
+	p.meet = p.parted > 0
+	return false
 }
 
 // transmit sends one frame.

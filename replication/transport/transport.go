@@ -75,6 +75,9 @@ type Options struct {
 	Resolve func(node uint64) (addr string, ok bool)
 	// Unreachable is told of a node that messages were lost to; nil means nobody is. It must not block.
 	Unreachable func(node uint64)
+	// Gone is told of a node that was connected and whose machine now says that nothing listens there: its process has ended. nil
+	// means nobody is told. It must not block.
+	Gone func(node uint64)
 	// Backend serves what else nodes ask each other; nil means that is not offered.
 	Backend logcorev1.PeerServiceServer
 	// Now is the wall clock, to be held against the others'; nil means time.Now.
@@ -104,6 +107,9 @@ func New(opts Options) (*Transport, error) {
 	}
 	if opts.Unreachable == nil {
 		opts.Unreachable = func(uint64) {}
+	}
+	if opts.Gone == nil {
+		opts.Gone = func(uint64) {}
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now

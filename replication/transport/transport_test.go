@@ -471,3 +471,29 @@ func TestMeet(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// TestGone: the end of a node that was connected is noticed at once, and told once.
+func TestGone(t *testing.T) {
+	b := newBook()
+	gone := make(chan uint64, 10)
+	one := start(t, b, 1, func(o *Options) { o.Gone = func(n uint64) { gone <- n } })
+	two := start(t, b, 2, nil)
+	b.set(2, two.addr)
+	b.set(3, "127.0.0.1:1") // never was there
+	arrives(t, one, two, 1, 2)
+	one.Send(7, message(1, 3, 1))
+	two.Close()
+	select {
+	case n := <-gone:
+		if n != 2 {
+			t.Fatalf("node %d is gone", n)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody was told")
+	}
+	one.Send(7, message(1, 2, 1))
+	time.Sleep(100 * time.Millisecond)
+	if len(gone) != 0 {
+		t.Fatal("told twice")
+	}
+}
