@@ -204,12 +204,15 @@ func TestCollectionFindsPlantedBugs(t *testing.T) {
 				return orphan
 			}
 		},
-		"a newer archiver's": func(a *Archiver) func(objectName, int, string) bool {
+		"the state at its start": func(a *Archiver) func(objectName, int, string) bool {
+			start := a.state.Load()
 			return func(n objectName, index int, target string) bool {
-				if n.epoch > a.o.Epoch {
-					return true
+				for _, o := range start.segmentObjects(n.segment) {
+					if o.name() == n {
+						return a.isOrphan(n, index, target)
+					}
 				}
-				return a.isOrphan(n, index, target)
+				return n.epoch == a.o.Epoch && a.Covered() > start.covered() // it has forgotten what it archived since
 			}
 		},
 	} {
