@@ -39,11 +39,14 @@ func unary[Resp any](ctx context.Context, c *Client, log string, s safety, call 
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	retry := newBudget(c.opts.RetryFor)
-	for tries, hops := 0, 0; ; tries++ {
+	for hung, hops := 0, 0; ; {
 		m := c.router.to(log)
-		resp, err := attempt(ctx, c, m, s, tries, call)
+		resp, err := attempt(ctx, c, m, s, hung, call)
 		if err == nil {
 			return resp, nil
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			hung++
 		}
 		hint, next := "", m
 		switch {
@@ -86,10 +89,10 @@ var errUnsent = fmt.Errorf("%w: there is no connection", ErrUnavailable)
 
 // attempt is one attempt at one member. Where there are others to ask, none may use up
 // all the time there is: one that hangs is found out by that.
-func attempt[Resp any](ctx context.Context, c *Client, m *member, s safety, tries int, call func(context.Context, *member) (Resp, error)) (resp Resp, err error) {
+func attempt[Resp any](ctx context.Context, c *Client, m *member, s safety, hung int, call func(context.Context, *member) (Resp, error)) (resp Resp, err error) {
 	whole := ctx
 	if c.router.several() {
-		each := c.opts.establish() << min(tries/2, 8) // a service that is slow everywhere gets more
+		each := c.opts.establish() << min(hung/4, 8) // a service that is slow everywhere gets more
 		if s == notIdempotent && !connected(ctx, m.conn, each) {
 			return resp, fmt.Errorf("%w to %s", errUnsent, m.addr)
 		}

@@ -29,6 +29,7 @@ type Client struct {
 	pages  logcorev1.PageServiceClient
 	// pageConn is the page server's own connection; nil when a member is it.
 	pageConn *grpc.ClientConn
+	hedge    hedge
 
 	// running counts the appenders; stop ends them.
 	running sync.WaitGroup

@@ -88,7 +88,7 @@ func (r *router) leads(m *member) {
 
 // hintsIgnored is how long nobody is sent to a member that just failed: the others need a
 // moment to notice that it leads no more.
-const hintsIgnored = time.Second
+const hintsIgnored = 1500 * time.Millisecond
 
 // fails notes that a member is of no use at present.
 func (r *router) fails(m *member) {

@@ -59,3 +59,47 @@ func TestSilentMember(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestHedgedRead: a read that any member may answer is answered by the other one soon, when
+// the first hangs; and no more often than the budget allows.
+func TestHedgedRead(t *testing.T) {
+	s := startService(t, replication.Options{})
+	one, two := startProxy(t, s.addr), startProxy(t, s.addr)
+	ctx := testContext(t)
+	c := dial(t, client.Options{Addrs: []string{one.addr, two.addr}, Timeout: 20 * time.Second})
+	w, err := c.OpenWriter(ctx, "a", client.WriterOptions{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := appendOne(ctx, w, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	read := func() time.Duration {
+		t.Helper()
+		begun, n := time.Now(), 0
+		for b, err := range c.Read(ctx, "a", client.ReadOptions{MaxStaleness: time.Minute}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(b.Entries)
+		}
+		if n != 1 {
+			t.Fatalf("%d entries", n)
+		}
+		return time.Since(begun)
+	}
+	for range 50 { // connects both, and fills the budget
+		read()
+	}
+	for _, p := range []*proxy{one, two} {
+		p.deaf.Store(true) // in one round or the other it is the one that is asked first
+		if took := read(); took > 10*time.Second {
+			t.Errorf("answered after %v", took)
+		}
+		p.deaf.Store(false)
+		p.cut()
+	}
+}

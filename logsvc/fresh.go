@@ -37,19 +37,25 @@ func (s *Service) fresh(ctx context.Context, bound time.Duration) error {
 	case err != nil:
 		return err
 	}
+	s.wasFresh(begun)
+	return nil
+}
+
+// wasFresh notes that this member was complete at a time since started.
+func (s *Service) wasFresh(at time.Duration) {
 	for {
 		before := s.freshAt.Load()
-		if before >= int64(begun) || s.freshAt.CompareAndSwap(before, int64(begun)) {
-			return nil
+		if before >= int64(at) || s.freshAt.CompareAndSwap(before, int64(at)) {
+			return
 		}
 	}
 }
 
 // still says whether a follower that is idle may go on here, or must find a member that
 // knows more.
-func (s *Service) still(ctx context.Context, bound time.Duration) error {
+func (s *Service) still(ctx context.Context, bound time.Duration, log string) error {
 	if bound > 0 {
-		return s.fresh(ctx, bound)
+		return s.freshFor(ctx, bound, log)
 	}
 	if st := s.group.Status(); !st.Leading && !s.alone() {
 		return &logcore.NotLeaderError{Shard: s.group.Shard(), Leader: st.Leader}

@@ -66,7 +66,7 @@ func (s *Service) Truncate(ctx context.Context, req *logcorev1.TruncateRequest) 
 
 // Info implements logcorev1.LogCoreServiceServer.
 func (s *Service) Info(ctx context.Context, req *logcorev1.InfoRequest) (resp *logcorev1.InfoResponse, err error) {
-	if err := s.fresh(ctx, time.Duration(req.MaxStalenessMs)*time.Millisecond); err != nil {
+	if err := s.freshFor(ctx, time.Duration(req.MaxStalenessMs)*time.Millisecond, req.Log); err != nil {
 		return nil, s.status(err, req.Log)
 	}
 	f := s.frame()

@@ -37,7 +37,7 @@ func (s *Service) Read(req *logcorev1.ReadRequest, server readServer) error {
 
 func (s *Service) read(ctx context.Context, req *logcorev1.ReadRequest, server readServer) error {
 	bound := time.Duration(req.MaxStalenessMs) * time.Millisecond
-	if err := s.fresh(ctx, bound); err != nil {
+	if err := s.freshFor(ctx, bound, req.Log); err != nil {
 		return err
 	}
 	v, err := s.lineage(req.Log)
@@ -58,6 +58,7 @@ func (s *Service) read(ctx context.Context, req *logcorev1.ReadRequest, server r
 // lineage is a log and what it inherits: which entries of the shard it shows.
 type lineage struct {
 	own             logcore.LogID // the log itself
+	name            string
 	first           logcore.LSN
 	truncatedBefore logcore.LSN
 	upTo            map[logcore.LogID]logcore.LSN // the last LSN shown of each log
@@ -70,7 +71,7 @@ func (s *Service) lineage(name string) (v lineage, err error) {
 		if l, err = state.ByName(name); err != nil {
 			return
 		}
-		v = lineage{own: l.ID, first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore, upTo: map[logcore.LogID]logcore.LSN{}}
+		v = lineage{own: l.ID, name: name, first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore, upTo: map[logcore.LogID]logcore.LSN{}}
 		for upTo := ^logcore.LSN(0); ; {
 			v.upTo[l.ID], v.logs = upTo, append(v.logs, l.ID)
 			if l.Parent == 0 {
@@ -204,7 +205,7 @@ func (r *reader) followTail() (ended bool, err error) {
 		select {
 		case <-f.ready:
 		case <-timer.C:
-			if err := r.s.still(r.ctx, r.bound); err != nil {
+			if err := r.s.still(r.ctx, r.bound, r.lineage.name); err != nil {
 				return false, err
 			}
 			timer.Reset(r.s.opts.HeartbeatEvery)

@@ -42,6 +42,7 @@ type Service struct {
 	// freshAt is when a quorum last said that this member knew everything, in nanoseconds
 	// since started.
 	freshAt atomic.Int64
+	leader  leaderConn
 
 	// running counts the service's goroutines; stop ends them and every stream.
 	running sync.WaitGroup
@@ -112,6 +113,7 @@ func (s *Service) Close() error {
 	s.stop()
 	s.health.Shutdown()
 	s.running.Wait()
+	s.leader.close()
 	s.metrics.unregister()
 	return nil
 }
@@ -133,7 +135,7 @@ func (s *Service) logByName(name string) (l catalog.Log, err error) {
 		}
 	})
 	if err != nil {
-		if elsewhere := s.still(s.stopped, 0); elsewhere != nil {
+		if elsewhere := s.still(s.stopped, 0, name); elsewhere != nil {
 			err = elsewhere
 		}
 	}
