@@ -243,6 +243,9 @@ func (m *Member) startRaft(commit uint64) (err error) {
 	if err != nil {
 		return err
 	}
+	if m.state.MembersLSN <= m.storage.last {
+		implied = max(implied, m.state.MembersLSN) // it was applied
+	}
 	m.storage.initial = m.state
 	m.storage.initial.Commit = uint64(implied)
 	m.rn, err = raft.NewRawNode(&raft.Config{
@@ -360,11 +363,14 @@ func (m *Member) take(msg *raftpb.Message) error {
 			return nil
 		}
 	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgTimeoutNow:
+		if msg.GetType() != raftpb.MsgTimeoutNow && m.commitByVote(msg, msg.GetRejectHint()) && m.failed {
+			return m.Err()
+		}
 		if m.onProbation() {
 			return nil
 		}
 	case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
-		if m.commitByVote(msg) {
+		if m.commitByVote(msg, msg.GetLogTerm()) {
 			return m.failure()
 		}
 	}
