@@ -93,6 +93,10 @@ chaos-tiering: $(BIN)/s3gateway ## kill one of three S3 servers 50 times under t
 	@mkdir -p .cache/chaos && go run ./loadtest tiering-chaos --dir .cache/chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),0) $(ARGS)
 
 .PHONY: bench-tiering
+bench-failover: ## the leader of three processes killed KILLS (50) times under load: how soon appends are acknowledged again, none lost; about a minute
+	@echo "expected: about a minute" >&2
+	LOGCORE_CLUSTER_KILLS=$(or $(KILLS),50) go test -count=1 -timeout 20m -v -run '^TestCluster$$' ./cmd/logsvc
+
 bench-tiering: build $(BIN)/s3gateway ## the archive tier beside its limits, with 5 minutes of RPO under load (8 min): JSON lines on stdout, a table on stderr; ARGS="--only codec,pipeline"
 	@mkdir -p .cache/bench-tiering && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest tiering-bench --dir .cache/bench-tiering --logcore $(BIN)/logcore $(ARGS)
 
