@@ -47,6 +47,9 @@ func (o Redo) Block(r *wal.Record, b *wal.Block, p page.Page) (Outcome, error) {
 		if !p.IsNew() {
 			p.SetLSN(uint64(r.End))
 		}
+		if err := afterImage(r, b, p); err != nil {
+			return 0, fmt.Errorf("redo: %w", o.place(r, b, err))
+		}
 		return Restored, nil
 	}
 	if !b.WillInit && !p.IsNew() && p.LSN() >= uint64(r.End) {

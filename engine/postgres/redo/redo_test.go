@@ -90,6 +90,35 @@ func TestAManagerWithoutRedoNeedsAnImage(t *testing.T) {
 	}
 }
 
+// The server clears a GiST page's mark only after it wrote the record, so the image still has it.
+func TestTheImageOfAGistPageIsCompleted(t *testing.T) {
+	image := make([]byte, page.Bytes)
+	page.Page(image).Init(16)
+	special := page.Bytes - 16
+	image[special+12] = 1<<3 | 1 // follow right, leaf
+	for _, c := range []struct {
+		op, block   uint8
+		followRight bool
+		nsn         uint64
+	}{{0x00, 0, true, 0}, {0x00, 1, false, 200}, {0x30, 0, false, 200}, {0x30, 1, true, 0}, {0x10, 1, true, 0}} {
+		r := wal.Record{Manager: wal.ManagerGist, Info: c.op, Start: 100, End: 200}
+		for _, apply := range []bool{true, false} {
+			p := make(page.Page, page.Bytes)
+			b := wal.Block{ID: c.block, HasImage: true, Image: wal.Image{Apply: apply, Bytes: image}}
+			_, err := redo.Redo{}.Block(&r, &b, p)
+			if follow, nsn := p[special+12] == 9, p[special:].LSN(); err != nil || follow != c.followRight || nsn != c.nsn {
+				t.Errorf("operation %02X, block %d: follow right %t, NSN %d, %v; want %t and %d", c.op, c.block, follow, nsn, err, c.followRight, c.nsn)
+			}
+		}
+	}
+	image[16], image[17] = 0, 0x20 // no special area: a page of something else
+	r := wal.Record{Manager: wal.ManagerGist, Info: 0x30, Start: 100, End: 200}
+	b := wal.Block{HasImage: true, Image: wal.Image{Bytes: image}}
+	if _, err := (redo.Redo{}).Block(&r, &b, make(page.Page, page.Bytes)); !errors.Is(err, logcore.ErrCorrupt) {
+		t.Errorf("an image without a special area: %v, want ErrCorrupt", err)
+	}
+}
+
 // FuzzBlock redoes anything on anything. An error is fine, a panic is not.
 func FuzzBlock(f *testing.F) {
 	n := 0

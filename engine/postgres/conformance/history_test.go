@@ -1,0 +1,127 @@
+//go:build postgres
+
+package conformance
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// vanillaReplays shows that the log, with the checkpoints that LogCore put into it, is one
+// valid WAL: a PostgreSQL replays it from the first base backup and gets to the same state.
+func vanillaReplays(t *testing.T, service *service, b *bank, there int) {
+	t.Helper()
+	dir := workDir(t)
+	data, archive := filepath.Join(dir, "data"), filepath.Join(dir, "archive")
+	service.must(t, "postgres", "export", "bank", "--base", data, "--wal", archive)
+	s := &server{data: data, socket: dir, port: freePort(t)}
+	s.configure(t, "listen_addresses=''", fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", dir), "synchronous_standby_names=''",
+		fmt.Sprintf("restore_command='cp %s/%%f %%p'", archive), "recovery_target_timeline='current'")
+	run(t, "/usr/bin/env", "touch", filepath.Join(data, "recovery.signal"))
+	s.start(t)
+	c := connect(t, s.connString())
+	for deadline := time.Now().Add(time.Minute); query(t, c, "select pg_is_in_recovery()")[0] == "t"; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("still in recovery")
+		}
+	}
+	if n := query(t, c, "select count(*) from history")[0]; n != strconv.Itoa(there) {
+		t.Errorf("a vanilla server that replays the log has %s transactions, want %d", n, there)
+	}
+	b.conn = s.connString()
+	b.check(t)
+}
+
+// moment is an answer that was recorded, and where in the log.
+type moment struct {
+	position, at string
+	answer       string
+}
+
+const answer = "select count(*), coalesce(sum(hashtext(t::text)), 0) from t"
+
+// Data directories as of earlier positions and times hold what was there then.
+func TestEarlierMoments(t *testing.T) {
+	service := newService(t)
+	s := newServer(t, "max_prepared_transactions=5", "track_commit_timestamp=on")
+	c := connect(t, s.connString())
+	query(t, c, "create table t(i int primary key, v text); create table p(i int); create unlogged table u(i int primary key); insert into u select generate_series(1, 100); create sequence s")
+	attach := service.attach(t, "past", s)
+	var moments []moment
+	for i, sql := range []string{
+		"insert into t select g, md5(g::text) from generate_series(1, 3000) g",
+		"update t set v = 'changed' where i % 7 = 0; select nextval('s')",
+		"delete from t where i % 5 = 0",
+		"create index on t(v); create table t2 as select * from t",
+		"truncate t; insert into t values (1, 'after'); drop table t2",
+	} {
+		query(t, c, sql)
+		if i == 2 {
+			query(t, c, "vacuum t")
+			query(t, c, "create database other")
+			query(t, c, "begin; insert into p values (1); prepare transaction 'p'")
+		}
+		m := moment{position: query(t, c, "select pg_current_wal_insert_lsn()")[0], answer: query(t, c, answer)[0]}
+		time.Sleep(20 * time.Millisecond)
+		m.at = query(t, c, "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")[0]
+		moments = append(moments, m)
+		time.Sleep(20 * time.Millisecond)
+		query(t, c, "select txid_current(), pg_switch_wal()") // so that something follows
+	}
+	attach.stop()
+	s.stop(t)
+	for i, m := range moments {
+		for _, by := range [][2]string{{"--position", m.position}, {"--time", m.at}} {
+			t.Run(fmt.Sprintf("%d%s", i, by[0]), func(t *testing.T) {
+				node := openAt(t, service, "past", by[0], by[1])
+				nc := connect(t, node.connString())
+				if got := query(t, nc, answer)[0]; got != m.answer {
+					t.Errorf("%s %s: %s, want %s", by[0], by[1], got, m.answer)
+				}
+				if n := query(t, nc, "select count(*) from u")[0]; n != "0" {
+					t.Errorf("the unlogged table has %s rows, want 0", n)
+				}
+				if prepared := query(t, nc, "select count(*) from pg_prepared_xacts")[0]; (prepared == "1") != (i >= 2) {
+					t.Errorf("%s prepared transactions", prepared)
+				}
+				if i >= 2 {
+					query(t, nc, "commit prepared 'p'")
+					if n := query(t, nc, "select count(*) from p")[0]; n != "1" {
+						t.Errorf("the prepared transaction brought %s rows", n)
+					}
+				}
+				query(t, nc, "insert into t values (-2, 'new')") // it is a server like any other
+				query(t, nc, "vacuum")
+				query(t, nc, "checkpoint")
+			})
+		}
+	}
+}
+
+// openAt starts a server on a data directory made as of some moment.
+func openAt(t *testing.T, service *service, log string, flags ...string) *server {
+	t.Helper()
+	dir := workDir(t)
+	s := &server{data: filepath.Join(dir, "data"), socket: dir, port: freePort(t)}
+	service.must(t, append([]string{"postgres", "basebackup", log, "--to", s.data}, flags...)...)
+	if _, err := os.Stat(filepath.Join(s.data, "backup_label")); err == nil {
+		t.Error("there is a backup_label: the server would recover")
+	}
+	s.configure(t, fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", dir), "synchronous_standby_names=''")
+	if err := os.Remove(filepath.Join(s.data, "postgresql.auto.conf")); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t)
+	b, err := os.ReadFile(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log := string(b); !contains(log, "database system was shut down at") || contains(log, "redo starts") {
+		t.Errorf("the server recovered:\n%s", log)
+	}
+	return s
+}

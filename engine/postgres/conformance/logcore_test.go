@@ -1,0 +1,182 @@
+//go:build postgres
+
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// logcoreBinary is the command: LOGCORE_BINARY, or built once for all tests.
+var logcoreBinary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("LOGCORE_BINARY"); path != "" {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "logcore-bin")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "logcore")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/logcore/logcore/cmd/logcore").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+// service is a LogCore of the test's own.
+type service struct{ addr string }
+
+func newService(t testing.TB) *service {
+	t.Helper()
+	s := &service{addr: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	dir, err := os.MkdirTemp("", "logcore-dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s.background(t, "dev", "--dir", dir, "--listen", s.addr, "--metrics", "")
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if out, err := s.try(t, "log", "ls"); err == nil {
+			return s
+		} else if time.Now().After(deadline) {
+			t.Fatalf("LogCore does not answer: %v\n%s", err, out)
+		}
+	}
+}
+
+// process is a LogCore command that goes on.
+type process struct {
+	cmd    *exec.Cmd
+	output lockedBuffer
+	done   chan struct{}
+	err    error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func command(t testing.TB, ctx context.Context, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := logcoreBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec.CommandContext(ctx, path, args...)
+}
+
+// background starts a command that is stopped when the test ends.
+func (s *service) background(t testing.TB, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: command(t, context.Background(), args...), done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Logf("%s:\n%s", strings.Join(args, " "), tail([]byte(p.output.String())))
+		}
+	})
+	return p
+}
+
+// stop interrupts the command and waits for its end.
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// waitFor waits until the output holds a text n times.
+func (p *process) waitFor(t testing.TB, text string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(90 * time.Second); strings.Count(p.output.String(), text) < n; time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-p.done:
+			t.Fatalf("ended with %v before it said %q:\n%s", p.err, text, tail([]byte(p.output.String())))
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("did not say %q %d times:\n%s", text, n, tail([]byte(p.output.String())))
+		}
+	}
+}
+
+// try runs a command to its end.
+func (s *service) try(t testing.TB, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := command(t, ctx, append(args, "--addr", s.addr)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (s *service) must(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := s.try(t, args...)
+	if err != nil {
+		t.Fatalf("logcore %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// attach follows a server into a log and returns once the base backup is there and the
+// server waits for LogCore.
+func (s *service) attach(t testing.TB, log string, from *server) *process {
+	t.Helper()
+	p := s.background(t, "postgres", "attach", log, "--server", from.connString(), "--addr", s.addr)
+	c := connect(t, from.connString())
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if rows := query(t, c, "select 1 from pg_stat_replication where application_name = 'logcore' and state = 'streaming'"); len(rows) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("attach does not stream:\n%s", p.output.String())
+		}
+	}
+	query(t, c, "alter system set synchronous_standby_names = 'logcore'")
+	query(t, c, "select pg_reload_conf()")
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if rows := query(t, c, "select 1 from pg_stat_replication where sync_state = 'sync'"); len(rows) == 1 {
+			return p
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not take LogCore as synchronous")
+		}
+	}
+}
