@@ -128,10 +128,10 @@ var layers = []layer{
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/tidy", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/postgres/wal", "engine/postgres/page"}},
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
-	{"replication", []string{"replication", "replication/", "internal/s3test", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster"}},
-	{"services", []string{"internal/node", "internal/exit", "logsvc", "recovery", "engine/sqlite", "engine/postgres/receiver", "engine/postgres/compute"}},
+	{"replication", []string{"replication", "replication/", "internal/s3test", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster", "engine/postgres/receiver"}},
+	{"services", []string{"internal/node", "internal/exit", "logsvc", "recovery", "engine/sqlite", "engine/postgres/compute"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},
-	{"loads", []string{"loadtest/"}},
+	{"loads", []string{"loadtest/", "engine/postgres/conformance"}},
 	{"commands", []string{"cmd/", "internal/sim/cmd", "loadtest"}},
 }
 

@@ -35,9 +35,8 @@ type Started struct {
 
 // How often and how fast a server that dies is made again.
 const (
-	restartsMax  = 5
+	restartsMax  = 5 // in a row without taking connections
 	restartAfter = time.Second
-	settledAfter = time.Minute // a server that ran so long starts the count anew
 	stopWithin   = 30 * time.Second
 )
 
@@ -50,19 +49,26 @@ func Run(ctx context.Context, c *client.Client, o RunOptions) error {
 	}
 	o.Server = o.Server.withDefaults()
 	for restarts := 0; ; restarts++ {
-		began := time.Now()
-		err := runOnce(ctx, c, o)
+		served := false
+		once := o
+		once.Ready = func(s Started) {
+			served = true
+			if o.Ready != nil {
+				o.Ready(s)
+			}
+		}
+		err := runOnce(ctx, c, once)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if !errors.Is(err, errNodeDied) {
 			return err
 		}
-		if time.Since(began) > settledAfter {
+		if served {
 			restarts = 0
 		}
 		if restarts >= restartsMax {
-			return fmt.Errorf("compute: the server died %d times in a row: %w", restarts+1, err)
+			return fmt.Errorf("compute: the server died %d times in a row before it took connections: %w", restarts+1, err)
 		}
 		o.Logger.Warn("compute: the node is gone; another is made from the log", "err", err)
 		select {
@@ -152,9 +158,7 @@ func follow(ctx context.Context, c *client.Client, w *client.Writer, s *Server, 
 func followServer(ctx context.Context, c *client.Client, w *client.Writer, s *Server, o RunOptions, started Started, built time.Time) error {
 	r, err := receiver.New(receiver.Options{ConnString: s.ConnString(), StandbyName: s.o.StandbyName, Logger: o.Logger, Connected: func() {
 		started.Start = time.Since(built)
-		if o.Ready != nil {
-			o.Ready(started)
-		}
+		o.Ready(started)
 	}}, receiver.OverClient(c, w))
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func (o ServerOptions) settings() []string {
 		"wal_consistency_checking=hash,gin,gist,spgist,brin", // pages that are not redone in Go come as images
 		"listen_addresses=" + o.Listen, "port=" + strconv.Itoa(o.Port), "unix_socket_directories=" + o.SocketDir,
 		"hba_file=" + filepath.Join(o.Dir, hbaFile), "ident_file=" + filepath.Join(o.Dir, identFile),
-		"external_pid_file=", "logging_collector=off", "log_destination=stderr",
+		"external_pid_file=" + filepath.Join(o.Dir, "logcore.pid"), "logging_collector=off", "log_destination=stderr",
 	}
 	return append(s, o.Set...)
 }
