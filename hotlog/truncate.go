@@ -58,8 +58,9 @@ func (l *Log) dropHead(upTo logcore.LSN) (*segfile, error) {
 // submitted before. On return the next entry is after+1. A crash in between leaves a
 // log that ends somewhere from after to its old end. It fails with an error that
 // wraps logcore.ErrTrimmed when after is below First()-1, and with one that wraps
-// logcore.ErrOverloaded, nothing changed, when file descriptors have run out. It must not
-// run beside Submit, nor be called from a completion.
+// logcore.ErrOverloaded when file descriptors have run out, or logcore.ErrCorrupt when the
+// segment to be cut is damaged below after: nothing is changed then. It must not run beside
+// Submit, nor be called from a completion.
 func (l *Log) TruncateTail(after logcore.LSN) error {
 	result := make(chan error, 1)
 	select {
@@ -94,55 +95,56 @@ func (l *Log) truncate(after logcore.LSN) error {
 			}
 		}
 	}
+	// Whatever may be wrong with what stays shows before anything goes.
+	stays, _, _, err := l.find(after + 1)
+	if err != nil {
+		return err
+	}
+	kept, err := l.prefix(stays, after)
+	if err != nil {
+		return err
+	}
 	l.log.Info("hot log: tail truncated", "dir", l.dir.Path(), "after", after, "durable", l.Durable())
-	s, err := l.dropAbove(after)
-	if err == nil {
-		err = l.cut(s, after)
+	if err = l.dropBehind(stays); err == nil {
+		err = l.cut(stays, kept)
 	}
 	if err != nil {
-		var c *logcore.CorruptionError
-		if !errors.As(err, &c) {
-			l.poison(nil, err)
-			return l.Err()
-		}
-		return err
+		l.poison(nil, err)
+		return l.Err()
 	}
 	return nil
 }
 
-// dropAbove frees the segments that hold nothing at or below after, the newest
-// first, so that the log never has a gap, and returns the one that remains last.
+// dropBehind frees the segments behind stays, the newest first, so that the log never has
+// a gap.
 //
 // Their entries are erased, not only given up: the file may get a segment that begins
 // at the same LSN again, whose frames have the same salt, and with the same entries
 // the chain of checksums would lead up to those that were given up.
-func (l *Log) dropAbove(after logcore.LSN) (*segfile, error) {
+func (l *Log) dropBehind(stays *segfile) error {
 	for {
 		view := *l.view.Load()
 		s := view[len(view)-1]
-		if s.header.ID.First <= after+1 {
-			return s, nil
+		if s == stays {
+			return nil
 		}
-		if err := l.cut(s, s.header.ID.First-1); err != nil {
-			return nil, err
+		if err := l.cut(s, prefix{sum: segment.NewSummary(s.header), term: s.header.PrevTerm}); err != nil {
+			return err
 		}
 		l.mu.Lock()
 		view = view[: len(view)-1 : len(view)-1]
 		l.view.Store(&view)
 		l.mu.Unlock()
 		if err := l.recycle(s); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
 
-// cut ends segment s, which may be sealed, behind after.
-func (l *Log) cut(s *segfile, after logcore.LSN) error {
-	c, sum, term, err := l.prefix(s, after)
-	if err != nil {
-		return err
-	}
-	old := l.lower(s, c, sum, term)
+// cut ends segment s, which may be sealed, behind a prefix of its entries.
+func (l *Log) cut(s *segfile, kept prefix) error {
+	old := l.lower(s, kept)
+	c := s.committed
 	// First the proof is lowered, then the entries go: the other way round a crash
 	// would leave proven entries missing.
 	if c.end < old {
@@ -156,36 +158,44 @@ func (l *Log) cut(s *segfile, after logcore.LSN) error {
 	return s.writeMark(s.next(c, max(s.mark.Reach, c.end+l.opts.reachAheadBytes())))
 }
 
-// lower makes the log end where c says, in memory, and returns where what segment s
-// held ended in its file. Readers must not be sent to what goes, even if that fails.
-func (l *Log) lower(s *segfile, c committed, sum segment.Summary, term uint64) (old int64) {
+// lower makes the log end behind a prefix of segment s, in memory, and returns where what
+// the segment held ended in its file. Readers must not be sent to what goes, even if that fails.
+func (l *Log) lower(s *segfile, kept prefix) (old int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old = s.committed.end
 	if s.committed.sealed {
 		old += segment.FooterRoom(old) // of a footer that may be there, whole or in part
 	}
-	s.sum, s.sealed, s.committed, s.finished = sum, false, c, false
+	last := kept.sum.Last
+	s.sum, s.sealed, s.committed = kept.sum, false, committed{last: last, end: kept.sum.End, sum: kept.sum.Sum}
+	s.finished, s.checked, s.unfinishable = false, false, false
 	l.cuts++
 	l.tail, l.filling = s, nil
-	l.last, l.lastSum, l.lastTerm = c.last, c.sum, term
-	l.endLife(c.last, fmt.Errorf("%w: hotlog: the tail was truncated behind LSN %d", logcore.ErrTrimmed, c.last))
-	l.durable.Store(uint64(c.last))
+	l.last, l.lastSum, l.lastTerm = last, kept.sum.Sum, kept.term
+	l.endLife(last, fmt.Errorf("%w: hotlog: the tail was truncated behind LSN %d", logcore.ErrTrimmed, last))
+	l.durable.Store(uint64(last))
 	l.cache.reset()
 	return old
 }
 
+// prefix is what a segment holds from its beginning up to some entry.
+type prefix struct {
+	sum  segment.Summary
+	term uint64 // of the last entry
+}
+
 // prefix reads segment s up to and with after.
-func (l *Log) prefix(s *segfile, after logcore.LSN) (committed, segment.Summary, uint64, error) {
-	sum, term := segment.NewSummary(s.header), s.header.PrevTerm
+func (l *Log) prefix(s *segfile, after logcore.LSN) (prefix, error) {
+	p := prefix{sum: segment.NewSummary(s.header), term: s.header.PrevTerm}
 	frames := segment.NewReader(s.f, s.header.ID, s.header.Start(), s.f.Size())
-	for sum.Last < after {
+	for p.sum.Last < after {
 		e, esum, err := frames.Next()
 		if err != nil {
-			return committed{}, sum, 0, l.readError(s, frames, err)
+			return p, l.readError(s, frames, err)
 		}
-		sum.Add(&e, esum)
-		term = e.Term
+		p.sum.Add(&e, esum)
+		p.term = e.Term
 	}
-	return committed{last: sum.Last, end: sum.End, sum: sum.Sum}, sum, term, nil
+	return p, nil
 }
