@@ -352,3 +352,58 @@ func TestLeaderGone(t *testing.T) {
 		}
 	}
 }
+
+// TestGivenUpIsNotAcknowledged: entries that a full disk kept from becoming durable give way to those of another leader; nobody
+// is ever told that they were durable.
+func TestGivenUpIsNotAcknowledged(t *testing.T) {
+	w := newWorld(t, 71, 3)
+	old := w.lead()
+	w.submit(old, "all have it")
+	w.rest(2)
+	var full, other *node
+	for _, n := range w.nodes {
+		switch {
+		case n == old:
+		case full == nil:
+			full = n
+		default:
+			other = n
+		}
+	}
+	first, term := old.m.storage.last+1, old.m.Term()
+	w.plant = func(n *node, m *raftpb.Message) bool {
+		if m.GetFrom() == full.id && m.GetType() == raftpb.MsgAppResp && !m.GetReject() && m.GetTerm() == term && logcore.LSN(m.GetIndex()) >= first {
+			t.Errorf("LSN %d of term %d is said to be durable", m.GetIndex(), term)
+		}
+		return true
+	}
+	full.disk.full = true
+	w.cut[[2]uint64{old.id, other.id}] = true
+	w.submit(old, "only on its way")
+	for len(w.net) > 0 {
+		w.deliver(0)
+	}
+	full.disk.sync(1)
+	full.m.Advance()
+	if full.m.storage.last < first || full.disk.Durable() >= first {
+		t.Fatalf("void: LSN %d is handed over up to %d, durable up to %d", first, full.m.storage.last, full.disk.Durable())
+	}
+	old.disk.pending = nil // and the leader loses it too
+	w.crash(old)
+	w.start(old)
+	clear(w.cut)
+	for _, n := range w.nodes {
+		w.cut[[2]uint64{full.id, n.id}], w.cut[[2]uint64{n.id, full.id}] = true, true
+	}
+	next := w.lead()
+	w.submit(next, "instead of it")
+	w.rest(2)
+	clear(w.cut)
+	w.rest(3)
+	full.disk.full = false
+	w.rest(5)
+	w.check()
+	if len(w.acked) != 2 || full.m.Committed() != next.m.Committed() {
+		t.Fatalf("%d acknowledged, committed %d and %d", len(w.acked), full.m.Committed(), next.m.Committed())
+	}
+}

@@ -27,6 +27,7 @@ type memDisk struct {
 	pending []memWrite
 	sealAt  int
 	cuts    int
+	full    bool // nothing more finds room
 }
 
 type memWrite struct {
@@ -61,6 +62,14 @@ func (d *memDisk) sync(n int) {
 	for ; n > 0 && len(d.pending) > 0; n-- {
 		w := d.pending[0]
 		d.pending = d.pending[1:]
+		if d.full { // it and all behind it
+			refused := append([]memWrite{w}, d.pending...)
+			d.pending = nil
+			for _, w := range refused {
+				w.done(logcore.ErrDiskFull)
+			}
+			return
+		}
 		d.entries = append(d.entries, w.entries...)
 		w.done(nil)
 	}
