@@ -37,7 +37,7 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&o.Dir, "dir", "", "directory on the disk to measure")
 	f.StringVar(&o.Bin, "bin", "bin", "directory of the binaries logsvc and logcore")
 	f.IntVar(&o.Rounds, "rounds", 5, "rounds of each cell")
-	f.DurationVar(&o.Seconds, "seconds", 2*time.Second, "measured time of a turn")
+	f.DurationVar(&o.Turn, "seconds", 2*time.Second, "measured time of a turn")
 	f.IntVar(&o.Kills, "kills", 50, "how often the leader is killed; 0 leaves that out")
 	f.StringSliceVar(&o.Cells, "cells", nil, "cells to run, of "+strings.Join(replbench.Cells, ", ")+" (default all)")
 	return c

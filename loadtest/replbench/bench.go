@@ -32,7 +32,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &bench{Options: o, dir: dir}
-	fmt.Fprintf(o.Log, "bench-replication: %d rounds of %v, %d kills: about %v\n", o.Rounds, o.Seconds, o.Kills, o.expected().Round(10*time.Second))
+	fmt.Fprintf(o.Log, "bench-replication: %d rounds of %v, %d kills: about %v\n", o.Rounds, o.Turn, o.Kills, o.expected().Round(10*time.Second))
 	var errs []error
 	for _, part := range []struct {
 		name string
@@ -60,7 +60,7 @@ func (b *bench) path(name string) string {
 // contender share.
 func (b *bench) load(ctx context.Context, addr, prefix string, logs, inflight int) (turn, error) {
 	rep, err := appendload.Run(ctx, appendload.Options{Client: client.Options{Addr: addr}, Logs: logs, Prefix: prefix, PayloadBytes: payloadBytes,
-		Inflight: inflight, WarmUp: b.Seconds / 4, Duration: b.Seconds})
+		Inflight: inflight, WarmUp: b.Turn / 4, Duration: b.Turn})
 	if err == nil && rep.Unknown+rep.Refused > 0 {
 		err = fmt.Errorf("%d appends of unknown outcome and %d refused: %v", rep.Unknown, rep.Refused, rep.Faults)
 	}

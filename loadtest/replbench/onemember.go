@@ -44,7 +44,7 @@ func (b *bench) throughput(ctx context.Context, svc, echo string) error {
 	turns, err := b.rounds(ctx, cell,
 		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, inflightMax) }},
 		contender{"grpc-stream", func(ctx context.Context) (turn, error) {
-			return echoStream(ctx, echo, inflightMax, batch, b.Seconds)
+			return echoStream(ctx, echo, inflightMax, batch, b.Turn)
 		}})
 	if err != nil {
 		return err
@@ -63,8 +63,8 @@ func (b *bench) oneInflight(ctx context.Context, svc, echo string) error {
 	const cell = "one-inflight"
 	turns, err := b.rounds(ctx, cell,
 		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, 1) }},
-		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Seconds) }},
-		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo, b.Seconds) }})
+		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }},
+		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo, b.Turn) }})
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,11 @@ type Options struct {
 	Bin string
 	// Echo is the command that serves the echo: a program and its arguments.
 	Echo []string
-	// Rounds of each cell, 5 or more for a claim; Seconds of each turn. Kills of the leader; 0: that
+	// Rounds of each cell, 5 or more for a claim; Turn is the measured time of a turn. Kills of the leader; 0: that
 	// cell is left out.
-	Rounds  int
-	Seconds time.Duration
-	Kills   int
+	Rounds int
+	Turn   time.Duration
+	Kills  int
 	// Cells to run; none: all. See Cells.
 	Cells []string
 	// Figures gets JSON lines, Log what people read.
@@ -41,8 +41,8 @@ func (o Options) validate() error {
 	if o.Dir == "" || o.Bin == "" || len(o.Echo) == 0 {
 		bad("Dir, Bin and Echo are required")
 	}
-	if o.Rounds < 1 || o.Seconds <= 0 || o.Kills < 0 {
-		bad("%d rounds of %v and %d kills: want at least one round of some time", o.Rounds, o.Seconds, o.Kills)
+	if o.Rounds < 1 || o.Turn <= 0 || o.Kills < 0 {
+		bad("%d rounds of %v and %d kills: want at least one round of some time", o.Rounds, o.Turn, o.Kills)
 	}
 	for _, c := range o.Cells {
 		if !known(c) {
@@ -80,7 +80,7 @@ func (o Options) expected() time.Duration {
 		case c == "leader-kill":
 			d += time.Duration(o.Kills) * killEvery
 		default:
-			d += time.Duration(o.Rounds*turns[c]) * (o.Seconds*5/4 + 500*time.Millisecond)
+			d += time.Duration(o.Rounds*turns[c]) * (o.Turn*5/4 + 500*time.Millisecond)
 		}
 	}
 	return d + 10*time.Second

@@ -49,7 +49,7 @@ func (b *bench) threeOne(ctx context.Context, c *cluster) error {
 	const cell = "three-inflight-1"
 	turns, err := b.rounds(ctx, cell,
 		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "one", 1, 1) }},
-		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Seconds) }})
+		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }})
 	if err != nil {
 		return err
 	}
@@ -67,10 +67,10 @@ func (b *bench) threeMany(ctx context.Context, c *cluster) error {
 	turns, err := b.rounds(ctx, cell,
 		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "many", 1, inflightMax) }},
 		contender{"raft", func(ctx context.Context) (turn, error) {
-			return bareRaft(ctx, b.path("raft"), inflightMax, false, b.Seconds)
+			return bareRaft(ctx, b.path("raft"), inflightMax, false, b.Turn)
 		}},
 		contender{"raft-batched", func(ctx context.Context) (turn, error) {
-			return bareRaft(ctx, b.path("raft"), inflightMax, true, b.Seconds)
+			return bareRaft(ctx, b.path("raft"), inflightMax, true, b.Turn)
 		}})
 	if err != nil {
 		return err
