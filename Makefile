@@ -108,6 +108,21 @@ bench-replication: build ## the replicated append path beside its limits: JSON l
 chaos-replication: build ## kill, pause, cut off, fill up and power off the nodes of a real cluster under load (10 min, root): DURATION=10m SEED=0; JSON on stdout
 	@mkdir -p .cache/chaos && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest replication-chaos --dir .cache/chaos --bin $(BIN) --duration $(or $(DURATION),10m) --seed $(or $(SEED),0) $(ARGS)
 
+# Where the source of PostgreSQL's regression suite is built. The user postgres has to get there.
+PG_CACHE ?= .cache/postgres
+
+.PHONY: test-postgres
+test-postgres: build ## the PostgreSQL engine against the real server, which is installed if it is missing: regression suite, killed nodes, a standby as oracle
+	@echo "expected: about 7 minutes, and 2 more the first time, to fetch and build PostgreSQL's regression suite" >&2
+	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_PG_REGRESS=$$regress LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -count=1 -timeout 30m -v ./engine/postgres/conformance
+
+.PHONY: bench-postgres
+bench-postgres: build ## PostgreSQL with and without LogCore, interleaved; a killed node's return beside crash recovery: JSON lines on stdout, a table on stderr
+	@echo "expected: about 8 minutes" >&2
+	@tools/postgres/prepare.sh --server && mkdir -p .cache/bench-postgres && rm -f .cache/bench-postgres/figures.jsonl && \
+	  LOGCORE_FIGURES=$(CURDIR)/.cache/bench-postgres/figures.jsonl LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -run '^$$' -bench '^BenchmarkFigures$$' -benchtime 1x -timeout 40m -v ./engine/postgres/conformance >&2; \
+	  status=$$?; cat .cache/bench-postgres/figures.jsonl; exit $$status
+
 proto: ## generate the Go code of proto/
 	$(TOOL) buf generate
 
