@@ -132,7 +132,12 @@ func (s *server) configure(t testing.TB, settings ...string) {
 func (s *server) start(t testing.TB) {
 	t.Helper()
 	run(t, binaries+"pg_ctl", "-D", s.data, "-w", "-t", "60", "-l", filepath.Join(s.socket, "log"), "start")
-	t.Cleanup(s.kill)
+	t.Cleanup(func() {
+		s.kill()
+		if b, err := os.ReadFile(filepath.Join(s.socket, "log")); err == nil && t.Failed() {
+			t.Logf("the server at port %d:\n%s", s.port, tail(b))
+		}
+	})
 }
 
 func (s *server) stop(t testing.TB) {

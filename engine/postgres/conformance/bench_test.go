@@ -1,0 +1,292 @@
+//go:build postgres
+
+package conformance
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const benchRounds = 5
+
+// figures collects what was measured: JSON lines in the file that LOGCORE_FIGURES names, a table in the test's output.
+type figures struct {
+	b    *testing.B
+	file *os.File
+}
+
+func newFigures(b *testing.B) *figures {
+	f := &figures{b: b}
+	if path := os.Getenv("LOGCORE_FIGURES"); path != "" {
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { file.Close() })
+		f.file = file
+	}
+	return f
+}
+
+func (f *figures) add(name string, value float64, unit string, more map[string]any) {
+	f.b.Logf("%-60s %12.3f %s %v", name, value, unit, more)
+	if f.file == nil {
+		return
+	}
+	line := map[string]any{"figure": "postgres." + name, "value": value, "unit": unit}
+	for k, v := range more {
+		line[k] = v
+	}
+	if err := json.NewEncoder(f.file).Encode(line); err != nil {
+		f.b.Fatal(err)
+	}
+}
+
+// BenchmarkFigures measures what docs/postgres.md publishes. It goes once through; -benchtime 1x.
+func BenchmarkFigures(b *testing.B) {
+	f := newFigures(b)
+	b.Run("commit", func(b *testing.B) { benchCommit(b, f) })
+	b.Run("ingest", func(b *testing.B) { benchIngest(b, f) })
+	b.Run("redo", func(b *testing.B) { benchRedo(b, f) })
+	b.Run("return", func(b *testing.B) { benchReturn(b, f) })
+}
+
+// pair is a server as it comes, and a compute node made from a log that began as its copy.
+type pair struct {
+	local   *server
+	node    *process
+	dir     string
+	port    int
+	service *service
+}
+
+func newPair(b *testing.B, prepare func(*server), settings ...string) *pair {
+	b.Helper()
+	p := &pair{service: newService(b), local: newServer(b, append(settings, "fsync=on")...), dir: workDir(b), port: freePort(b)}
+	prepare(p.local)
+	attach := p.service.attach(b, "bench", p.local)
+	query(b, connect(b, p.local.connString()), "alter system reset synchronous_standby_names")
+	p.local.stop(b)
+	attach.stop()
+	p.local.start(b)
+	p.node = p.service.background(b, "postgres", "run", "bench", "--dir", p.dir, "--port", strconv.Itoa(p.port), "--socket-dir", p.dir, "--addr", p.service.addr,
+		"-c", "max_wal_size=20GB", "-c", "checkpoint_timeout=1h")
+	p.node.waitFor(b, "ready:", 1)
+	query(b, connect(b, p.conn(1)), "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
+	return p
+}
+
+func (p *pair) conn(which int) string {
+	if which == 0 {
+		return p.local.connString()
+	}
+	return connString(p.dir, p.port)
+}
+
+var sides = [2]string{"local, fsync=on", "LogCore, fsync=off"}
+
+var (
+	tpsLine     = regexp.MustCompile(`tps = ([0-9.]+)`)
+	latencyLine = regexp.MustCompile(`latency average = ([0-9.]+) ms`)
+)
+
+// pgbench runs TPC-B and returns transactions a second and milliseconds a transaction.
+func (p *pair) pgbench(b *testing.B, which int, flags ...string) (tps, ms float64) {
+	b.Helper()
+	socket, port := p.local.socket, p.local.port
+	if which == 1 {
+		socket, port = p.dir, p.port
+	}
+	out := run(b, binaries+"pgbench", append([]string{"-n", "-h", socket, "-p", strconv.Itoa(port), "-U", "postgres", "postgres"}, flags...)...)
+	for re, v := range map[*regexp.Regexp]*float64{tpsLine: &tps, latencyLine: &ms} {
+		m := re.FindStringSubmatch(out)
+		if m == nil {
+			b.Fatalf("pgbench says no %v:\n%s", re, out)
+		}
+		var err error
+		if *v, err = strconv.ParseFloat(m[1], 64); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return tps, ms
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// walBytes is where a server's WAL is, in bytes.
+func walBytes(b *testing.B, conn string) float64 {
+	b.Helper()
+	v, err := strconv.ParseFloat(queryOne(b, conn, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"), 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return v
+}
+
+// benchCommit: TPC-B on a server as it comes and on a node, in turn.
+func benchCommit(b *testing.B, f *figures) {
+	p := newPair(b, func(s *server) {
+		run(b, binaries+"pgbench", "-i", "-q", "-s", "20", "-h", s.socket, "-p", strconv.Itoa(s.port), "-U", "postgres", "postgres")
+	})
+	for which := range sides { // both warm
+		p.pgbench(b, which, "-c", "8", "-T", "3")
+	}
+	for _, clients := range []int{1, 8} {
+		var tps, ms [2][]float64
+		for round := range benchRounds {
+			for i := range sides {
+				which := (i + round) % 2
+				x, y := p.pgbench(b, which, "-c", strconv.Itoa(clients), "-j", "2", "-T", "5")
+				tps[which], ms[which] = append(tps[which], x), append(ms[which], y)
+			}
+		}
+		for which, side := range sides {
+			more := map[string]any{"side": side, "clients": clients, "rounds": benchRounds}
+			f.add("tpcb.tps", median(tps[which]), "transactions/s", more)
+			f.add("tpcb.latency", median(ms[which]), "ms", more)
+		}
+		f.add("tpcb.tps_ratio", median(tps[1])/median(tps[0]), "LogCore/local", map[string]any{"clients": clients, "goal": 0.8})
+	}
+	const transactions = 6000
+	var perTx [2]float64
+	for which, side := range sides {
+		query(b, connect(b, p.conn(which)), "checkpoint")
+		before := walBytes(b, p.conn(which))
+		p.pgbench(b, which, "-c", "8", "-j", "2", "-t", strconv.Itoa(transactions/8))
+		perTx[which] = (walBytes(b, p.conn(which)) - before) / transactions
+		f.add("wal_per_transaction", perTx[which], "bytes", map[string]any{"side": side, "after": "a checkpoint"})
+	}
+	f.add("wal_per_transaction_ratio", perTx[1]/perTx[0], "LogCore/local", map[string]any{"goal": 0.15})
+}
+
+// load writes about so many bytes of WAL: rows that are inserted, and updated with their indexes.
+func load(b *testing.B, conn string, bytes float64) {
+	b.Helper()
+	c := connect(b, conn)
+	query(b, c, "create table if not exists filler(i bigint generated always as identity primary key, k int, v text)")
+	query(b, c, "create index if not exists filler_k on filler(k)")
+	for end := walBytes(b, conn) + bytes; walBytes(b, conn) < end; {
+		query(b, c, `with new as (insert into filler(k, v) select (random() * 1000000)::int, repeat(md5(g::text), 4) from generate_series(1, 20000) g returning i)
+			select count(*) from new`)
+		query(b, c, "update filler set k = k + 1 where i > (select max(i) from filler) - 10000")
+	}
+}
+
+// benchIngest: how fast an attach catches up with WAL that waits, and what that costs it.
+func benchIngest(b *testing.B, f *figures) {
+	const bytes = 256 << 20
+	service, s := newService(b), newServer(b, "max_wal_size=20GB", "checkpoint_timeout=1h")
+	var wall, cpu []float64
+	for round := range benchRounds {
+		if round == 0 {
+			service.attach(b, "ingest", s).stop()
+			query(b, connect(b, s.connString()), "alter system reset synchronous_standby_names")
+			query(b, connect(b, s.connString()), "select pg_reload_conf()")
+		}
+		from := walBytes(b, s.connString())
+		load(b, s.connString(), bytes)
+		to := walBytes(b, s.connString())
+		c := connect(b, s.connString())
+		began := time.Now()
+		p := service.background(b, "postgres", "attach", "ingest", "--server", s.connString(), "--addr", service.addr)
+		for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			if rows := query(b, c, fmt.Sprintf("select 1 from pg_stat_replication where flush_lsn - '0/0'::pg_lsn >= %.0f", to)); len(rows) == 1 {
+				break
+			}
+			if time.Now().After(deadline) {
+				b.Fatalf("not caught up:\n%s", p.output.String())
+			}
+		}
+		wall = append(wall, (to-from)/1e6/time.Since(began).Seconds())
+		p.stop()
+		use := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+		cpu = append(cpu, (to-from)/1e6/(time.Duration(use.Utime.Nano()+use.Stime.Nano())).Seconds())
+	}
+	f.add("ingest.attach_cpu", median(cpu), "MB per CPU second of attach", map[string]any{"goal": 150, "rounds": benchRounds})
+	f.add("ingest.wall", median(wall), "MB/s, server, attach and LogCore on this machine", map[string]any{"rounds": benchRounds})
+}
+
+var goBenchLine = regexp.MustCompile(`(?m)^Benchmark(\w+?)(?:-\d+)?\s+\d+\s+([0-9.]+) ns/op`)
+
+// benchRedo: one record on a page in memory.
+func benchRedo(b *testing.B, f *figures) {
+	out, err := exec.CommandContext(b.Context(), "go", "test", "-run", "^$", "-bench", ".", "-count", strconv.Itoa(benchRounds), "-benchtime", "0.5s",
+		"github.com/logcore/logcore/engine/postgres/redo").CombinedOutput()
+	if err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	values := map[string][]float64{}
+	for _, m := range goBenchLine.FindAllStringSubmatch(string(out), -1) {
+		v, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		values[m[1]] = append(values[m[1]], v/1000)
+	}
+	if len(values["HotUpdate"]) != benchRounds {
+		b.Fatalf("no figures in\n%s", out)
+	}
+	for name, v := range values {
+		f.add("redo."+strings.ToLower(name), median(v), "µs", map[string]any{"goal": 3})
+	}
+}
+
+// benchReturn: from SIGKILL to the first answer, of a server that recovers from its own disk and of a node
+// that is made again from its log.
+func benchReturn(b *testing.B, f *figures) {
+	p := newPair(b, func(*server) {}, "max_wal_size=20GB", "checkpoint_timeout=1h")
+	written := 0.0 // by the node since the base backup
+	for i, size := range []float64{256, 512, 1024} {
+		load(b, p.conn(0), size*(1<<20))
+		more := map[string]any{"wal_mib": size}
+		killed := time.Now()
+		if !killPostmaster(p.local.data) {
+			b.Fatal("the server is not there")
+		}
+		awaitGone(b, p.local)
+		p.local.start(b)
+		queryOne(b, p.local.connString(), "select count(*) from filler where i < 100")
+		local := time.Since(killed).Seconds()
+		f.add("return.local", local, "s, crash recovery", more)
+
+		load(b, p.conn(1), size*(1<<20)-written)
+		written = size * (1 << 20)
+		killed = time.Now()
+		if !killPostmaster(filepath.Join(p.dir, "pgdata")) {
+			b.Fatal("the node is not there")
+		}
+		p.node.waitFor(b, "ready:", i+2)
+		queryOne(b, p.conn(1), "select count(*) from filler where i < 100")
+		node := time.Since(killed).Seconds()
+		f.add("return.logcore", node, "s, made from the log", more)
+		f.add("return.ratio", node/local, "LogCore/local", more)
+	}
+}
+
+// awaitGone waits until all processes of a killed server are gone: another can't start before.
+func awaitGone(b *testing.B, s *server) {
+	b.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		// A shared memory segment that somebody still uses keeps pg_ctl from starting.
+		out, err := exec.CommandContext(b.Context(), "pgrep", "-f", "postgres.*"+s.data).CombinedOutput()
+		if err != nil {
+			return // nobody
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("processes of the killed server are left: %s", out)
+		}
+	}
+}
