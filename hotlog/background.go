@@ -31,13 +31,13 @@ func (l *Log) checkSealed() {
 	var segments, bytes int64
 	view := *l.view.Load()
 	for i, s := range view {
+		src, c := l.reader(s) // first: what is cut behind it is noticed then
 		l.mu.Lock()
-		sum, c, unchecked, unfinished := s.sum, s.committed, s.finished && !s.checked, s.committed.sealed && !s.finished && !s.unfinishable && i < len(view)-1
+		sum, unchecked, unfinished := s.sum, s.finished && !s.checked, c.sealed && !s.finished && !s.unfinishable && i < len(view)-1
 		l.mu.Unlock()
 		if !unchecked && !unfinished {
 			continue
 		}
-		src, _ := l.reader(s)
 		slow := &pacedReader{segmentReader: src}
 		got, err := segment.Summarize(slow, s.header, c.end, l.opts.LogOf, cmp.Or(sum.DigestKind, segment.DigestSums))
 		if errors.Is(err, errStopped) {
@@ -57,9 +57,9 @@ func (l *Log) checkSealed() {
 }
 
 // checkedAs takes down that a segment whose footer says sum was read, as got or with an
-// error; false when it was gone.
+// error; false when it was gone, or could not be opened and is to be read later.
 func (l *Log) checkedAs(s *segfile, sum, got segment.Summary, err error) bool {
-	if errors.Is(err, errGone) {
+	if errors.Is(err, errGone) || errors.Is(err, logcore.ErrOverloaded) {
 		return false
 	}
 	if err == nil {

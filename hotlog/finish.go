@@ -106,6 +106,9 @@ func (l *Log) finishRead(s *segfile, src segmentReader, c committed, sum segment
 	if errors.Is(err, errGone) || errors.Is(err, errStopped) {
 		return nil
 	}
+	if errors.Is(err, logcore.ErrOverloaded) {
+		return err // no file descriptor: tried again
+	}
 	if err == nil && (sum.Last != c.last || sum.Sum != c.sum) {
 		err = &logcore.CorruptionError{Offset: c.end, LSN: sum.Last, Reason: fmt.Sprintf("entries end at LSN %d with checksum %08x, want %d with %08x", sum.Last, sum.Sum, c.last, c.sum)}
 	}

@@ -1,8 +1,10 @@
 package hotlog
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -83,7 +85,11 @@ func (l *Log) markUnfollowed() {
 		return
 	}
 	// Nothing to finish while its SEAL is still queued: the timer was faster than the committer.
-	if err := l.finish(view[len(view)-1], true); err != nil {
+	err := l.finish(view[len(view)-1], true)
+	switch {
+	case errors.Is(err, logcore.ErrOverloaded): // no file descriptor
+		l.unproven = true // so it is tried again in a moment
+	case err != nil:
 		l.poison(nil, fmt.Errorf("mark: %w", err))
 	}
 }
