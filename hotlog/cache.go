@@ -151,7 +151,7 @@ func unpin(runs []run) {
 
 func (c *cache) find(lo, hi logcore.LSN) []run {
 	i := sort.Search(len(c.chunks), func(i int) bool { return c.chunks[i].end() > lo })
-	if i == len(c.chunks) || c.chunks[i].first > lo {
+	if lo >= hi || i == len(c.chunks) || c.chunks[i].first > lo {
 		return nil
 	}
 	var out []run

@@ -34,14 +34,18 @@ func (l *Log) Entries(lo, hi logcore.LSN, bytesMax int) ([]logcore.Entry, error)
 	if err := l.readable(lo, durable); err != nil {
 		return nil, err
 	}
-	hi = min(hi, durable+1)
-	l.mu.Lock()
-	runs := l.cache.runs(lo, hi)
-	l.mu.Unlock()
-	if len(runs) > 0 {
+	if runs := l.cached(lo, hi); len(runs) > 0 {
 		return decodeRuns(runs, bytesMax), nil
 	}
-	return l.readEntries(lo, hi, bytesMax)
+	return l.readEntries(lo, min(hi, durable+1), bytesMax)
+}
+
+// cached returns what the cache holds of [lo, hi) from lo on, as far as it is durable now:
+// since the caller looked, the tail may have been truncated and others appended.
+func (l *Log) cached(lo, hi logcore.LSN) []run {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cache.runs(lo, min(hi, l.Durable()+1))
 }
 
 // readable checks that the log is open and lsn neither trimmed nor ahead of what is durable.

@@ -62,9 +62,7 @@ func (l *Log) streamFrom(at, to logcore.LSN, log logcore.LogID, yield func(logco
 	if err := errors.Join(l.readable(at, l.Durable()), l.readable(to, l.Durable())); err != nil {
 		return 0, err
 	}
-	l.mu.Lock()
-	runs := l.cache.runs(at, to+1)
-	l.mu.Unlock()
+	runs := l.cached(at, to+1)
 	for _, r := range runs {
 		for _, off := range r.offs {
 			e, _ := segment.ParseTrusted(r.buf[off:])

@@ -47,3 +47,36 @@ func TestTruncateThatMeetsDamageChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+// A reader that asked how far the log is durable just before a truncation is not given
+// what was submitted after it and is not durable yet.
+func TestCacheShowsDurableEntriesOnly(t *testing.T) {
+	w := newWorld(4)
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer w.log.Close()
+	fill(t, w.log, 20, 40, 5)
+	if err := w.log.TruncateTail(10); err != nil {
+		t.Fatal(err)
+	}
+	held, release := make(chan struct{}), make(chan struct{})
+	if err := w.log.Submit([]logcore.Entry{entry(11, 10)}, func(error) { close(held); <-release }); err != nil {
+		t.Fatal(err)
+	}
+	<-held // the committer stands still
+	done := make(chan error, 1)
+	if err := w.log.Submit([]logcore.Entry{entry(12, 10), entry(13, 10)}, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if runs := w.log.cached(12, 21); len(runs) != 0 {
+		t.Error("LSN 12 is shown, only 11 is durable")
+	}
+	if runs := w.log.cached(11, 21); len(runs) != 1 || len(runs[0].offs) != 1 {
+		t.Error("of LSNs 11 to 13 more or less than the durable one are shown")
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
