@@ -165,7 +165,7 @@ func (l *Log) room(b *batch) error {
 		end += segment.FrameBytes(0)
 	}
 	end += segment.FooterRoom(end)
-	size := b.seg.f.Size()
+	end, size := wholeBlocks(end), b.seg.f.Size()
 	if end <= size {
 		return nil
 	}
@@ -173,7 +173,7 @@ func (l *Log) room(b *batch) error {
 		return fmt.Errorf("%w: segment %d would grow beyond %d bytes: seal it", logcore.ErrDiskFull, b.seg.header.ID.First, int64(segment.SegmentBytesMax))
 	}
 	step := max(l.opts.SegmentBytes/8, segment.BlockBytes)
-	grown := (max(end, size+step) + segment.BlockBytes - 1) &^ (segment.BlockBytes - 1)
+	grown := wholeBlocks(max(end, size+step))
 	free, err := l.dir.Free()
 	if err != nil {
 		return fmt.Errorf("%w: %w", logcore.ErrDiskFull, err)
