@@ -43,6 +43,10 @@ type Archiver struct {
 	chain      []stored      // guarded by commitSlot: from the newest rollup to the newest record
 	pending    *stored       // guarded by commitSlot: written to some targets, its outcome still open
 
+	// openObjects are those that the pending record names; nil = none. What made them may have
+	// given up waiting: the record counts all the same once it is finished.
+	openObjects atomic.Pointer[map[objectName]bool]
+
 	mu        sync.Mutex
 	covered   chan struct{}            // guarded by mu: closed and replaced whenever Covered rises
 	flushTo   logcore.LSN              // guarded by mu: the highest LSN a Flush waits for

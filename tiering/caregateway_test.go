@@ -3,6 +3,8 @@ package tiering
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ func TestCareOnGateways(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	watch := &lockWatch{}
 	open := func(cloud, name, targetName string, withMinio bool) Target {
 		config := s3api.Config{Bucket: name, Region: "us-east-1", Endpoint: servers.Cloud(cloud).Endpoint(), Credentials: credentials}
 		var b bucket.Bucket
@@ -40,7 +43,7 @@ func TestCareOnGateways(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { b.Close() })
-		return Target{Name: targetName, Provider: cloud, Region: "r", Bucket: b, Prices: Prices{Storage: 0.02, Egress: 0.01}}
+		return Target{Name: targetName, Provider: cloud, Region: "r", Bucket: watch.over(b), Prices: Prices{Storage: 0.02, Egress: 0.01}}
 	}
 	var targets []Target
 	for i, cloud := range []string{"a", "b", "c"} {
@@ -59,14 +62,11 @@ func TestCareOnGateways(t *testing.T) {
 	if err := r.SetHold(t.Context(), 0, "case 17"); err != nil {
 		t.Fatal(err)
 	}
-	r.until("locked", func() bool {
+	r.until("locked everywhere", func() bool {
 		poke(r.scrubWake)
-		time.Sleep(20 * time.Millisecond)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return len(r.locked) >= 3
+		return r.Status().LastError == "" && r.Status().Degraded == 0 && watch.all(sealedKeys(r))
 	})
-	r.until("locked everywhere", func() bool { poke(r.scrubWake); return lockedEverywhere(t, r) })
+	triedToDelete(t, r)
 	extra := open("c", "three", "c3", true)
 	if err := r.AddTarget(t.Context(), extra); err != nil {
 		t.Fatal(err)
@@ -94,26 +94,82 @@ func TestCareOnGateways(t *testing.T) {
 	}
 }
 
-// lockedEverywhere reports whether no fragment of a sealed object can be deleted. One that
-// could be is gone after that, and is placed anew.
-func lockedEverywhere(t *testing.T, r *running) bool {
-	t.Helper()
-	if len(r.Status().LastError) > 0 || r.Status().Degraded > 0 {
-		return false
-	}
-	locked := 0
+// sealedKeys are the keys of the fragments of sealed objects.
+func sealedKeys(r *running) (keys []string) {
 	for _, o := range r.state.Load().live {
 		for i, f := range o.fragments {
-			remote := remoteNamed(r.all(), f.target)
-			if o.kind() != KindSealed || remote == nil {
-				continue
+			if o.kind() == KindSealed && f.target != "" {
+				keys = append(keys, o.name().key(testCluster, 0, i))
 			}
-			err := remote.Bucket.Delete(t.Context(), o.name().key(testCluster, 0, i))
-			if !errors.Is(err, bucket.ErrRetention) {
-				return false
-			}
-			locked++
 		}
 	}
-	return locked >= 18
+	return keys
+}
+
+// triedToDelete tries to delete every fragment of a sealed object, with the credentials
+// that the archiver has: all of it is refused.
+func triedToDelete(t *testing.T, r *running) {
+	t.Helper()
+	tried := 0
+	for _, o := range r.state.Load().live {
+		for i, f := range o.fragments {
+			if o.kind() != KindSealed || f.target == "" {
+				continue
+			}
+			tried++
+			if err := remoteNamed(r.all(), f.target).Bucket.Delete(t.Context(), o.name().key(testCluster, 0, i)); !errors.Is(err, bucket.ErrRetention) {
+				t.Fatalf("fragment %d of %s on %s could be deleted: %v", i, o.describe(), f.target, err)
+			}
+		}
+	}
+	if tried < 18 {
+		t.Fatalf("only %d fragments are of sealed objects", tried)
+	}
+}
+
+// lockWatch notes which objects were locked since they were last put: trying it out would
+// take those away that are not.
+type lockWatch struct {
+	mu     sync.Mutex
+	locked map[string]bool // guarded by mu: by key, which names the fragment's index too
+}
+
+func (w *lockWatch) over(b bucket.Bucket) bucket.Bucket { return watchedLocks{b, w} }
+
+func (w *lockWatch) note(key string, locked bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.locked == nil {
+		w.locked = map[string]bool{}
+	}
+	w.locked[key] = locked
+}
+
+// all reports whether all keys are locked, three sealed objects' at least.
+func (w *lockWatch) all(keys []string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(keys) >= 18 && !slices.ContainsFunc(keys, func(key string) bool { return !w.locked[key] })
+}
+
+// watchedLocks is a bucket with Object Lock whose locks are noted.
+type watchedLocks struct {
+	bucket.Bucket
+	watch *lockWatch
+}
+
+func (b watchedLocks) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	err := b.Bucket.PutIfAbsent(ctx, key, data)
+	if !errors.Is(err, bucket.ErrExists) {
+		b.watch.note(key, false)
+	}
+	return err
+}
+
+func (b watchedLocks) Retain(ctx context.Context, key string, until time.Time) error {
+	err := b.Bucket.(bucket.Retainer).Retain(ctx, key, until)
+	if err == nil {
+		b.watch.note(key, true)
+	}
+	return err
 }

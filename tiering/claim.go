@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -26,9 +28,11 @@ func newArchiverID() (id [16]byte) {
 	return id
 }
 
-// readClaims reads who claimed the archive after the newest record.
+// readClaims reads who claimed the archive after the newest record. A claim that is not
+// authentic counts for nobody: half a PUT, rot, or left by who has no key. Its target may
+// hide others behind it, so it counts as one that did not answer.
 func (l *loader) readClaims(ctx context.Context, m *manifest) {
-	m.claims = map[claimant]int{}
+	m.claims, m.claimed = map[claimant]int{}, m.state.epoch
 	unknown := make([]bool, len(l.remotes))
 	eachLimited(len(l.remotes), len(l.remotes), func(i int) {
 		newest := l.claims[i][max(0, len(l.claims[i])-claimsReadMax):]
@@ -36,17 +40,14 @@ func (l *loader) readClaims(ctx context.Context, m *manifest) {
 			if epoch <= m.state.epoch {
 				continue
 			}
-			data, err := l.remotes[i].get(ctx, claimKey(l.cluster, l.shard, epoch), 0, -1)
+			r, err := readClaim(ctx, l.remotes[i], l.keys, l.cluster, l.shard, epoch)
 			if err != nil {
 				unknown[i] = unknown[i] || !errors.Is(err, bucket.ErrNotFound)
 				continue
 			}
-			r, err := parseRecord(ctx, l.keys, data)
-			if err != nil || r.kind != recordClaim || r.epoch != epoch || r.cluster != l.cluster || r.shard != l.shard {
-				continue // half a PUT, or rot: whoever claims anew replaces it
-			}
 			l.mu.Lock()
 			m.claims[claimant{r.epoch, r.incarnation, r.archiver}]++
+			m.claimed = max(m.claimed, r.epoch)
 			l.mu.Unlock()
 		}
 	})
@@ -54,10 +55,52 @@ func (l *loader) readClaims(ctx context.Context, m *manifest) {
 		if l.errs[i] != nil || unknown[i] {
 			m.silent++
 		}
-		if n := len(l.claims[i]); n > 0 {
-			m.claimed = max(m.claimed, l.claims[i][n-1])
+	}
+}
+
+// errNoClaim: what lies under a claim's key is none.
+var errNoClaim = errors.New("not an authentic claim")
+
+// readClaim reads the claim of an epoch from a target and proves it.
+func readClaim(ctx context.Context, r *remote, keys KeyProvider, cluster [16]byte, shard logcore.ShardID, epoch uint64) (*record, error) {
+	key := claimKey(cluster, shard, epoch)
+	data, err := r.get(ctx, key, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	c, err := parseRecord(ctx, keys, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w: %w", r.Name, key, errNoClaim, err)
+	}
+	if c.kind != recordClaim || c.epoch != epoch || c.cluster != cluster || c.shard != shard {
+		return nil, fmt.Errorf("%s: %s: %w: it is a record of kind %d, epoch %d, of another place", r.Name, key, errNoClaim, c.kind, c.epoch)
+	}
+	return c, nil
+}
+
+// fencedOn looks for the claim of a newer archiver on a target. It fails with
+// logcore.ErrFenced when there is one; and otherwise when the target can't tell: it shows
+// a claim that is none, as who has no key may leave it, and half a PUT is. That target
+// then counts as one that does not answer.
+func (a *Archiver) fencedOn(ctx context.Context, r *remote) error {
+	prefix := claimPrefix(a.o.Cluster, a.o.Shard)
+	keys, err := r.list(ctx, prefix, claimKey(a.o.Cluster, a.o.Shard, a.o.Epoch))
+	if err != nil {
+		return err
+	}
+	var unclear error
+	for _, k := range keys[max(0, len(keys)-claimsReadMax):] {
+		epoch, err := strconv.ParseUint(strings.TrimPrefix(k.Key, prefix), 16, 64)
+		if err != nil {
+			continue // no claim's key
+		}
+		if _, err := readClaim(ctx, r, a.o.Keys, a.o.Cluster, a.o.Shard, epoch); err == nil || errors.Is(err, errNewerKey) {
+			return fmt.Errorf("%w: %s holds the claim %s of a newer archiver, this one has epoch %d", logcore.ErrFenced, r.Name, k.Key, a.o.Epoch)
+		} else {
+			unclear = err
 		}
 	}
+	return unclear
 }
 
 // claim leaves the epoch on a majority of the targets. The claim is this archiver's own:

@@ -43,7 +43,7 @@ func (a *Archiver) commit(ctx context.Context, build func(s *state) *record) err
 	if next.covered() < a.state.Load().covered() {
 		return logcore.ErrInvalid // our own bug; nothing was written
 	}
-	a.pending = &stored{r, encoded, hashOf(encoded)}
+	a.setPending(&stored{r, encoded, hashOf(encoded)})
 	a.setElectorates(a.state.Load().targets, r.targets)
 	return a.retry(ctx, "write a manifest record", func() error { return a.finishPending(ctx) })
 }
@@ -84,10 +84,31 @@ func (a *Archiver) finishPending(ctx context.Context) error {
 		a.chain = nil
 	}
 	a.chain = append(a.chain, *p)
-	a.pending = nil
 	a.setElectorates(next.targets)
 	a.publish(next)
+	a.setPending(nil) // after the state shows its objects: the collector looks the other way round
 	return nil
+}
+
+// setPending notes the record whose outcome is open, and the objects it names: whatever
+// becomes of who made them, they are no orphans until it is decided. Called under commitSlot.
+func (a *Archiver) setPending(s *stored) {
+	a.pending = s
+	if s == nil {
+		a.openObjects.Store(nil)
+		return
+	}
+	names := make(map[objectName]bool, len(s.objects))
+	for _, o := range s.objects {
+		names[o.name()] = true
+	}
+	a.openObjects.Store(&names)
+}
+
+// isOpen reports whether the pending record names an object.
+func (a *Archiver) isOpen(n objectName) bool {
+	names := a.openObjects.Load()
+	return names != nil && (*names)[n]
 }
 
 // putRecord writes a record to a target and reads it back.

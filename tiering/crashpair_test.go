@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -106,7 +107,7 @@ func crashPair(t *testing.T, set func(w *world), step string, nth int) {
 			poke(r.wake)
 		}
 	}
-	r.close()
+	crashed = errors.Is(r.close(), errCrash) || crashed
 	covered := r.Covered()
 	fp.mu.Lock()
 	if dead := fp.dead; dead != crashed {
@@ -164,6 +165,7 @@ func TestCrashInARunOfObjects(t *testing.T) {
 	}{{"read", []int{2, 5}}, {"seal", []int{1, 3, 5}}, {"put", []int{3, 9, 20, 30}}, {"read-back", []int{7, 25}}, {"record", []int{2, 4}}, {"fence", []int{3}}, {"publish", []int{1, 4}}} {
 		for _, nth := range s.nths {
 			t.Run(fmt.Sprintf("%s-%d", s.step, nth), func(t *testing.T) {
+				t.Parallel()
 				w := crashWorld(t)
 				w.hot.append(15, 300_000)
 				w.hot.seal()

@@ -164,6 +164,7 @@ func TestThreeTargetsGone(t *testing.T) {
 
 // A target that hangs costs one round its patience and is then left alone.
 func TestHangingTargetDoesNotHoldUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 44)
 	w.change = func(o *Options) { o.OpTimeout = 8 * time.Second }
 	a := w.start(nil)

@@ -52,6 +52,7 @@ type loader struct {
 	got      []map[string]stored   // per remote: valid records by key
 	problems []Problem
 	unread   []unread             // per remote: the newest record that may be good and can't be read here
+	unjudged []unread             // per remote: the newest record of which is not known yet whether it is good
 	parsed   map[[32]byte]*record // by hash: what one target has was verified when another gave it
 	mu       sync.Mutex           // guards got's maps, problems and parsed while fetching
 }
@@ -94,7 +95,7 @@ func (l *loader) parse(ctx context.Context, data []byte) (*record, error) {
 // target is asked for the record after the tip.
 func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shard logcore.ShardID, keys KeyProvider) (*manifest, error) {
 	l := &loader{cluster: cluster, shard: shard, keys: keys, remotes: remotes,
-		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([][]uint64, len(remotes)), got: make([]map[string]stored, len(remotes)), parsed: map[[32]byte]*record{}, unread: make([]unread, len(remotes))}
+		seen: make([]map[recordName]bool, len(remotes)), errs: make([]error, len(remotes)), claims: make([][]uint64, len(remotes)), got: make([]map[string]stored, len(remotes)), parsed: map[[32]byte]*record{}, unread: make([]unread, len(remotes)), unjudged: make([]unread, len(remotes))}
 	l.listAll(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -210,6 +211,12 @@ func (l *loader) fetchOne(ctx context.Context, i int, n recordName) (found bool)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if unjudged(err) {
+		if l.unjudged[i].err == nil || n.newer(l.unjudged[i].name) {
+			l.unjudged[i] = unread{n, err}
+		}
+		return true
+	}
 	if err != nil {
 		l.problems = append(l.problems, problemOf(r.Name, key, ProblemRecordRotten, err))
 		if notDamage(err) && (l.unread[i].err == nil || n.newer(l.unread[i].name)) {

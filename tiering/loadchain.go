@@ -238,6 +238,9 @@ func (l *loader) checkQuorum(m *manifest) error {
 			proving++
 		}
 	}
+	if err := l.checkUnjudged(m); err != nil {
+		return err
+	}
 	if len(m.chain) == 0 {
 		if rotten := slices.IndexFunc(m.problems, func(p Problem) bool { return p.Kind == ProblemRecordRotten }); rotten >= 0 {
 			p := m.problems[rotten]
@@ -289,6 +292,26 @@ func (l *loader) checkUnread(m *manifest, silent int) error {
 		}
 	}
 	return nil
+}
+
+// checkUnjudged refuses an older chain while a newer record may be as good as it: the key
+// service that could tell does not answer.
+func (l *loader) checkUnjudged(m *manifest) error {
+	var tip recordName
+	if len(m.chain) > 0 {
+		tip = m.chain[len(m.chain)-1].name()
+	}
+	for i, u := range l.unjudged {
+		if u.err != nil && u.name.newer(tip) {
+			return fmt.Errorf("tiering: manifest on %s: whether record %d is authentic can't be told: %w", l.remotes[i].Name, u.name.number, u.err)
+		}
+	}
+	return nil
+}
+
+// unjudged reports whether err says nothing about a record, but that it could not be checked.
+func unjudged(err error) bool {
+	return err != nil && !errors.Is(err, logcore.ErrCorrupt) && !notDamage(err)
 }
 
 // notDamage reports whether a record can't be read for want of a newer build, of a key, or

@@ -250,11 +250,13 @@ func (a *Archiver) sweepTarget(ctx context.Context, r *remote) error {
 }
 
 // isOrphan decides about fragment index of n on a target. The order matters: what is
-// not in flight any more is in the state by now, or will never be.
+// not in flight any more is named by a record by now, or will never be; and a record that
+// is not open any more is in the state.
 func (a *Archiver) isOrphan(n objectName, index int, target string) bool {
 	a.mu.Lock()
 	busy := a.inFlight[n]
 	a.mu.Unlock()
+	busy = busy || a.isOpen(n)
 	s := a.state.Load()
 	if busy || n.epoch > a.o.Epoch {
 		return false

@@ -215,7 +215,6 @@ func (a *Archiver) quorum(what string, errs []error) error {
 // checkFence looks for a claim of a higher epoch on the targets that errs shows no
 // error for. It needs their majority to answer.
 func (a *Archiver) checkFence(ctx context.Context, errs []error) (fenced bool, err error) {
-	own := claimKey(a.o.Cluster, a.o.Shard, a.o.Epoch)
 	answers := a.round(ctx, func(ctx context.Context, i int) error {
 		if i >= len(errs) {
 			return errStillRunning // added since: not asked
@@ -223,12 +222,7 @@ func (a *Archiver) checkFence(ctx context.Context, errs []error) (fenced bool, e
 		if errs[i] != nil {
 			return errs[i]
 		}
-		keys, err := a.all()[i].list(ctx, claimPrefix(a.o.Cluster, a.o.Shard), own)
-		if err == nil && len(keys) > 0 {
-			err = fmt.Errorf("%w: %s holds the claim %s of a newer archiver, this one has epoch %d",
-				logcore.ErrFenced, a.all()[i].Name, keys[len(keys)-1].Key, a.o.Epoch)
-		}
-		return err
+		return a.fencedOn(ctx, a.all()[i])
 	})
 	for _, err := range answers {
 		if errors.Is(err, logcore.ErrFenced) {
