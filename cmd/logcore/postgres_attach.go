@@ -31,11 +31,15 @@ func (a *app) attachCommand() *cobra.Command {
 does not exist. To the server this is a physical standby. Nothing is installed in it; it needs
 wal_level=replica, a role with the REPLICATION attribute, and a line in pg_hba.conf that lets it in.
 
-With  synchronous_standby_names = 'logcore'  each commit waits until LogCore has made it durable.
-Runs until it is interrupted; a lost connection to the server is made again.`,
+A new log begins with a base backup. With  synchronous_standby_names = 'logcore'  each commit waits until
+LogCore has made it durable; without it, a warning says that what was committed last can be lost.
+
+Runs until it is interrupted. A lost connection to the server is made again, and so is one to
+LogCore: meanwhile commits wait, and none is lost. It ends, with the reason, when the server is another
+database cluster than the log's, went another way before the log's end, or no longer has the WAL that the log needs next.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.dial(cmd.Context())
+			c, err := a.dialPatiently(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -71,7 +75,7 @@ func (a *app) attach(ctx context.Context, c *client.Client, log string, f attach
 			server = "host=/var/run/postgresql"
 		}
 	}
-	r, err := receiver.New(receiver.Options{ConnString: server, StandbyName: f.standby, Slot: f.slot, Logger: quiet(a)}, receiver.OverClient(c, w))
+	r, err := receiver.New(receiver.Options{ConnString: server, StandbyName: f.standby, Slot: f.slot, Logger: agentLog(a)}, receiver.OverClient(c, w))
 	if err != nil {
 		return err
 	}

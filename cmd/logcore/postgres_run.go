@@ -26,15 +26,18 @@ func (a *app) postgresRunCommand() *cobra.Command {
 		Long: `Make a data directory from the end of LOG, start the distribution's PostgreSQL 15 on it with LogCore as
 its synchronous standby, and report when it takes connections. Each commit waits for the log, not
 for a local disk. When the server dies, its directory is thrown away and made again from the log.
+The log has to begin with a base backup, which  logcore postgres attach  takes. Another node that takes it over
+fences this one, which then stops.
 
-DIR is scratch space: whatever is in it is deleted.`,
+DIR is scratch space: DIR/pgdata is deleted and made anew each time. The settings fsync=off,
+full_page_writes=off and synchronous_standby_names belong to the node; others can be given with --set.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.options(a, args[0])
 			if err != nil {
 				return err
 			}
-			c, err := a.dial(cmd.Context())
+			c, err := a.dialPatiently(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -74,6 +77,6 @@ func (f *postgresRunFlags) options(a *app, log string) (compute.RunOptions, erro
 			fmt.Fprintf(a.out, "ready: PostgreSQL takes connections on port %d, as of LSN %d, position %v; data directory in %v (base backup %s, WAL %s), start in %v\n",
 				f.port, s.Result.LSN, s.Result.End, s.Build.Round(time.Millisecond), sizeText(s.Result.BaseBytes), sizeText(s.Result.WALBytes), s.Start.Round(time.Millisecond))
 		},
-		Logger: quiet(a),
+		Logger: agentLog(a),
 	}, nil
 }

@@ -58,7 +58,7 @@ func Open(dir string, logger *slog.Logger) (*Cluster, error) {
 	}
 	c.Counters = c.control.checkpoint()
 	c.redo.HintBitsLogged = c.control.hintBitsLogged()
-	c.pages.init(dir)
+	c.pages.init(dir, c.control.checksums())
 	return c, nil
 }
 

@@ -36,12 +36,13 @@ type cachedPage struct {
 // files and it begins anew: replay mostly comes back to the same few pages.
 type pageCache struct {
 	dir   string
+	sums  bool // pages have checksums
 	pages map[forkPage]*cachedPage
 	files map[string]*os.File
 }
 
-func (c *pageCache) init(dir string) {
-	*c = pageCache{dir: dir, pages: map[forkPage]*cachedPage{}, files: map[string]*os.File{}}
+func (c *pageCache) init(dir string, sums bool) {
+	*c = pageCache{dir: dir, sums: sums, pages: map[forkPage]*cachedPage{}, files: map[string]*os.File{}}
 }
 
 func (k forkPage) path() string {
@@ -123,6 +124,9 @@ func (c *pageCache) flush() error {
 		f, err := c.file(k.path(), true)
 		if err != nil {
 			return err
+		}
+		if c.sums && !p.data.IsNew() {
+			p.data.SetChecksum(p.data.ComputeChecksum(k.page))
 		}
 		if _, err := f.WriteAt(p.data, k.offset()); err != nil {
 			return fmt.Errorf("cluster: %w", err)

@@ -65,6 +65,7 @@ type build struct {
 	cluster *cluster.Cluster
 	replay  *cluster.Replay
 	base    wal.Position
+	due     wal.Position // where the next WAL begins
 	history []byte
 	parts   [][]byte
 	done    bool
@@ -210,7 +211,8 @@ func (b *build) baseComplete(p payload.Payload) error {
 		return fmt.Errorf("%w: the base backup is of the database cluster %d, its entries say %d", logcore.ErrCorrupt, id, p.SystemID)
 	}
 	b.result.SystemID, b.result.Segment = p.SystemID, p.SegmentBytes
-	b.replay, err = b.cluster.NewReplay(p.Start-p.Start%wal.Position(p.SegmentBytes), p.Start)
+	b.due = p.Start - p.Start%wal.Position(p.SegmentBytes)
+	b.replay, err = b.cluster.NewReplay(b.due, p.Start)
 	return err
 }
 
@@ -225,6 +227,10 @@ func (b *build) archiveComplete(p payload.Payload) error {
 }
 
 func (b *build) wal(p payload.Payload) error {
+	if p.Start != b.due {
+		return fmt.Errorf("%w: WAL from %v on, where %v is due", logcore.ErrCorrupt, p.Start, b.due)
+	}
+	b.due = p.End()
 	b.result.WALBytes += int64(len(p.Content))
 	stopped, err := b.replay.Feed(p.Content, b.until)
 	b.done = stopped

@@ -44,6 +44,7 @@ func Export(ctx context.Context, baseDir, walDir string, entries iter.Seq2[Entry
 type export struct {
 	b        build // unpacks the base backup
 	complete bool
+	due      wal.Position // where the next WAL begins, once complete
 	dir      string
 	file     *os.File
 	name     string
@@ -78,7 +79,7 @@ func (x *export) payload(p payload.Payload) error {
 	case p.Kind == payload.KindBase && !x.complete:
 		return x.b.piece(p)
 	case p.Kind == payload.KindBaseEnd && !x.complete:
-		x.complete = true
+		x.complete, x.due = true, p.Start-p.Start%wal.Position(p.SegmentBytes)
 		return x.b.archiveComplete(p)
 	case p.Kind == payload.KindHistory:
 		return os.WriteFile(filepath.Join(x.dir, fmt.Sprintf("%08X.history", uint32(p.Timeline))), p.Content, 0o600)
@@ -90,6 +91,10 @@ func (x *export) payload(p payload.Payload) error {
 
 // wal writes WAL into the segment files it belongs to, each of full length.
 func (x *export) wal(p payload.Payload) error {
+	if !x.complete || p.Start != x.due {
+		return fmt.Errorf("%w: WAL from %v on, where %v is due", logcore.ErrCorrupt, p.Start, x.due)
+	}
+	x.due = p.End()
 	for at, b := p.Start, p.Content; len(b) > 0; {
 		offset := int64(at % wal.Position(p.SegmentBytes))
 		n := min(len(b), int(int64(p.SegmentBytes)-offset))

@@ -71,10 +71,12 @@ func Run(ctx context.Context, c *client.Client, o RunOptions) error {
 			return fmt.Errorf("compute: the server died %d times in a row before it took connections: %w", restarts+1, err)
 		}
 		o.Logger.Warn("compute: the node is gone; another is made from the log", "err", err)
-		select {
-		case <-time.After(restartAfter):
-		case <-ctx.Done():
-			return nil
+		if !served {
+			select {
+			case <-time.After(restartAfter):
+			case <-ctx.Done():
+				return nil
+			}
 		}
 		o.Takeover = true // from our own last writer
 	}

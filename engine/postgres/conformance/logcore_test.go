@@ -34,20 +34,30 @@ var logcoreBinary = sync.OnceValues(func() (string, error) {
 })
 
 // service is a LogCore of the test's own.
-type service struct{ addr string }
+type service struct {
+	addr, dir string
+	process   *process
+}
 
 func newService(t testing.TB) *service {
 	t.Helper()
-	s := &service{addr: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	dir, err := os.MkdirTemp("", "logcore-dev")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s.background(t, "dev", "--dir", dir, "--listen", s.addr, "--metrics", "")
+	s := &service{addr: fmt.Sprintf("127.0.0.1:%d", freePort(t)), dir: dir}
+	s.start(t)
+	return s
+}
+
+// start starts LogCore, also one that was killed.
+func (s *service) start(t testing.TB) {
+	t.Helper()
+	s.process = s.background(t, "dev", "--dir", s.dir, "--listen", s.addr, "--metrics", "")
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		if out, err := s.try(t, "log", "ls"); err == nil {
-			return s
+			return
 		} else if time.Now().After(deadline) {
 			t.Fatalf("LogCore does not answer: %v\n%s", err, out)
 		}
@@ -119,6 +129,26 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
+}
+
+// kill ends the command as a crash does.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// ends waits until the command ends by itself, with an error, and returns what it said.
+func (p *process) ends(t testing.TB) string {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(time.Minute):
+		t.Fatalf("goes on:\n%s", tail([]byte(p.output.String())))
+	}
+	if p.err == nil {
+		t.Errorf("ended without an error:\n%s", tail([]byte(p.output.String())))
+	}
+	return p.output.String()
 }
 
 // waitFor waits until the output holds a text n times.

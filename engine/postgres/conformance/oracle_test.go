@@ -27,7 +27,7 @@ func contains(s, part string) bool { return strings.Contains(s, part) }
 // of it: relations page by page, after masking, and the logs of transaction status byte by byte.
 func TestStandbyAsOracle(t *testing.T) {
 	service := newService(t)
-	s := newServer(t, "max_prepared_transactions=5", "track_commit_timestamp=on", "wal_keep_size=10GB", "autovacuum_naptime=1s",
+	s := newServerOf(t, []string{"--data-checksums"}, "max_prepared_transactions=5", "track_commit_timestamp=on", "wal_keep_size=10GB", "autovacuum_naptime=1s",
 		"wal_consistency_checking='hash,gin,gist,spgist,brin'")
 	c := connect(t, s.connString())
 	query(t, c, "create table begin(i int)")
@@ -51,6 +51,7 @@ func TestStandbyAsOracle(t *testing.T) {
 
 	ours := filepath.Join(workDir(t), "data")
 	service.must(t, "postgres", "basebackup", "oracle", "--to", ours, "--position", end)
+	run(t, binaries+"pg_checksums", "--check", "-D", ours)
 	compareClusters(t, standby, ours)
 }
 

@@ -106,12 +106,18 @@ type server struct {
 // newServer initialises a cluster and starts a server with these settings.
 func newServer(t testing.TB, settings ...string) *server {
 	t.Helper()
+	return newServerOf(t, nil, settings...)
+}
+
+// newServerOf is newServer with flags for initdb.
+func newServerOf(t testing.TB, initdb []string, settings ...string) *server {
+	t.Helper()
 	if _, err := os.Stat(binaries + "postgres"); err != nil {
 		t.Fatalf("PostgreSQL 15 is missing: install it with make test-postgres: %v", err)
 	}
 	dir := workDir(t)
 	s := &server{data: filepath.Join(dir, "data"), socket: dir, port: freePort(t)}
-	run(t, binaries+"initdb", "-D", s.data, "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C")
+	run(t, binaries+"initdb", append(initdb, "-D", s.data, "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C")...)
 	s.configure(t, append([]string{"listen_addresses=''", fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", s.socket), "fsync=off"}, settings...)...)
 	s.start(t)
 	return s
@@ -149,16 +155,22 @@ func (s *server) stop(t testing.TB) {
 func (s *server) kill() { killPostmaster(s.data) }
 
 func killPostmaster(data string) bool {
+	pid := postmaster(data)
+	return pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil
+}
+
+// postmaster returns the process that a data directory is locked by, 0 for none.
+func postmaster(data string) int {
 	b, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 	if err != nil {
-		return false
+		return 0
 	}
 	first, _, _ := bytes.Cut(b, []byte("\n"))
 	pid, err := strconv.Atoi(string(first))
 	if err != nil || pid <= 1 {
-		return false
+		return 0
 	}
-	return syscall.Kill(pid, syscall.SIGKILL) == nil
+	return pid
 }
 
 func (s *server) connString() string { return connString(s.socket, s.port) }

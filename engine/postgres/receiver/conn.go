@@ -38,6 +38,9 @@ func connect(ctx context.Context, o Options) (*conn, error) {
 		cfg.ConnectTimeout = 10 * time.Second
 	}
 	pg, err := pgconn.ConnectConfig(ctx, cfg)
+	if refused := new(pgconn.PgError); errors.As(err, &refused) && strings.Contains(refused.Message, "max_wal_senders (currently 0)") {
+		return nil, fmt.Errorf("%w: max_wal_senders is 0, as wal_level=minimal demands: set wal_level to replica and max_wal_senders to 10, and restart the server", logcore.ErrInvalid)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
 	}
@@ -53,8 +56,18 @@ func connect(ctx context.Context, o Options) (*conn, error) {
 
 func (c *conn) close() { c.net.Close() }
 
-// serverError is what the server answered.
+// ErrGap says that the server no longer has the WAL that comes next in the log.
+var ErrGap = errors.New("the server no longer has the WAL that the log needs next")
+
+// serverError is what the server answered. After a FATAL one the connection is gone.
 func serverError(m *pgproto3.ErrorResponse) error {
+	const undefinedFile = "58P01"
+	switch {
+	case m.Code == undefinedFile && strings.Contains(m.Message, "WAL segment"):
+		return fmt.Errorf("%w, since its replication slot was dropped or given up: earlier moments stay in this log; begin another one, which takes a base backup (%s)", ErrGap, m.Message)
+	case m.SeverityUnlocalized == "FATAL":
+		return fmt.Errorf("%w: it says: %s (%s)", ErrConnection, m.Message, m.Code)
+	}
 	return fmt.Errorf("the server says: %s: %s (%s)", m.Severity, m.Message, m.Code)
 }
 

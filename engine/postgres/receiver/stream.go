@@ -39,15 +39,15 @@ func (r *Receiver) stream(ctx context.Context, c *conn, at wal.Position) (nextTi
 	done.Go(func() {
 		err := r.acknowledge(ctx, c, queue, replies)
 		if err != nil {
-			c.close() // ends the receive below
+			c.close() // ends the receive below,
+			cancel()  // or its wait for room
 		}
 		acked <- err
 	})
 	next, err := r.receive(ctx, c, at, queue, replies)
+	// What is under way gets into the log whatever became of the connection: only when it
+	// is there does the log's end say where to go on.
 	close(queue)
-	if err != nil {
-		cancel() // nobody waits for what is under way: it is asked again where the log ends then
-	}
 	done.Wait()
 	cancel()
 	if ackErr := <-acked; ackErr != nil {
@@ -127,21 +127,28 @@ func ask(replies chan<- struct{}) {
 	}
 }
 
+// complainAfter is how long an append may take before the log says so, each time again.
+const complainAfter = 5 * time.Second
+
 // acknowledge waits for the appends, in order, and tells the server how far the log
-// reaches: at once when it has moved, when the server asks, and every StatusEvery.
+// reaches: at once when it has moved, when the server asks, and every StatusEvery. It ends when
+// queue is closed and every append has an outcome, also when the server is gone by then.
 func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submitted, replies <-chan struct{}) error {
 	tick := time.NewTicker(r.opts.StatusEvery)
 	defer tick.Stop()
 	var oldest submitted
 	var waited <-chan struct{} // of the oldest
+	var lost error             // the connection
 	source := queue
+	progress := time.Now()
 	for {
 		select {
 		case s, ok := <-source:
 			if !ok {
-				return nil
+				return lost
 			}
 			oldest, waited, source = s, s.pending.Done(), nil
+			progress = time.Now()
 			continue
 		case <-waited:
 			if err := oldest.pending.Err(); err != nil {
@@ -149,13 +156,21 @@ func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submit
 			}
 			r.durable.Store(uint64(oldest.end))
 			waited, source = nil, queue
+			progress = time.Now()
 		case <-ctx.Done():
 			return nil
 		case <-replies:
 		case <-tick.C:
+			if late := time.Since(progress); waited != nil && late > complainAfter {
+				r.opts.Logger.Warn("receiver: LogCore does not acknowledge; commits that wait for it go on waiting, and nothing is lost", "since", late.Round(time.Second), "durable", r.Durable())
+				progress = time.Now()
+			}
 		}
-		if err := c.sendStatus(r.Received(), r.Durable()); err != nil {
-			return err
+		if lost != nil {
+			continue
+		}
+		if lost = c.sendStatus(r.Received(), r.Durable()); lost != nil {
+			c.close() // ends the other direction too
 		}
 	}
 }
