@@ -23,6 +23,7 @@ func (s *service) refused(t *testing.T, log string, from *server, want string, f
 
 // A server that can't be followed, or not into this log, is refused with the reason.
 func TestServersThatAreRefused(t *testing.T) {
+	t.Parallel()
 	service := newService(t)
 	first := newServer(t)
 	attach := service.attach(t, "first", first)
@@ -54,6 +55,7 @@ func TestServersThatAreRefused(t *testing.T) {
 // WAL that the server gave up before it was in the log can't be made up for: attach says so and
 // what to do.
 func TestGapInTheWAL(t *testing.T) {
+	t.Parallel()
 	service, s := newService(t), newServer(t, "max_wal_size=32MB", "min_wal_size=32MB")
 	service.attach(t, "gap", s).stop()
 	c := connect(t, s.connString())
@@ -69,6 +71,7 @@ func TestGapInTheWAL(t *testing.T) {
 
 // A server that was promoted from a state before the log's end lacks WAL that the log has.
 func TestTimelineThatForkedEarlier(t *testing.T) {
+	t.Parallel()
 	service, s := newService(t), newServer(t)
 	service.attach(t, "fork", s).stop()
 	s.kill()
@@ -93,6 +96,7 @@ func TestTimelineThatForkedEarlier(t *testing.T) {
 
 // While LogCore is away commits wait; when it is back they go on, and nothing was lost.
 func TestLogCoreIsAway(t *testing.T) {
+	t.Parallel()
 	service, s := newService(t), newServer(t)
 	attach := service.attach(t, "away", s)
 	c := connect(t, s.connString())
@@ -129,6 +133,7 @@ func TestLogCoreIsAway(t *testing.T) {
 
 // Connections that break under load leave neither a gap nor anything twice in the log.
 func TestConnectionsThatBreak(t *testing.T) {
+	t.Parallel()
 	service, s := newService(t), newServer(t)
 	b := &bank{conn: s.connString()}
 	b.setUp(t)

@@ -46,6 +46,7 @@ const answer = "select count(*), coalesce(sum(hashtext(t::text)), 0) from t"
 
 // Data directories as of earlier positions and times hold what was there then.
 func TestEarlierMoments(t *testing.T) {
+	t.Parallel()
 	service := newService(t)
 	s := newServer(t, "max_prepared_transactions=5", "track_commit_timestamp=on")
 	c := connect(t, s.connString())

@@ -97,6 +97,7 @@ func (b *bank) check(t *testing.T) (there int) {
 // A compute node is killed at random moments; each time another is made from the log, and everything
 // that was acknowledged is there.
 func TestKilledComputeNodes(t *testing.T) {
+	t.Parallel()
 	service := newService(t)
 	first := newServer(t)
 	b := &bank{conn: first.connString()}

@@ -33,6 +33,14 @@ var logcoreBinary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := logcoreBinary(); err == nil && os.Getenv("LOGCORE_BINARY") == "" {
+		_ = os.RemoveAll(filepath.Dir(path)) // what it leaves is the system's to clean up
+	}
+	os.Exit(code)
+}
+
 // service is a LogCore of the test's own.
 type service struct {
 	addr, dir string

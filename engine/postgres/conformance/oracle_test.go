@@ -26,6 +26,7 @@ func contains(s, part string) bool { return strings.Contains(s, part) }
 // A vanilla standby that stopped at a position has the same files as the directory made as
 // of it: relations page by page, after masking, and the logs of transaction status byte by byte.
 func TestStandbyAsOracle(t *testing.T) {
+	t.Parallel()
 	service := newService(t)
 	s := newServerOf(t, []string{"--data-checksums"}, "max_prepared_transactions=5", "track_commit_timestamp=on", "wal_keep_size=10GB", "autovacuum_naptime=1s",
 		"wal_consistency_checking='hash,gin,gist,spgist,brin'")
