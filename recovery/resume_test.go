@@ -125,14 +125,43 @@ func damageSpool(t *testing.T, dir string) (largest int64) {
 	return largest
 }
 
-// underWay counts the objects that fragments are being fetched of.
+// underWay counts the objects that fragments are being fetched of. No call is answered
+// before fragments of least objects are on their way.
 type underWay struct {
+	least  int
+	enough chan struct{} // closed once there were least
+
 	mu   sync.Mutex
 	now  map[string]int // guarded by mu: calls by object
 	most int            // guarded by mu: objects at once
 }
 
-// watched is a bucket whose calls are counted, and take a moment.
+func newUnderWay(least int) *underWay {
+	return &underWay{least: least, enough: make(chan struct{}), now: map[string]int{}}
+}
+
+// begin notes a call for a fragment of an object; the func it returns that it has ended.
+func (u *underWay) begin(object string) (end func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.now[object]++
+	if u.most = max(u.most, len(u.now)); u.most >= u.least {
+		select {
+		case <-u.enough:
+		default:
+			close(u.enough)
+		}
+	}
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.now[object]--; u.now[object] == 0 {
+			delete(u.now, object)
+		}
+	}
+}
+
+// watched is a bucket whose calls are counted, and overlap.
 type watched struct {
 	bucket.Bucket
 	seen *underWay
@@ -143,18 +172,13 @@ func (b watched) Get(ctx context.Context, key string, offset, length int64) ([]b
 	if !strings.Contains(key, "/fragment/") {
 		return b.Bucket.Get(ctx, key, offset, length)
 	}
-	b.seen.mu.Lock()
-	b.seen.now[name]++
-	b.seen.most = max(b.seen.most, len(b.seen.now))
-	b.seen.mu.Unlock()
-	defer func() {
-		b.seen.mu.Lock()
-		defer b.seen.mu.Unlock()
-		if b.seen.now[name]--; b.seen.now[name] == 0 {
-			delete(b.seen.now, name)
-		}
-	}()
-	time.Sleep(20 * time.Millisecond)
+	defer b.seen.begin(name)()
+	select {
+	case <-b.seen.enough:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	time.Sleep(time.Millisecond) // more than allowed would meet here
 	return b.Bucket.Get(ctx, key, offset, length)
 }
 
@@ -167,12 +191,13 @@ func TestRestoreReadsInParallel(t *testing.T) {
 	}{{1, 1, 1}, {64 << 20, 4, 16}} {
 		opts := w.options(fmt.Sprintf("with-%d", c.memory))
 		opts.MemoryMax = c.memory
-		seen := &underWay{now: map[string]int{}}
+		seen := newUnderWay(c.least)
+		opts.Targets = slices.Clone(opts.Targets)
 		for i := range opts.Targets {
 			opts.Targets[i].Bucket = watched{opts.Targets[i].Bucket, seen}
 		}
 		if _, err := recovery.Restore(ctx, opts); err != nil {
-			t.Fatal(err)
+			t.Fatalf("with %d bytes, %d objects at once: %v", c.memory, seen.most, err)
 		}
 		if seen.most < c.least || seen.most > c.most {
 			t.Errorf("with %d bytes %d objects were read at once, want %d to %d", c.memory, seen.most, c.least, c.most)
