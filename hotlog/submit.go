@@ -232,7 +232,7 @@ func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) 
 }
 
 // queueAndWait puts entries into the log and returns when they are settled. The waiters of
-// a batch are woken all at once, which is less than half of what a channel for each costs.
+// a batch are woken all at once, which costs less than a channel for each.
 func (l *Log) queueAndWait(entries []logcore.Entry, number bool) (Ticket, error) {
 	bytes, err := l.check(entries, number)
 	if err != nil {
