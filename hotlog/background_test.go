@@ -290,6 +290,46 @@ func TestRepairGivesWayToTruncation(t *testing.T) {
 	}
 }
 
+// Close waits for a repair under way: afterwards nothing of the log touches the
+// directory, which another process may have taken.
+func TestCloseWaitsForRepair(t *testing.T) {
+	dir := &creating{Dir: simdisk.New(1)}
+	l, _, err := openOn(context.Background(), dir, simOptions(), openMode{inline: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, l, 100, 40, 10)
+	span, err := l.Span(41, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	dir.then = func(string) {
+		dir.then = nil
+		go func() { closed <- l.Close() }()
+		<-l.done
+		for range 100 { // as long as it may take a Close that does not wait
+			if len(*l.view.Load()) == 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if err := l.Repair(span); err != nil {
+		t.Errorf("a repair under way when the log was closed: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Repair(span); !errors.Is(err, logcore.ErrClosed) {
+		t.Errorf("repair of a closed log: %v", err)
+	}
+	report, err := checkOn(context.Background(), dir, CheckOptions{LogOf: logOf})
+	if err != nil || len(report.Problems)+len(report.Rotten) != 0 || report.Last != 100 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
 func mustDir(t *testing.T, path string) media.Dir {
 	t.Helper()
 	d, err := media.OpenFile(path)

@@ -105,6 +105,7 @@ type Log struct {
 	hk        sync.WaitGroup // the housekeeper, the finisher and the checker
 	fold      fold           // of whoever finishes segments
 	finMu     sync.Mutex     // held while a footer is written
+	repairMu  sync.Mutex     // held while a segment is repaired
 }
 
 // Open opens the log in opts.Dir, creates it when there is none, and recovers it
@@ -224,7 +225,9 @@ func (l *Log) Close() error {
 	l.hk.Wait()
 	l.finishSealed(true)
 	l.metrics.unregister()
-	l.structMu.Lock() // readers under way finish first
+	l.repairMu.Lock() // a repair and readers under way finish first
+	defer l.repairMu.Unlock()
+	l.structMu.Lock()
 	defer l.structMu.Unlock()
 	err := l.closeFiles()
 	if l.lock != nil {

@@ -17,11 +17,13 @@ const corruptSuffix = ".corrupt"
 // Repair puts a sealed segment anew, from a span of all its entries out of the archive
 // or from a peer. The file is written, read back and finished beside the damaged one,
 // then takes its name; the damaged one
-// stays as *.corrupt where the medium can. Reads go on meanwhile. The span must be the segment that the
+// stays as *.corrupt where the medium can. Reads go on meanwhile; Close waits. The span must be the segment that the
 // log knows: its first LSN, its end and both checksums, or the error wraps
 // logcore.ErrInvalid. It is for what OnDamage tells of; it also repairs a rotten
 // header, mark or footer of a sealed segment. The newest segment can't be repaired so.
 func (l *Log) Repair(span segment.Span) error {
+	l.repairMu.Lock()
+	defer l.repairMu.Unlock()
 	old, cuts, err := l.repairable(span)
 	if err != nil {
 		return err
