@@ -30,10 +30,11 @@ type Content interface {
 type ContentEntry struct {
 	LSN     logcore.LSN
 	Log     logcore.LogID
-	Closed  logcore.HLC // when its transaction was closed; 0 = not in this span
-	Deleted bool        // its log was deleted, or truncated above it
-	Aborted bool        // its transaction was aborted
-	Bytes   int64       // what erasing it would take off the frames
+	Heirs   []logcore.LogID // branches whose history it is part of: what is kept for them is kept
+	Closed  logcore.HLC     // when its transaction was closed; 0 = not in this span
+	Deleted bool            // its log was deleted, or truncated above it, and no branch needs it
+	Aborted bool            // its transaction was aborted
+	Bytes   int64           // what erasing it would take off the frames
 }
 
 // CompactOptions says what one compaction does.
@@ -222,7 +223,8 @@ func (c *compaction) object(ctx context.Context, o *object) error {
 	if err != nil {
 		return err
 	}
-	gone, tombstones := c.decide(a.state.Load(), entries)
+	s := a.state.Load()
+	gone, tombstones := c.decide(s, entries)
 	bytes := int64(0)
 	for i := range tombstones {
 		tombstones[i].Bytes = max(tombstones[i].Bytes, 0)
@@ -234,7 +236,7 @@ func (c *compaction) object(ctx context.Context, o *object) error {
 	before := o.FragmentBytes() * int64(o.placed())
 	after := before * (o.rawBytes - bytes) / o.rawBytes
 	if !c.o.DryRun {
-		n, err := c.rewrite(ctx, o, span, gone, tombstones)
+		n, err := c.rewrite(ctx, o, span, gone, tombstones, c.policy(s))
 		if err != nil || n == nil {
 			return err
 		}
@@ -259,7 +261,7 @@ func (c *compaction) decide(s *state, entries []ContentEntry) (map[logcore.LSN]b
 		if why == 0 {
 			continue
 		}
-		if s.held(e.Log) != "" {
+		if s.heldFor(e) {
 			c.report.Held++
 			continue
 		}
@@ -278,7 +280,7 @@ func (c *compaction) decide(s *state, entries []ContentEntry) (map[logcore.LSN]b
 // why says why an entry need not be kept; 0 = it must be. A transaction goes as a whole,
 // by the time of what closed it.
 func (c *compaction) why(s *state, e ContentEntry) TombstoneReason {
-	switch keep := s.keeps(e.Log); {
+	switch keep := s.keepsFor(e); {
 	case e.Deleted:
 		return ErasedDeleted
 	case e.Aborted:
@@ -290,8 +292,9 @@ func (c *compaction) why(s *state, e ContentEntry) TombstoneReason {
 }
 
 // rewrite puts an object without the content in the place of the old one. It returns nil
-// when the old one was superseded meanwhile, or a hold came.
-func (c *compaction) rewrite(ctx context.Context, o *object, span Span, gone map[logcore.LSN]bool, tombstones []Tombstone) (*object, error) {
+// when the old one was superseded meanwhile, or the policy by which that was decided is
+// another one: a hold came, or something is to be kept longer.
+func (c *compaction) rewrite(ctx context.Context, o *object, span Span, gone map[logcore.LSN]bool, tombstones []Tombstone, policy string) (*object, error) {
 	a := c.a
 	erased, err := a.o.Content.Erase(ctx, span, func(lsn logcore.LSN) bool { return gone[lsn] })
 	if err != nil {
@@ -310,7 +313,8 @@ func (c *compaction) rewrite(ctx context.Context, o *object, span Span, gone map
 	k, m := a.code()
 	n.Meta = erasure.Meta{Cluster: o.Cluster, Shard: o.Shard, SegmentFirst: o.SegmentFirst, First: o.First, Last: o.Last, Epoch: a.o.Epoch,
 		Kind: o.Kind, K: k, M: m, KeyID: id}
-	if done, err := a.supersede(ctx, o, n, sealed, tombstones); err != nil || !done {
+	same := func(s *state) bool { return c.policy(s) == policy }
+	if done, err := a.supersede(ctx, o, n, sealed, tombstones, same); err != nil || !done {
 		return nil, err
 	}
 	return n, nil

@@ -21,6 +21,7 @@ type logContent struct {
 	deleted logcore.LogID
 	closed  map[logcore.LSN]time.Time
 	erased  map[logcore.LSN]bool // as the test expects the archive to have them
+	heirs   map[logcore.LogID][]logcore.LogID
 	onErase func()
 }
 
@@ -42,7 +43,7 @@ func (c *logContent) Entries(_ context.Context, span Span) (out []ContentEntry, 
 	c.split(span, func(l logcore.LSN, frame []byte) {
 		if len(frame) > 16 {
 			log := logcore.LogID(2 - l%2)
-			out = append(out, ContentEntry{LSN: l, Log: log, Closed: logcore.HLCAt(c.closed[l]), Aborted: c.aborted[l], Deleted: log == c.deleted, Bytes: int64(len(frame)) - 16})
+			out = append(out, ContentEntry{LSN: l, Log: log, Heirs: c.heirs[log], Closed: logcore.HLCAt(c.closed[l]), Aborted: c.aborted[l], Deleted: log == c.deleted, Bytes: int64(len(frame)) - 16})
 		}
 	})
 	return out, nil
@@ -209,5 +210,44 @@ func TestCompactNeedsContent(t *testing.T) {
 	if _, err := r.Compact(t.Context(), CompactOptions{}); !errors.Is(err, ErrNoContent) {
 		t.Fatal(err)
 	}
+	r.close()
+}
+
+// What a branch inherits is kept as long as the branch wants it, and while that is under
+// hold.
+func TestWhatABranchInheritsIsKeptForIt(t *testing.T) {
+	w, c, r := compactWorld(t, 107, time.Millisecond)
+	c.heirs = map[logcore.LogID][]logcore.LogID{1: {3}}
+	erased := func() uint64 {
+		t.Helper()
+		report, err := r.Compact(t.Context(), CompactOptions{All: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report.Entries
+	}
+	if err := r.SetRetention(t.Context(), 1, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if n := erased(); n != 0 {
+		t.Fatalf("%d entries were erased that log 3 keeps for ever", n)
+	}
+	if err := r.SetRetention(t.Context(), 3, 35*time.Hour); err != nil { // LSNs 1 and 3 of log 1 are older
+		t.Fatal(err)
+	}
+	if err := r.SetHold(t.Context(), 3, "case 18"); err != nil {
+		t.Fatal(err)
+	}
+	if n := erased(); n != 0 {
+		t.Fatalf("%d entries were erased that are under hold for log 3", n)
+	}
+	if err := r.SetHold(t.Context(), 3, ""); err != nil {
+		t.Fatal(err)
+	}
+	if n := erased(); n != 2 {
+		t.Fatalf("%d entries were erased, want 2", n)
+	}
+	c.erased[1], c.erased[3] = true, true
+	c.check(t, w)
 	r.close()
 }

@@ -267,13 +267,14 @@ func (a *Archiver) recodeObject(ctx context.Context, o *object) error {
 	n := *o
 	n.K, n.M = a.code()
 	n.Epoch, n.BlockBytes, n.Digest, n.Version = a.o.Epoch, 0, [32]byte{}, 0
-	_, err = a.supersede(ctx, o, &n, sealed, nil)
+	_, err = a.supersede(ctx, o, &n, sealed, nil, nil)
 	return err
 }
 
 // supersede codes and places a sealed object and commits it in the place of another one
-// of the same range, unless that was superseded meanwhile or a hold forbids it.
-func (a *Archiver) supersede(ctx context.Context, old, n *object, sealed []byte, tombstones []Tombstone) (done bool, err error) {
+// of the same range, unless that was superseded meanwhile or allowed says no to the state
+// that the record follows; nil = it is allowed in any.
+func (a *Archiver) supersede(ctx context.Context, old, n *object, sealed []byte, tombstones []Tombstone, allowed func(*state) bool) (done bool, err error) {
 	n.Label = n.label()
 	n.fragments = make([]fragment, n.K+n.M)
 	coded, err := erasure.Code(n.Meta, sealed)
@@ -295,8 +296,8 @@ func (a *Archiver) supersede(ctx context.Context, old, n *object, sealed []byte,
 		if !slices.ContainsFunc(s.segmentObjects(old.SegmentFirst), func(o *object) bool { return o.name() == old.name() }) {
 			return nil // superseded meanwhile: the sweep collects what was put
 		}
-		if slices.ContainsFunc(tombstones, func(t Tombstone) bool { return s.held(t.Log) != "" }) {
-			return nil // a hold came meanwhile
+		if allowed != nil && !allowed(s) {
+			return nil
 		}
 		done = true
 		r := s.change(a.o.Epoch, a.targetNames(), s.settled(n))

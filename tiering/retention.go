@@ -159,6 +159,25 @@ func (s *state) keeps(log logcore.LogID) time.Duration {
 	return parseSeconds(s.settings[settingKeep+allLogs])
 }
 
+// heldFor reports whether an entry is of a log under hold, or part of the history of one.
+func (s *state) heldFor(e ContentEntry) bool {
+	return s.held(e.Log) != "" || slices.ContainsFunc(e.Heirs, func(l logcore.LogID) bool { return s.held(l) != "" })
+}
+
+// keepsFor returns how long an entry is kept: as long as any log wants whose history it is
+// part of; 0 = for ever.
+func (s *state) keepsFor(e ContentEntry) time.Duration {
+	keep := s.keeps(e.Log)
+	for _, l := range e.Heirs {
+		own := s.keeps(l)
+		if keep == 0 || own == 0 {
+			return 0
+		}
+		keep = max(keep, own)
+	}
+	return keep
+}
+
 // lockBatch bounds the objects that are locked in one round.
 const lockBatch = 64
 

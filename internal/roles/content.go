@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"math"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
@@ -25,32 +26,56 @@ func (c content) Version(context.Context) (version string, err error) {
 	h := fnv.New64a()
 	c.view(func(s *catalog.State) {
 		for _, l := range s.Logs() {
-			fmt.Fprintf(h, "%d %d %d;", l.ID, l.Parent, l.TruncatedBefore)
+			fmt.Fprintf(h, "%d %d %d %d;", l.ID, l.Parent, l.BranchLSN, l.TruncatedBefore)
 		}
 	})
 	return fmt.Sprintf("%016x", h.Sum64()), nil
 }
 
-// givenUp returns up to where each log was given up and no branch of it needs it. A log that
-// the catalog doesn't know was never there or is gone.
-func (c content) givenUp() map[logcore.LogID]logcore.LSN {
-	out := map[logcore.LogID]logcore.LSN{}
+// heir is a branch that sees the entries [from, upTo] of a log it descends from.
+type heir struct {
+	log        logcore.LogID
+	from, upTo logcore.LSN
+}
+
+// needs is who needs the entries of which logs.
+type needs struct {
+	from  map[logcore.LogID]logcore.LSN // below it a log has given its entries up; a log that is not there was never or is gone
+	heirs map[logcore.LogID][]heir      // of its branches, theirs, and so on
+}
+
+func (c content) needs() needs {
+	n := needs{map[logcore.LogID]logcore.LSN{}, map[logcore.LogID][]heir{}}
 	c.view(func(s *catalog.State) {
+		byID := map[logcore.LogID]*catalog.Log{}
 		for _, l := range s.Logs() {
-			out[l.ID] = l.TruncatedBefore
+			byID[l.ID] = l
+			n.from[l.ID] = l.TruncatedBefore
 		}
-		for _, l := range s.Logs() {
-			if l.Parent != 0 {
-				out[l.Parent] = min(out[l.Parent], l.TruncatedBefore)
+		for _, l := range byID {
+			upTo := logcore.LSN(math.MaxUint64)
+			for p := l; p != nil && p.Parent != 0; p = byID[p.Parent] {
+				upTo = min(upTo, p.BranchLSN)
+				n.heirs[p.Parent] = append(n.heirs[p.Parent], heir{l.ID, l.TruncatedBefore, upTo})
 			}
 		}
 	})
-	return out
+	return n
+}
+
+// of returns the branches that need an entry, and whether nobody does.
+func (n needs) of(log logcore.LogID, lsn logcore.LSN) (heirs []logcore.LogID, givenUp bool) {
+	for _, h := range n.heirs[log] {
+		if h.from <= lsn && lsn <= h.upTo {
+			heirs = append(heirs, h.log)
+		}
+	}
+	return heirs, lsn < n.from[log] && len(heirs) == 0
 }
 
 // Entries implements tiering.Content.
 func (c content) Entries(_ context.Context, span tiering.Span) ([]tiering.ContentEntry, error) {
-	givenUp := c.givenUp()
+	needs := c.needs()
 	var out []tiering.ContentEntry
 	open := map[logcore.TxID][]int{} // parts of a transaction, as indexes into out
 	for e, err := range recovery.ToHotLog(span).Entries() {
@@ -67,7 +92,8 @@ func (c content) Entries(_ context.Context, span tiering.Span) ([]tiering.Conten
 		if rec.Erased {
 			continue
 		}
-		entry := tiering.ContentEntry{LSN: e.LSN, Log: rec.Log, Deleted: e.LSN < givenUp[rec.Log],
+		heirs, givenUp := needs.of(rec.Log, e.LSN)
+		entry := tiering.ContentEntry{LSN: e.LSN, Log: rec.Log, Heirs: heirs, Deleted: givenUp,
 			Bytes: segment.FrameBytes(len(e.Payload)) - segment.FrameBytes(erased(rec).Size())}
 		if e.Kind == logcore.KindPart {
 			open[e.Tx] = append(open[e.Tx], len(out))

@@ -125,3 +125,55 @@ func TestContentOfTransactions(t *testing.T) {
 		t.Errorf("closed: %+v", parts)
 	}
 }
+
+// What a branch of a branch needs stays, however far the logs above it were truncated; a
+// hold on a branch, and how long it is kept, count for the history that it inherits.
+func TestContentOfBranches(t *testing.T) {
+	state := catalog.NewState()
+	lsn := logcore.LSN(0)
+	apply := func(c catalog.Command) {
+		t.Helper()
+		lsn++
+		if err := state.Apply(logcore.Entry{LSN: lsn, Time: logcore.HLC(lsn), Kind: logcore.KindCatalog, Payload: c.Encode()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(catalog.Command{Op: catalog.OpCreate, Log: 1, Name: "log1"})
+	for lsn < 40 {
+		lsn++
+		if err := state.Apply(logcore.Entry{LSN: lsn, Time: logcore.HLC(lsn), Kind: logcore.KindRaft}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(catalog.Command{Op: catalog.OpCreate, Log: 2, Name: "b", Parent: 1, LSN: 25})
+	apply(catalog.Command{Op: catalog.OpCreate, Log: 3, Name: "c", Parent: 2, LSN: 20})
+	apply(catalog.Command{Op: catalog.OpTruncate, Log: 1, LSN: 30})
+	apply(catalog.Command{Op: catalog.OpTruncate, Log: 2, LSN: 26})
+	c := content{view: func(f func(*catalog.State)) { f(state) }}
+	check := func(deleted func(l logcore.LSN) bool) {
+		t.Helper()
+		entries, err := c.Entries(t.Context(), contentSpan(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		for _, e := range entries {
+			if e.Log != 1 {
+				continue
+			}
+			seen++
+			if e.Deleted != deleted(e.LSN) {
+				t.Errorf("entry %d: deleted is %v, heirs %v", e.LSN, e.Deleted, e.Heirs)
+			}
+			if want := e.LSN <= 20 && !e.Deleted; want != (len(e.Heirs) > 0) {
+				t.Errorf("entry %d: heirs %v", e.LSN, e.Heirs)
+			}
+		}
+		if seen != 20 {
+			t.Fatalf("%d entries of log 1", seen)
+		}
+	}
+	check(func(l logcore.LSN) bool { return l > 20 && l < 30 }) // 11 to 20 are c's
+	apply(catalog.Command{Op: catalog.OpTruncate, Log: 3, LSN: 15})
+	check(func(l logcore.LSN) bool { return l < 15 || l > 20 && l < 30 })
+}
