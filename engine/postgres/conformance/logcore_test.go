@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// builtDir is where logcoreBinary built the command.
+var builtDir string
+
 // logcoreBinary is the command: LOGCORE_BINARY, or built once for all tests.
 var logcoreBinary = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("LOGCORE_BINARY"); path != "" {
@@ -25,6 +28,7 @@ var logcoreBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	builtDir = dir
 	path := filepath.Join(dir, "logcore")
 	out, err := exec.Command("go", "build", "-o", path, "github.com/logcore/logcore/cmd/logcore").CombinedOutput()
 	if err != nil {
@@ -35,8 +39,8 @@ var logcoreBinary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := logcoreBinary(); err == nil && os.Getenv("LOGCORE_BINARY") == "" {
-		_ = os.RemoveAll(filepath.Dir(path)) // what it leaves is the system's to clean up
+	if builtDir != "" {
+		_ = os.RemoveAll(builtDir) // what it leaves is the system's to clean up
 	}
 	os.Exit(code)
 }

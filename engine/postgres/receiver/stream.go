@@ -136,32 +136,32 @@ const complainAfter = 5 * time.Second
 func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submitted, replies <-chan struct{}) error {
 	tick := time.NewTicker(r.opts.StatusEvery)
 	defer tick.Stop()
-	var oldest submitted
-	var waited <-chan struct{} // of the oldest
-	var lost error             // the connection
-	source := queue
+	w := outcomes{queue: queue}
+	var lost error // the connection
 	progress := time.Now()
 	for {
+		source, waited := w.due()
 		select {
 		case s, ok := <-source:
 			if !ok {
 				return lost
 			}
-			oldest, waited, source = s, s.pending.Done(), nil
-			progress = time.Now()
+			w.oldest, progress = &s, time.Now()
 			continue
 		case <-waited:
-			if err := oldest.pending.Err(); err != nil {
+			end, err := w.take()
+			if end > 0 {
+				r.durable.Store(uint64(end))
+			}
+			if err != nil {
 				return err
 			}
-			r.durable.Store(uint64(oldest.end))
-			waited, source = nil, queue
 			progress = time.Now()
 		case <-ctx.Done():
 			return nil
 		case <-replies:
 		case <-tick.C:
-			if late := time.Since(progress); waited != nil && late > complainAfter {
+			if late := time.Since(progress); w.oldest != nil && late > complainAfter {
 				r.opts.Logger.Warn("receiver: LogCore does not acknowledge; commits that wait for it go on waiting, and nothing is lost", "since", late.Round(time.Second), "durable", r.Durable())
 				progress = time.Now()
 			}
@@ -171,6 +171,45 @@ func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submit
 		}
 		if lost = c.sendStatus(r.Received(), r.Durable()); lost != nil {
 			c.close() // ends the other direction too
+		}
+	}
+}
+
+// outcomes takes what became of the appends, in order.
+type outcomes struct {
+	queue  <-chan submitted
+	oldest *submitted // without a known outcome; nil: the next of queue
+}
+
+// due returns what to wait for: the next append, or the outcome of the oldest.
+func (w *outcomes) due() (source <-chan submitted, waited <-chan struct{}) {
+	if w.oldest == nil {
+		return w.queue, nil
+	}
+	return nil, w.oldest.pending.Done()
+}
+
+// take takes the outcome of the oldest append, and of those behind it that are known too: the server is
+// told of all at once. It returns the end of the last that is durable, 0 for none.
+func (w *outcomes) take() (end wal.Position, err error) {
+	for {
+		if err := w.oldest.pending.Err(); err != nil {
+			return end, err
+		}
+		end, w.oldest = w.oldest.end, nil
+		select {
+		case s, ok := <-w.queue:
+			if !ok {
+				return end, nil
+			}
+			w.oldest = &s
+		default:
+			return end, nil
+		}
+		select {
+		case <-w.oldest.pending.Done():
+		default:
+			return end, nil
 		}
 	}
 }
