@@ -232,7 +232,7 @@ func TestWhatABranchInheritsIsKeptForIt(t *testing.T) {
 	if n := erased(); n != 0 {
 		t.Fatalf("%d entries were erased that log 3 keeps for ever", n)
 	}
-	if err := r.SetRetention(t.Context(), 3, 35*time.Hour); err != nil { // LSNs 1 and 3 of log 1 are older
+	if err := r.SetRetention(t.Context(), 3, 36*time.Hour); err != nil { // LSNs 1 and 3 of log 1 are older
 		t.Fatal(err)
 	}
 	if err := r.SetHold(t.Context(), 3, "case 18"); err != nil {
