@@ -70,9 +70,10 @@ func decodeRuns(runs []run, bytesMax int) []logcore.Entry {
 		n += len(r.offs)
 	}
 	out := make([]logcore.Entry, 0, min(n, 1+max(bytesMax, 0)/segment.FrameHeaderBytes))
+	var e logcore.Entry
 	for _, r := range runs {
 		for _, off := range r.offs {
-			e, _ := segment.ParseTrusted(r.buf[off:])
+			segment.TrustedFrame(&e, r.buf[off:])
 			if bytesMax -= len(e.Payload) + segment.FrameHeaderBytes; bytesMax < 0 && len(out) > 0 {
 				return out
 			}

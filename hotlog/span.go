@@ -3,7 +3,6 @@ package hotlog
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/segment"
@@ -47,14 +46,7 @@ func (l *Log) Span(first, last logcore.LSN) (segment.Span, error) {
 	}
 	span.Frames = make([]byte, to-from)
 	if n, err := s.f.ReadAt(span.Frames, from); n < len(span.Frames) {
-		return segment.Span{}, fmt.Errorf("hotlog: read %s/%s: %w", l.dir.Path(), s.name, orUnexpected(err))
+		return segment.Span{}, fmt.Errorf("hotlog: read %s/%s: %w", l.dir.Path(), s.name, err)
 	}
 	return span, nil
-}
-
-func orUnexpected(err error) error {
-	if err == nil {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -62,10 +62,11 @@ func (l *Log) streamFrom(at, to logcore.LSN, log logcore.LogID, yield func(logco
 	if err := errors.Join(l.readable(at, l.Durable()), l.readable(to, l.Durable())); err != nil {
 		return 0, err
 	}
+	var e logcore.Entry
 	runs := l.cached(at, to+1)
 	for _, r := range runs {
 		for _, off := range r.offs {
-			e, _ := segment.ParseTrusted(r.buf[off:])
+			segment.TrustedFrame(&e, r.buf[off:])
 			if at++; (log == 0 || l.opts.LogOf(e) == log) && !yield(e, nil) {
 				return 0, nil
 			}
@@ -79,7 +80,6 @@ func (l *Log) streamFrom(at, to logcore.LSN, log logcore.LogID, yield func(logco
 		return 0, err
 	}
 	frames := segment.NewReader(src, s.header.ID, segment.Seek(points, at), c.end)
-	var e logcore.Entry
 	for last := min(to, c.last); at <= last; {
 		if _, err := frames.NextInto(&e); errors.Is(err, errGone) {
 			return at, nil

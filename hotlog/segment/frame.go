@@ -31,10 +31,8 @@ func (id ID) salt() uint32 {
 	return ^sum
 }
 
-// frameSum covers everything but the checksum field itself, padding included.
-func frameSum(id ID, frame []byte) uint32 { return saltedSum(id.salt(), frame) }
-
-// saltedSumPortable is saltedSum on any processor.
+// saltedSumPortable is saltedSum on any processor: the checksum of everything but the
+// checksum field itself, padding included.
 func saltedSumPortable(salt uint32, frame []byte) uint32 {
 	sum := crc32.Update(salt, castagnoli, frame[:frmCRC])
 	return crc32.Update(sum, castagnoli, frame[frmTime:])
@@ -153,15 +151,9 @@ func parse(e *logcore.Entry, src []byte) {
 	e.Payload = src[FrameHeaderBytes:end:end]
 }
 
-// ParseTrusted decodes a frame that this process encoded itself and that has not
-// left its memory: nothing is checked. The payload aliases src.
-func ParseTrusted(src []byte) (e logcore.Entry, n int) {
-	parse(&e, src)
-	return e, int(FrameBytes(len(e.Payload)))
-}
-
-// TrustedFrame is ParseTrusted in place; it returns the frame itself, padding included,
-// and its checksum.
+// TrustedFrame decodes a frame that this process encoded itself and that has not left its
+// memory: nothing is checked. The payload aliases src. It returns the frame, padding
+// included, and its checksum.
 func TrustedFrame(e *logcore.Entry, src []byte) (frame []byte, sum uint32) {
 	parse(e, src)
 	return src[:FrameBytes(len(e.Payload))], le.Uint32(src[frmCRC:])

@@ -483,3 +483,6 @@ func TestSpan(t *testing.T) {
 		}
 	}
 }
+
+// frameSum is the checksum that a frame should have.
+func frameSum(id ID, frame []byte) uint32 { return saltedSumPortable(id.salt(), frame) }
