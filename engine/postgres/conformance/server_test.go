@@ -222,7 +222,9 @@ func query(t testing.TB, c *pgconn.PgConn, sql string) []string {
 
 func queryOne(t testing.TB, conn, sql string) string {
 	t.Helper()
-	rows := query(t, connect(t, conn), sql)
+	c := connect(t, conn)
+	rows := query(t, c, sql)
+	c.Close(context.Background()) // benchmarks ask often
 	if len(rows) != 1 {
 		t.Fatalf("%s: %d rows", sql, len(rows))
 	}
