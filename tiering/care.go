@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,10 @@ func (a *Archiver) tidyLane(ctx context.Context) error {
 	})
 }
 
+// errNothingNew is what a duty returns that could not be tried: it neither failed again nor
+// is it done.
+var errNothingNew = errors.New("not tried")
+
 // duties does every duty each round, and a round whenever woken and every carePause.
 // One that fails is tried again in the next round and does not keep the others from
 // their work.
@@ -54,6 +59,7 @@ func (a *Archiver) duties(ctx context.Context, wake <-chan struct{}, duties []du
 		for _, d := range duties {
 			err := d.do(ctx)
 			switch {
+			case err == errNothingNew:
 			case isFatal(err):
 				return fmt.Errorf("tiering: %s: %w", d.what, err)
 			case ctx.Err() != nil:
@@ -88,15 +94,16 @@ func (a *Archiver) syncTargets(ctx context.Context) error {
 	remotes := a.all()
 	errs := make([]error, len(remotes))
 	eachLimited(len(remotes), len(remotes), func(i int) { errs[i] = a.syncTarget(ctx, remotes[i], chain) })
+	waiting := error(nil)
 	for i, err := range errs {
 		if isFatal(err) {
 			return err
 		}
 		if errors.Is(err, errBreakerOpen) || errors.Is(err, errNoBucket) {
-			errs[i] = nil // known; Status shows it
+			errs[i], waiting = nil, errNothingNew // known; Status shows it
 		}
 	}
-	return errors.Join(errs...)
+	return cmp.Or(errors.Join(errs...), waiting)
 }
 
 func (a *Archiver) syncTarget(ctx context.Context, r *remote, chain []stored) error {

@@ -2,11 +2,14 @@ package tiering
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/logcore/logcore/tiering/bucket"
 )
 
 func TestComplaints(t *testing.T) {
@@ -54,6 +57,7 @@ func (l *lockedText) count(s string) int {
 
 // A target that is lost is said to be so once, not in every round, and so is its return.
 func TestALostTargetIsSaidOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 43)
 	var log lockedText
 	w.change = func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) }
@@ -61,11 +65,15 @@ func TestALostTargetIsSaidOnce(t *testing.T) {
 	w.hot.append(2, 100)
 	a.flushAll()
 	w.faults[0].Down()
-	for range 60 {
+	w.hot.append(1, 100)
+	a.flushAll()
+	a.until("it is left alone", func() bool { return a.all()[0].state() == BreakerOpen })
+	for probes := range 2 { // it is tried again, in vain, and left alone again
+		before := w.faults[0].Count(bucket.OpAny)
 		w.hot.append(1, 100)
 		a.flushAll()
-		poke(a.wake)
-		time.Sleep(5 * time.Millisecond)
+		a.until(fmt.Sprintf("probe %d", probes), func() bool { return w.faults[0].Count(bucket.OpAny) > before })
+		a.until("it is left alone", func() bool { return a.all()[0].state() == BreakerOpen })
 	}
 	if n := log.count("bring targets up to date"); n > 2 {
 		t.Errorf("it was said %d times that a target can't be brought up to date", n)

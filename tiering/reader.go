@@ -87,6 +87,10 @@ func OpenReader(ctx context.Context, o ReaderOptions) (*Reader, error) {
 			}
 			r.log.Warn("manifest: read from the other targets", "problem", p.String())
 		}
+		if known := current.Load(); known != nil && m.state.older(known) {
+			return &logcore.CorruptionError{Place: "manifest", Object: shardPrefix(cluster, o.Shard), Offset: -1,
+				Reason: fmt.Sprintf("it ends with record %d of epoch %d, and was read up to record %d of epoch %d before: the targets were rolled back", m.state.number, m.state.epoch, known.number, known.epoch)}
+		}
 		current.Store(m.state)
 		r.claimed.Store(m.claimed)
 		return nil

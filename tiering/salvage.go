@@ -98,7 +98,7 @@ func (s *salvage) locate(ctx context.Context) error {
 		return fmt.Errorf("%w: tiering: rebuild the manifest: there is one, up to record %d and entry %d: repair damage of it with `logcore verify --repair`", logcore.ErrInvalid, m.state.number, m.state.covered())
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, ErrUnproven) || notDamage(err):
+	case errors.Is(err, ErrUnproven) || notDamage(err) || errors.Is(err, ErrKeyUnavailable):
 		return fmt.Errorf("tiering: rebuild the manifest: there may be one: %w", err)
 	}
 	return nil
@@ -190,8 +190,8 @@ func (s *salvage) open(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			if notDamage(err) {
-				return err // with the right key or build it may be good
+			if notDamage(err) || errors.Is(err, ErrKeyUnavailable) {
+				return err // with the right key or build, or once the key service answers, it may be good
 			}
 			s.unusable(problemOf("archive", n.key(s.o.Cluster, s.o.Shard, 0), ProblemObject, err))
 			continue

@@ -31,6 +31,12 @@ type state struct {
 	path        []*object    // live objects that follow each other without gap or overlap
 }
 
+// older reports whether a state is one from before another one: what counts is the epoch,
+// then the number of its newest record.
+func (s *state) older(other *state) bool {
+	return s.epoch < other.epoch || s.epoch == other.epoch && s.number < other.number
+}
+
 // compareObjects orders by first LSN, sealed ones and longer ones first.
 func compareObjects(a, b *object) int {
 	return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(b.kind(), a.kind()), cmp.Compare(b.Last, a.Last),

@@ -140,3 +140,55 @@ func TestForgedClaimStopsNobody(t *testing.T) {
 	}
 	w.mustCheck(7)
 }
+
+// A key service that goes away while the manifest is rebuilt does not make one of less than
+// there is, and takes none for lost that it could not judge.
+func TestSalvageWithoutTheKeyService(t *testing.T) {
+	w, _ := filled(t, 108)
+	o := w.readerOptions()
+	o.Keys = &flakyKeys{KeyProvider: w.keys, away: w.keys.Current()}
+	if _, err := Salvage(t.Context(), o, nil); !errors.Is(err, ErrKeyUnavailable) {
+		t.Fatalf("beside a manifest: %v", err)
+	}
+	w.loseManifests()
+	if report, err := Salvage(t.Context(), o, nil); !errors.Is(err, ErrKeyUnavailable) {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for i := range w.stores {
+		if keys := w.keysOn(i, "/manifest/"); len(keys) > 0 {
+			t.Fatalf("%v were written", keys)
+		}
+	}
+}
+
+// A reader that has seen the manifest takes no older one for it, though every target is
+// rolled back together.
+func TestRollingEveryTargetBackIsNoticed(t *testing.T) {
+	w := newWorld(t, 109)
+	a := w.start(nil)
+	w.hot.append(3, 100)
+	a.flushAll()
+	w.hot.append(3, 100)
+	a.flushAll()
+	if err := a.quiesce(); err != nil {
+		t.Fatal(err)
+	}
+	a.close()
+	r, err := w.readerOn(w.targets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range w.stores {
+		keys := w.keysOn(i, "/manifest/")
+		w.rewriteObject(i, keys[len(keys)-1], func([]byte) []byte { return nil })
+	}
+	if fresh, err := w.readerOn(w.targets()); err != nil || fresh.Covered() >= r.Covered() {
+		t.Fatalf("it was not rolled back: %v", err)
+	}
+	if err := r.Refresh(t.Context()); !errors.Is(err, logcore.ErrCorrupt) {
+		t.Fatalf("covers %d: %v", r.Covered(), err)
+	}
+	if r.Covered() != 6 {
+		t.Fatal(r.Covered())
+	}
+}
