@@ -249,7 +249,7 @@ func TestUnhealthy(t *testing.T) {
 }
 
 func TestWrongS3Credentials(t *testing.T) {
-	servers := s3test.StartTest(t, s3test.Options{Clouds: []string{"a"}, Buckets: []string{"bucket1", "bucket2", "bucket3", "bucket4", "bucket5", "bucket6"}})
+	servers := s3test.StartTest(t, s3test.Options{Clouds: []string{"a", "b", "c"}, Buckets: []string{"bucket1", "bucket2"}})
 	wrong := filepath.Join(t.TempDir(), "credentials")
 	if err := os.WriteFile(wrong, []byte("access_key = logcore-test\nsecret_key = wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -257,7 +257,7 @@ func TestWrongS3Credentials(t *testing.T) {
 	for _, scheme := range []string{"s3", "minio"} {
 		var urls []string
 		for i := range 6 {
-			url := servers.URL(scheme, "a", fmt.Sprintf("bucket%d", i+1), fmt.Sprintf("t%d", i+1))
+			url := servers.URL(scheme, string("abc"[i/2]), fmt.Sprintf("bucket%d", 1+i%2), fmt.Sprintf("t%d", i+1))
 			urls = append(urls, strings.ReplaceAll(url, strings.ReplaceAll(servers.CredentialsFile(), "/", "%2F"), strings.ReplaceAll(wrong, "/", "%2F")))
 		}
 		dir := filepath.Join(t.TempDir(), "lc")
