@@ -41,6 +41,9 @@ func (w *Writer) AppendTx(ctx context.Context, tx logcore.TxID, parts [][]byte, 
 // is done. When one fails, so do all submitted after it.
 func (w *Writer) Submit(ctx context.Context, tx logcore.TxID, parts [][]byte, position []byte) *Future {
 	if err := w.check(parts, position); err != nil {
+		if w.endOnFailure {
+			w.poison(err)
+		}
 		return failedFuture(err)
 	}
 	if tx.IsZero() {

@@ -137,7 +137,11 @@ func (w *Writer) settle(err error) {
 	}
 	if clean {
 		w.sequence = w.queue[0].entry.Sequence - 1
-		w.failLocked(fmt.Errorf("client: log %q: nothing was written: %w", w.log, err))
+		err = fmt.Errorf("client: log %q: nothing was written: %w", w.log, err)
+		if w.endOnFailure && w.err == nil {
+			w.err = err
+		}
+		w.failLocked(err)
 		w.mu.Unlock()
 		return
 	}

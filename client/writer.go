@@ -32,6 +32,9 @@ type WriterOptions struct {
 	// bytes of [a-z0-9.-]. The first writer that says it settles it for the log; afterwards one that
 	// says something else, or nothing, is refused with logcore.ErrPayloadFormat. Empty: not said.
 	PayloadFormat string
+	// EndOnFailure ends the writer with the first append that fails, even when it is known that nothing was
+	// written: then nothing submitted behind it gets into the log without it.
+	EndOnFailure bool
 }
 
 // Writer owns a writer epoch of a log. It may be used by many goroutines; appends get
@@ -44,7 +47,9 @@ type Writer struct {
 	// incarnation of the shard that granted the epoch: both together are the token.
 	incarnation uint64
 	entryMax    int
-	lease       time.Duration
+	// endOnFailure is WriterOptions.EndOnFailure.
+	endOnFailure bool
+	lease        time.Duration
 
 	// turn is held by the call that queues a transaction's entries, so that they stay
 	// together and in order.
@@ -105,7 +110,7 @@ func (c *Client) OpenWriter(ctx context.Context, log string, opts WriterOptions)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Writer{
-		c: c, log: log, epoch: logcore.Epoch(resp.Epoch), incarnation: resp.Incarnation, entryMax: int(resp.EntryBytesMax),
+		c: c, log: log, epoch: logcore.Epoch(resp.Epoch), incarnation: resp.Incarnation, entryMax: int(resp.EntryBytesMax), endOnFailure: opts.EndOnFailure,
 		lease: time.Duration(resp.LeaseMs) * time.Millisecond, lastLSN: logcore.LSN(resp.LastLsn), at: c.router.to(log),
 		turn: make(chan struct{}, 1), work: make(chan struct{}, 1), room: make(chan struct{}), cancel: cancel,
 	}

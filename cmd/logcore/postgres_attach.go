@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/engine/postgres/payload"
 	"github.com/logcore/logcore/engine/postgres/receiver"
@@ -55,19 +56,9 @@ database cluster than the log's, went another way before the log's end, or no lo
 	return cmd
 }
 
-// attach follows the server until the context ends.
-func (a *app) attach(ctx context.Context, c *client.Client, log string, f attachFlags) (err error) {
-	host, _ := os.Hostname()
-	w, err := c.OpenWriter(ctx, log, client.WriterOptions{Name: fmt.Sprintf("postgres attach at %s, process %d", host, os.Getpid()),
-		Takeover: f.takeover, Create: true, PayloadFormat: payload.Format})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
-		defer cancel()
-		err = errors.Join(err, w.Close(ctx))
-	}()
+// attach follows the server until the context ends. A full or overloaded LogCore ends the writer, so that there is no gap in
+// the log; another one goes on where the log ends.
+func (a *app) attach(ctx context.Context, c *client.Client, log string, f attachFlags) error {
 	server := f.server
 	if server == "" {
 		server = "host=" + a.getenv("PGHOST") // the library reads the other variables itself
@@ -75,6 +66,33 @@ func (a *app) attach(ctx context.Context, c *client.Client, log string, f attach
 			server = "host=/var/run/postgresql"
 		}
 	}
+	for {
+		err := a.attachOnce(ctx, c, log, server, f)
+		if err == nil || !errors.Is(err, logcore.ErrDiskFull) && !errors.Is(err, logcore.ErrOverloaded) {
+			return err
+		}
+		fmt.Fprintf(a.err, "%v; commits wait; trying again\n", err)
+		if !pause(ctx) {
+			return nil
+		}
+	}
+}
+
+// attachOnce follows the server with one writer, over as many connections to the server as it takes.
+func (a *app) attachOnce(ctx context.Context, c *client.Client, log, server string, f attachFlags) (err error) {
+	host, _ := os.Hostname()
+	w, err := c.OpenWriter(ctx, log, client.WriterOptions{Name: fmt.Sprintf("postgres attach at %s, process %d", host, os.Getpid()),
+		Takeover: f.takeover, Create: true, PayloadFormat: payload.Format, EndOnFailure: true})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
+		defer cancel()
+		if cerr := w.Close(ctx); err == nil { // otherwise it says the same again
+			err = cerr
+		}
+	}()
 	r, err := receiver.New(receiver.Options{ConnString: server, StandbyName: f.standby, Slot: f.slot, Logger: agentLog(a)}, receiver.OverClient(c, w))
 	if err != nil {
 		return err
@@ -90,10 +108,18 @@ func (a *app) attach(ctx context.Context, c *client.Client, log string, f attach
 			return err
 		}
 		fmt.Fprintf(a.err, "%v; trying again\n", err)
-		select {
-		case <-time.After(attachRetryEvery):
-		case <-ctx.Done():
+		if !pause(ctx) {
 			return nil
 		}
+	}
+}
+
+// pause waits before the next attempt; false says that the context ended.
+func pause(ctx context.Context) bool {
+	select {
+	case <-time.After(attachRetryEvery):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

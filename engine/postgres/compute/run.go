@@ -86,7 +86,7 @@ var errNodeDied = errors.New("compute: the node died")
 
 // runOnce is the life of one node.
 func runOnce(ctx context.Context, c *client.Client, o RunOptions) (err error) {
-	w, err := c.OpenWriter(ctx, o.Log, client.WriterOptions{Name: o.Name, Takeover: o.Takeover, PayloadFormat: payload.Format})
+	w, err := c.OpenWriter(ctx, o.Log, client.WriterOptions{Name: o.Name, Takeover: o.Takeover, PayloadFormat: payload.Format, EndOnFailure: true})
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func follow(ctx context.Context, c *client.Client, w *client.Writer, s *Server, 
 		return nil
 	}
 	s.Stop(stopping)
-	if errors.Is(err, receiver.ErrConnection) {
+	if errors.Is(err, receiver.ErrConnection) || errors.Is(err, logcore.ErrDiskFull) || errors.Is(err, logcore.ErrOverloaded) {
 		return fmt.Errorf("%w: %w", errNodeDied, err)
 	}
 	return err

@@ -33,7 +33,7 @@ type Log interface {
 	// Tail returns the payload of the log's last entry; false when it has none.
 	Tail(ctx context.Context) ([]byte, bool, error)
 	// Submit appends parts as one transaction, in the order of the calls. It waits only
-	// for room. The parts must not change any more.
+	// for room. The parts must not change any more. When one fails, so do all behind it.
 	Submit(ctx context.Context, parts [][]byte, position []byte) Pending
 	// PartBytesMax is how long a part may be.
 	PartBytesMax() int

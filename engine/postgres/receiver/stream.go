@@ -111,6 +111,9 @@ func (r *Receiver) message(ctx context.Context, b *batch, data []byte, queue cha
 	if parts == nil {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return err // the append before this one may be missing
+	}
 	pending := r.log.Submit(ctx, parts, payload.AppendPosition(nil, r.timeline, end))
 	select {
 	case queue <- submitted{pending, end}:
