@@ -187,7 +187,7 @@ func load(b *testing.B, conn string, bytes float64) {
 
 // benchIngest: how fast an attach catches up with WAL that waits, and what that costs it.
 func benchIngest(b *testing.B, f *figures) {
-	const bytes = 256 << 20
+	const bytes = 128 << 20
 	service, s := newService(b), newServer(b, "max_wal_size=20GB", "checkpoint_timeout=1h")
 	var wall, cpu []float64
 	for round := range benchRounds {
