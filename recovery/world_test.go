@@ -34,6 +34,7 @@ type world struct {
 	client  *client.Client
 	written []written // what was acknowledged, in order
 	maxAge  time.Duration
+	hotKeep int64 // 0 = the default
 }
 
 // written is an acknowledged transaction.
@@ -79,6 +80,9 @@ func (w *world) start(dir string, urls []string) {
 	cfg.Listen, cfg.Metrics, cfg.SegmentBytes, cfg.DiskReserveBytes = "127.0.0.1:0", "", 1<<20, 1<<20
 	if w.maxAge != 0 {
 		cfg.ArchiveMaxAge = w.maxAge
+	}
+	if w.hotKeep != 0 {
+		cfg.HotBytesKeep = config.Bytes(w.hotKeep)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
