@@ -89,6 +89,11 @@ crash-root: ## the same on real kernels: ext4 shut down under the log, syncs tha
 	@echo "expected: about 1 minute"
 	LOGCORE_FAULTS=full go test -count=1 -timeout 30m -v -tags root -run '^TestRoot' $(CRASH_PACKAGES)
 
+.PHONY: test-tiering-full
+test-tiering-full: ## the archive tier's random tests at length: 300 histories under collection, 2,000 flips of bits; about 5 minutes
+	@echo "expected: about 5 minutes" >&2
+	LOGCORE_COLLECT_SEEDS=300 LOGCORE_FLIP_ROUNDS=2000 go test -count=1 -timeout 30m -v -run '^(TestCollectionNeverDeletesWhatIsNamed|TestEveryFlipIsFoundAndHealed)$$' ./tiering
+
 chaos-tiering: $(BIN)/s3gateway ## kill one of three S3 servers 50 times under the archive tier (5 min): KILLS=50 SEED=0; JSON lines on stdout
 	@mkdir -p .cache/chaos && go run ./loadtest tiering-chaos --dir .cache/chaos --kills $(or $(KILLS),50) --seed $(or $(SEED),0) $(ARGS)
 
