@@ -68,7 +68,7 @@ func (p *Replay) Feed(b []byte, until func(*wal.Record) bool) (stopped bool, err
 func (p *Replay) trim() {
 	segment := wal.Position(p.c.SegmentBytes())
 	if first := p.end - p.end%segment; first > p.at && first-p.at <= wal.Position(len(p.segment)) {
-		p.segment = append([]byte(nil), p.segment[first-p.at:]...)
+		p.segment = p.segment[:copy(p.segment, p.segment[first-p.at:])]
 		p.at = first
 	}
 }
