@@ -79,10 +79,10 @@ func newPair(b *testing.B, prepare func(*server), settings ...string) *pair {
 	p.local.stop(b)
 	attach.stop()
 	p.local.start(b)
+	queryOne(b, p.conn(0), "select pg_drop_replication_slot('logcore')") // it would keep the WAL for ever
 	p.node = p.service.background(b, "postgres", "run", "bench", "--dir", p.dir, "--port", strconv.Itoa(p.port), "--socket-dir", p.dir, "--addr", p.service.addr,
 		"-c", "max_wal_size=20GB", "-c", "checkpoint_timeout=1h")
 	p.node.waitFor(b, "ready:", 1)
-	query(b, connect(b, p.conn(1)), "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
 	return p
 }
 
