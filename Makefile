@@ -45,6 +45,7 @@ lint: ## gofmt, go vet, staticcheck, buf lint and breaking changes, generated co
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$unformatted" ]; then echo "not gofmt-ed, run make fmt: $$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags root ./hotlog
+	go vet -tags postgres ./engine/postgres/conformance
 	$(TOOL) staticcheck ./...
 	$(TOOL) buf lint
 	$(TOOL) buf breaking --against proto/baseline.binpb
