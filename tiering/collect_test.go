@@ -160,7 +160,12 @@ func collectOnce(t *testing.T, seed uint64, plant func(a *Archiver)) *guard {
 		r.close()
 	}
 	w.change(&Options{})
-	last := w.start(nil)
+	a, err := openWithHook(t.Context(), w.options(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.newest.Store(a) // before it deletes anything: the guard asks it too
+	last := run(t, a)
 	last.flushAll()
 	last.settled()
 	w.readable(g.targets)
