@@ -139,7 +139,7 @@ func counted(s buckettest.Spoil, hits *atomic.Int64) buckettest.Spoil {
 func TestGatewaysGoingWrong(t *testing.T) {
 	t.Parallel()
 	g := startGateways(t)
-	var first []byte // of an object, to be returned for every other one
+	var first atomic.Pointer[[]byte] // requests come beside each other // of an object, to be returned for every other one
 	for _, c := range []struct {
 		name  string
 		spoil buckettest.Spoil
@@ -165,11 +165,10 @@ func TestGatewaysGoingWrong(t *testing.T) {
 			return nil
 		}}},
 		{name: "another object", spoil: onFragments(func(r *http.Response, body []byte) []byte {
-			if first == nil {
-				first = bytes.Clone(body)
-			}
+			mine := bytes.Clone(body)
+			first.CompareAndSwap(nil, &mine)
 			r.Header.Del("X-Amz-Checksum-Crc32c")
-			return append(bytes.Clone(first), body...)[:len(body)]
+			return append(bytes.Clone(*first.Load()), body...)[:len(body)]
 		})},
 		{name: "stale bytes, checksum as sent", spoil: onFragments(func(_ *http.Response, body []byte) []byte { clear(body[:len(body)/2]); return body })},
 		{name: "killed", begin: func(_ context.Context, c *s3test.Cloud) error { return c.Kill() },
