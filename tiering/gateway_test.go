@@ -139,7 +139,7 @@ func counted(s buckettest.Spoil, hits *atomic.Int64) buckettest.Spoil {
 func TestGatewaysGoingWrong(t *testing.T) {
 	t.Parallel()
 	g := startGateways(t)
-	var first atomic.Pointer[[]byte] // requests come beside each other // of an object, to be returned for every other one
+	var first atomic.Pointer[[]byte] // an object, to be returned for every other one
 	for _, c := range []struct {
 		name  string
 		spoil buckettest.Spoil
