@@ -148,7 +148,7 @@ func (c *Cluster) applyBlocks(r *wal.Record) error {
 	return nil
 }
 
-// Missing says which page a record changed that was not there and whose file did not go
+// checkMissing says which page a record changed that was not there and whose file did not go
 // afterwards, nil when there is none.
 func (c *Cluster) checkMissing() error {
 	for k, at := range c.missing {

@@ -22,7 +22,7 @@ type slru struct {
 	dir        string
 	perPage    uint32
 	entryBytes uint32
-	// numbered says by what the pages are ordered, which wraps round.
+	// precedes compares two page numbers by what their entries number, which wraps round.
 	precedes func(a, b uint32) bool
 }
 
