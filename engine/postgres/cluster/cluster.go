@@ -74,7 +74,7 @@ func (c *Cluster) Records() uint64 { return c.records }
 // Apply makes the changes of the next record. Records must come in order, without a gap.
 func (c *Cluster) Apply(r *wal.Record) error {
 	c.records++
-	if r.XID >= firstNormalXID {
+	if r.XID >= wal.FirstNormalXID {
 		c.advanceXID(r.XID)
 	}
 	if err := c.applyBlocks(r); err != nil {

@@ -27,8 +27,8 @@ type slru struct {
 }
 
 var (
-	clog     = slru{dir: "pg_xact", perPage: page.Bytes * 4, precedes: precedesPages(page.Bytes*4, firstNormalXID+1)}
-	commitTs = slru{dir: "pg_commit_ts", perPage: page.Bytes / 10, entryBytes: 10, precedes: precedesPages(page.Bytes/10, firstNormalXID+1)}
+	clog     = slru{dir: "pg_xact", perPage: page.Bytes * 4, precedes: precedesPages(page.Bytes*4, wal.FirstNormalXID+1)}
+	commitTs = slru{dir: "pg_commit_ts", perPage: page.Bytes / 10, entryBytes: 10, precedes: precedesPages(page.Bytes/10, wal.FirstNormalXID+1)}
 	offsets  = slru{dir: "pg_multixact/offsets", perPage: page.Bytes / 4, entryBytes: 4, precedes: precedesPages(page.Bytes/4, firstMulti+1)}
 	members  = slru{dir: "pg_multixact/members", perPage: memberGroups * memberGroup}
 )
@@ -37,7 +37,7 @@ var (
 func precedesPages(perPage, first uint32) func(a, b uint32) bool {
 	return func(a, b uint32) bool {
 		x, y := a*perPage+first, b*perPage+first
-		return precedes(x, y) && precedes(x, y+perPage-1)
+		return wal.XIDPrecedes(x, y) && wal.XIDPrecedes(x, y+perPage-1)
 	}
 }
 
@@ -109,7 +109,7 @@ func (c *Cluster) applyCommitTs(r *wal.Record, f *fields) error {
 		return c.zero(commitTs, n)
 	case truncate:
 		oldest := f.u32()
-		if c.OldestCommitTs == 0 || precedes(c.OldestCommitTs, oldest) {
+		if c.OldestCommitTs == 0 || wal.XIDPrecedes(c.OldestCommitTs, oldest) {
 			c.OldestCommitTs = oldest
 		}
 		return c.truncateSLRU(commitTs, n)

@@ -11,29 +11,20 @@ import (
 )
 
 const (
-	firstNormalXID = 3
-	committed      = 1
-	aborted        = 2
+	committed = 1
+	aborted   = 2
 )
-
-// precedes compares transaction ids, which wrap round; the lowest three are older than all.
-func precedes(a, b uint32) bool {
-	if a < firstNormalXID || b < firstNormalXID {
-		return a < b
-	}
-	return int32(a-b) < 0
-}
 
 // advanceXID makes the next transaction id come behind xid.
 func (c *Counters) advanceXID(xid uint32) {
 	next := uint32(c.NextXID)
-	if precedes(xid, next) {
+	if wal.XIDPrecedes(xid, next) {
 		return
 	}
 	epoch := c.NextXID >> 32
 	after := xid + 1
-	if after < firstNormalXID {
-		after = firstNormalXID
+	if after < wal.FirstNormalXID {
+		after = wal.FirstNormalXID
 	}
 	if after < next {
 		epoch++
@@ -117,7 +108,7 @@ func (c *Cluster) setCommitTime(xids []uint32, t *wal.Transaction, origin uint16
 			return err
 		}
 	}
-	if last := xids[len(xids)-1]; precedes(c.NewestCommitTs, last) {
+	if last := xids[len(xids)-1]; wal.XIDPrecedes(c.NewestCommitTs, last) {
 		c.NewestCommitTs = last
 	}
 	return nil
@@ -141,7 +132,7 @@ func (c *Cluster) applyStandby(r *wal.Record, f *fields) error {
 	const running = 0x10
 	if r.Op() == running {
 		f.take(12)
-		if next := f.u32(); next > firstNormalXID {
+		if next := f.u32(); next > wal.FirstNormalXID {
 			c.advanceXID(next - 1)
 		}
 	}

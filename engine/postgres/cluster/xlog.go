@@ -34,7 +34,7 @@ func (c *Cluster) checkpointSeen(seen Counters, exact bool) {
 	if exact {
 		return
 	}
-	if precedes(uint32(seen.NextXID), uint32(old.NextXID)) {
+	if wal.XIDPrecedes(uint32(seen.NextXID), uint32(old.NextXID)) {
 		c.NextXID = old.NextXID
 	}
 	if int32(seen.NextMulti-old.NextMulti) < 0 {
@@ -46,10 +46,10 @@ func (c *Cluster) checkpointSeen(seen Counters, exact bool) {
 	if old.OldestMulti != 0 && int32(seen.OldestMulti-old.OldestMulti) < 0 {
 		c.OldestMulti, c.OldestMulDB = old.OldestMulti, old.OldestMulDB
 	}
-	if precedes(seen.OldestXID, old.OldestXID) {
+	if wal.XIDPrecedes(seen.OldestXID, old.OldestXID) {
 		c.OldestXID, c.OldestXIDDB = old.OldestXID, old.OldestXIDDB
 	}
-	if precedes(seen.NewestCommitTs, old.NewestCommitTs) {
+	if wal.XIDPrecedes(seen.NewestCommitTs, old.NewestCommitTs) {
 		c.NewestCommitTs = old.NewestCommitTs
 	}
 }

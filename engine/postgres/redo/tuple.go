@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/logcore/logcore/engine/postgres/page"
+	"github.com/logcore/logcore/engine/postgres/wal"
 )
 
 // tuple is a heap tuple (HeapTupleHeaderData and what follows), in a page or on its way there.
@@ -139,16 +140,7 @@ func newTuple(h header, xid uint32, parts ...[]byte) (tuple, error) {
 
 // setPrunable notes that pruning may help once xid is seen as ended by all.
 func setPrunable(p page.Page, xid uint32) {
-	if old := p.PruneXID(); old == 0 || precedes(xid, old) {
+	if old := p.PruneXID(); old == 0 || wal.XIDPrecedes(xid, old) {
 		p.SetPruneXID(xid)
 	}
-}
-
-// precedes compares transaction ids, which wrap round; the lowest three are older than all.
-func precedes(a, b uint32) bool {
-	const firstNormal = 3
-	if a < firstNormal || b < firstNormal {
-		return a < b
-	}
-	return int32(a-b) < 0
 }

@@ -164,3 +164,15 @@ func ParsePrepare(r *Record) Transaction {
 	t.Short = c.bad
 	return t
 }
+
+// FirstNormalXID is the lowest transaction id that a transaction can have; those below are
+// special, and older than all.
+const FirstNormalXID = 3
+
+// XIDPrecedes compares transaction ids, which wrap round.
+func XIDPrecedes(a, b uint32) bool {
+	if a < FirstNormalXID || b < FirstNormalXID {
+		return a < b
+	}
+	return int32(a-b) < 0
+}
