@@ -125,7 +125,7 @@ type layer struct {
 // about which way it points.
 var layers = []layer{
 	{"vocabulary", []string{"."}},
-	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/tidy", "engine"}},
+	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/stripemap", "internal/tidy", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/postgres/wal", "engine/postgres/page"}},
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
 	{"replication", []string{"replication", "replication/", "internal/s3test", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster", "engine/postgres/receiver"}},
