@@ -71,7 +71,7 @@ func (c *Client) GetPages(ctx context.Context, log string, space engine.Space, p
 func (c *Client) getPages(ctx context.Context, log string, space engine.Space, pages []uint32, at ReadAt, set *PageSet) (logcore.LSN, error) {
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
-	req := &logcorev1.GetPagesRequest{Log: log, Space: uint32(space), Pages: pages, Lsn: uint64(at.LSN),
+	req := &logcorev1.GetPagesRequest{Log: log, Space: wireSpace(space), Pages: pages, Lsn: uint64(at.LSN),
 		NotModifiedSince: uint64(at.NotModifiedSince), TimeoutMs: timeoutMs(at.Timeout)}
 	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.GetPagesResponse, error) {
 		return c.pages.GetPages(ctx, req)
@@ -94,8 +94,10 @@ func (c *Client) getPages(ctx context.Context, log string, space engine.Space, p
 	return logcore.LSN(resp.Lsn), nil
 }
 
+func wireSpace(s engine.Space) *logcorev1.Space { return &logcorev1.Space{Hi: s.Hi, Lo: s.Lo} }
+
 func (c *Client) corrupt(log string, space engine.Space, page uint32, lsn uint64, reason string) error {
-	return &logcore.CorruptionError{Place: "page server " + c.opts.PageAddr, Object: fmt.Sprintf("log %s space %d page %d", log, space, page),
+	return &logcore.CorruptionError{Place: "page server " + c.opts.PageAddr, Object: fmt.Sprintf("log %s space %v page %d", log, space, page),
 		Offset: -1, LSN: logcore.LSN(lsn), Reason: reason}
 }
 
@@ -103,7 +105,7 @@ func (c *Client) corrupt(log string, space engine.Space, page uint32, lsn uint64
 func (c *Client) SpaceSize(ctx context.Context, log string, space engine.Space, at ReadAt) (Size, error) {
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
-	req := &logcorev1.SpaceSizeRequest{Log: log, Space: uint32(space), Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
+	req := &logcorev1.SpaceSizeRequest{Log: log, Space: wireSpace(space), Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
 	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.SpaceSizeResponse, error) {
 		return c.pages.SpaceSize(ctx, req)
 	})

@@ -59,7 +59,7 @@ func pageLog(t *testing.T, numbers int) (*enginetest.Source, logcore.LSN) {
 	source.Create("db")
 	var last logcore.LSN
 	for n := range numbers {
-		record := engine.Record{Space: 1, Op: engine.OpImage, Page: uint32(n), PageSize: 64, Data: slices.Repeat([]byte{byte(n)}, 64)}
+		record := engine.Record{Space: engine.SpaceOf(1), Op: engine.OpImage, Page: uint32(n), PageSize: 64, Data: slices.Repeat([]byte{byte(n)}, 64)}
 		payloads, err := pages.Encode([]engine.Record{record}, 1<<20)
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func TestGetPages(t *testing.T) {
 	for i := range 2500 {
 		asked = append(asked, uint32(i%4))
 	}
-	set, err := c.GetPages(t.Context(), "db", 1, asked, client.ReadAt{LSN: last, Timeout: time.Minute})
+	set, err := c.GetPages(t.Context(), "db", engine.SpaceOf(1), asked, client.ReadAt{LSN: last, Timeout: time.Minute})
 	if err != nil || set.LSN != last || len(set.Pages) != len(asked) {
 		t.Fatalf("%d pages at %d: %v", len(set.Pages), set.LSN, err)
 	}
@@ -86,13 +86,13 @@ func TestGetPages(t *testing.T) {
 			t.Fatalf("page %d: %+v", asked[i], p)
 		}
 	}
-	if set, err := c.GetPages(t.Context(), "db", 1, []uint32{0}, client.ReadAt{}); err != nil || set.LSN < last {
+	if set, err := c.GetPages(t.Context(), "db", engine.SpaceOf(1), []uint32{0}, client.ReadAt{}); err != nil || set.LSN < last {
 		t.Errorf("newest: LSN %d, %v", set.LSN, err)
 	}
-	if set, err := c.GetPages(t.Context(), "db", 1, nil, client.ReadAt{LSN: last}); err != nil || set.LSN != last || len(set.Pages) != 0 {
+	if set, err := c.GetPages(t.Context(), "db", engine.SpaceOf(1), nil, client.ReadAt{LSN: last}); err != nil || set.LSN != last || len(set.Pages) != 0 {
 		t.Errorf("no page: %+v, %v", set, err)
 	}
-	size, err := c.SpaceSize(t.Context(), "db", 1, client.ReadAt{LSN: last, Timeout: time.Minute})
+	size, err := c.SpaceSize(t.Context(), "db", engine.SpaceOf(1), client.ReadAt{LSN: last, Timeout: time.Minute})
 	if want := (client.Size{LSN: last, LastLSN: last, Pages: 3, PageSize: 64}); err != nil || size != want {
 		t.Errorf("size %+v, want %+v: %v", size, want, err)
 	}
@@ -104,11 +104,11 @@ func TestGetPages(t *testing.T) {
 func TestPageErrors(t *testing.T) {
 	source, last := pageLog(t, 1)
 	c := servePages(t, source, nil)
-	if _, err := c.GetPages(t.Context(), "none", 1, []uint32{0}, client.ReadAt{}); !errors.Is(err, logcore.ErrLogNotFound) {
+	if _, err := c.GetPages(t.Context(), "none", engine.SpaceOf(1), []uint32{0}, client.ReadAt{}); !errors.Is(err, logcore.ErrLogNotFound) {
 		t.Errorf("unknown log: %v", err)
 	}
 	var lag *logcore.LagError
-	_, err := c.GetPages(t.Context(), "db", 1, []uint32{0}, client.ReadAt{LSN: last + 7, Timeout: 10 * time.Millisecond})
+	_, err := c.GetPages(t.Context(), "db", engine.SpaceOf(1), []uint32{0}, client.ReadAt{LSN: last + 7, Timeout: 10 * time.Millisecond})
 	if !errors.As(err, &lag) || lag.Asked != last+7 || lag.Available != last {
 		t.Errorf("in the future: %v (%+v)", err, lag)
 	}
@@ -132,7 +132,7 @@ func TestBranchByClient(t *testing.T) {
 	if err != nil || id == 0 || lsn != first {
 		t.Fatalf("branch %d at %d: %v", id, lsn, err)
 	}
-	size, err := c.SpaceSize(t.Context(), "fork", 1, client.ReadAt{})
+	size, err := c.SpaceSize(t.Context(), "fork", engine.SpaceOf(1), client.ReadAt{})
 	if err != nil || size.Pages != 1 {
 		t.Fatalf("the branch at the first change has %d pages, want 1: %v", size.Pages, err)
 	}
@@ -156,7 +156,7 @@ func TestDamagedAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			source, last := pageLog(t, 2)
 			c := servePages(t, source, change)
-			_, err := c.GetPages(t.Context(), "db", 1, []uint32{0, 1}, client.ReadAt{LSN: last, Timeout: time.Minute})
+			_, err := c.GetPages(t.Context(), "db", engine.SpaceOf(1), []uint32{0, 1}, client.ReadAt{LSN: last, Timeout: time.Minute})
 			var corrupt *logcore.CorruptionError
 			if !errors.As(err, &corrupt) {
 				t.Fatalf("got %v, want a CorruptionError", err)

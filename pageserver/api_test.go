@@ -64,12 +64,12 @@ func TestLag(t *testing.T) {
 	s := r.start()
 	last := r.source.Last()
 	var lag *logcore.LagError
-	_, err := s.GetPages(t.Context(), "db", 0, []uint32{0}, pageserver.ReadAt{LSN: last + 5, Wait: 20 * time.Millisecond})
+	_, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{LSN: last + 5, Wait: 20 * time.Millisecond})
 	if !errors.As(err, &lag) || lag.Asked != last+5 || lag.Available != last || lag.Waited <= 0 {
 		t.Fatalf("got %v (%+v), want a LagError of 5", err, lag)
 	}
 	// What the caller knows spares the wait.
-	set, err := s.GetPages(t.Context(), "db", 0, []uint32{0}, pageserver.ReadAt{LSN: last + 5, NotModifiedSince: last, Wait: wait})
+	set, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{LSN: last + 5, NotModifiedSince: last, Wait: wait})
 	if err != nil || set.LSN != last+5 {
 		t.Fatalf("not modified since %d: LSN %d, %v", last, set.LSN, err)
 	}
@@ -79,7 +79,7 @@ func TestLag(t *testing.T) {
 		_, err := s.WaitLSN(t.Context(), "db", pageserver.ReadAt{LSN: last + 1, Wait: wait})
 		got <- err
 	}()
-	appendRecords(t, r.source, "db", image(1, 0, 'x'))
+	appendRecords(t, r.source, "db", image(engine.SpaceOf(1), 0, 'x'))
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
@@ -93,22 +93,22 @@ func TestLag(t *testing.T) {
 func TestRequests(t *testing.T) {
 	r := newRig(t, 10)
 	s := r.start()
-	if _, err := s.GetPages(t.Context(), "db", 0, make([]uint32, pageserver.PagesMax+1), pageserver.ReadAt{}); !errors.Is(err, logcore.ErrInvalid) {
+	if _, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), make([]uint32, pageserver.PagesMax+1), pageserver.ReadAt{}); !errors.Is(err, logcore.ErrInvalid) {
 		t.Errorf("too many pages: %v", err)
 	}
-	if set, err := s.GetPages(t.Context(), "db", 0, make([]uint32, pageserver.PagesMax), pageserver.ReadAt{}); err != nil || len(set.Pages) != pageserver.PagesMax {
+	if set, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), make([]uint32, pageserver.PagesMax), pageserver.ReadAt{}); err != nil || len(set.Pages) != pageserver.PagesMax {
 		t.Errorf("%d pages: %v", len(set.Pages), err)
 	}
 	for log, want := range map[string]error{"none": logcore.ErrLogNotFound, "": logcore.ErrInvalid, "-bad": logcore.ErrInvalid} {
-		if _, err := s.GetPages(t.Context(), log, 0, []uint32{0}, pageserver.ReadAt{}); !errors.Is(err, want) {
+		if _, err := s.GetPages(t.Context(), log, engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{}); !errors.Is(err, want) {
 			t.Errorf("log %q: %v, want %v", log, err, want)
 		}
 	}
-	if size, err := s.SpaceSize(t.Context(), "db", 12345, pageserver.ReadAt{}); err != nil || size.PageSize != 0 || size.Pages != 0 {
+	if size, err := s.SpaceSize(t.Context(), "db", engine.SpaceOf(12345), pageserver.ReadAt{}); err != nil || size.PageSize != 0 || size.Pages != 0 {
 		t.Errorf("a space that does not exist: %+v, %v", size, err)
 	}
 	s.Stop(t)
-	if _, err := s.GetPages(t.Context(), "db", 0, []uint32{0}, pageserver.ReadAt{Wait: time.Millisecond}); err == nil {
+	if _, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{Wait: time.Millisecond}); err == nil {
 		t.Error("answered after Close")
 	}
 }
@@ -120,8 +120,8 @@ func TestNewLogAtOnce(t *testing.T) {
 	s := r.start()
 	r.compare(s, "db", 1)
 	r.source.Create("other")
-	lsn := appendRecords(t, r.source, "other", image(1, 3, 'o'))
-	set, err := s.GetPages(t.Context(), "other", 1, []uint32{3}, pageserver.ReadAt{Wait: wait}) // newest: waits for what the log had
+	lsn := appendRecords(t, r.source, "other", image(engine.SpaceOf(1), 3, 'o'))
+	set, err := s.GetPages(t.Context(), "other", engine.SpaceOf(1), []uint32{3}, pageserver.ReadAt{Wait: wait}) // newest: waits for what the log had
 	if err != nil || set.LSN < lsn || len(set.Pages[0].Data) != 64 {
 		t.Fatalf("%+v, %v", set, err)
 	}
@@ -130,12 +130,12 @@ func TestNewLogAtOnce(t *testing.T) {
 func TestPageReturnsAsZeros(t *testing.T) {
 	r := newRig(t, 0)
 	s := r.start()
-	appendRecords(t, r.source, "db", image(1, 5, 'a'))
-	cut := appendRecords(t, r.source, "db", engine.Record{Space: 1, Op: engine.OpTruncate, Page: 2, PageSize: 64})
-	grown := appendRecords(t, r.source, "db", image(1, 9, 'b'))
-	back := appendRecords(t, r.source, "db", delta(1, 5, 1, 'c'))
+	appendRecords(t, r.source, "db", image(engine.SpaceOf(1), 5, 'a'))
+	cut := appendRecords(t, r.source, "db", engine.Record{Space: engine.SpaceOf(1), Op: engine.OpTruncate, Page: 2, PageSize: 64})
+	grown := appendRecords(t, r.source, "db", image(engine.SpaceOf(1), 9, 'b'))
+	back := appendRecords(t, r.source, "db", delta(engine.SpaceOf(1), 5, 1, 'c'))
 	for lsn, want := range map[logcore.LSN]string{cut: "", grown: strings.Repeat("\x00", 64), back: "\x00c" + strings.Repeat("\x00", 62)} {
-		set, err := s.GetPages(t.Context(), "db", 1, []uint32{5}, pageserver.ReadAt{LSN: lsn, Wait: wait})
+		set, err := s.GetPages(t.Context(), "db", engine.SpaceOf(1), []uint32{5}, pageserver.ReadAt{LSN: lsn, Wait: wait})
 		if err != nil || string(set.Pages[0].Data) != want {
 			t.Errorf("at %d: %q, want %q (%v)", lsn, set.Pages[0].Data, want, err)
 		}
@@ -147,10 +147,10 @@ func TestChainBound(t *testing.T) {
 	r := newRig(t, 0)
 	r.opts.ChainDeltasMax = 16
 	s := r.start()
-	appendRecords(t, r.source, "db", image(1, 0, 'a'))
+	appendRecords(t, r.source, "db", image(engine.SpaceOf(1), 0, 'a'))
 	var last logcore.LSN
 	for i := range 300 {
-		last = appendRecords(t, r.source, "db", delta(1, 0, uint32(i%3), byte(i)))
+		last = appendRecords(t, r.source, "db", delta(engine.SpaceOf(1), 0, uint32(i%3), byte(i)))
 	}
 	if _, err := s.WaitLSN(t.Context(), "db", pageserver.ReadAt{LSN: last, Wait: wait}); err != nil {
 		t.Fatal(err)
@@ -231,20 +231,20 @@ func TestBadPayload(t *testing.T) {
 			r := newRig(t, 20)
 			good := r.source.Last()
 			r.source.Create("bad")
-			before := appendRecords(t, r.source, "bad", image(1, 0, 'g'))
+			before := appendRecords(t, r.source, "bad", image(engine.SpaceOf(1), 0, 'g'))
 			if payload == nil {
-				other := image(1, 1, 'x')
+				other := image(engine.SpaceOf(1), 1, 'x')
 				other.PageSize, other.Data = 32, other.Data[:32]
 				appendRecords(t, r.source, "bad", other)
 			} else {
 				r.source.Append("bad", logcore.KindData, logcore.NewTxID(), payload)
 			}
 			s := r.start()
-			set, err := s.GetPages(t.Context(), "bad", 1, []uint32{0}, pageserver.ReadAt{LSN: before, Wait: wait})
+			set, err := s.GetPages(t.Context(), "bad", engine.SpaceOf(1), []uint32{0}, pageserver.ReadAt{LSN: before, Wait: wait})
 			if err != nil || len(set.Pages[0].Data) != 64 {
 				t.Fatalf("before the bad entry: %v", err)
 			}
-			_, err = s.GetPages(t.Context(), "bad", 1, []uint32{0}, pageserver.ReadAt{LSN: r.source.Last(), Wait: wait})
+			_, err = s.GetPages(t.Context(), "bad", engine.SpaceOf(1), []uint32{0}, pageserver.ReadAt{LSN: r.source.Last(), Wait: wait})
 			if !errors.Is(err, logcore.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf("up to LSN %d only", before)) {
 				t.Fatalf("after it: %v", err)
 			}
@@ -267,7 +267,7 @@ func TestTrimmedLog(t *testing.T) {
 	r := newRig(t, 30)
 	r.source.Trim("db", r.source.Last()/2)
 	s := r.start()
-	_, err := s.GetPages(t.Context(), "db", 0, []uint32{0}, pageserver.ReadAt{LSN: r.source.Last(), Wait: wait})
+	_, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{LSN: r.source.Last(), Wait: wait})
 	if !errors.Is(err, logcore.ErrTrimmed) {
 		t.Fatalf("got %v, want ErrTrimmed", err)
 	}
@@ -277,7 +277,7 @@ func TestTrimmedLog(t *testing.T) {
 func TestFencedParts(t *testing.T) {
 	r := newRig(t, 0)
 	s := r.start()
-	payloads, err := pages.Encode([]engine.Record{image(1, 0, 'z')}, 1<<20)
+	payloads, err := pages.Encode([]engine.Record{image(engine.SpaceOf(1), 0, 'z')}, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestFencedParts(t *testing.T) {
 		t.Fatalf("%d open parts, %v: the run is void", n, err)
 	}
 	r.source.NewEpoch("db")
-	waitFor(t, s, appendRecords(t, r.source, "db", image(1, 1, 'y')))
+	waitFor(t, s, appendRecords(t, r.source, "db", image(engine.SpaceOf(1), 1, 'y')))
 	if n, err := pageserver.OpenParts(s.Server); n != 0 || err != nil {
 		t.Errorf("%d open parts after a new epoch, %v", n, err)
 	}
@@ -347,17 +347,17 @@ func TestOpen(t *testing.T) {
 func TestFalseClaim(t *testing.T) {
 	r := newRig(t, 0)
 	s := r.start()
-	first := appendRecords(t, r.source, "db", image(1, 0, 'a'))
+	first := appendRecords(t, r.source, "db", image(engine.SpaceOf(1), 0, 'a'))
 	waitFor(t, s, first)
 	future := first + 100
-	set, err := s.GetPages(t.Context(), "db", 1, []uint32{0}, pageserver.ReadAt{LSN: future, NotModifiedSince: first, Wait: wait})
+	set, err := s.GetPages(t.Context(), "db", engine.SpaceOf(1), []uint32{0}, pageserver.ReadAt{LSN: future, NotModifiedSince: first, Wait: wait})
 	if err != nil || set.Pages[0].Data[0] != 'a' {
 		t.Fatalf("%+v, %v", set, err)
 	}
 	for last := first; last < future; {
-		last = appendRecords(t, r.source, "db", image(1, 0, byte(last)))
+		last = appendRecords(t, r.source, "db", image(engine.SpaceOf(1), 0, byte(last)))
 	}
-	if _, err := enginetest.Compare(t.Context(), s.Server, r.source, pages.Decoder{}, "db", future, []engine.Space{1}); err != nil {
+	if _, err := enginetest.Compare(t.Context(), s.Server, r.source, pages.Decoder{}, "db", future, []engine.Space{engine.SpaceOf(1)}); err != nil {
 		t.Error(err)
 	}
 }

@@ -47,7 +47,7 @@ func benchServer(b *testing.B, deltas int, cacheBytes int64) (*enginetest.Subjec
 }
 
 func benchRecord(rng *rand.Rand, page uint32, whole bool) engine.Record {
-	r := engine.Record{Space: 1, Page: page, PageSize: benchPageSize}
+	r := engine.Record{Space: engine.SpaceOf(1), Page: page, PageSize: benchPageSize}
 	n := 100
 	if whole {
 		n = benchPageSize
@@ -82,14 +82,14 @@ func BenchmarkGetPages(b *testing.B) {
 			rng, numbers := rand.New(rand.NewPCG(2, 2)), make([]uint32, 1)
 			for n := range c.pages { // warm
 				numbers[0] = uint32(n)
-				if _, err := s.GetPages(b.Context(), "db", 1, numbers, pageserver.ReadAt{LSN: last}); err != nil {
+				if _, err := s.GetPages(b.Context(), "db", engine.SpaceOf(1), numbers, pageserver.ReadAt{LSN: last}); err != nil {
 					b.Fatal(err)
 				}
 			}
 			b.ReportAllocs()
 			for b.Loop() {
 				numbers[0] = uint32(rng.IntN(c.pages))
-				set, err := s.GetPages(b.Context(), "db", 1, numbers, pageserver.ReadAt{LSN: last})
+				set, err := s.GetPages(b.Context(), "db", engine.SpaceOf(1), numbers, pageserver.ReadAt{LSN: last})
 				if err != nil || len(set.Pages[0].Data) != benchPageSize {
 					b.Fatal(err)
 				}

@@ -11,7 +11,7 @@ import (
 
 // foldEntry decodes one payload and adds its net effect at {lsn, seq} to b.
 func (s *Server) foldEntry(l *logState, b *pebble.Batch, lsn logcore.LSN, seq uint32, payload []byte) error {
-	records, err := s.opts.Decoder.Decode(payload)
+	records, err := s.decode(l, payload)
 	if err != nil {
 		return &badEntry{fmt.Errorf("entry at LSN %d, part %d: %w", lsn, seq, err)}
 	}
@@ -37,6 +37,22 @@ func (s *Server) foldEntry(l *logState, b *pebble.Batch, lsn logcore.LSN, seq ui
 		}
 	}
 	return nil
+}
+
+// decode returns the records of a payload.
+func (s *Server) decode(l *logState, payload []byte) ([]engine.Record, error) {
+	if l.ingest.decoder == nil {
+		format, err := s.opts.Formats.Of(payload)
+		if err != nil {
+			return nil, err
+		}
+		l.ingest.decoder = format.Decoder
+	}
+	records, state, err := l.ingest.decoder.Decode(nil, payload)
+	if err == nil && state != nil {
+		err = fmt.Errorf("%w: a decoder with a state", logcore.ErrUnsupportedVersion)
+	}
+	return records, err
 }
 
 // badEntry is an entry that the decoder, or the order of the records, rules out.

@@ -204,16 +204,16 @@ func TestHealedPages(t *testing.T) {
 			}
 			r.append("fork", 60)
 			for _, log := range []string{"db", "fork"} { // a chain that ends in deltas
-				fresh := engine.Record{Space: 0, Op: engine.OpImage, PageSize: 256, Data: make([]byte, 256)}
+				fresh := engine.Record{Space: engine.SpaceOf(0), Op: engine.OpImage, PageSize: 256, Data: make([]byte, 256)}
 				appendRecords(t, r.source, log, fresh)
 				for offset := range uint32(3) {
-					appendRecords(t, r.source, log, engine.Record{Space: 0, Op: engine.OpDelta, PageSize: 256, Ranges: []engine.Range{{Offset: 9 * offset, Data: []byte("delta")}}})
+					appendRecords(t, r.source, log, engine.Record{Space: engine.SpaceOf(0), Op: engine.OpDelta, PageSize: 256, Ranges: []engine.Range{{Offset: 9 * offset, Data: []byte("delta")}}})
 				}
 			}
 			r.compare(s, "db", 1)
 			r.compare(s, "fork", 1)
 			for _, log := range []string{"db", "fork"} {
-				if n, err := damage(s.Server, log, 0, 0); err != nil || n < 3 {
+				if n, err := damage(s.Server, log, engine.SpaceOf(0), 0); err != nil || n < 3 {
 					t.Fatalf("%d versions, %v: the run is void", n, err)
 				}
 			}
@@ -255,11 +255,11 @@ func TestUnhealable(t *testing.T) {
 	r := newRig(t, 60)
 	s := r.start()
 	r.compare(s, "db", 1)
-	if n, err := pageserver.CorruptVersions(s.Server, "db", 0, 0); err != nil || n == 0 {
+	if n, err := pageserver.CorruptVersions(s.Server, "db", engine.SpaceOf(0), 0); err != nil || n == 0 {
 		t.Fatalf("%d versions, %v", n, err)
 	}
 	r.source.Trim("db", r.source.Last())
-	_, err := s.GetPages(t.Context(), "db", 0, []uint32{0}, pageserver.ReadAt{LSN: lastWith(t, r, 0, 0), Wait: wait})
+	_, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{LSN: lastWith(t, r, engine.SpaceOf(0), 0), Wait: wait})
 	requireCorrupt(t, err)
 	if value(r.corruptions) == 0 {
 		t.Error("not counted")

@@ -63,6 +63,10 @@ func (f *fold) add(r engine.Record) error {
 	if err := r.Validate(); err != nil {
 		return &badEntry{fmt.Errorf("%w: the decoder made an impossible record: %v", logcore.ErrCorrupt, err)}
 	}
+	switch r.Op {
+	case engine.OpRedo, engine.OpDropGroup, engine.OpCopyGroup, engine.OpPut:
+		return &badEntry{fmt.Errorf("%w: operation %d of a record", logcore.ErrUnsupportedVersion, r.Op)}
+	}
 	sf, err := f.space(r.Space)
 	if err != nil {
 		return err
@@ -73,7 +77,7 @@ func (f *fold) add(r engine.Record) error {
 		return nil
 	}
 	if sf.size.pageSize != 0 && sf.size.pageSize != r.PageSize {
-		return &badEntry{fmt.Errorf("%w: space %d has pages of %d bytes, a record says %d: a space keeps its page size until it is dropped", logcore.ErrCorrupt, r.Space, sf.size.pageSize, r.PageSize)}
+		return &badEntry{fmt.Errorf("%w: space %v has pages of %d bytes, a record says %d: a space keeps its page size until it is dropped", logcore.ErrCorrupt, r.Space, sf.size.pageSize, r.PageSize)}
 	}
 	sf.size.pageSize = r.PageSize
 	switch r.Op {

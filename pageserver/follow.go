@@ -185,6 +185,13 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 			return err
 		}
 	}
+	if info.Format != "" {
+		format, err := s.opts.Formats.Named(info.Format)
+		if err != nil {
+			return &badEntry{err}
+		}
+		l.ingest.decoder = format.Decoder
+	}
 	l.update(func() { l.confirmed, l.lastErr, l.caughtUp = true, nil, max(info.Last, l.state.branchLSN) })
 	// From the last entry, not from the ingested LSN: should the source have left out
 	// entries before that, they come now, or their absence shows in the sequence.

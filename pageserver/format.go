@@ -15,10 +15,13 @@ import (
 // sort, values little-endian.
 const (
 	markerMagic            = "LCPSTORE"
-	markerFormatVersion    = 1
-	markerMinReaderVersion = 1
-	markerKnownFlags       = 0
-	markerBytes            = 24
+	markerFormatVersion    = 2
+	markerMinReaderVersion = 2
+	// markerOldestVersion is the oldest version that this build reads. What is older is
+	// derived data all the same, and is built again.
+	markerOldestVersion = 2
+	markerKnownFlags    = 0
+	markerBytes         = 24
 
 	tagState   = 'i'
 	tagVersion = 'v'
@@ -27,7 +30,8 @@ const (
 	tagCommit  = 'c'
 	tagPart    = 'o'
 
-	versionPrefixBytes = 1 + 8 + 4 + 4
+	spaceBytes         = 8 + 8
+	versionPrefixBytes = 1 + 8 + spaceBytes + 4
 	posBytes           = 8 + 4
 	checksumBytes      = 8
 	versionHeaderBytes = 12
@@ -76,12 +80,20 @@ func appendLogKey(dst []byte, tag byte, log logcore.LogID) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, tag), uint64(log))
 }
 
+func appendSpace(dst []byte, space engine.Space) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, space.Hi), space.Lo)
+}
+
+func decodeSpace(src []byte) engine.Space {
+	return engine.Space{Hi: binary.BigEndian.Uint64(src), Lo: binary.BigEndian.Uint64(src[8:])}
+}
+
 func appendSpaceKey(dst []byte, tag byte, log logcore.LogID, space engine.Space, p pos) []byte {
-	return appendPos(binary.BigEndian.AppendUint32(appendLogKey(dst, tag, log), uint32(space)), p)
+	return appendPos(appendSpace(appendLogKey(dst, tag, log), space), p)
 }
 
 func appendVersionKey(dst []byte, log logcore.LogID, space engine.Space, page uint32, p pos) []byte {
-	dst = binary.BigEndian.AppendUint32(appendLogKey(dst, tagVersion, log), uint32(space))
+	dst = appendSpace(appendLogKey(dst, tagVersion, log), space)
 	return appendPos(binary.BigEndian.AppendUint32(dst, page), p)
 }
 

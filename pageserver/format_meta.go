@@ -2,6 +2,7 @@ package pageserver
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/zeebo/xxh3"
@@ -19,7 +20,7 @@ func encodeMarker() []byte {
 }
 
 // decodeMarker reports whether this build reads the store: nil, an error that wraps
-// logcore.ErrUnsupportedVersion, or one that wraps logcore.ErrCorrupt.
+// logcore.ErrUnsupportedVersion or logcore.ErrCorrupt, or errOldStore.
 func decodeMarker(b []byte) error {
 	bad := func(reason string) error {
 		return &logcore.CorruptionError{Place: "page store", Object: markerFile, Offset: -1, Reason: reason}
@@ -39,8 +40,14 @@ func decodeMarker(b []byte) error {
 		return fmt.Errorf("%w: page store of version %d (readers from %d on, flags %#x), this build reads up to %d: upgrade, or remove the page server's directory to build it again",
 			logcore.ErrUnsupportedVersion, version, reader, flags, markerFormatVersion)
 	}
+	if version < markerOldestVersion {
+		return errOldStore
+	}
 	return nil
 }
+
+// errOldStore: the store has a format that only older builds read.
+var errOldStore = errors.New("pageserver: the page store has an older format")
 
 // sizeValue is the length of a space from a pos on.
 type sizeValue struct {

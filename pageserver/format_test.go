@@ -26,11 +26,11 @@ func oneOfEach() []struct{ name, key, value []byte } {
 	}
 	at := pos{0x1122334455667788, 3}
 	ranges := []engine.Range{{Offset: 1, Data: []byte("ab")}, {Offset: 0, Data: []byte("xyz")}}
-	version := appendVersionKey(nil, 9, 2, 5, at)
+	version := appendVersionKey(nil, 9, engine.SpaceOf(2), 5, at)
 	add("image", version, append(appendVersionHeader(nil, versionHeader{kind: kindImage, pageSize: 8}), "8 bytes."...))
 	add("delta", version, appendRanges(appendVersionHeader(nil, versionHeader{kindDelta, 2, 31, 8, pos{77, 1}}), ranges))
-	add("size", appendSpaceKey(nil, tagSize, 9, 2, at), encodeSize(sizeValue{77, 4096}))
-	add("cut", appendSpaceKey(nil, tagCut, 9, 2, at), encodeCut(cutValue{12, pos{34, 1}}))
+	add("size", appendSpaceKey(nil, tagSize, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeSize(sizeValue{77, 4096}))
+	add("cut", appendSpaceKey(nil, tagCut, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeCut(cutValue{12, pos{34, 1}}))
 	add("commit", appendCommitKey(nil, 9, 1234), encodeTime(0xabcdef))
 	add("part", appendPartKey(nil, 9, logcore.TxID{1, 2}, 1234), encodePart(4, []byte("payload")))
 	add("state", appendLogKey(nil, tagState, 9), encodeState(stateValue{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, logcore.TxID{11, 12}, "db/main"}))
@@ -38,7 +38,7 @@ func oneOfEach() []struct{ name, key, value []byte } {
 }
 
 func TestGolden(t *testing.T) {
-	const file = "testdata/v1.golden"
+	const file = "testdata/v2.golden"
 	var b strings.Builder
 	fmt.Fprintf(&b, "marker %x\n", encodeMarker())
 	for _, x := range oneOfEach() {
@@ -137,23 +137,41 @@ func TestMarkerVersions(t *testing.T) {
 		binary.LittleEndian.PutUint64(b[16:], xxh3.Hash(b[:16]))
 		return b
 	}
-	if err := decodeMarker(with(8, 2)); err != nil {
-		t.Errorf("version 2 for readers of 1: %v", err)
+	if err := decodeMarker(with(8, 3)); err != nil {
+		t.Errorf("version 3 for readers of 2: %v", err)
 	}
-	newer := with(8, 2)
-	binary.LittleEndian.PutUint16(newer[10:], 2)
+	if err := decodeMarker(goldenMarker(t, "testdata/v1.golden")); !errors.Is(err, errOldStore) {
+		t.Errorf("version 1: %v, want errOldStore", err)
+	}
+	newer := with(8, 3)
+	binary.LittleEndian.PutUint16(newer[10:], 3)
 	binary.LittleEndian.PutUint64(newer[16:], xxh3.Hash(newer[:16]))
 	for name, b := range map[string][]byte{"reader": newer, "flag": with(12, 1)} {
 		if err := decodeMarker(b); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
 			t.Errorf("%s: %v, want ErrUnsupportedVersion alone", name, err)
 		}
 	}
-	key := appendVersionKey(nil, 1, 1, 1, pos{1, 0})
+	key := appendVersionKey(nil, 1, engine.SpaceOf(1), 1, pos{1, 0})
 	value := appendVersionHeader(nil, versionHeader{kind: kindImage, pageSize: 1})
 	value[1] = 0x80
 	if _, _, err := decodeVersion(key, seal(key, append(value, 'x'))); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
 		t.Errorf("unknown flag of a version: %v", err)
 	}
+}
+
+// goldenMarker returns the format marker of a golden file.
+func goldenMarker(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	marker, err := hex.DecodeString(strings.TrimPrefix(line, "marker "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return marker
 }
 
 // TestKeyOrder: later places sort first, pages and spaces in order, and Pebble's
@@ -168,7 +186,7 @@ func TestKeyOrder(t *testing.T) {
 		}
 		gen := rapid.Custom(func(t *rapid.T) k {
 			small := rapid.Uint32Range(0, 2)
-			return k{logcore.LogID(small.Draw(t, "log")), engine.Space(small.Draw(t, "space")), small.Draw(t, "page"), pos{logcore.LSN(small.Draw(t, "lsn")), small.Draw(t, "seq")}}
+			return k{logcore.LogID(small.Draw(t, "log")), engine.Space{Hi: uint64(small.Draw(t, "hi")), Lo: uint64(small.Draw(t, "space"))}, small.Draw(t, "page"), pos{logcore.LSN(small.Draw(t, "lsn")), small.Draw(t, "seq")}}
 		})
 		a, b := gen.Draw(t, "a"), gen.Draw(t, "b")
 		keyA := appendVersionKey(nil, a.log, a.space, a.page, a.at)
@@ -204,7 +222,7 @@ func FuzzDecodeValue(f *testing.F) {
 	for _, x := range oneOfEach() {
 		f.Add(string(x.name), x.value[:len(x.value)-checksumBytes])
 	}
-	key := appendVersionKey(nil, 1, 2, 3, pos{4, 5})
+	key := appendVersionKey(nil, 1, engine.SpaceOf(2), 3, pos{4, 5})
 	f.Fuzz(func(t *testing.T, name string, value []byte) {
 		err := decodeAny(name, key, seal(key, bytes.Clone(value)))
 		if err != nil && !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion) && !strings.Contains(err.Error(), "unknown kind") {

@@ -43,7 +43,7 @@ func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 	s.countDamage(d)
 	page, err := s.replayPage(ctx, d)
 	if err != nil {
-		return fmt.Errorf("pageserver: log %q space %d page %d at LSN %d could not be rebuilt from the log: %w", d.owner.name(), d.space, d.page, d.at.lsn, err)
+		return fmt.Errorf("pageserver: log %q space %v page %d at LSN %d could not be rebuilt from the log: %w", d.owner.name(), d.space, d.page, d.at.lsn, err)
 	}
 	s.storeMu.RLock()
 	defer s.storeMu.RUnlock()
@@ -56,7 +56,7 @@ func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 	}
 	s.dirty.Store(true)
 	s.metrics.healed.Inc()
-	s.log.Info("pageserver: page rebuilt from the log", "log", d.owner.name(), "space", uint32(d.space), "page", d.page, "lsn", uint64(d.at.lsn))
+	s.log.Info("pageserver: page rebuilt from the log", "log", d.owner.name(), "space", d.space.String(), "page", d.page, "lsn", uint64(d.at.lsn))
 	return nil
 }
 
@@ -86,7 +86,7 @@ func (s *Server) isSound(d *damagedPage) (bool, error) {
 // replayPage returns the content of a page at a pos by reading the log from the
 // beginning (a branch: from where it branched off), as if there were no store.
 func (s *Server) replayPage(ctx context.Context, d *damagedPage) ([]byte, error) {
-	p := &pageReplay{space: d.space, page: d.page, decoder: s.opts.Decoder, parts: map[logcore.TxID][][]engine.Record{}}
+	p := &pageReplay{space: d.space, page: d.page, decoder: d.owner.ingest.decoder, parts: map[logcore.TxID][][]engine.Record{}}
 	if d.owner.parent != nil {
 		base, err := s.parentPage(d)
 		if err != nil {
@@ -158,7 +158,7 @@ func (p *pageReplay) entry(e Entry, until pos) error {
 	var records []engine.Record
 	if e.Kind != logcore.KindCommit || len(e.Payload) > 0 {
 		var err error
-		if records, err = p.decoder.Decode(e.Payload); err != nil {
+		if records, _, err = p.decoder.Decode(nil, e.Payload); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/enginetest"
 	"github.com/logcore/logcore/pageserver"
 )
@@ -24,7 +25,7 @@ func TestOtherHistory(t *testing.T) {
 			"another entry at the last LSN": func(r *rig) {
 				entries := r.source.Entries("db")
 				r.source.Rollback(entries[len(entries)-2].LSN)
-				lsn := appendRecords(r.t, r.source, "db", image(1, 3, 'n'))
+				lsn := appendRecords(r.t, r.source, "db", image(engine.SpaceOf(1), 3, 'n'))
 				if want := entries[len(entries)-1].LSN; lsn != want {
 					r.t.Fatalf("the new entry is at LSN %d, want %d", lsn, want)
 				}
@@ -71,7 +72,7 @@ func TestOtherHistoryBehindTheLastEntry(t *testing.T) {
 	last := r.source.Last()
 	r.source.Create("other")
 	for r.source.Last() < last+40 {
-		appendRecords(t, r.source, "other", image(1, 1, 'o'))
+		appendRecords(t, r.source, "other", image(engine.SpaceOf(1), 1, 'o'))
 	}
 	r.compare(s, "db", 10) // at an LSN behind its last entry
 	arrive := make(chan struct{})

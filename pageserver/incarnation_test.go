@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/enginetest"
 	"github.com/logcore/logcore/engine/pages"
 	"github.com/logcore/logcore/pageserver"
@@ -78,7 +79,7 @@ func TestUnconfirmed(t *testing.T) {
 	down := errors.New("log service unreachable")
 	r.source.SetDown(down)
 	s = r.start()
-	_, err := s.GetPages(t.Context(), "db", 0, []uint32{0}, pageserver.ReadAt{LSN: 5, Wait: 50 * time.Millisecond})
+	_, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{LSN: 5, Wait: 50 * time.Millisecond})
 	var lag *logcore.LagError
 	if !errors.As(err, &lag) {
 		t.Fatalf("got %v, want a LagError", err)
@@ -99,7 +100,7 @@ func TestVanishedLog(t *testing.T) {
 	r.opts = enginetest.Options(r.opts.Dir, r.source, pages.Decoder{})
 	s = r.start()
 	r.compare(s, "another", 10)
-	if _, err := s.GetPages(t.Context(), "db", 0, []uint32{0}, pageserver.ReadAt{Wait: wait}); !errors.Is(err, logcore.ErrLogNotFound) {
+	if _, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{Wait: wait}); !errors.Is(err, logcore.ErrLogNotFound) {
 		t.Fatalf("got %v, want ErrLogNotFound", err)
 	}
 }

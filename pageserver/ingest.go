@@ -12,9 +12,10 @@ import (
 // ingestState is what the follower of a log remembers between entries. All of it is
 // derived from the store, so it may be forgotten at any time.
 type ingestState struct {
-	sizes  map[engine.Space]sizeValue // current lengths
-	chains map[pageID]chain           // newest versions, bounded by chainsMax
-	open   map[logcore.TxID]openTx    // transactions with parts in the store; nil = not loaded
+	sizes   map[engine.Space]sizeValue // current lengths
+	chains  map[pageID]chain           // newest versions, bounded by chainsMax
+	decoder engine.Decoder             // nil until the format is known
+	open    map[logcore.TxID]openTx    // transactions with parts in the store; nil = not loaded
 }
 
 type pageID struct {
@@ -276,6 +277,6 @@ func (s *Server) loadOpen(l *logState) error {
 	if err := it.Error(); err != nil {
 		return err
 	}
-	l.ingest = ingestState{sizes: map[engine.Space]sizeValue{}, chains: map[pageID]chain{}, open: open}
+	l.ingest.sizes, l.ingest.chains, l.ingest.open = map[engine.Space]sizeValue{}, map[pageID]chain{}, open
 	return nil
 }

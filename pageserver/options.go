@@ -18,7 +18,9 @@ type Options struct {
 	Dir string
 	// Source is where the logs come from. Required.
 	Source LogSource
-	// Decoder makes page records of payloads. Required.
+	// Formats are the payload formats that can be decoded. Required, unless Decoder is set.
+	Formats *engine.Mux
+	// Decoder, when set, decodes every log, whatever it announces.
 	Decoder engine.Decoder
 	// Logger gets what an operator should see; nil means slog.Default().
 	Logger *slog.Logger
@@ -58,6 +60,9 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.Decoder != nil {
+		o.Formats = engine.Only(o.Decoder)
+	}
 	if o.Corruptions == nil {
 		o.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_corruption_total"})
 	}
@@ -86,7 +91,7 @@ func (o Options) validate() error {
 	}
 	check(o.Dir != "", "Dir is required")
 	check(o.Source != nil, "Source is required")
-	check(o.Decoder != nil, "Decoder is required")
+	check(o.Formats != nil, "Formats or Decoder is required")
 	check(o.PageCacheBytes > 0, "PageCacheBytes %d: want a positive number", o.PageCacheBytes)
 	check(o.BlockCacheBytes > 0, "BlockCacheBytes %d: want a positive number", o.BlockCacheBytes)
 	check(o.MemTableBytes >= 256<<10 && o.MemTableBytes <= 1<<30, "MemTableBytes %d: want 256 KiB to 1 GiB", o.MemTableBytes)

@@ -120,7 +120,7 @@ type damagedPage struct {
 }
 
 func (e *damagedPage) Error() string {
-	return fmt.Sprintf("pageserver: log %q space %d page %d: %v", e.owner.name(), e.space, e.page, e.err)
+	return fmt.Sprintf("pageserver: log %q space %v page %d: %v", e.owner.name(), e.space, e.page, e.err)
 }
 
 func (e *damagedPage) Unwrap() error { return e.err }

@@ -18,8 +18,10 @@ type service struct {
 
 func millis(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }
 
+func spaceOf(s *logcorev1.Space) engine.Space { return engine.Space{Hi: s.GetHi(), Lo: s.GetLo()} }
+
 func (v *service) GetPages(ctx context.Context, req *logcorev1.GetPagesRequest) (*logcorev1.GetPagesResponse, error) {
-	set, err := v.s.GetPages(ctx, req.Log, engine.Space(req.Space), req.Pages,
+	set, err := v.s.GetPages(ctx, req.Log, spaceOf(req.Space), req.Pages,
 		ReadAt{LSN: logcore.LSN(req.Lsn), NotModifiedSince: logcore.LSN(req.NotModifiedSince), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
@@ -34,7 +36,7 @@ func (v *service) GetPages(ctx context.Context, req *logcorev1.GetPagesRequest) 
 }
 
 func (v *service) SpaceSize(ctx context.Context, req *logcorev1.SpaceSizeRequest) (*logcorev1.SpaceSizeResponse, error) {
-	size, err := v.s.SpaceSize(ctx, req.Log, engine.Space(req.Space), ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	size, err := v.s.SpaceSize(ctx, req.Log, spaceOf(req.Space), ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}

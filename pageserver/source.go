@@ -11,6 +11,8 @@ import (
 type LogInfo struct {
 	ID   logcore.LogID
 	Name string
+	// Format is the payload format that the log announced; empty: none yet.
+	Format string
 	// Incarnation is the random number the log service took when it was created or
 	// restored. State derived under another one is void.
 	Incarnation uint64

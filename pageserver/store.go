@@ -29,7 +29,7 @@ const (
 // skips the tables that know nothing of it. The name is part of the format.
 var comparer = func() *pebble.Comparer {
 	c := *pebble.DefaultComparer
-	c.Name = "logcore.pageserver.v1"
+	c.Name = "logcore.pageserver.v2"
 	c.Split = func(key []byte) int {
 		if len(key) > versionPrefixBytes && key[0] == tagVersion {
 			return versionPrefixBytes
@@ -80,10 +80,14 @@ func (s *Server) pebbleOptions() *pebble.Options {
 func (s *Server) openStore() (*pebble.DB, error) {
 	dir := filepath.Join(s.opts.Dir, storeDir)
 	if err := s.checkMarker(); err != nil {
-		if !errors.Is(err, logcore.ErrCorrupt) {
+		switch {
+		case errors.Is(err, errOldStore):
+			s.log.Info("pageserver: the store was written by an older version: it is built again from the logs", "dir", s.opts.Dir)
+		case errors.Is(err, logcore.ErrCorrupt):
+			s.countDamage(err)
+		default:
 			return nil, err
 		}
-		s.countDamage(err)
 		if err := s.putAside(); err != nil {
 			return nil, err
 		}

@@ -28,7 +28,7 @@ func (a *app) pageCommand() *cobra.Command {
 }
 
 func (a *app) pageGetCommand() *cobra.Command {
-	var space uint32
+	var space, spaceHi uint64
 	var lsn uint64
 	var at string
 	cmd := &cobra.Command{
@@ -54,7 +54,7 @@ func (a *app) pageGetCommand() *cobra.Command {
 						return err
 					}
 				}
-				set, err := c.GetPages(ctx, args[0], engine.Space(space), numbers, client.ReadAt{LSN: point, Timeout: a.timeout})
+				set, err := c.GetPages(ctx, args[0], engine.Space{Hi: spaceHi, Lo: space}, numbers, client.ReadAt{LSN: point, Timeout: a.timeout})
 				if err != nil {
 					return err
 				}
@@ -62,7 +62,8 @@ func (a *app) pageGetCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Uint32Var(&space, "space", 0, "number of the page file in its log")
+	cmd.Flags().Uint64Var(&space, "space", 0, "the page file in its log: its number, or the lower half of what the engine calls it")
+	cmd.Flags().Uint64Var(&spaceHi, "space-hi", 0, "the upper half of what the engine calls the page file; 0 for engines that number them")
 	cmd.Flags().Uint64Var(&lsn, "lsn", 0, "read as of this LSN; 0 for the newest")
 	cmd.Flags().StringVar(&at, "time", "", "read as of the last LSN at or before this time")
 	a.connectFlags(cmd)

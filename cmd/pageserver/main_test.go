@@ -110,7 +110,7 @@ func TestServesPagesOfALogService(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, lsn := range lsns {
-			set, err := reader.GetPages(ctx, "db", 0, []uint32{7}, client.ReadAt{LSN: lsn, Timeout: 10 * time.Second})
+			set, err := reader.GetPages(ctx, "db", engine.SpaceOf(0), []uint32{7}, client.ReadAt{LSN: lsn, Timeout: 10 * time.Second})
 			if err != nil || len(set.Pages) != 1 || len(set.Pages[0].Data) != 4096 || set.Pages[0].Data[0] != byte(i+1) {
 				t.Fatalf("page at LSN %d: %+v, %v", lsn, set, err)
 			}

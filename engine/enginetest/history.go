@@ -32,7 +32,7 @@ func PagesEngine() Engine { return Engine{Decoder: pages.Decoder{}, History: Pag
 var historySpaces = []struct {
 	space    engine.Space
 	pageSize uint32
-}{{0, 256}, {1, 64}, {7, 1024}}
+}{{engine.SpaceOf(0), 256}, {engine.SpaceOf(1), 64}, {engine.SpaceOf(7), 1024}}
 
 // historyPages bounds the pages that PagesHistory touches in a space.
 const historyPages = 24

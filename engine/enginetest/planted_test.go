@@ -39,14 +39,16 @@ func (p planted) Follow(ctx context.Context, log pageserver.LogInfo, from logcor
 	}
 }
 
-func (p planted) Decode(payload []byte) ([]engine.Record, error) {
-	records, err := pages.Decoder{}.Decode(payload)
+func (p planted) Redo(page, data []byte) error { return pages.Decoder{}.Redo(page, data) }
+
+func (p planted) Decode(_, payload []byte) ([]engine.Record, []byte, error) {
+	records, err := pages.Decode(payload)
 	for i := range records {
 		if p.record != nil {
 			p.record(&records[i])
 		}
 	}
-	return records, err
+	return records, nil, err
 }
 
 // TestPlantedMistakes: the comparison is able to fail.
@@ -76,9 +78,9 @@ func TestPlantedMistakes(t *testing.T) {
 		"drops forgotten": {record: func(r *engine.Record) {
 			if r.Op == engine.OpDrop {
 				r.Op, r.Page, r.PageSize, r.Ranges = engine.OpDelta, 0, 64, []engine.Range{{Data: []byte{0}}}
-				if r.Space == 0 {
+				if r.Space.Lo == 0 {
 					r.PageSize = 256
-				} else if r.Space == 7 {
+				} else if r.Space.Lo == 7 {
 					r.PageSize = 1024
 				}
 			}

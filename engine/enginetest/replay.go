@@ -49,7 +49,7 @@ func Replay(decoder engine.Decoder, entries []pageserver.Entry, at logcore.LSN) 
 			if e.Kind == logcore.KindCommit && len(payload) == 0 {
 				continue
 			}
-			records, err := decoder.Decode(payload)
+			records, _, err := decoder.Decode(nil, payload)
 			if err != nil {
 				return nil, err
 			}

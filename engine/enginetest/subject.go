@@ -93,7 +93,7 @@ func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder 
 			sp = &SpaceState{}
 		}
 		if int(size.Pages) != len(sp.Pages) || size.PageSize != sp.PageSize || size.LastLSN != want.Last {
-			return compared, fmt.Errorf("log %s space %d at LSN %d: %d pages of %d bytes, last change %d; want %d of %d, %d",
+			return compared, fmt.Errorf("log %s space %v at LSN %d: %d pages of %d bytes, last change %d; want %d of %d, %d",
 				log, space, lsn, size.Pages, size.PageSize, size.LastLSN, len(sp.Pages), sp.PageSize, want.Last)
 		}
 		numbers := make([]uint32, 0, len(sp.Pages)+3)
@@ -106,14 +106,14 @@ func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder 
 			return compared, err
 		}
 		if set.LSN != lsn || len(set.Pages) != len(numbers) {
-			return compared, fmt.Errorf("log %s space %d: %d pages at LSN %d, asked for %d at %d", log, space, len(set.Pages), set.LSN, len(numbers), lsn)
+			return compared, fmt.Errorf("log %s space %v: %d pages at LSN %d, asked for %d at %d", log, space, len(set.Pages), set.LSN, len(numbers), lsn)
 		}
 		for i, p := range set.Pages {
 			if p.Number != numbers[i] {
 				return compared, fmt.Errorf("page %d in place of %d", p.Number, numbers[i])
 			}
 			if err := samePage(p, sp); err != nil {
-				return compared, fmt.Errorf("log %s space %d page %d at LSN %d: %w", log, space, p.Number, lsn, err)
+				return compared, fmt.Errorf("log %s space %v page %d at LSN %d: %w", log, space, p.Number, lsn, err)
 			}
 			compared++
 		}

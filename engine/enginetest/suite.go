@@ -68,7 +68,7 @@ func SpacesOf(t testing.TB, source *Source, decoder engine.Decoder, log string) 
 		if len(e.Payload) == 0 {
 			continue
 		}
-		records, err := decoder.Decode(e.Payload)
+		records, _, err := decoder.Decode(nil, e.Payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func SpacesOf(t testing.TB, source *Source, decoder engine.Decoder, log string) 
 			seen[r.Space] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(seen))
+	return slices.SortedFunc(maps.Keys(seen), engine.Space.Compare)
 }
 
 // compareAtRandom compares at random LSNs, the last one among them.

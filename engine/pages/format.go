@@ -3,6 +3,7 @@ package pages
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
@@ -10,7 +11,9 @@ import (
 
 // The layout, little-endian; see FORMAT.md.
 const (
-	magic            = "LCPG"
+	// Magic begins every payload.
+	Magic = "LCPG"
+
 	formatVersion    = 1
 	minReaderVersion = 1
 	knownFlags       = 0
@@ -26,7 +29,7 @@ const (
 const RecordBytesMax = headerBytes + recordHeaderBytes + engine.PageSizeMax*(1+rangeHeaderBytes)
 
 func appendHeader(dst []byte) []byte {
-	dst = append(dst, magic...)
+	dst = append(dst, Magic...)
 	dst = binary.LittleEndian.AppendUint16(dst, formatVersion)
 	dst = binary.LittleEndian.AppendUint16(dst, minReaderVersion)
 	dst = binary.LittleEndian.AppendUint32(dst, 0)  // flags
@@ -45,6 +48,19 @@ func bodyBytes(r engine.Record) int {
 	return 0
 }
 
+// validate is Record.Validate for what the format can hold.
+func validate(r *engine.Record) error {
+	switch r.Op {
+	case engine.OpImage, engine.OpDelta, engine.OpTruncate, engine.OpDrop:
+	default:
+		return fmt.Errorf("%w: pages: the format has no operation %d", logcore.ErrInvalid, r.Op)
+	}
+	if r.Space.Hi != 0 || r.Space.Lo > math.MaxUint32 {
+		return fmt.Errorf("%w: pages: space %v: the format numbers spaces from 0 to %d", logcore.ErrInvalid, r.Space, uint32(math.MaxUint32))
+	}
+	return r.Validate()
+}
+
 func rangesBytes(ranges []engine.Range) int {
 	n := 0
 	for _, g := range ranges {
@@ -55,7 +71,7 @@ func rangesBytes(ranges []engine.Range) int {
 
 func appendRecord(dst []byte, r engine.Record) []byte {
 	dst = append(dst, byte(r.Op), 0, 0, 0)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(r.Space))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(r.Space.Lo))
 	dst = binary.LittleEndian.AppendUint32(dst, r.Page)
 	dst = binary.LittleEndian.AppendUint32(dst, r.PageSize)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(bodyBytes(r)))
@@ -73,8 +89,8 @@ func decodeHeader(payload []byte) (uint32, []byte, error) {
 	if len(payload) < headerBytes {
 		return 0, nil, corrupt(0, "payload of %d bytes is shorter than its header", len(payload))
 	}
-	if string(payload[:4]) != magic {
-		return 0, nil, corrupt(0, "magic %q: want %q: not a pages payload", payload[:4], magic)
+	if string(payload[:4]) != Magic {
+		return 0, nil, corrupt(0, "magic %q: want %q: not a pages payload", payload[:4], Magic)
 	}
 	version := binary.LittleEndian.Uint16(payload[4:])
 	reader := binary.LittleEndian.Uint16(payload[6:])
@@ -102,7 +118,7 @@ func decodeRecord(src []byte, offset int) (engine.Record, []byte, error) {
 		return r, nil, corrupt(offset, "reserved bytes are not zero")
 	}
 	r.Op = engine.Op(src[0])
-	r.Space = engine.Space(binary.LittleEndian.Uint32(src[4:]))
+	r.Space = engine.SpaceOf(uint64(binary.LittleEndian.Uint32(src[4:])))
 	r.Page = binary.LittleEndian.Uint32(src[8:])
 	r.PageSize = binary.LittleEndian.Uint32(src[12:])
 	length := binary.LittleEndian.Uint32(src[16:])
@@ -122,7 +138,7 @@ func decodeRecord(src []byte, offset int) (engine.Record, []byte, error) {
 	case length != 0:
 		return r, nil, corrupt(offset, "operation %d with a body of %d bytes", r.Op, length)
 	}
-	if err := r.Validate(); err != nil {
+	if err := validate(&r); err != nil {
 		return r, nil, corrupt(offset, "%v", err)
 	}
 	return r, rest, nil

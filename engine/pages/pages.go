@@ -35,13 +35,13 @@ func Encode(records []engine.Record, bytesMax int) ([][]byte, error) {
 func fit(records []engine.Record, bytesMax int) (count, size int, err error) {
 	size = headerBytes
 	for i, r := range records {
-		if err := r.Validate(); err != nil {
+		if err := validate(&r); err != nil {
 			return 0, 0, fmt.Errorf("pages: record %d: %w", i, err)
 		}
 		n := recordHeaderBytes + bodyBytes(r)
 		if size+n > bytesMax {
 			if i == 0 {
-				return 0, 0, fmt.Errorf("%w: pages: a record of space %d page %d takes %d bytes, a payload may have %d: raise the entry limit to at least %d",
+				return 0, 0, fmt.Errorf("%w: pages: a record of space %v page %d takes %d bytes, a payload may have %d: raise the entry limit to at least %d",
 					logcore.ErrTooLarge, r.Space, r.Page, headerBytes+n, bytesMax, RecordBytesMax)
 			}
 			return i, size, nil
@@ -51,13 +51,33 @@ func fit(records []engine.Record, bytesMax int) (count, size int, err error) {
 	return len(records), size, nil
 }
 
-// Decoder decodes payloads of this format. The zero value is ready.
+// Decoder decodes payloads of this format. The zero value is ready; it has no state.
 type Decoder struct{}
 
 var _ engine.Decoder = Decoder{}
 
-// Decode implements engine.Decoder: the records' slices point into payload.
-func (Decoder) Decode(payload []byte) ([]engine.Record, error) {
+// FormatName is what a log of such payloads announces.
+const FormatName = "pages"
+
+// Format is the format for a page server's engine.Mux.
+func Format() engine.Format {
+	return engine.Format{Name: FormatName, Magic: []byte(Magic), Decoder: Decoder{}}
+}
+
+// Decode implements engine.Decoder.
+func (Decoder) Decode(_, payload []byte) ([]engine.Record, []byte, error) {
+	records, err := Decode(payload)
+	return records, nil, err
+}
+
+// Redo implements engine.Decoder: the format has no redo records.
+func (Decoder) Redo([]byte, []byte) error {
+	return fmt.Errorf("%w: pages: a redo record in a format that has none", logcore.ErrCorrupt)
+}
+
+// Decode returns the records of a payload, whose slices point into it. A malformed one
+// is an error that wraps logcore.ErrCorrupt or logcore.ErrUnsupportedVersion.
+func Decode(payload []byte) ([]engine.Record, error) {
 	count, rest, err := decodeHeader(payload)
 	if err != nil {
 		return nil, err

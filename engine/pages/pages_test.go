@@ -17,10 +17,10 @@ import (
 func oneOfEach() []engine.Record {
 	image := bytes.Repeat([]byte("0123456789abcdef"), 4)
 	return []engine.Record{
-		{Space: 1, Op: engine.OpImage, Page: 7, PageSize: 64, Data: image},
-		{Space: 1, Op: engine.OpDelta, Page: 7, PageSize: 64, Ranges: []engine.Range{{Offset: 0, Data: []byte("x")}, {Offset: 60, Data: []byte("last")}}},
-		{Space: 1, Op: engine.OpTruncate, Page: 3, PageSize: 64},
-		{Space: 2, Op: engine.OpDrop},
+		{Space: engine.SpaceOf(1), Op: engine.OpImage, Page: 7, PageSize: 64, Data: image},
+		{Space: engine.SpaceOf(1), Op: engine.OpDelta, Page: 7, PageSize: 64, Ranges: []engine.Range{{Offset: 0, Data: []byte("x")}, {Offset: 60, Data: []byte("last")}}},
+		{Space: engine.SpaceOf(1), Op: engine.OpTruncate, Page: 3, PageSize: 64},
+		{Space: engine.SpaceOf(2), Op: engine.OpDrop},
 	}
 }
 
@@ -51,7 +51,7 @@ func TestGolden(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("the encoder drifted from %s:\n got %x\nwant %x", file, got, want)
 	}
-	records, err := pages.Decoder{}.Decode(want)
+	records, err := pages.Decode(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func equalRecords(a, b []engine.Record) bool {
 func genRecord(t *rapid.T) engine.Record {
 	size := rapid.SampledFrom([]int{1, 64, 512, 4096, 65536}).Draw(t, "size")
 	r := engine.Record{
-		Space:    engine.Space(rapid.Uint32().Draw(t, "space")),
+		Space:    engine.SpaceOf(uint64(rapid.Uint32().Draw(t, "space"))),
 		Op:       engine.Op(rapid.IntRange(1, 4).Draw(t, "op")),
 		Page:     rapid.Uint32Range(0, 1<<32-2).Draw(t, "page"),
 		PageSize: uint32(size),
@@ -116,7 +116,7 @@ func TestRoundTrip(t *testing.T) {
 			if len(p) > limit {
 				t.Fatalf("payload of %d bytes, limit %d", len(p), limit)
 			}
-			rs, err := pages.Decoder{}.Decode(p)
+			rs, err := pages.Decode(p)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,6 +140,10 @@ func TestEncodeRefuses(t *testing.T) {
 		"empty range": {PageSize: 64, Op: engine.OpDelta, Ranges: []engine.Range{{}}},
 		"outside":     {PageSize: 64, Op: engine.OpDelta, Ranges: []engine.Range{{Offset: 63, Data: page[:2]}}},
 		"overlap":     {PageSize: 64, Op: engine.OpDelta, Ranges: []engine.Range{{Offset: 0, Data: page[:9]}, {Offset: 8, Data: page[:2]}}},
+		"wide space":  {Space: engine.Space{Lo: 1 << 32}, PageSize: 64, Op: engine.OpTruncate},
+		"group":       {Space: engine.Space{Hi: 1}, PageSize: 64, Op: engine.OpTruncate},
+		"redo":        {PageSize: 64, Op: engine.OpRedo, Data: page},
+		"object":      {Op: engine.OpPut, Key: []byte("k")},
 		"extra":       {PageSize: 64, Op: engine.OpDrop, Data: page},
 	} {
 		if _, err := pages.Encode([]engine.Record{r}, 1<<20); !errors.Is(err, logcore.ErrInvalid) {
@@ -159,18 +163,18 @@ func TestOtherVersions(t *testing.T) {
 		return p
 	}
 	newer := change(4, 2) // a newer writer that older readers can still read
-	if _, err := (pages.Decoder{}).Decode(newer); err != nil {
+	if _, err := pages.Decode(newer); err != nil {
 		t.Errorf("version 2 for readers of 1: %v", err)
 	}
 	binary.LittleEndian.PutUint16(newer[6:], 2)
 	for name, p := range map[string][]byte{"reader": newer, "flag": change(8, 0x8000)} {
-		_, err := pages.Decoder{}.Decode(p)
+		_, err := pages.Decode(p)
 		if !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
 			t.Errorf("%s: got %v, want ErrUnsupportedVersion alone", name, err)
 		}
 	}
 	for name, p := range map[string][]byte{"magic": change(0, 0), "zero": change(4, 0), "order": change(6, 3)} {
-		if _, err := (pages.Decoder{}).Decode(p); !errors.Is(err, logcore.ErrCorrupt) {
+		if _, err := pages.Decode(p); !errors.Is(err, logcore.ErrCorrupt) {
 			t.Errorf("%s: got %v, want ErrCorrupt", name, err)
 		}
 	}
@@ -180,11 +184,11 @@ func TestOtherVersions(t *testing.T) {
 func TestCutPayloads(t *testing.T) {
 	p := encodeOne(t, oneOfEach())
 	for n := range p {
-		if _, err := (pages.Decoder{}).Decode(p[:n]); !errors.Is(err, logcore.ErrCorrupt) {
+		if _, err := pages.Decode(p[:n]); !errors.Is(err, logcore.ErrCorrupt) {
 			t.Fatalf("first %d bytes: got %v, want ErrCorrupt", n, err)
 		}
 	}
-	if _, err := (pages.Decoder{}).Decode(append(p, 0)); !errors.Is(err, logcore.ErrCorrupt) {
+	if _, err := pages.Decode(append(p, 0)); !errors.Is(err, logcore.ErrCorrupt) {
 		t.Fatalf("one byte too many: got %v", err)
 	}
 }
@@ -212,7 +216,7 @@ func TestDiff(t *testing.T) {
 				t.Fatalf("range [%d,%d) begins or ends with equal bytes", g.Offset, end)
 			}
 		}
-		if record, changed := pages.Change(1, 2, base, page); changed == bytes.Equal(base, page) {
+		if record, changed := pages.Change(engine.SpaceOf(1), 2, base, page); changed == bytes.Equal(base, page) {
 			t.Fatalf("changed = %v", changed)
 		} else if changed && record.Validate() != nil {
 			t.Fatalf("%v", record.Validate())
@@ -223,14 +227,14 @@ func TestDiff(t *testing.T) {
 func TestChangeDecides(t *testing.T) {
 	for _, size := range []int{512, 65536} {
 		base, page := make([]byte, size), bytes.Repeat([]byte{1}, size)
-		if r, _ := pages.Change(0, 0, base, page); r.Op != engine.OpImage || r.Validate() != nil {
+		if r, _ := pages.Change(engine.Space{}, 0, base, page); r.Op != engine.OpImage || r.Validate() != nil {
 			t.Errorf("%d bytes, all different: op %d, %v", size, r.Op, r.Validate())
 		}
-		if r, _ := pages.Change(0, 0, nil, page); r.Op != engine.OpImage {
+		if r, _ := pages.Change(engine.Space{}, 0, nil, page); r.Op != engine.OpImage {
 			t.Errorf("no base: op %d", r.Op)
 		}
 		copy(page, base[:size-3])
-		if r, _ := pages.Change(0, 0, base, page); r.Op != engine.OpDelta || len(r.Ranges) != 1 || r.Ranges[0].Offset != uint32(size-3) {
+		if r, _ := pages.Change(engine.Space{}, 0, base, page); r.Op != engine.OpDelta || len(r.Ranges) != 1 || r.Ranges[0].Offset != uint32(size-3) {
 			t.Errorf("three bytes: %+v", r)
 		}
 	}
@@ -244,7 +248,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(payloads[0])
 	f.Add([]byte("LCPG"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		records, err := pages.Decoder{}.Decode(payload)
+		records, err := pages.Decode(payload)
 		if err != nil {
 			if !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion) {
 				t.Fatalf("untyped error %v", err)

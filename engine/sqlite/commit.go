@@ -14,7 +14,7 @@ import (
 )
 
 // Space is the page file that the database is in its log.
-const Space engine.Space = 0
+var Space = engine.SpaceOf(0)
 
 // Commit is one committed transaction.
 type Commit struct {

@@ -160,7 +160,7 @@ func (m *model) at(lsn logcore.LSN) (*modelFile, error) {
 			break
 		}
 		for _, part := range tx.parts {
-			records, err := pages.Decoder{}.Decode(part)
+			records, err := pages.Decode(part)
 			if err != nil {
 				return nil, err
 			}

@@ -73,3 +73,27 @@ func (l *latePages) ResolveTime(ctx context.Context, r *logcorev1.ResolveTimeReq
 	}
 	return s.ResolveTime(ctx, r)
 }
+
+func (l *latePages) ListSpaces(ctx context.Context, r *logcorev1.ListSpacesRequest) (*logcorev1.ListSpacesResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.ListSpaces(ctx, r)
+}
+
+func (l *latePages) GetObject(ctx context.Context, r *logcorev1.GetObjectRequest) (*logcorev1.GetObjectResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.GetObject(ctx, r)
+}
+
+func (l *latePages) ListObjects(ctx context.Context, r *logcorev1.ListObjectsRequest) (*logcorev1.ListObjectsResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.ListObjects(ctx, r)
+}

@@ -16,7 +16,7 @@ type logSource struct{ c *client.Client }
 var _ pageserver.LogSource = logSource{}
 
 func sourceInfo(i client.LogInfo) pageserver.LogInfo {
-	return pageserver.LogInfo{ID: i.ID, Name: i.Log, Incarnation: i.Incarnation, Parent: i.ParentID, BranchLSN: i.BranchLSN,
+	return pageserver.LogInfo{ID: i.ID, Name: i.Log, Format: i.PayloadFormat, Incarnation: i.Incarnation, Parent: i.ParentID, BranchLSN: i.BranchLSN,
 		Last: i.LastLSN, LastTime: i.LastTime, Committed: i.Committed}
 }
 

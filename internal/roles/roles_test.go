@@ -372,9 +372,9 @@ func TestReadsReachIntoTheArchive(t *testing.T) {
 	}
 	_, c = dev(t, d, small)
 	check()
-	set, err := c.GetPages(ctx, "l", 0, []uint32{0, 119}, client.ReadAt{Timeout: 30 * time.Second})
+	set, err := c.GetPages(ctx, "l", engine.SpaceOf(0), []uint32{0, 119}, client.ReadAt{Timeout: 30 * time.Second})
 	for err == nil && len(set.Pages[1].Data) == 0 { // it is on its way there
-		set, err = c.GetPages(ctx, "l", 0, []uint32{0, 119}, client.ReadAt{Timeout: 30 * time.Second})
+		set, err = c.GetPages(ctx, "l", engine.SpaceOf(0), []uint32{0, 119}, client.ReadAt{Timeout: 30 * time.Second})
 	}
 	if err != nil || set.Pages[0].Data[0] != 1 || set.Pages[1].Data[0] != 120 {
 		t.Errorf("pages %v", err)

@@ -13,6 +13,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/pages"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
@@ -116,6 +117,9 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 	})
 }
 
+// payloadFormats are the payloads that a page server can decode.
+func payloadFormats() *engine.Mux { return engine.NewMux(pages.Format()) }
+
 // buildPageServer connects to the log service and starts a page server that follows it.
 func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*pageserver.Server, error) {
 	// A follow must end with its connection: the page server asks for the incarnation
@@ -125,7 +129,7 @@ func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*
 		return nil, fmt.Errorf("log_service: %w", err)
 	}
 	p.group.add("log service connection", func(context.Context) error { return c.Close() })
-	srv, err := pageserver.Open(pageserver.Options{Dir: cfg.Dir, Source: logSource{c}, Decoder: pages.Decoder{}, Logger: p.log, Registerer: p.registry,
+	srv, err := pageserver.Open(pageserver.Options{Dir: cfg.Dir, Source: logSource{c}, Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
 		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2})
 	if err != nil {
 		return nil, fmt.Errorf("page server: %w", err)

@@ -21,11 +21,65 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Space names a page file of a database inside its log; the engine chooses the bits.
+// Spaces with the same hi are a group: the relations of one database.
+type Space struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hi            uint64                 `protobuf:"varint,1,opt,name=hi,proto3" json:"hi,omitempty"`
+	Lo            uint64                 `protobuf:"varint,2,opt,name=lo,proto3" json:"lo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Space) Reset() {
+	*x = Space{}
+	mi := &file_logcore_v1_page_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Space) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Space) ProtoMessage() {}
+
+func (x *Space) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Space.ProtoReflect.Descriptor instead.
+func (*Space) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Space) GetHi() uint64 {
+	if x != nil {
+		return x.Hi
+	}
+	return 0
+}
+
+func (x *Space) GetLo() uint64 {
+	if x != nil {
+		return x.Lo
+	}
+	return 0
+}
+
 type GetPagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A log or a branch, by name.
 	Log   string `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	Space uint32 `protobuf:"varint,2,opt,name=space,proto3" json:"space,omitempty"`
+	Space *Space `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
 	// Page numbers from 0; at most 1024.
 	Pages []uint32 `protobuf:"varint,3,rep,packed,name=pages,proto3" json:"pages,omitempty"`
 	// 0 means the newest ingested LSN; the response says which.
@@ -41,7 +95,7 @@ type GetPagesRequest struct {
 
 func (x *GetPagesRequest) Reset() {
 	*x = GetPagesRequest{}
-	mi := &file_logcore_v1_page_proto_msgTypes[0]
+	mi := &file_logcore_v1_page_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -53,7 +107,7 @@ func (x *GetPagesRequest) String() string {
 func (*GetPagesRequest) ProtoMessage() {}
 
 func (x *GetPagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[0]
+	mi := &file_logcore_v1_page_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -66,7 +120,7 @@ func (x *GetPagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPagesRequest.ProtoReflect.Descriptor instead.
 func (*GetPagesRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{0}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *GetPagesRequest) GetLog() string {
@@ -76,11 +130,11 @@ func (x *GetPagesRequest) GetLog() string {
 	return ""
 }
 
-func (x *GetPagesRequest) GetSpace() uint32 {
+func (x *GetPagesRequest) GetSpace() *Space {
 	if x != nil {
 		return x.Space
 	}
-	return 0
+	return nil
 }
 
 func (x *GetPagesRequest) GetPages() []uint32 {
@@ -126,7 +180,7 @@ type Page struct {
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_logcore_v1_page_proto_msgTypes[1]
+	mi := &file_logcore_v1_page_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -138,7 +192,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[1]
+	mi := &file_logcore_v1_page_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -151,7 +205,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{1}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Page) GetPage() uint32 {
@@ -183,16 +237,19 @@ func (x *Page) GetLastLsn() uint64 {
 }
 
 type GetPagesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lsn           uint64                 `protobuf:"varint,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
-	Pages         []*Page                `protobuf:"bytes,2,rep,name=pages,proto3" json:"pages,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Lsn   uint64                 `protobuf:"varint,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	Pages []*Page                `protobuf:"bytes,2,rep,name=pages,proto3" json:"pages,omitempty"`
+	// The incarnation of the log service that the pages come from: under another one, the
+	// same LSN may mean something else.
+	Incarnation   uint64 `protobuf:"fixed64,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPagesResponse) Reset() {
 	*x = GetPagesResponse{}
-	mi := &file_logcore_v1_page_proto_msgTypes[2]
+	mi := &file_logcore_v1_page_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -204,7 +261,7 @@ func (x *GetPagesResponse) String() string {
 func (*GetPagesResponse) ProtoMessage() {}
 
 func (x *GetPagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[2]
+	mi := &file_logcore_v1_page_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -217,7 +274,7 @@ func (x *GetPagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPagesResponse.ProtoReflect.Descriptor instead.
 func (*GetPagesResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{2}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetPagesResponse) GetLsn() uint64 {
@@ -234,10 +291,17 @@ func (x *GetPagesResponse) GetPages() []*Page {
 	return nil
 }
 
+func (x *GetPagesResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type SpaceSizeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	Space         uint32                 `protobuf:"varint,2,opt,name=space,proto3" json:"space,omitempty"`
+	Space         *Space                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
 	Lsn           uint64                 `protobuf:"varint,3,opt,name=lsn,proto3" json:"lsn,omitempty"`
 	TimeoutMs     uint32                 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -246,7 +310,7 @@ type SpaceSizeRequest struct {
 
 func (x *SpaceSizeRequest) Reset() {
 	*x = SpaceSizeRequest{}
-	mi := &file_logcore_v1_page_proto_msgTypes[3]
+	mi := &file_logcore_v1_page_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -258,7 +322,7 @@ func (x *SpaceSizeRequest) String() string {
 func (*SpaceSizeRequest) ProtoMessage() {}
 
 func (x *SpaceSizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[3]
+	mi := &file_logcore_v1_page_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -271,7 +335,7 @@ func (x *SpaceSizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpaceSizeRequest.ProtoReflect.Descriptor instead.
 func (*SpaceSizeRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{3}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SpaceSizeRequest) GetLog() string {
@@ -281,11 +345,11 @@ func (x *SpaceSizeRequest) GetLog() string {
 	return ""
 }
 
-func (x *SpaceSizeRequest) GetSpace() uint32 {
+func (x *SpaceSizeRequest) GetSpace() *Space {
 	if x != nil {
 		return x.Space
 	}
-	return 0
+	return nil
 }
 
 func (x *SpaceSizeRequest) GetLsn() uint64 {
@@ -309,14 +373,16 @@ type SpaceSizeResponse struct {
 	// Bytes; 0 when the space does not exist at that LSN.
 	PageSize uint32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// LSN of the log's last visible change at or before lsn, whatever its space.
-	LastLsn       uint64 `protobuf:"varint,4,opt,name=last_lsn,json=lastLsn,proto3" json:"last_lsn,omitempty"`
+	LastLsn uint64 `protobuf:"varint,4,opt,name=last_lsn,json=lastLsn,proto3" json:"last_lsn,omitempty"`
+	// As in GetPagesResponse.
+	Incarnation   uint64 `protobuf:"fixed64,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SpaceSizeResponse) Reset() {
 	*x = SpaceSizeResponse{}
-	mi := &file_logcore_v1_page_proto_msgTypes[4]
+	mi := &file_logcore_v1_page_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +394,7 @@ func (x *SpaceSizeResponse) String() string {
 func (*SpaceSizeResponse) ProtoMessage() {}
 
 func (x *SpaceSizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[4]
+	mi := &file_logcore_v1_page_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +407,7 @@ func (x *SpaceSizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpaceSizeResponse.ProtoReflect.Descriptor instead.
 func (*SpaceSizeResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{4}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SpaceSizeResponse) GetLsn() uint64 {
@@ -372,6 +438,625 @@ func (x *SpaceSizeResponse) GetLastLsn() uint64 {
 	return 0
 }
 
+func (x *SpaceSizeResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+type ListSpacesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	// The spaces with hi_from <= hi <= hi_through.
+	HiFrom    uint64 `protobuf:"varint,2,opt,name=hi_from,json=hiFrom,proto3" json:"hi_from,omitempty"`
+	HiThrough uint64 `protobuf:"varint,3,opt,name=hi_through,json=hiThrough,proto3" json:"hi_through,omitempty"`
+	// As in GetPagesRequest.
+	Lsn       uint64 `protobuf:"varint,4,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	TimeoutMs uint32 `protobuf:"varint,5,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// Only spaces after this one; unset: from the first on.
+	After *Space `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
+	// The most spaces to return; 0 means the server's limit, 4096.
+	Limit         uint32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSpacesRequest) Reset() {
+	*x = ListSpacesRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSpacesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSpacesRequest) ProtoMessage() {}
+
+func (x *ListSpacesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSpacesRequest.ProtoReflect.Descriptor instead.
+func (*ListSpacesRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListSpacesRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *ListSpacesRequest) GetHiFrom() uint64 {
+	if x != nil {
+		return x.HiFrom
+	}
+	return 0
+}
+
+func (x *ListSpacesRequest) GetHiThrough() uint64 {
+	if x != nil {
+		return x.HiThrough
+	}
+	return 0
+}
+
+func (x *ListSpacesRequest) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *ListSpacesRequest) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *ListSpacesRequest) GetAfter() *Space {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ListSpacesRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type SpaceInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Space *Space                 `protobuf:"bytes,1,opt,name=space,proto3" json:"space,omitempty"`
+	Pages uint32                 `protobuf:"varint,2,opt,name=pages,proto3" json:"pages,omitempty"`
+	// Bytes.
+	PageSize      uint32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpaceInfo) Reset() {
+	*x = SpaceInfo{}
+	mi := &file_logcore_v1_page_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpaceInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpaceInfo) ProtoMessage() {}
+
+func (x *SpaceInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpaceInfo.ProtoReflect.Descriptor instead.
+func (*SpaceInfo) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SpaceInfo) GetSpace() *Space {
+	if x != nil {
+		return x.Space
+	}
+	return nil
+}
+
+func (x *SpaceInfo) GetPages() uint32 {
+	if x != nil {
+		return x.Pages
+	}
+	return 0
+}
+
+func (x *SpaceInfo) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+type ListSpacesResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Lsn    uint64                 `protobuf:"varint,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	Spaces []*SpaceInfo           `protobuf:"bytes,2,rep,name=spaces,proto3" json:"spaces,omitempty"`
+	// There are more: ask again, after the last one and at the same lsn.
+	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// As in GetPagesResponse.
+	Incarnation   uint64 `protobuf:"fixed64,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSpacesResponse) Reset() {
+	*x = ListSpacesResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSpacesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSpacesResponse) ProtoMessage() {}
+
+func (x *ListSpacesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSpacesResponse.ProtoReflect.Descriptor instead.
+func (*ListSpacesResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListSpacesResponse) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *ListSpacesResponse) GetSpaces() []*SpaceInfo {
+	if x != nil {
+		return x.Spaces
+	}
+	return nil
+}
+
+func (x *ListSpacesResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ListSpacesResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+type GetObjectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// As in GetPagesRequest.
+	Lsn           uint64 `protobuf:"varint,3,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	TimeoutMs     uint32 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetObjectRequest) Reset() {
+	*x = GetObjectRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetObjectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetObjectRequest) ProtoMessage() {}
+
+func (x *GetObjectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetObjectRequest.ProtoReflect.Descriptor instead.
+func (*GetObjectRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetObjectRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *GetObjectRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GetObjectRequest) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *GetObjectRequest) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type GetObjectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Lsn   uint64                 `protobuf:"varint,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	// Whether there is such an object at that LSN.
+	Found bool   `protobuf:"varint,2,opt,name=found,proto3" json:"found,omitempty"`
+	Data  []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// XXH3-64 of data.
+	Digest uint64 `protobuf:"fixed64,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// LSN of the last change of the object at or before the LSN asked for; its removal
+	// counts. 0 when it was never there.
+	LastLsn uint64 `protobuf:"varint,5,opt,name=last_lsn,json=lastLsn,proto3" json:"last_lsn,omitempty"`
+	// As in GetPagesResponse.
+	Incarnation   uint64 `protobuf:"fixed64,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetObjectResponse) Reset() {
+	*x = GetObjectResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetObjectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetObjectResponse) ProtoMessage() {}
+
+func (x *GetObjectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetObjectResponse.ProtoReflect.Descriptor instead.
+func (*GetObjectResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetObjectResponse) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *GetObjectResponse) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *GetObjectResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *GetObjectResponse) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
+func (x *GetObjectResponse) GetLastLsn() uint64 {
+	if x != nil {
+		return x.LastLsn
+	}
+	return 0
+}
+
+func (x *GetObjectResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+type ListObjectsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Log    string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Prefix []byte                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// As in GetPagesRequest.
+	Lsn       uint64 `protobuf:"varint,3,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	TimeoutMs uint32 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// Only keys after this one; empty: from the first on.
+	After []byte `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	// The most objects to return; 0 means the server's limit, 4096. The server also stops
+	// after 2 MiB of data.
+	Limit         uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListObjectsRequest) Reset() {
+	*x = ListObjectsRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListObjectsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListObjectsRequest) ProtoMessage() {}
+
+func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListObjectsRequest.ProtoReflect.Descriptor instead.
+func (*ListObjectsRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListObjectsRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *ListObjectsRequest) GetPrefix() []byte {
+	if x != nil {
+		return x.Prefix
+	}
+	return nil
+}
+
+func (x *ListObjectsRequest) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *ListObjectsRequest) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *ListObjectsRequest) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ListObjectsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type Object struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Data  []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// XXH3-64 of data.
+	Digest        uint64 `protobuf:"fixed64,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	LastLsn       uint64 `protobuf:"varint,4,opt,name=last_lsn,json=lastLsn,proto3" json:"last_lsn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Object) Reset() {
+	*x = Object{}
+	mi := &file_logcore_v1_page_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Object) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Object) ProtoMessage() {}
+
+func (x *Object) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Object.ProtoReflect.Descriptor instead.
+func (*Object) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Object) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Object) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Object) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
+func (x *Object) GetLastLsn() uint64 {
+	if x != nil {
+		return x.LastLsn
+	}
+	return 0
+}
+
+type ListObjectsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Lsn     uint64                 `protobuf:"varint,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	Objects []*Object              `protobuf:"bytes,2,rep,name=objects,proto3" json:"objects,omitempty"`
+	// There are more: ask again, after the last one and at the same lsn.
+	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// As in GetPagesResponse.
+	Incarnation   uint64 `protobuf:"fixed64,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListObjectsResponse) Reset() {
+	*x = ListObjectsResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListObjectsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListObjectsResponse) ProtoMessage() {}
+
+func (x *ListObjectsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListObjectsResponse.ProtoReflect.Descriptor instead.
+func (*ListObjectsResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListObjectsResponse) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *ListObjectsResponse) GetObjects() []*Object {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *ListObjectsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ListObjectsResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type WaitLSNRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
@@ -383,7 +1068,7 @@ type WaitLSNRequest struct {
 
 func (x *WaitLSNRequest) Reset() {
 	*x = WaitLSNRequest{}
-	mi := &file_logcore_v1_page_proto_msgTypes[5]
+	mi := &file_logcore_v1_page_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +1080,7 @@ func (x *WaitLSNRequest) String() string {
 func (*WaitLSNRequest) ProtoMessage() {}
 
 func (x *WaitLSNRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[5]
+	mi := &file_logcore_v1_page_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +1093,7 @@ func (x *WaitLSNRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitLSNRequest.ProtoReflect.Descriptor instead.
 func (*WaitLSNRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{5}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitLSNRequest) GetLog() string {
@@ -433,15 +1118,17 @@ func (x *WaitLSNRequest) GetTimeoutMs() uint32 {
 }
 
 type WaitLSNResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	IngestedLsn   uint64                 `protobuf:"varint,1,opt,name=ingested_lsn,json=ingestedLsn,proto3" json:"ingested_lsn,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	IngestedLsn uint64                 `protobuf:"varint,1,opt,name=ingested_lsn,json=ingestedLsn,proto3" json:"ingested_lsn,omitempty"`
+	// As in GetPagesResponse.
+	Incarnation   uint64 `protobuf:"fixed64,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WaitLSNResponse) Reset() {
 	*x = WaitLSNResponse{}
-	mi := &file_logcore_v1_page_proto_msgTypes[6]
+	mi := &file_logcore_v1_page_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +1140,7 @@ func (x *WaitLSNResponse) String() string {
 func (*WaitLSNResponse) ProtoMessage() {}
 
 func (x *WaitLSNResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[6]
+	mi := &file_logcore_v1_page_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,12 +1153,19 @@ func (x *WaitLSNResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitLSNResponse.ProtoReflect.Descriptor instead.
 func (*WaitLSNResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{6}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitLSNResponse) GetIngestedLsn() uint64 {
 	if x != nil {
 		return x.IngestedLsn
+	}
+	return 0
+}
+
+func (x *WaitLSNResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
 	}
 	return 0
 }
@@ -488,7 +1182,7 @@ type CreateBranchRequest struct {
 
 func (x *CreateBranchRequest) Reset() {
 	*x = CreateBranchRequest{}
-	mi := &file_logcore_v1_page_proto_msgTypes[7]
+	mi := &file_logcore_v1_page_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +1194,7 @@ func (x *CreateBranchRequest) String() string {
 func (*CreateBranchRequest) ProtoMessage() {}
 
 func (x *CreateBranchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[7]
+	mi := &file_logcore_v1_page_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +1207,7 @@ func (x *CreateBranchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBranchRequest.ProtoReflect.Descriptor instead.
 func (*CreateBranchRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{7}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateBranchRequest) GetParent() string {
@@ -547,7 +1241,7 @@ type CreateBranchResponse struct {
 
 func (x *CreateBranchResponse) Reset() {
 	*x = CreateBranchResponse{}
-	mi := &file_logcore_v1_page_proto_msgTypes[8]
+	mi := &file_logcore_v1_page_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +1253,7 @@ func (x *CreateBranchResponse) String() string {
 func (*CreateBranchResponse) ProtoMessage() {}
 
 func (x *CreateBranchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[8]
+	mi := &file_logcore_v1_page_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +1266,7 @@ func (x *CreateBranchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBranchResponse.ProtoReflect.Descriptor instead.
 func (*CreateBranchResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{8}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CreateBranchResponse) GetLogId() uint64 {
@@ -600,7 +1294,7 @@ type ResolveTimeRequest struct {
 
 func (x *ResolveTimeRequest) Reset() {
 	*x = ResolveTimeRequest{}
-	mi := &file_logcore_v1_page_proto_msgTypes[9]
+	mi := &file_logcore_v1_page_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +1306,7 @@ func (x *ResolveTimeRequest) String() string {
 func (*ResolveTimeRequest) ProtoMessage() {}
 
 func (x *ResolveTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[9]
+	mi := &file_logcore_v1_page_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +1319,7 @@ func (x *ResolveTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResolveTimeRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{9}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResolveTimeRequest) GetLog() string {
@@ -653,7 +1347,7 @@ type ResolveTimeResponse struct {
 
 func (x *ResolveTimeResponse) Reset() {
 	*x = ResolveTimeResponse{}
-	mi := &file_logcore_v1_page_proto_msgTypes[10]
+	mi := &file_logcore_v1_page_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +1359,7 @@ func (x *ResolveTimeResponse) String() string {
 func (*ResolveTimeResponse) ProtoMessage() {}
 
 func (x *ResolveTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[10]
+	mi := &file_logcore_v1_page_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +1372,7 @@ func (x *ResolveTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResolveTimeResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{10}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResolveTimeResponse) GetLsn() uint64 {
@@ -700,10 +1394,13 @@ var File_logcore_v1_page_proto protoreflect.FileDescriptor
 const file_logcore_v1_page_proto_rawDesc = "" +
 	"\n" +
 	"\x15logcore/v1/page.proto\x12\n" +
-	"logcore.v1\"\xae\x01\n" +
+	"logcore.v1\"'\n" +
+	"\x05Space\x12\x0e\n" +
+	"\x02hi\x18\x01 \x01(\x04R\x02hi\x12\x0e\n" +
+	"\x02lo\x18\x02 \x01(\x04R\x02lo\"\xc1\x01\n" +
 	"\x0fGetPagesRequest\x12\x10\n" +
-	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
-	"\x05space\x18\x02 \x01(\rR\x05space\x12\x14\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12'\n" +
+	"\x05space\x18\x02 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x14\n" +
 	"\x05pages\x18\x03 \x03(\rR\x05pages\x12\x10\n" +
 	"\x03lsn\x18\x04 \x01(\x04R\x03lsn\x12,\n" +
 	"\x12not_modified_since\x18\x05 \x01(\x04R\x10notModifiedSince\x12\x1d\n" +
@@ -713,28 +1410,81 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\x06R\x06digest\x12\x19\n" +
-	"\blast_lsn\x18\x04 \x01(\x04R\alastLsn\"L\n" +
+	"\blast_lsn\x18\x04 \x01(\x04R\alastLsn\"n\n" +
 	"\x10GetPagesResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12&\n" +
-	"\x05pages\x18\x02 \x03(\v2\x10.logcore.v1.PageR\x05pages\"k\n" +
+	"\x05pages\x18\x02 \x03(\v2\x10.logcore.v1.PageR\x05pages\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x06R\vincarnation\"~\n" +
 	"\x10SpaceSizeRequest\x12\x10\n" +
-	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
-	"\x05space\x18\x02 \x01(\rR\x05space\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12'\n" +
+	"\x05space\x18\x02 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x10\n" +
 	"\x03lsn\x18\x03 \x01(\x04R\x03lsn\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\"s\n" +
+	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\"\x95\x01\n" +
 	"\x11SpaceSizeResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x14\n" +
 	"\x05pages\x18\x02 \x01(\rR\x05pages\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x19\n" +
-	"\blast_lsn\x18\x04 \x01(\x04R\alastLsn\"S\n" +
+	"\blast_lsn\x18\x04 \x01(\x04R\alastLsn\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\x06R\vincarnation\"\xcd\x01\n" +
+	"\x11ListSpacesRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12\x17\n" +
+	"\ahi_from\x18\x02 \x01(\x04R\x06hiFrom\x12\x1d\n" +
+	"\n" +
+	"hi_through\x18\x03 \x01(\x04R\thiThrough\x12\x10\n" +
+	"\x03lsn\x18\x04 \x01(\x04R\x03lsn\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x05 \x01(\rR\ttimeoutMs\x12'\n" +
+	"\x05after\x18\x06 \x01(\v2\x11.logcore.v1.SpaceR\x05after\x12\x14\n" +
+	"\x05limit\x18\a \x01(\rR\x05limit\"g\n" +
+	"\tSpaceInfo\x12'\n" +
+	"\x05space\x18\x01 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x14\n" +
+	"\x05pages\x18\x02 \x01(\rR\x05pages\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\rR\bpageSize\"\x8b\x01\n" +
+	"\x12ListSpacesResponse\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12-\n" +
+	"\x06spaces\x18\x02 \x03(\v2\x15.logcore.v1.SpaceInfoR\x06spaces\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\"g\n" +
+	"\x10GetObjectRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x10\n" +
+	"\x03lsn\x18\x03 \x01(\x04R\x03lsn\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\"\xa4\x01\n" +
+	"\x11GetObjectResponse\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x14\n" +
+	"\x05found\x18\x02 \x01(\bR\x05found\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\x06R\x06digest\x12\x19\n" +
+	"\blast_lsn\x18\x05 \x01(\x04R\alastLsn\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\x06R\vincarnation\"\x9b\x01\n" +
+	"\x12ListObjectsRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\fR\x06prefix\x12\x10\n" +
+	"\x03lsn\x18\x03 \x01(\x04R\x03lsn\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\fR\x05after\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\"a\n" +
+	"\x06Object\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\x06R\x06digest\x12\x19\n" +
+	"\blast_lsn\x18\x04 \x01(\x04R\alastLsn\"\x8b\x01\n" +
+	"\x13ListObjectsResponse\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12,\n" +
+	"\aobjects\x18\x02 \x03(\v2\x12.logcore.v1.ObjectR\aobjects\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\"S\n" +
 	"\x0eWaitLSNRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x10\n" +
 	"\x03lsn\x18\x02 \x01(\x04R\x03lsn\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\"4\n" +
+	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\"V\n" +
 	"\x0fWaitLSNResponse\x12!\n" +
-	"\fingested_lsn\x18\x01 \x01(\x04R\vingestedLsn\"W\n" +
+	"\fingested_lsn\x18\x01 \x01(\x04R\vingestedLsn\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x06R\vincarnation\"W\n" +
 	"\x13CreateBranchRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x10\n" +
@@ -747,10 +1497,14 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\aunix_ms\x18\x02 \x01(\x04R\x06unixMs\";\n" +
 	"\x13ResolveTimeResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x12\n" +
-	"\x04time\x18\x02 \x01(\x04R\x04time2\x85\x03\n" +
+	"\x04time\x18\x02 \x01(\x04R\x04time2\xec\x04\n" +
 	"\vPageService\x12E\n" +
 	"\bGetPages\x12\x1b.logcore.v1.GetPagesRequest\x1a\x1c.logcore.v1.GetPagesResponse\x12H\n" +
-	"\tSpaceSize\x12\x1c.logcore.v1.SpaceSizeRequest\x1a\x1d.logcore.v1.SpaceSizeResponse\x12B\n" +
+	"\tSpaceSize\x12\x1c.logcore.v1.SpaceSizeRequest\x1a\x1d.logcore.v1.SpaceSizeResponse\x12K\n" +
+	"\n" +
+	"ListSpaces\x12\x1d.logcore.v1.ListSpacesRequest\x1a\x1e.logcore.v1.ListSpacesResponse\x12H\n" +
+	"\tGetObject\x12\x1c.logcore.v1.GetObjectRequest\x1a\x1d.logcore.v1.GetObjectResponse\x12N\n" +
+	"\vListObjects\x12\x1e.logcore.v1.ListObjectsRequest\x1a\x1f.logcore.v1.ListObjectsResponse\x12B\n" +
 	"\aWaitLSN\x12\x1a.logcore.v1.WaitLSNRequest\x1a\x1b.logcore.v1.WaitLSNResponse\x12Q\n" +
 	"\fCreateBranch\x12\x1f.logcore.v1.CreateBranchRequest\x1a .logcore.v1.CreateBranchResponse\x12N\n" +
 	"\vResolveTime\x12\x1e.logcore.v1.ResolveTimeRequest\x1a\x1f.logcore.v1.ResolveTimeResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
@@ -767,37 +1521,58 @@ func file_logcore_v1_page_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_page_proto_rawDescData
 }
 
-var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_logcore_v1_page_proto_goTypes = []any{
-	(*GetPagesRequest)(nil),      // 0: logcore.v1.GetPagesRequest
-	(*Page)(nil),                 // 1: logcore.v1.Page
-	(*GetPagesResponse)(nil),     // 2: logcore.v1.GetPagesResponse
-	(*SpaceSizeRequest)(nil),     // 3: logcore.v1.SpaceSizeRequest
-	(*SpaceSizeResponse)(nil),    // 4: logcore.v1.SpaceSizeResponse
-	(*WaitLSNRequest)(nil),       // 5: logcore.v1.WaitLSNRequest
-	(*WaitLSNResponse)(nil),      // 6: logcore.v1.WaitLSNResponse
-	(*CreateBranchRequest)(nil),  // 7: logcore.v1.CreateBranchRequest
-	(*CreateBranchResponse)(nil), // 8: logcore.v1.CreateBranchResponse
-	(*ResolveTimeRequest)(nil),   // 9: logcore.v1.ResolveTimeRequest
-	(*ResolveTimeResponse)(nil),  // 10: logcore.v1.ResolveTimeResponse
+	(*Space)(nil),                // 0: logcore.v1.Space
+	(*GetPagesRequest)(nil),      // 1: logcore.v1.GetPagesRequest
+	(*Page)(nil),                 // 2: logcore.v1.Page
+	(*GetPagesResponse)(nil),     // 3: logcore.v1.GetPagesResponse
+	(*SpaceSizeRequest)(nil),     // 4: logcore.v1.SpaceSizeRequest
+	(*SpaceSizeResponse)(nil),    // 5: logcore.v1.SpaceSizeResponse
+	(*ListSpacesRequest)(nil),    // 6: logcore.v1.ListSpacesRequest
+	(*SpaceInfo)(nil),            // 7: logcore.v1.SpaceInfo
+	(*ListSpacesResponse)(nil),   // 8: logcore.v1.ListSpacesResponse
+	(*GetObjectRequest)(nil),     // 9: logcore.v1.GetObjectRequest
+	(*GetObjectResponse)(nil),    // 10: logcore.v1.GetObjectResponse
+	(*ListObjectsRequest)(nil),   // 11: logcore.v1.ListObjectsRequest
+	(*Object)(nil),               // 12: logcore.v1.Object
+	(*ListObjectsResponse)(nil),  // 13: logcore.v1.ListObjectsResponse
+	(*WaitLSNRequest)(nil),       // 14: logcore.v1.WaitLSNRequest
+	(*WaitLSNResponse)(nil),      // 15: logcore.v1.WaitLSNResponse
+	(*CreateBranchRequest)(nil),  // 16: logcore.v1.CreateBranchRequest
+	(*CreateBranchResponse)(nil), // 17: logcore.v1.CreateBranchResponse
+	(*ResolveTimeRequest)(nil),   // 18: logcore.v1.ResolveTimeRequest
+	(*ResolveTimeResponse)(nil),  // 19: logcore.v1.ResolveTimeResponse
 }
 var file_logcore_v1_page_proto_depIdxs = []int32{
-	1,  // 0: logcore.v1.GetPagesResponse.pages:type_name -> logcore.v1.Page
-	0,  // 1: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
-	3,  // 2: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
-	5,  // 3: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
-	7,  // 4: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
-	9,  // 5: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
-	2,  // 6: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
-	4,  // 7: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
-	6,  // 8: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
-	8,  // 9: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
-	10, // 10: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
-	6,  // [6:11] is the sub-list for method output_type
-	1,  // [1:6] is the sub-list for method input_type
-	1,  // [1:1] is the sub-list for extension type_name
-	1,  // [1:1] is the sub-list for extension extendee
-	0,  // [0:1] is the sub-list for field type_name
+	0,  // 0: logcore.v1.GetPagesRequest.space:type_name -> logcore.v1.Space
+	2,  // 1: logcore.v1.GetPagesResponse.pages:type_name -> logcore.v1.Page
+	0,  // 2: logcore.v1.SpaceSizeRequest.space:type_name -> logcore.v1.Space
+	0,  // 3: logcore.v1.ListSpacesRequest.after:type_name -> logcore.v1.Space
+	0,  // 4: logcore.v1.SpaceInfo.space:type_name -> logcore.v1.Space
+	7,  // 5: logcore.v1.ListSpacesResponse.spaces:type_name -> logcore.v1.SpaceInfo
+	12, // 6: logcore.v1.ListObjectsResponse.objects:type_name -> logcore.v1.Object
+	1,  // 7: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
+	4,  // 8: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
+	6,  // 9: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
+	9,  // 10: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
+	11, // 11: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
+	14, // 12: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
+	16, // 13: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
+	18, // 14: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
+	3,  // 15: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
+	5,  // 16: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
+	8,  // 17: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
+	10, // 18: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
+	13, // 19: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
+	15, // 20: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
+	17, // 21: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
+	19, // 22: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
+	15, // [15:23] is the sub-list for method output_type
+	7,  // [7:15] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_page_proto_init() }
@@ -811,7 +1586,7 @@ func file_logcore_v1_page_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_page_proto_rawDesc), len(file_logcore_v1_page_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

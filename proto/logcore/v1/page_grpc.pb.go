@@ -21,6 +21,9 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PageService_GetPages_FullMethodName     = "/logcore.v1.PageService/GetPages"
 	PageService_SpaceSize_FullMethodName    = "/logcore.v1.PageService/SpaceSize"
+	PageService_ListSpaces_FullMethodName   = "/logcore.v1.PageService/ListSpaces"
+	PageService_GetObject_FullMethodName    = "/logcore.v1.PageService/GetObject"
+	PageService_ListObjects_FullMethodName  = "/logcore.v1.PageService/ListObjects"
 	PageService_WaitLSN_FullMethodName      = "/logcore.v1.PageService/WaitLSN"
 	PageService_CreateBranch_FullMethodName = "/logcore.v1.PageService/CreateBranch"
 	PageService_ResolveTime_FullMethodName  = "/logcore.v1.PageService/ResolveTime"
@@ -37,6 +40,12 @@ type PageServiceClient interface {
 	GetPages(ctx context.Context, in *GetPagesRequest, opts ...grpc.CallOption) (*GetPagesResponse, error)
 	// SpaceSize returns the number of pages of a space as of an LSN.
 	SpaceSize(ctx context.Context, in *SpaceSizeRequest, opts ...grpc.CallOption) (*SpaceSizeResponse, error)
+	// ListSpaces returns the spaces that exist as of an LSN, in order.
+	ListSpaces(ctx context.Context, in *ListSpacesRequest, opts ...grpc.CallOption) (*ListSpacesResponse, error)
+	// GetObject returns a versioned object as of an LSN.
+	GetObject(ctx context.Context, in *GetObjectRequest, opts ...grpc.CallOption) (*GetObjectResponse, error)
+	// ListObjects returns the objects whose key begins with a prefix, as of an LSN, in order.
+	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsResponse, error)
 	// WaitLSN returns when an LSN is ingested.
 	WaitLSN(ctx context.Context, in *WaitLSNRequest, opts ...grpc.CallOption) (*WaitLSNResponse, error)
 	// CreateBranch forks a log at an LSN, copy on write; the branch is a log of its own.
@@ -67,6 +76,36 @@ func (c *pageServiceClient) SpaceSize(ctx context.Context, in *SpaceSizeRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SpaceSizeResponse)
 	err := c.cc.Invoke(ctx, PageService_SpaceSize_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pageServiceClient) ListSpaces(ctx context.Context, in *ListSpacesRequest, opts ...grpc.CallOption) (*ListSpacesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSpacesResponse)
+	err := c.cc.Invoke(ctx, PageService_ListSpaces_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pageServiceClient) GetObject(ctx context.Context, in *GetObjectRequest, opts ...grpc.CallOption) (*GetObjectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetObjectResponse)
+	err := c.cc.Invoke(ctx, PageService_GetObject_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pageServiceClient) ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListObjectsResponse)
+	err := c.cc.Invoke(ctx, PageService_ListObjects_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +153,12 @@ type PageServiceServer interface {
 	GetPages(context.Context, *GetPagesRequest) (*GetPagesResponse, error)
 	// SpaceSize returns the number of pages of a space as of an LSN.
 	SpaceSize(context.Context, *SpaceSizeRequest) (*SpaceSizeResponse, error)
+	// ListSpaces returns the spaces that exist as of an LSN, in order.
+	ListSpaces(context.Context, *ListSpacesRequest) (*ListSpacesResponse, error)
+	// GetObject returns a versioned object as of an LSN.
+	GetObject(context.Context, *GetObjectRequest) (*GetObjectResponse, error)
+	// ListObjects returns the objects whose key begins with a prefix, as of an LSN, in order.
+	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsResponse, error)
 	// WaitLSN returns when an LSN is ingested.
 	WaitLSN(context.Context, *WaitLSNRequest) (*WaitLSNResponse, error)
 	// CreateBranch forks a log at an LSN, copy on write; the branch is a log of its own.
@@ -135,6 +180,15 @@ func (UnimplementedPageServiceServer) GetPages(context.Context, *GetPagesRequest
 }
 func (UnimplementedPageServiceServer) SpaceSize(context.Context, *SpaceSizeRequest) (*SpaceSizeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SpaceSize not implemented")
+}
+func (UnimplementedPageServiceServer) ListSpaces(context.Context, *ListSpacesRequest) (*ListSpacesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSpaces not implemented")
+}
+func (UnimplementedPageServiceServer) GetObject(context.Context, *GetObjectRequest) (*GetObjectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetObject not implemented")
+}
+func (UnimplementedPageServiceServer) ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListObjects not implemented")
 }
 func (UnimplementedPageServiceServer) WaitLSN(context.Context, *WaitLSNRequest) (*WaitLSNResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WaitLSN not implemented")
@@ -198,6 +252,60 @@ func _PageService_SpaceSize_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PageServiceServer).SpaceSize(ctx, req.(*SpaceSizeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PageService_ListSpaces_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSpacesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).ListSpaces(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_ListSpaces_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).ListSpaces(ctx, req.(*ListSpacesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PageService_GetObject_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetObjectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).GetObject(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_GetObject_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).GetObject(ctx, req.(*GetObjectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PageService_ListObjects_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListObjectsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).ListObjects(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_ListObjects_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).ListObjects(ctx, req.(*ListObjectsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -270,6 +378,18 @@ var PageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SpaceSize",
 			Handler:    _PageService_SpaceSize_Handler,
+		},
+		{
+			MethodName: "ListSpaces",
+			Handler:    _PageService_ListSpaces_Handler,
+		},
+		{
+			MethodName: "GetObject",
+			Handler:    _PageService_GetObject_Handler,
+		},
+		{
+			MethodName: "ListObjects",
+			Handler:    _PageService_ListObjects_Handler,
 		},
 		{
 			MethodName: "WaitLSN",
