@@ -14,8 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -29,7 +31,7 @@ func sparse(t *testing.T, tail []logcore.Entry) (dir string, footers int64) {
 	dir = t.TempDir()
 	h := segment.Header{ID: segment.ID{First: 1}}
 	put := func(i int, parts map[int64][]byte) {
-		f, err := os.Create(filepath.Join(dir, slotName(uint64(i+1))))
+		f, err := os.Create(filepath.Join(dir, segName(uint64(i+1))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,12 +181,12 @@ func TestRepairWhileOpen(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := load(mustDir(t, o.Dir))
+	c, err := segdir.Load(mustDir(t, o.Dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := c.live[1].name
-	c.close()
+	name := c.Live[1].Name
+	c.Close()
 	file := filepath.Join(o.Dir, name)
 	before, err := os.ReadFile(file)
 	if err != nil {
@@ -238,7 +240,7 @@ func TestRepairWhileOpen(t *testing.T) {
 	if !slices.Equal(before[segment.FramesOffset:], after[segment.FramesOffset:]) {
 		t.Error("frames and footer are not the same bytes as before")
 	}
-	report, err := Check(context.Background(), CheckOptions{Dir: o.Dir, LogOf: logOf})
+	report, err := inspect.Check(context.Background(), inspect.CheckOptions{Dir: o.Dir, LogOf: logOf})
 	if err != nil || len(report.Problems)+len(report.Rotten)+len(report.Notes) != 0 || report.Last != 101 {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -284,7 +286,7 @@ func TestRepairGivesWayToTruncation(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	report, err := checkOn(context.Background(), dir, CheckOptions{LogOf: logOf})
+	report, err := inspect.CheckOn(context.Background(), dir, inspect.CheckOptions{LogOf: logOf})
 	if err != nil || len(report.Problems)+len(report.Rotten) != 0 || report.Last != 61 {
 		t.Errorf("%+v, %v", report, err)
 	}
@@ -324,7 +326,7 @@ func TestCloseWaitsForRepair(t *testing.T) {
 	if err := l.Repair(span); !errors.Is(err, logcore.ErrClosed) {
 		t.Errorf("repair of a closed log: %v", err)
 	}
-	report, err := checkOn(context.Background(), dir, CheckOptions{LogOf: logOf})
+	report, err := inspect.CheckOn(context.Background(), dir, inspect.CheckOptions{LogOf: logOf})
 	if err != nil || len(report.Problems)+len(report.Rotten) != 0 || report.Last != 100 {
 		t.Errorf("%+v, %v", report, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -147,7 +148,7 @@ func (l *Log) commit(b *batch) {
 	sealed, seg := b.sealed, b.seg
 	l.publish(b)
 	if sealed {
-		loosen(seg.f) // as long as it is the last, no one else writes it
+		segdir.Loosen(seg.f) // as long as it is the last, no one else writes it
 		if wrote, err := l.beginNext(); wrote && err != nil {
 			l.poison(nil, err)
 		} else if err != nil {

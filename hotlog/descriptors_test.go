@@ -59,7 +59,7 @@ func TestNoDescriptorBehindASeal(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	dir.hungry.Store(true)
-	l.dir.closeIdle()
+	l.dir.CloseIdle()
 	fill(t, l, 30, 10, 5) // the file in the pool was the last one
 	dir.refusedAgain(5, l)
 	if err := l.Err(); err != nil {
@@ -102,7 +102,7 @@ func TestCheckerWaitsForDescriptors(t *testing.T) {
 	s.finished, s.checked = false, false // as after a crash between the SEAL and the footer
 	disk.Corrupt((*l.view.Load())[2].name, func(data []byte) { data[segment.FramesOffset+1000] ^= 1 })
 	dir.hungry.Store(true)
-	l.dir.closeIdle()
+	l.dir.CloseIdle()
 	l.checkSealed()
 	if dir.refused.Load() == 0 {
 		t.Fatal("void: all files were open")

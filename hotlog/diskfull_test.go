@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
 )
 
@@ -131,7 +132,7 @@ func fillAndHeal(t *testing.T, dir string, segmentsMin int) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	report, err := Check(context.Background(), CheckOptions{Dir: dir})
+	report, err := inspect.Check(context.Background(), inspect.CheckOptions{Dir: dir})
 	if err != nil || len(report.Problems)+len(report.Rotten) != 0 {
 		t.Fatalf("%+v, %v", report, err)
 	}

@@ -13,24 +13,12 @@ import (
 	"testing"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
 	"github.com/logcore/logcore/hotlog/media"
-	"github.com/logcore/logcore/hotlog/media/mediatest"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
-
-// A medium whose files are opened and closed all the time is a medium like any other.
-func TestFileSetIsAMedium(t *testing.T) {
-	var last *simdisk.Disk
-	mediatest.Run(t, func(t *testing.T, again bool) media.Dir {
-		if again {
-			last = last.Crash(7)
-		} else {
-			last = simdisk.New(1)
-		}
-		return newFileSet(last, 0)
-	})
-}
 
 // openCounter counts the files that are open.
 type openCounter struct {
@@ -101,7 +89,7 @@ func TestFewFilesAreOpen(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if most := openFilesMax + 4 + 16; dir.most > most || dir.now != 0 {
+		if most := segdir.OpenFilesMax + 4 + 16; dir.most > most || dir.now != 0 {
 			t.Fatalf("%d files were open at a time, %d are after Close; want at most %d and 0", dir.most, dir.now, most)
 		}
 	}
@@ -206,7 +194,7 @@ func withFewFiles(dir string) error {
 		return fmt.Errorf("void: %d segments", n)
 	}
 	// No descriptor left, and none that the log could give up.
-	l.dir.closeIdle()
+	l.dir.CloseIdle()
 	var taken []*os.File
 	for {
 		f, err := os.Open("/dev/null")
@@ -239,7 +227,7 @@ func withFewFiles(dir string) error {
 	if err := errors.Join(read(5), l.TrimHead(30), appendTo(last+50), l.TruncateTail(last+10), read(700), l.Close()); err != nil {
 		return fmt.Errorf("with descriptors again: %w", err)
 	}
-	report, err := Check(ctx, CheckOptions{Dir: dir})
+	report, err := inspect.Check(ctx, inspect.CheckOptions{Dir: dir})
 	if err != nil || len(report.Problems)+len(report.Rotten) != 0 || report.First != 31 || report.Last != last+10 {
 		return fmt.Errorf("%+v, %w", report, err)
 	}

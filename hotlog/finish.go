@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -129,13 +130,13 @@ func (l *Log) finishWith(s *segfile, src segmentReader, c committed, sum segment
 	if !l.finishable(s) {
 		return nil
 	}
-	if err := keep(s.f); err != nil {
+	if err := segdir.Keep(s.f); err != nil {
 		return err // tried again when the next segment is sealed
 	}
 	if err := s.writeFooter(c, sum.AppendFooter(nil)); err != nil {
 		return l.cantFinish(s, err)
 	}
-	loosen(s.f)
+	segdir.Loosen(s.f)
 	l.mu.Lock()
 	s.sum, s.finished, s.checked = sum, true, read
 	l.mu.Unlock()
@@ -182,7 +183,7 @@ func (s *segfile) writeFooter(c committed, footer []byte) error {
 // damaged names the segment in an error about it and, when it is corruption, counts,
 // logs and reports it.
 func (l *Log) damaged(s *segfile, err error) error {
-	err = fileError(l.dir, s.name, err)
+	err = segdir.InFile(l.dir, s.name, err)
 	var place *logcore.CorruptionError
 	if !errors.As(err, &place) {
 		return err

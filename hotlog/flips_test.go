@@ -10,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -77,7 +79,7 @@ func flipEvery(t *testing.T, file []byte, every int) (flips int, err error) {
 	var workers sync.WaitGroup
 	for i := range errs {
 		d := simdisk.New(1)
-		f, err := d.Create(slotName(1), int64(len(file)))
+		f, err := d.Create(segName(1), int64(len(file)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,13 +87,13 @@ func flipEvery(t *testing.T, file []byte, every int) (flips int, err error) {
 			t.Fatal(err)
 		}
 		found := func() (bool, error) {
-			report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
+			report, err := inspect.CheckOn(context.Background(), d, inspect.CheckOptions{LogOf: logOf})
 			return len(report.Problems)+len(report.Rotten) > 0, err
 		}
 		if bad, err := found(); bad || err != nil {
 			t.Fatalf("the segment is not sound: %v", err)
 		}
-		flip := func(bit int) { d.Corrupt(slotName(1), func(b []byte) { b[bit/8] ^= 1 << (bit % 8) }) }
+		flip := func(bit int) { d.Corrupt(segName(1), func(b []byte) { b[bit/8] ^= 1 << (bit % 8) }) }
 		workers.Go(func() {
 			for n := i; errs[i] == nil; n += len(errs) {
 				bit := min(n*every, len(file)*8-1)
@@ -139,11 +141,11 @@ func TestF6UnreadableSector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := load(d)
+	c, err := segdir.Load(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := c.live[1].name
+	name := c.Live[1].Name
 	d.Unreadable(name, segment.FramesOffset+5000)
 	l = open()
 	if c := told.wait(t, 1)[0]; c.Object != name || c.LSN < 41 || c.LSN > 80 {
@@ -164,11 +166,11 @@ func TestF6UnreadableSector(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c, err = load(d)
+	c, err = segdir.Load(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Unreadable(c.live[2].name, segment.FramesOffset+100)
+	d.Unreadable(c.Live[2].Name, segment.FramesOffset+100)
 	before := d.Ops()
 	if _, _, err := openOn(context.Background(), d, opts, openMode{}); err == nil || errors.Is(err, logcore.ErrCorrupt) {
 		t.Fatalf("open with an unreadable sector in the tail: %v", err)

@@ -30,6 +30,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/durable"
 )
@@ -38,7 +39,7 @@ import (
 // of Submit and Append come numbered, so those come from one at a time.
 type Log struct {
 	opts    Options
-	dir     *fileSet
+	dir     *segdir.Files
 	lock    *durable.DirLock // nil when the directory needs none
 	log     *slog.Logger
 	metrics *metrics
@@ -117,7 +118,7 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 	if err != nil {
 		return nil, RecoveryReport{}, err
 	}
-	lock, err := lockDir(opts.Dir, true)
+	lock, err := segdir.Lock(opts.Dir, true)
 	if err != nil {
 		return nil, RecoveryReport{}, err
 	}
@@ -127,43 +128,13 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 		return nil, RecoveryReport{}, fmt.Errorf("hotlog: %w", err)
 	}
 	opts.Logger.Info("hot log: medium chosen", "dir", opts.Dir, "medium", dir.Medium(), "because", why)
-	set := newFileSet(dir, openFilesMax)
+	set := segdir.NewFiles(dir, segdir.OpenFilesMax)
 	l, report, err := openOn(ctx, set, opts, openMode{})
 	if err != nil {
-		return nil, report, errors.Join(err, set.close(), lock.Unlock())
+		return nil, report, errors.Join(err, set.Close(), lock.Unlock())
 	}
 	l.lock = lock
 	return l, report, nil
-}
-
-// lockDir takes the directory.
-func lockDir(path string, create bool) (*durable.DirLock, error) {
-	if create {
-		if err := durable.MkdirAll(path, 0o755); err != nil {
-			return nil, fmt.Errorf("hotlog: %w", err)
-		}
-	}
-	lock, err := durable.Lock(path)
-	if err != nil {
-		return nil, fmt.Errorf("hotlog: %w", err)
-	}
-	return lock, nil
-}
-
-// offline takes the directory and opens the medium that works everywhere and leaves
-// nothing behind when it is only read. The caller calls release at last.
-func offline(path string, create bool) (dir *fileSet, release func() error, err error) {
-	lock, err := lockDir(path, create)
-	if err != nil {
-		return nil, nil, err
-	}
-	under, err := media.OpenFile(path)
-	if err != nil {
-		lock.Unlock()
-		return nil, nil, fmt.Errorf("hotlog: %w", err)
-	}
-	dir = newFileSet(under, openFilesMax)
-	return dir, func() error { return errors.Join(dir.close(), lock.Unlock()) }, nil
 }
 
 // openMode is how a log begins.
@@ -175,8 +146,12 @@ type openMode struct {
 
 // openOn opens a log on a medium: recover, then start the goroutines.
 func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*Log, RecoveryReport, error) {
+	openFiles := segdir.OpenFilesMax
+	if mode.inline {
+		openFiles = 1 // so that crash tests open files again all the time
+	}
 	l := &Log{
-		opts: opts, dir: newFileSet(dir, mode.openFiles()), log: opts.Logger, inline: mode.inline,
+		opts: opts, dir: segdir.NewFiles(dir, openFiles), log: opts.Logger, inline: mode.inline,
 		writer: newWriter(dir.Align(), mode.inline),
 		wake:   make(chan struct{}, 1), commands: make(chan func()),
 		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), checkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
@@ -231,7 +206,7 @@ func (l *Log) Close() error {
 	defer l.structMu.Unlock()
 	err := l.closeFiles()
 	if l.lock != nil {
-		err = errors.Join(err, l.dir.close(), l.lock.Unlock())
+		err = errors.Join(err, l.dir.Close(), l.lock.Unlock())
 	}
 	return err
 }

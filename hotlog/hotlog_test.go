@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
 	"github.com/logcore/logcore/hotlog/segment"
 )
@@ -74,10 +75,10 @@ func TestDirectoryInUse(t *testing.T) {
 	if _, _, err := Open(context.Background(), o); !errors.Is(err, logcore.ErrInUse) || !strings.Contains(err.Error(), o.Dir) {
 		t.Fatalf("second Open: %v", err)
 	}
-	if _, err := Check(context.Background(), CheckOptions{Dir: o.Dir}); !errors.Is(err, logcore.ErrInUse) {
+	if _, err := inspect.Check(context.Background(), inspect.CheckOptions{Dir: o.Dir}); !errors.Is(err, logcore.ErrInUse) {
 		t.Fatalf("Check of an open log: %v", err)
 	}
-	if err := Dump(context.Background(), o.Dir, nil); !errors.Is(err, logcore.ErrInUse) {
+	if err := inspect.Dump(context.Background(), o.Dir, nil); !errors.Is(err, logcore.ErrInUse) {
 		t.Fatalf("Dump of an open log: %v", err)
 	}
 	if err := l.Close(); err != nil {

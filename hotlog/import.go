@@ -9,6 +9,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/durable"
 )
@@ -25,7 +26,7 @@ func Import(ctx context.Context, opts Options, spans iter.Seq2[segment.Span, err
 	if err != nil {
 		return err
 	}
-	dir, release, err := offline(opts.Dir, true)
+	dir, release, err := segdir.Offline(opts.Dir, true)
 	if err != nil {
 		return err
 	}
@@ -37,20 +38,20 @@ func Import(ctx context.Context, opts Options, spans iter.Seq2[segment.Span, err
 		return fmt.Errorf("hotlog: import into %s: %w", opts.Dir, err)
 	}
 	// Commit point: without the marker the directory is a log.
-	return errors.Join(dir.Remove(importingName), dir.SyncDir())
+	return errors.Join(dir.Remove(segdir.Importing), dir.SyncDir())
 }
 
 // startImport refuses a directory with a log, and marks it unfinished.
 func startImport(dir media.Dir) error {
-	c, err := load(dir)
-	c.close()
+	c, err := segdir.Load(dir)
+	c.Close()
 	if err != nil {
 		return err
 	}
-	if c.importing || len(c.live)+len(c.free) > 0 {
+	if c.Importing || len(c.Live)+len(c.Free) > 0 {
 		return fmt.Errorf("%w: hotlog: import into %s, which holds a log or an unfinished import: remove the directory or give another", logcore.ErrInvalid, dir.Path())
 	}
-	return durable.WriteFile(filepath.Join(dir.Path(), importingName), []byte("an import is under way or did not finish\n"), 0o644)
+	return durable.WriteFile(filepath.Join(dir.Path(), segdir.Importing), []byte("an import is under way or did not finish\n"), 0o644)
 }
 
 // importOn submits the entries of the spans to a log that begins where they do. That

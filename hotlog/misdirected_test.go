@@ -9,8 +9,10 @@ import (
 	"testing"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -68,7 +70,7 @@ func TestF7AcknowledgedBlockLost(t *testing.T) {
 				blocks++
 				d := w.disk.Crash(1)
 				d.Corrupt(f.name, change)
-				report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
+				report, err := inspect.CheckOn(context.Background(), d, inspect.CheckOptions{LogOf: logOf})
 				if err != nil || len(report.Problems) == 0 {
 					t.Fatalf("block at %d of %s %s: not found by Check: %+v, %v", at, f.name, name, report, err)
 				}
@@ -104,7 +106,7 @@ func TestF7FilesSwappedOrLost(t *testing.T) {
 	frames := w.disk.Crash(1)
 	frames.Corrupt(files[2].name, func(b []byte) { copy(b[segment.FramesOffset:], first[segment.FramesOffset:]) })
 	for name, d := range map[string]*simdisk.Disk{"lost": lose, "twice": twice, "frames of another": frames} {
-		report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
+		report, err := inspect.CheckOn(context.Background(), d, inspect.CheckOptions{LogOf: logOf})
 		if err != nil || len(report.Problems) == 0 {
 			t.Errorf("%s: Check: %+v, %v", name, report, err)
 		}
@@ -224,11 +226,11 @@ func damageEach(t *testing.T, w *world) (done int, err error) {
 // good order, whatever it says.
 func provenOf(t *testing.T, w *world) logcore.LSN {
 	t.Helper()
-	c, err := load(w.disk)
+	c, err := segdir.Load(w.disk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	newest := c.live[len(c.live)-1].identity.Mark
+	newest := c.Live[len(c.Live)-1].Identity.Mark
 	if newest.Clean {
 		return w.acked
 	}
@@ -238,13 +240,13 @@ func provenOf(t *testing.T, w *world) logcore.LSN {
 // locate returns where the frame of an LSN begins.
 func locate(t *testing.T, d *simdisk.Disk, files []extent, lsn logcore.LSN) (string, int64) {
 	t.Helper()
-	c, err := load(d)
+	c, err := segdir.Load(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, x := range c.live {
-		h := x.identity.Header
-		frames := segment.NewReader(x.f, h.ID, segment.Point{LSN: h.ID.First, Offset: segment.FramesOffset, Prev: h.Prev}, files[i].end)
+	for i, x := range c.Live {
+		h := x.Identity.Header
+		frames := segment.NewReader(x.File, h.ID, segment.Point{LSN: h.ID.First, Offset: segment.FramesOffset, Prev: h.Prev}, files[i].end)
 		for {
 			at := frames.Offset()
 			e, _, err := frames.Next()
@@ -252,7 +254,7 @@ func locate(t *testing.T, d *simdisk.Disk, files []extent, lsn logcore.LSN) (str
 				break
 			}
 			if e.LSN == lsn {
-				return x.name, at
+				return x.Name, at
 			}
 		}
 	}

@@ -3,17 +3,14 @@ package hotlog
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
 const (
-	segSuffix = ".seg" // a segment file; which segment it holds, its header says
-	tmpSuffix = ".tmp" // a file under preparation, worthless after a crash
-
 	poolTarget = 1 // files kept ready, so that a roll costs no wait
 	poolMax    = 2 // recycled files beyond it are removed
 )
@@ -25,7 +22,13 @@ type poolFile struct {
 	seq  uint64 // of its newest mark
 }
 
-func slotName(slot uint64) string { return fmt.Sprintf("%08d%s", slot, segSuffix) }
+// newName returns the next name for a segment file, and that under which it is prepared.
+func (l *Log) newName() (name, tmp string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nextSlot++
+	return segdir.Name(l.nextSlot)
+}
 
 // freeMarks writes both marks of a file free, one after the other. The segment in
 // it, if any, is gone with the first; with only one, a rotten block would bring it
@@ -52,11 +55,7 @@ func (l *Log) prepare() (poolFile, error) {
 		return poolFile{}, fmt.Errorf("%w: %s has %d bytes free, a segment of %d would leave less than the reserve of %d: free some space, or trim the log",
 			logcore.ErrDiskFull, l.dir.Path(), free, l.opts.SegmentBytes, l.opts.DiskReserveBytes)
 	}
-	l.mu.Lock()
-	l.nextSlot++
-	name := slotName(l.nextSlot)
-	l.mu.Unlock()
-	tmp := strings.TrimSuffix(name, segSuffix) + tmpSuffix
+	name, tmp := l.newName()
 	f, err := l.dir.Create(tmp, l.opts.SegmentBytes)
 	if err != nil {
 		return poolFile{}, err

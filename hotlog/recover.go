@@ -11,6 +11,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -33,33 +34,33 @@ type RecoveryReport struct {
 // recover brings the directory into the state the committer works from.
 func (l *Log) recover(ctx context.Context, mode openMode) (report RecoveryReport, err error) {
 	began := time.Now()
-	c, err := load(l.dir)
+	c, err := segdir.Load(l.dir)
 	adopted := false
 	defer func() {
 		if !adopted {
-			c.close()
+			c.Close()
 		}
 	}()
 	if err != nil {
 		return report, err
 	}
-	if c.importing && !mode.importing {
+	if c.Importing && !mode.importing {
 		return report, fmt.Errorf("%w: hotlog: an import into %s did not finish: remove the directory and import again", logcore.ErrInvalid, l.dir.Path())
 	}
-	l.nextSlot = c.slotMax
-	for _, name := range c.tmp {
+	l.nextSlot = c.SlotMax
+	for _, name := range c.Tmp {
 		if err := l.dir.Remove(name); err != nil {
 			return report, fmt.Errorf("hotlog: %w", err)
 		}
 	}
-	report.Segments, report.Created = len(c.live), len(c.live) == 0
+	report.Segments, report.Created = len(c.Live), len(c.Live) == 0
 	segs, err := l.recoverSegments(ctx, &c, &report)
 	if err != nil {
 		return report, err
 	}
 	adopted = true
 	l.view.Store(&segs)
-	if err := l.adoptFree(c.free); err != nil {
+	if err := l.adoptFree(c.Free); err != nil {
 		return report, err
 	}
 	if err := l.openTail(segs, mode); err != nil {
@@ -71,27 +72,27 @@ func (l *Log) recover(ctx context.Context, mode openMode) (report RecoveryReport
 }
 
 // recoverSegments reads all live segments and repairs what a crash left.
-func (l *Log) recoverSegments(ctx context.Context, c *contents, report *RecoveryReport) ([]*segfile, error) {
-	for _, x := range c.live {
-		if shard := x.identity.Header.ID.Shard; shard != l.opts.Shard {
+func (l *Log) recoverSegments(ctx context.Context, c *segdir.Contents, report *RecoveryReport) ([]*segfile, error) {
+	for _, x := range c.Live {
+		if shard := x.Identity.Header.ID.Shard; shard != l.opts.Shard {
 			return nil, fmt.Errorf("%w: hotlog: %s holds shard %d, not %d", logcore.ErrInvalid, l.dir.Path(), shard, l.opts.Shard)
 		}
 	}
 	found, errs := l.readSegments(ctx, c)
 	var segs []*segfile
-	for i, x := range c.live {
+	for i, x := range c.Live {
 		r, err := found[i], errs[i]
 		if err == nil {
-			err = c.follows(l.dir, i, r)
+			err = c.Follows(i, r)
 		}
 		if err != nil {
 			return nil, err
 		}
-		s := &segfile{header: r.Header, name: x.name, f: x.f, mark: r.Mark, sum: r.Summary, sealed: r.Sealed, finished: r.Finished && !r.TornMark,
+		s := &segfile{header: r.Header, name: x.Name, f: x.File, mark: r.Mark, sum: r.Summary, sealed: r.Sealed, finished: r.Finished && !r.TornMark,
 			committed: committed{last: r.Last, end: r.End, sum: r.Sum, sealed: r.Sealed}}
 		report.note(r)
-		if err := l.repair(s, r, i == len(c.live)-1, report); err != nil {
-			return nil, fmt.Errorf("hotlog: repair %s/%s: %w", l.dir.Path(), x.name, err)
+		if err := l.repair(s, r, i == len(c.Live)-1, report); err != nil {
+			return nil, fmt.Errorf("hotlog: repair %s/%s: %w", l.dir.Path(), x.Name, err)
 		}
 		segs = append(segs, s)
 	}
@@ -100,15 +101,15 @@ func (l *Log) recoverSegments(ctx context.Context, c *contents, report *Recovery
 
 // readSegments reads what must be read of each segment: the footers of the finished
 // ones, all frames of the others; as many at a time as there are processors.
-func (l *Log) readSegments(ctx context.Context, c *contents) ([]segment.Recovered, []error) {
-	found, errs := make([]segment.Recovered, len(c.live)), make([]error, len(c.live))
+func (l *Log) readSegments(ctx context.Context, c *segdir.Contents) ([]segment.Recovered, []error) {
+	found, errs := make([]segment.Recovered, len(c.Live)), make([]error, len(c.Live))
 	var next atomic.Int64
 	var readers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(c.live)) {
+	for range min(runtime.GOMAXPROCS(0), len(c.Live)) {
 		readers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(c.live); i = int(next.Add(1)) - 1 {
+			for i := int(next.Add(1)) - 1; i < len(c.Live); i = int(next.Add(1)) - 1 {
 				if errs[i] = ctx.Err(); errs[i] == nil {
-					found[i], errs[i] = c.recoverSegment(l.dir, i, segment.RecoverOptions{})
+					found[i], errs[i] = c.Recover(i, segment.RecoverOptions{})
 				}
 			}
 		})
@@ -192,27 +193,27 @@ func rewrite(f media.File, from, to int64) error {
 }
 
 // adoptFree takes the free files into the pool, finishing what a crash interrupted.
-func (l *Log) adoptFree(free []loaded) error {
+func (l *Log) adoptFree(free []segdir.Segment) error {
 	for i, x := range free {
-		p := poolFile{name: x.name, f: x.f, seq: x.identity.Mark.Seq}
+		p := poolFile{name: x.Name, f: x.File, seq: x.Identity.Mark.Seq}
 		var err error
-		if x.identity.Refree {
-			if x.identity.Mark.State != segment.StateFree {
+		if x.Identity.Refree {
+			if x.Identity.Mark.State != segment.StateFree {
 				p.seq++ // the other slot is the free one: torn in its place, nothing would say so
 			}
-			p.seq, err = freeMarks(x.f, p.seq)
+			p.seq, err = freeMarks(x.File, p.seq)
 		}
 		if err == nil {
-			err = keep(x.f)
+			err = segdir.Keep(x.File)
 		}
 		if err == nil {
 			err = l.pooled(p)
 		}
 		if err != nil {
 			for _, y := range free[i:] {
-				y.f.Close()
+				y.File.Close()
 			}
-			return fmt.Errorf("hotlog: %s/%s: %w", l.dir.Path(), x.name, err)
+			return fmt.Errorf("hotlog: %s/%s: %w", l.dir.Path(), x.Name, err)
 		}
 	}
 	return nil

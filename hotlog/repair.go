@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -60,9 +60,8 @@ func (l *Log) repairable(span segment.Span) (*segfile, uint64, error) {
 
 // rebuild makes the file of a segment anew, under a temporary name.
 func (l *Log) rebuild(old *segfile, span segment.Span) (*segfile, string, error) {
+	_, tmp := l.newName()
 	l.mu.Lock()
-	l.nextSlot++
-	tmp := strings.TrimSuffix(slotName(l.nextSlot), segSuffix) + tmpSuffix
 	s := &segfile{header: old.header, name: old.name, committed: old.committed, sealed: true}
 	l.mu.Unlock()
 	f, err := l.dir.Create(tmp, wholeBlocks(max(l.opts.SegmentBytes, s.committed.end)))
@@ -90,7 +89,7 @@ func (l *Log) rebuild(old *segfile, span segment.Span) (*segfile, string, error)
 	if err != nil {
 		return nil, "", errors.Join(err, f.Close(), l.dir.Remove(tmp))
 	}
-	loosen(f)
+	segdir.Loosen(f)
 	return s, tmp, nil
 }
 

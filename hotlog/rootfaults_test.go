@@ -271,7 +271,7 @@ func failingSync(t *testing.T, medium string, entries int, plant func(media.File
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := l.dir.close(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := l.dir.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		t.Fatal(err)
 	}
 	fs.umount()

@@ -13,7 +13,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -51,12 +53,12 @@ type extent struct {
 
 func extents(t *testing.T, d *simdisk.Disk) (out []extent) {
 	t.Helper()
-	c, err := load(d)
+	c, err := segdir.Load(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range c.live {
-		r, err := c.recoverSegment(d, i, segment.RecoverOptions{Scan: true})
+	for i := range c.Live {
+		r, err := c.Recover(i, segment.RecoverOptions{Scan: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +66,7 @@ func extents(t *testing.T, d *simdisk.Disk) (out []extent) {
 		if r.Sealed {
 			end += int64(r.FooterBytes())
 		}
-		out = append(out, extent{c.live[i].name, end})
+		out = append(out, extent{c.Live[i].Name, end})
 	}
 	return out
 }
@@ -87,7 +89,7 @@ func TestF6RotInALog(t *testing.T) {
 			at = rng.Int64N(segment.FramesOffset)
 		}
 		d.Corrupt(f.name, func(b []byte) { b[at] ^= 1 << bit })
-		report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
+		report, err := inspect.CheckOn(context.Background(), d, inspect.CheckOptions{LogOf: logOf})
 		if err != nil || len(report.Problems)+len(report.Rotten) == 0 {
 			t.Fatalf("bit %d of byte %d of %s: not found by Check: %+v, %v", bit, at, f.name, report, err)
 		}
@@ -191,7 +193,7 @@ func TestNewerVersionIsUnsupported(t *testing.T) {
 	if err := w.on(d).compare(); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {
 		t.Fatalf("Open: %v", err)
 	}
-	report, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf})
+	report, err := inspect.CheckOn(context.Background(), d, inspect.CheckOptions{LogOf: logOf})
 	if err != nil || len(report.Problems) == 0 || !errors.Is(report.Problems[0], logcore.ErrUnsupportedVersion) {
 		t.Fatalf("Check: %+v, %v", report, err)
 	}
@@ -217,7 +219,7 @@ func TestFooterIsRebuilt(t *testing.T) {
 	if err := c.log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if check, err := checkOn(context.Background(), d, CheckOptions{LogOf: logOf}); err != nil || len(check.Problems) != 0 {
+	if check, err := inspect.CheckOn(context.Background(), d, inspect.CheckOptions{LogOf: logOf}); err != nil || len(check.Problems) != 0 {
 		t.Fatalf("%+v, %v", check, err)
 	}
 }
@@ -231,7 +233,7 @@ func TestCheckAndDump(t *testing.T) {
 		t.Fatal(err)
 	}
 	var done, total int64
-	report, err := Check(context.Background(), CheckOptions{Dir: o.Dir, Progress: func(d, n int64) { done, total = d, n }})
+	report, err := inspect.Check(context.Background(), inspect.CheckOptions{Dir: o.Dir, Progress: func(d, n int64) { done, total = d, n }})
 	if err != nil || len(report.Problems)+len(report.Rotten)+len(report.Notes) != 0 || report.Entries != 95 || report.First != 1 || report.Last != 95 || report.Proven != 95 || report.Segments != 3 {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -239,7 +241,7 @@ func TestCheckAndDump(t *testing.T) {
 		t.Fatalf("progress %d of %d", done, total)
 	}
 	var out bytes.Buffer
-	if err := Dump(context.Background(), o.Dir, func(d fmt.Stringer) error { _, err := fmt.Fprintln(&out, d); return err }); err != nil {
+	if err := inspect.Dump(context.Background(), o.Dir, func(d fmt.Stringer) error { _, err := fmt.Fprintln(&out, d); return err }); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "footer: 40 entries"); n != 2 || strings.Count(out.String(), ".seg: log ") != 8 || strings.Count(out.String(), "checksums sha256=") != 2 {
@@ -247,7 +249,7 @@ func TestCheckAndDump(t *testing.T) {
 	}
 	// Ranges that are not those of the entries are a problem like any other.
 	other := func(e logcore.Entry) logcore.LogID { return logOf(e) * 2 }
-	if report, err := Check(context.Background(), CheckOptions{Dir: o.Dir, LogOf: other}); err != nil || len(report.Problems) != 2 || !errors.Is(report.Problems[0], logcore.ErrCorrupt) {
+	if report, err := inspect.Check(context.Background(), inspect.CheckOptions{Dir: o.Dir, LogOf: other}); err != nil || len(report.Problems) != 2 || !errors.Is(report.Problems[0], logcore.ErrCorrupt) {
 		t.Fatalf("with other log ranges: %+v, %v", report, err)
 	}
 	if n := strings.Count(out.String(), " checksum="); n != 95 || !strings.Contains(out.String(), "first LSN 81") {

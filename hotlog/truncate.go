@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -44,7 +45,7 @@ func (l *Log) dropHead(upTo logcore.LSN) (*segfile, error) {
 	if stays {
 		return nil, nil
 	}
-	if err := keep(view[0].f); err != nil { // before it is too late to go back
+	if err := segdir.Keep(view[0].f); err != nil { // before it is too late to go back
 		return nil, err
 	}
 	l.mu.Lock()
@@ -90,7 +91,7 @@ func (l *Log) truncate(after logcore.LSN) error {
 	}
 	for _, s := range *l.view.Load() {
 		if s.header.ID.First > after+1 || s.committed.last > after {
-			if err := keep(s.f); err != nil {
+			if err := segdir.Keep(s.f); err != nil {
 				return err
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/internal/simdisk"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 )
 
 // world drives a log on a simulated disk with random operations and knows what the
@@ -36,6 +37,11 @@ type world struct {
 	firstMax  logcore.LSN     // .. to here
 	ackErrors int
 	afterErr  int // acknowledged after an error was reported
+}
+
+func segName(slot uint64) string {
+	name, _ := segdir.Name(slot)
+	return name
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }

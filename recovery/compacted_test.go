@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore/catalog"
-	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/recovery"
 )
 
@@ -55,7 +55,7 @@ func TestRestoreOfACompactedArchive(t *testing.T) {
 	if err != nil || len(report.Lost) > 0 {
 		t.Fatalf("%+v, %v", report.Lost, err)
 	}
-	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: recovery.ShardDir(report.To, 0), LogOf: catalog.LogOf})
+	check, err := inspect.Check(ctx, inspect.CheckOptions{Dir: recovery.ShardDir(report.To, 0), LogOf: catalog.LogOf})
 	if err != nil || len(check.Problems)+len(check.Rotten) > 0 {
 		t.Fatalf("%+v, %v", check, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/tiering"
@@ -66,7 +67,7 @@ func RepairHotLog(ctx context.Context, o RepairOptions) (RepairReport, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: o.Dir, LogOf: catalog.LogOf, Progress: o.Progress})
+	check, err := inspect.Check(ctx, inspect.CheckOptions{Dir: o.Dir, LogOf: catalog.LogOf, Progress: o.Progress})
 	report := RepairReport{Bytes: check.Bytes, Damage: append(check.Problems, check.Rotten...)}
 	if err != nil || len(report.Damage) == 0 {
 		return report, err
@@ -83,7 +84,7 @@ func RepairHotLog(ctx context.Context, o RepairOptions) (RepairReport, error) {
 			return report, err
 		}
 	}
-	check, err = hotlog.Check(ctx, hotlog.CheckOptions{Dir: o.Dir, LogOf: catalog.LogOf, Progress: o.Progress})
+	check, err = inspect.Check(ctx, inspect.CheckOptions{Dir: o.Dir, LogOf: catalog.LogOf, Progress: o.Progress})
 	if err == nil && len(check.Problems) > 0 {
 		err = fmt.Errorf("after the repair of %s: %w", o.Dir, errors.Join(check.Problems...))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/tiering"
 )
@@ -213,7 +214,7 @@ func (r *restore) verify(ctx context.Context) error {
 	progress := func(done, total int64) {
 		r.o.Progress(Progress{Step: "verify", LSN: r.replay.last.LSN, Last: r.replay.last.LSN, Bytes: done, Total: total})
 	}
-	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: ShardDir(r.stage, r.o.Shard), LogOf: catalog.LogOf, Progress: progress})
+	check, err := inspect.Check(ctx, inspect.CheckOptions{Dir: ShardDir(r.stage, r.o.Shard), LogOf: catalog.LogOf, Progress: progress})
 	if err == nil && len(check.Problems) > 0 {
 		err = errors.Join(check.Problems...)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
-	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/roles"
 	"github.com/logcore/logcore/recovery"
@@ -223,7 +223,7 @@ func dump(t *testing.T, dir string) []string { return dumpLines(t, dir, " offset
 func dumpLines(t *testing.T, dir, text string) []string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := hotlog.Dump(context.Background(), dir, func(d fmt.Stringer) error { _, err := fmt.Fprintln(&b, d); return err }); err != nil {
+	if err := inspect.Dump(context.Background(), dir, func(d fmt.Stringer) error { _, err := fmt.Fprintln(&b, d); return err }); err != nil {
 		t.Fatal(err)
 	}
 	var lines []string

@@ -15,7 +15,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
-	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/internal/exit"
 )
 
@@ -32,7 +32,7 @@ func (a *app) logDumpCommand() *cobra.Command {
 			}
 			out := bufio.NewWriterSize(a.out, 64<<10)
 			lines := json.NewEncoder(out)
-			err := hotlog.Dump(cmd.Context(), args[0], func(d fmt.Stringer) error {
+			err := inspect.Dump(cmd.Context(), args[0], func(d fmt.Stringer) error {
 				if a.format == "json" {
 					return lines.Encode(d)
 				}
@@ -69,7 +69,7 @@ func (a *app) logCheckCommand() *cobra.Command {
 				return err
 			}
 			m := a.newMeter()
-			check, err := hotlog.Check(cmd.Context(), hotlog.CheckOptions{Dir: args[0], LogOf: catalog.LogOf,
+			check, err := inspect.Check(cmd.Context(), inspect.CheckOptions{Dir: args[0], LogOf: catalog.LogOf,
 				Progress: func(done, total int64) { m.update("check: %d of %d MiB", done>>20, total>>20) }})
 			m.done()
 			if err != nil {

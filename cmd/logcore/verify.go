@@ -11,7 +11,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
-	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
@@ -155,7 +155,7 @@ func (a *app) verifyDir(ctx context.Context, f verifyFlags, targets *roles.Targe
 	if f.repair {
 		return a.repairHotLog(ctx, d, targets, keys, out, progress)
 	}
-	check, err := hotlog.Check(ctx, hotlog.CheckOptions{Dir: d.ShardDir(), LogOf: catalog.LogOf, Progress: progress})
+	check, err := inspect.Check(ctx, inspect.CheckOptions{Dir: d.ShardDir(), LogOf: catalog.LogOf, Progress: progress})
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,6 @@
-package hotlog
+// Package inspect looks at the files of a hot log that is not in use, changing nothing:
+// Check verifies every byte, Dump writes what they say.
+package inspect
 
 import (
 	"context"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -47,42 +50,43 @@ type CheckOptions struct {
 // included, changing nothing. It refuses a directory that is in use. The error is about
 // the check itself; what is wrong with the log is in the report.
 func Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
-	dir, release, err := offline(o.Dir, false)
+	dir, release, err := segdir.Offline(o.Dir, false)
 	if err != nil {
 		return CheckReport{}, err
 	}
 	defer release()
-	return checkOn(ctx, dir, o)
+	return CheckOn(ctx, dir, o)
 }
 
-func checkOn(ctx context.Context, dir media.Dir, o CheckOptions) (report CheckReport, err error) {
+// CheckOn is Check of a log on a medium. Options.Dir means nothing.
+func CheckOn(ctx context.Context, dir media.Dir, o CheckOptions) (report CheckReport, err error) {
 	began := time.Now()
-	c, err := load(dir)
-	defer c.close()
+	c, err := segdir.Load(dir)
+	defer c.Close()
 	report.problem(err)
-	if c.importing {
+	if c.Importing {
 		report.Notes = append(report.Notes, "an import did not finish: remove the directory and import again")
 	}
 	var done, total int64
-	for _, x := range c.live {
-		total += x.f.Size()
+	for _, x := range c.Live {
+		total += x.File.Size()
 	}
-	report.Segments = len(c.live)
-	for i, x := range c.live {
+	report.Segments = len(c.Live)
+	for i, x := range c.Live {
 		if err := ctx.Err(); err != nil {
 			return report, err
 		}
 		report.segment(dir, &c, i, o.LogOf)
-		if done += x.f.Size(); o.Progress != nil {
+		if done += x.File.Size(); o.Progress != nil {
 			o.Progress(done, total)
 		}
 	}
-	for _, x := range c.free {
+	for _, x := range c.Free {
 		switch {
-		case x.identity.TornMark:
+		case x.Identity.TornMark:
 			report.Rotten = append(report.Rotten, rottenMark(dir, x))
-		case x.identity.Refree:
-			report.Notes = append(report.Notes, fmt.Sprintf("%s: a mark of this free file is torn or rotten; it holds no entry", x.name))
+		case x.Identity.Refree:
+			report.Notes = append(report.Notes, fmt.Sprintf("%s: a mark of this free file is torn or rotten; it holds no entry", x.Name))
 		}
 	}
 	report.Took = time.Since(began)
@@ -90,20 +94,20 @@ func checkOn(ctx context.Context, dir media.Dir, o CheckOptions) (report CheckRe
 }
 
 // segment checks one segment and what follows it.
-func (r *CheckReport) segment(dir media.Dir, c *contents, i int, logOf segment.LogOf) {
-	x := c.live[i]
-	rec, err := c.recoverSegment(dir, i, segment.RecoverOptions{Scan: true, Digest: true, LogOf: logOf})
+func (r *CheckReport) segment(dir media.Dir, c *segdir.Contents, i int, logOf segment.LogOf) {
+	x := c.Live[i]
+	rec, err := c.Recover(i, segment.RecoverOptions{Scan: true, Digest: true, LogOf: logOf})
 	if r.Entries == 0 && i == 0 {
-		r.First = x.identity.Header.ID.First
+		r.First = x.Identity.Header.ID.First
 	}
 	r.Last, r.Proven = rec.Last, rec.Mark.LSN
 	r.Entries += rec.Entries
 	r.Bytes += max(rec.End-segment.FramesOffset, 0)
 	switch {
-	case x.identity.TornMark && x.identity.Mark.Clean:
+	case x.Identity.TornMark && x.Identity.Mark.Clean:
 		r.Rotten = append(r.Rotten, rottenMark(dir, x))
-	case x.identity.TornMark:
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: a mark is torn by a crash, or rotten; the other one proves LSN %d", x.name, x.identity.Mark.LSN))
+	case x.Identity.TornMark:
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: a mark is torn by a crash, or rotten; the other one proves LSN %d", x.Name, x.Identity.Mark.LSN))
 	}
 	if err != nil {
 		r.problem(err)
@@ -111,21 +115,21 @@ func (r *CheckReport) segment(dir media.Dir, c *contents, i int, logOf segment.L
 	}
 	switch {
 	case rec.FooterError != nil:
-		r.problem(&logcore.CorruptionError{Place: dir.Path(), Object: x.name, Offset: rec.End, LSN: rec.Last, Reason: rec.FooterError.Error()})
+		r.problem(&logcore.CorruptionError{Place: dir.Path(), Object: x.Name, Offset: rec.End, LSN: rec.Last, Reason: rec.FooterError.Error()})
 	case rec.Finished:
 		r.Bytes += int64(rec.FooterBytes())
 	case rec.Sealed:
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: sealed, but not finished with a footer", x.name))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: sealed, but not finished with a footer", x.Name))
 	}
 	if rec.Torn {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: torn tail behind LSN %d at offset %d; never acknowledged", x.name, rec.Last, rec.End))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: torn tail behind LSN %d at offset %d; never acknowledged", x.Name, rec.Last, rec.End))
 	}
-	r.problem(c.follows(dir, i, rec))
+	r.problem(c.Follows(i, rec))
 }
 
 // rottenMark is the error about the slot beside the newest intact mark.
-func rottenMark(dir media.Dir, x loaded) error {
-	return &logcore.CorruptionError{Place: dir.Path(), Object: x.name, Offset: segment.MarkSlotOffset(x.identity.Mark.Seq + 1),
+func rottenMark(dir media.Dir, x segdir.Segment) error {
+	return &logcore.CorruptionError{Place: dir.Path(), Object: x.Name, Offset: segment.MarkSlotOffset(x.Identity.Mark.Seq + 1),
 		Reason: "a mark is unreadable; nothing is lost, the other one proves what is durable"}
 }
 

@@ -1,14 +1,16 @@
-package hotlog
+package inspect
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/media"
+	"github.com/logcore/logcore/hotlog/segdir"
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
@@ -88,20 +90,20 @@ func (d DumpedFooter) String() string {
 // DumpedEntry for each intact entry, and a DumpedFooter. It refuses a directory that is in
 // use, and goes on behind a damaged segment; an error of emit ends it.
 func Dump(ctx context.Context, path string, emit func(fmt.Stringer) error) error {
-	dir, release, err := offline(path, false)
+	dir, release, err := segdir.Offline(path, false)
 	if err != nil {
 		return err
 	}
 	defer release()
-	c, err := load(dir)
-	defer c.close()
+	c, err := segdir.Load(dir)
+	defer c.Close()
 	errs := []error{err}
-	for _, x := range append(c.live, c.free...) {
-		h, m := x.identity.Header, x.identity.Mark
-		d := DumpedSegment{File: x.name, State: "free", Bytes: x.f.Size()}
-		if x.identity.State != segment.StateFree {
+	for _, x := range slices.Concat(c.Live, c.Free) {
+		h, m := x.Identity.Header, x.Identity.Mark
+		d := DumpedSegment{File: x.Name, State: "free", Bytes: x.File.Size()}
+		if x.Identity.State != segment.StateFree {
 			state := map[segment.State]string{segment.StateOpen: "open", segment.StateSealed: "sealed"}[m.State]
-			d = DumpedSegment{File: x.name, State: state, Bytes: x.f.Size(), Shard: h.ID.Shard, First: h.ID.First, Prev: hex(h.Prev), PrevTerm: h.PrevTerm, Proven: m.LSN, End: m.End, Clean: m.Clean}
+			d = DumpedSegment{File: x.Name, State: state, Bytes: x.File.Size(), Shard: h.ID.Shard, First: h.ID.First, Prev: hex(h.Prev), PrevTerm: h.PrevTerm, Proven: m.LSN, End: m.End, Clean: m.Clean}
 		}
 		if err := emit(d); err != nil {
 			return err
@@ -115,9 +117,9 @@ func Dump(ctx context.Context, path string, emit func(fmt.Stringer) error) error
 
 func hex(sum uint32) string { return fmt.Sprintf("%08x", sum) }
 
-func dumpSegment(ctx context.Context, dir media.Dir, x loaded, emit func(fmt.Stringer) error) error {
-	h, m := x.identity.Header, x.identity.Mark
-	frames := segment.NewReader(x.f, h.ID, h.Start(), x.f.Size())
+func dumpSegment(ctx context.Context, dir media.Dir, x segdir.Segment, emit func(fmt.Stringer) error) error {
+	h, m := x.Identity.Header, x.Identity.Mark
+	frames := segment.NewReader(x.File, h.ID, h.Start(), x.File.Size())
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -128,7 +130,7 @@ func dumpSegment(ctx context.Context, dir media.Dir, x loaded, emit func(fmt.Str
 			if frames.NextLSN() > m.LSN && (errors.Is(err, io.EOF) || errors.Is(err, logcore.ErrCorrupt)) {
 				return nil // the end, or a torn tail
 			}
-			return fileError(dir, x.name, &logcore.CorruptionError{Offset: at, LSN: frames.NextLSN(), Reason: err.Error()})
+			return segdir.InFile(dir, x.Name, &logcore.CorruptionError{Offset: at, LSN: frames.NextLSN(), Reason: err.Error()})
 		}
 		if err := emit(DumpedEntry{LSN: e.LSN, Offset: at, Term: e.Term, Kind: e.Kind.String(), Time: e.Time.String(), Tx: e.Tx.String(), Payload: len(e.Payload), Checksum: hex(sum)}); err != nil {
 			return err
@@ -140,18 +142,18 @@ func dumpSegment(ctx context.Context, dir media.Dir, x loaded, emit func(fmt.Str
 }
 
 // dumpFooter hands out what the footer of a finished segment says.
-func dumpFooter(dir media.Dir, x loaded, emit func(fmt.Stringer) error) error {
-	if x.identity.State != segment.StateSealed {
+func dumpFooter(dir media.Dir, x segdir.Segment, emit func(fmt.Stringer) error) error {
+	if x.Identity.State != segment.StateSealed {
 		return nil // not finished
 	}
-	r, err := segment.Recover(x.f, x.f.Size(), x.identity, segment.RecoverOptions{})
+	r, err := segment.Recover(x.File, x.File.Size(), x.Identity, segment.RecoverOptions{})
 	if err == nil && r.FooterError != nil {
 		err = segment.PlaceOf(r.FooterError, r.End, r.Last)
 	}
 	if err != nil {
-		return fileError(dir, x.name, err)
+		return segdir.InFile(dir, x.Name, err)
 	}
-	d := DumpedFooter{File: x.name, Entries: r.Entries, Payload: r.PayloadBytes, FirstTime: r.FirstTime.String(), LastTime: r.LastTime.String(),
+	d := DumpedFooter{File: x.Name, Entries: r.Entries, Payload: r.PayloadBytes, FirstTime: r.FirstTime.String(), LastTime: r.LastTime.String(),
 		Points: len(r.Points), LogsKept: r.LogsKept, SHA256: fmt.Sprintf("%x", r.Digest),
 		DigestOf: map[segment.DigestKind]string{segment.DigestFrames: "frames", segment.DigestSums: "checksums"}[r.DigestKind], Logs: []DumpedLog{}}
 	for _, g := range r.Logs {

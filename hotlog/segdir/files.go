@@ -1,4 +1,4 @@
-package hotlog
+package segdir
 
 import (
 	"errors"
@@ -14,23 +14,15 @@ import (
 	"github.com/logcore/logcore/hotlog/media"
 )
 
-// openFilesMax is how many files are open for readers only and not in use, so that a log
+// OpenFilesMax is how many files are open for readers only and not in use, so that a log
 // with thousands of segments takes a few file descriptors.
-const openFilesMax = 32
+const OpenFilesMax = 32
 
-// openFiles is few where crashes are tested, so that files are opened again all the time.
-func (m openMode) openFiles() int {
-	if m.inline {
-		return 1
-	}
-	return openFilesMax
-}
-
-// fileSet is a directory whose files are opened when they are used. Who writes a file
+// Files is a directory whose files are opened when they are used. Who writes a file
 // keeps it: it stays open, because an error of the kernel's write-back is told to those
 // only who had the file open then. A file that is not kept is closed when openMax
 // others were used since.
-type fileSet struct {
+type Files struct {
 	media.Dir
 	openMax int
 
@@ -39,16 +31,18 @@ type fileSet struct {
 	idle  []*file // open, not kept and not in use; used last is last
 }
 
-func newFileSet(dir media.Dir, openMax int) *fileSet {
-	if s, ok := dir.(*fileSet); ok {
+// NewFiles returns dir with at most openMax files open that no one uses; dir itself when
+// it is a Files already.
+func NewFiles(dir media.Dir, openMax int) *Files {
+	if s, ok := dir.(*Files); ok {
 		return s
 	}
-	return &fileSet{Dir: dir, openMax: openMax, files: map[string]*file{}}
+	return &Files{Dir: dir, openMax: openMax, files: map[string]*file{}}
 }
 
-// file is a media.File of a fileSet.
+// file is a media.File of a Files.
 type file struct {
-	set  *fileSet
+	set  *Files
 	size atomic.Int64
 
 	kept media.File // of the one writer alone, nil when it does not keep the file
@@ -62,9 +56,9 @@ type file struct {
 }
 
 // Create makes a file that is kept.
-func (s *fileSet) Create(name string, size int64) (media.File, error) {
+func (s *Files) Create(name string, size int64) (media.File, error) {
 	f, err := s.Dir.Create(name, size)
-	if outOfFiles(err) && s.closeIdle() {
+	if outOfFiles(err) && s.CloseIdle() {
 		f, err = s.Dir.Create(name, size)
 	}
 	if outOfFiles(err) {
@@ -82,7 +76,7 @@ func (s *fileSet) Create(name string, size int64) (media.File, error) {
 }
 
 // Open opens a file for reading; it is kept from the first write on.
-func (s *fileSet) Open(name string) (media.File, error) {
+func (s *Files) Open(name string) (media.File, error) {
 	x := &file{set: s, name: name}
 	f, err := x.acquire(false)
 	if err != nil {
@@ -97,7 +91,7 @@ func (s *fileSet) Open(name string) (media.File, error) {
 }
 
 // Rename gives a file another name. The file that had it can't be opened again.
-func (s *fileSet) Rename(from, to string) error {
+func (s *Files) Rename(from, to string) error {
 	if err := s.Dir.Rename(from, to); err != nil {
 		return err
 	}
@@ -115,30 +109,30 @@ func (s *fileSet) Rename(from, to string) error {
 }
 
 // Link gives a file a second name where the medium can.
-func (s *fileSet) Link(from, to string) error {
+func (s *Files) Link(from, to string) error {
 	if d, ok := s.Dir.(interface{ Link(from, to string) error }); ok {
 		return d.Link(from, to)
 	}
 	return errors.ErrUnsupported
 }
 
-// close lets go of the directory when its files are closed.
-func (s *fileSet) close() error {
+// Close lets go of the directory when its files are closed.
+func (s *Files) Close() error {
 	if d, ok := s.Dir.(io.Closer); ok {
 		return d.Close()
 	}
 	return nil
 }
 
-// closeIdle closes what is open and not in use, and reports whether that was any.
-func (s *fileSet) closeIdle() bool {
+// CloseIdle closes what is open and not in use, and reports whether that was any.
+func (s *Files) CloseIdle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.shrink(0)
 }
 
 // shrink closes idle files until max are left; mu is held.
-func (s *fileSet) shrink(max int) (closed bool) {
+func (s *Files) shrink(max int) (closed bool) {
 	for ; len(s.idle) > max; closed = true {
 		x := s.idle[0]
 		s.idle = slices.Delete(s.idle, 0, 1)
@@ -152,9 +146,9 @@ func outOfFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// keep opens a file for writing and keeps it open, for its one writer. An error that
+// Keep opens a file for writing and keeps it open, for its one writer. An error that
 // wraps logcore.ErrOverloaded says that file descriptors have run out, and harms nothing.
-func keep(f media.File) error {
+func Keep(f media.File) error {
 	x, ok := f.(*file)
 	if !ok || x.kept != nil {
 		return nil
@@ -164,8 +158,8 @@ func keep(f media.File) error {
 	return err
 }
 
-// loosen takes back a keep. What was written must have been synced.
-func loosen(f media.File) {
+// Loosen takes back a keep. What was written must have been synced.
+func Loosen(f media.File) {
 	if x, ok := f.(*file); ok && x.kept != nil {
 		x.kept = nil
 		x.release()
@@ -191,7 +185,7 @@ func (x *file) acquire(write bool) (media.File, error) {
 // open opens the file, or opens it again for writing; set.mu is held.
 func (x *file) open(write bool) error {
 	if x.name == "" {
-		return fmt.Errorf("hotlog: %s: a segment file that was replaced: %w", x.set.Path(), os.ErrClosed)
+		return fmt.Errorf("segdir: %s: a segment file that was replaced: %w", x.set.Path(), os.ErrClosed)
 	}
 	open := x.set.Dir.Open
 	if d, ok := x.set.Dir.(media.ReadOpener); ok && !write {
@@ -234,7 +228,7 @@ func (x *file) release() {
 
 // Close ends reads that begin later. There is no writer any more.
 func (x *file) Close() error {
-	loosen(x)
+	Loosen(x)
 	s := x.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,28 +260,28 @@ func (x *file) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (x *file) WriteAt(p []byte, off int64) (int, error) {
-	if err := keep(x); err != nil {
+	if err := Keep(x); err != nil {
 		return 0, err
 	}
 	return x.kept.WriteAt(p, off)
 }
 
 func (x *file) WriteSync(writes []media.Write) error {
-	if err := keep(x); err != nil {
+	if err := Keep(x); err != nil {
 		return err
 	}
 	return x.kept.WriteSync(writes)
 }
 
 func (x *file) Sync() error {
-	if err := keep(x); err != nil {
+	if err := Keep(x); err != nil {
 		return err
 	}
 	return x.kept.Sync()
 }
 
 func (x *file) Grow(size int64) error {
-	if err := keep(x); err != nil {
+	if err := Keep(x); err != nil {
 		return err
 	}
 	err := x.kept.Grow(size)
