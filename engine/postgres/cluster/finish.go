@@ -26,8 +26,8 @@ type Tail struct {
 // Finish makes the directory that of a server that was shut down cleanly at the end of
 // the log: it writes all pages, empties unlogged relations, and puts a shutdown checkpoint at the end of
 // the WAL, which it returns with the position where it begins to be written. That checkpoint is
-// part of the log: who goes on with it has to append the same bytes there. newTimeline, when it is not
-// the tail's, gets a history file, history.
+// part of the log: who goes on with it has to append the same bytes there. history is the content of newTimeline's
+// history file; the first timeline has none.
 func (c *Cluster) Finish(tail Tail, newTimeline wal.Timeline, history []byte) (checkpoint []byte, err error) {
 	if err := c.checkMissing(); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (c *Cluster) Finish(tail Tail, newTimeline wal.Timeline, history []byte) (c
 	if err := c.writeWAL(tail, newTimeline, checkpoint); err != nil {
 		return nil, err
 	}
-	if newTimeline != tail.Timeline {
+	if len(history) > 0 {
 		name := fmt.Sprintf("%08X.history", uint32(newTimeline))
 		if err := writeFile(filepath.Join(c.dir, "pg_wal", name), history); err != nil {
 			return nil, err

@@ -31,14 +31,17 @@ type Target struct {
 	LSN      logcore.LSN  // the last entry that is applied
 	Position wal.Position // the last record ends at or before it
 	Time     time.Time    // no transaction is committed later
-	// Timeline is the one that the server begins. 0 goes on with the log's, which only the log's writer at its end may do.
+	// Timeline is the one that the server begins. 0 goes on with the log's, which only the log's writer at its end may do;
+	// with Fork it is the one behind the log's.
 	Timeline wal.Timeline
+	Fork     bool
 }
 
 // Result says what a data directory is.
 type Result struct {
 	SystemID   uint64
 	Timeline   wal.Timeline
+	History    []byte       // the history file of Timeline, when the server begins it
 	LSN        logcore.LSN  // of the last entry of which something was applied
 	End        wal.Position // behind the last record
 	Checkpoint []byte       // the log's bytes from End on that the server was given: a shutdown checkpoint
@@ -65,10 +68,13 @@ type build struct {
 	cluster *cluster.Cluster
 	replay  *cluster.Replay
 	base    wal.Position
+	baseEnd wal.Position // what is made before it is not consistent
 	due     wal.Position // where the next WAL begins
-	history []byte
-	parts   [][]byte
-	done    bool
+	// timeline is the log's where the replay is. The pages say it later: one that two timelines share is the older's.
+	timeline wal.Timeline
+	history  []byte // of timeline
+	parts    [][]byte
+	done     bool
 }
 
 // Build writes into dir, which must be empty or missing, the data directory that the entries of a log,
@@ -157,7 +163,7 @@ func (b *build) payload(raw []byte) error {
 	case payload.KindBaseEnd:
 		return b.baseComplete(p)
 	case payload.KindHistory:
-		b.history = p.Content
+		b.history, b.timeline = p.Content, p.Timeline
 		return nil
 	}
 	if b.replay == nil {
@@ -210,7 +216,10 @@ func (b *build) baseComplete(p payload.Payload) error {
 	if id := b.cluster.SystemID(); id != p.SystemID {
 		return fmt.Errorf("%w: the base backup is of the database cluster %d, its entries say %d", logcore.ErrCorrupt, id, p.SystemID)
 	}
-	b.result.SystemID, b.result.Segment = p.SystemID, p.SegmentBytes
+	if b.baseEnd, err = payload.BackupEnd(p); err != nil {
+		return err
+	}
+	b.result.SystemID, b.result.Segment, b.timeline = p.SystemID, p.SegmentBytes, p.Timeline
 	b.due = p.Start - p.Start%wal.Position(p.SegmentBytes)
 	b.replay, err = b.cluster.NewReplay(b.due, p.Start)
 	return err
@@ -230,7 +239,7 @@ func (b *build) wal(p payload.Payload) error {
 	if p.Start != b.due {
 		return fmt.Errorf("%w: WAL from %v on, where %v is due", logcore.ErrCorrupt, p.Start, b.due)
 	}
-	b.due = p.End()
+	b.due, b.timeline = p.End(), p.Timeline
 	b.result.WALBytes += int64(len(p.Content))
 	stopped, err := b.replay.Feed(p.Content, b.until)
 	b.done = stopped
@@ -267,11 +276,25 @@ func postgresTime(us int64) time.Time {
 
 func (b *build) finish() (Result, error) {
 	tail := b.replay.Tail()
+	if tail.End < b.baseEnd {
+		return Result{}, fmt.Errorf("%w: the base backup is consistent from %v on, what was asked for ends at %v", ErrNoBase, b.baseEnd, tail.End)
+	}
+	tail.Timeline = b.timeline
 	next := b.target.Timeline
-	if next == 0 {
+	switch {
+	case b.target.Fork:
+		next = tail.Timeline + 1
+	case next == 0:
 		next = tail.Timeline
 	}
-	history := append(append([]byte(nil), b.history...), fmt.Sprintf("%d\t%v\tmaterialised by LogCore\n", tail.Timeline, tail.End)...)
+	if next < tail.Timeline || next == tail.Timeline && b.target.Timeline != 0 {
+		return Result{}, fmt.Errorf("compute: %w: the log is on timeline %d; a new one has to be above it, %d is not", logcore.ErrInvalid, tail.Timeline, next)
+	}
+	history := b.history
+	if next != tail.Timeline {
+		history = fmt.Appendf(append([]byte(nil), b.history...), "%d\t%v\tmaterialised by LogCore\n", tail.Timeline, tail.End)
+		b.result.History = history
+	}
 	checkpoint, err := b.cluster.Finish(tail, next, history)
 	if err != nil {
 		return Result{}, err

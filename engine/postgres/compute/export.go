@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"path/filepath"
@@ -98,7 +99,7 @@ func (x *export) wal(p payload.Payload) error {
 	for at, b := p.Start, p.Content; len(b) > 0; {
 		offset := int64(at % wal.Position(p.SegmentBytes))
 		n := min(len(b), int(int64(p.SegmentBytes)-offset))
-		if err := x.segment(wal.SegmentName(p.Timeline, at, p.SegmentBytes), p.SegmentBytes); err != nil {
+		if err := x.segment(wal.SegmentName(p.Timeline, at, p.SegmentBytes), p.SegmentBytes, offset); err != nil {
 			return err
 		}
 		if _, err := x.file.WriteAt(b[:n], offset); err != nil {
@@ -110,20 +111,24 @@ func (x *export) wal(p payload.Payload) error {
 	return nil
 }
 
-// segment makes a segment's file the one that is written.
-func (x *export) segment(name string, bytes uint32) error {
+// segment makes a segment's file the one that is written, from an offset on. Where a timeline begins inside a segment its file has
+// what the one before has up to there: PostgreSQL reads the segment only there.
+func (x *export) segment(name string, bytes uint32, offset int64) (err error) {
 	if name == x.name {
 		return nil
-	}
-	if err := x.close(); err != nil {
-		return err
 	}
 	f, err := os.OpenFile(filepath.Join(x.dir, name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
+	if x.file != nil && offset > 0 {
+		_, err = io.Copy(f, io.NewSectionReader(x.file, 0, offset))
+	}
+	if err := errors.Join(err, f.Truncate(int64(bytes)), x.close()); err != nil {
+		return errors.Join(err, f.Close())
+	}
 	x.file, x.name = f, name
-	return f.Truncate(int64(bytes))
+	return nil
 }
 
 func (x *export) close() error {

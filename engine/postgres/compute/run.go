@@ -38,6 +38,8 @@ const (
 	restartsMax  = 5 // in a row without taking connections
 	restartAfter = time.Second
 	stopWithin   = 30 * time.Second
+	startWithin  = 2 * time.Minute
+	askEvery     = 20 * time.Millisecond
 )
 
 // Run makes the data directory from the end of the log, runs the server on it with the log as
@@ -82,6 +84,42 @@ func Run(ctx context.Context, c *client.Client, o RunOptions) error {
 	}
 }
 
+// RunDetached makes the data directory as of an earlier moment of the log and runs the server on it until ctx ends or
+// the server does. It begins a timeline of its own, and nothing that it writes is kept.
+func RunDetached(ctx context.Context, c *client.Client, o RunOptions, t Target) error {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	o.Server = o.Server.withDefaults()
+	o.Server.detached = true
+	t.Fork = true
+	began := time.Now()
+	r, err := materialise(ctx, c, o, t)
+	if err != nil {
+		return err
+	}
+	started := Started{Result: r, Build: time.Since(began)}
+	built := time.Now()
+	s, err := Start(o.Server)
+	if err != nil {
+		return err
+	}
+	defer s.Kill()
+	if err := s.awaitConnections(ctx); err != nil {
+		return err
+	}
+	started.Start = time.Since(built)
+	if o.Ready != nil {
+		o.Ready(started)
+	}
+	select {
+	case <-s.Exited():
+		return fmt.Errorf("%w: PostgreSQL ended: %w", errNodeDied, s.Err())
+	case <-ctx.Done():
+		return nil
+	}
+}
+
 var errNodeDied = errors.New("compute: the node died")
 
 // runOnce is the life of one node.
@@ -95,8 +133,12 @@ func runOnce(ctx context.Context, c *client.Client, o RunOptions) (err error) {
 		defer cancel()
 		err = errors.Join(err, w.Close(ctx))
 	}()
+	fork, err := unwritten(ctx, c, w)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
-	r, err := prepare(ctx, c, w, o)
+	r, err := prepare(ctx, c, w, o, fork)
 	if err != nil {
 		return err
 	}
@@ -109,24 +151,45 @@ func runOnce(ctx context.Context, c *client.Client, o RunOptions) (err error) {
 	return follow(ctx, c, w, s, o, Started{Result: r, Build: built.Sub(began)}, built)
 }
 
+// unwritten reports whether the log is a branch that has no entry of its own yet: it gets a timeline of
+// its own, so that its WAL can't be taken for its parent's.
+func unwritten(ctx context.Context, c *client.Client, w *client.Writer) (bool, error) {
+	info, err := c.Info(ctx, w.Log())
+	return info.Parent != "" && w.LastLSN() <= info.BranchLSN, err
+}
+
 // prepare makes the data directory, and the checkpoint that it ends with an entry of the log. The writer's epoch keeps
 // everybody else from appending between the two.
-func prepare(ctx context.Context, c *client.Client, w *client.Writer, o RunOptions) (Result, error) {
-	if err := os.RemoveAll(o.Server.Dir); err != nil {
-		return Result{}, fmt.Errorf("compute: %w", err)
-	}
-	r, err := Build(ctx, o.Server.Dir, Entries(ctx, c, o.Log, w.LastLSN()), Target{}, o.Logger)
+func prepare(ctx context.Context, c *client.Client, w *client.Writer, o RunOptions, fork bool) (Result, error) {
+	r, err := materialise(ctx, c, o, Target{LSN: w.LastLSN(), Fork: fork})
 	if err != nil {
 		return r, err
 	}
-	if o.Own != nil {
-		if err := o.Own(o.Server.Dir); err != nil {
-			return r, fmt.Errorf("compute: %w", err)
-		}
+	p := payload.Payload{SystemID: r.SystemID, Timeline: r.Timeline, SegmentBytes: r.Segment, Start: r.End}
+	var parts [][]byte
+	if fork {
+		p.Kind, p.Content = payload.KindHistory, r.History
+		parts = append(parts, p.Append(nil))
 	}
-	b := payload.Payload{Kind: payload.KindWAL, SystemID: r.SystemID, Timeline: r.Timeline, SegmentBytes: r.Segment, Start: r.End, Content: r.Checkpoint}.Append(nil)
-	_, err = w.AppendTx(ctx, logcore.TxID{}, [][]byte{b}, payload.AppendPosition(nil, r.Timeline, r.Resume()))
+	p.Kind, p.Content = payload.KindWAL, r.Checkpoint
+	parts = append(parts, p.Append(nil))
+	_, err = w.AppendTx(ctx, logcore.TxID{}, parts, payload.AppendPosition(nil, r.Timeline, r.Resume()))
 	return r, err
+}
+
+// materialise makes the server's data directory anew.
+func materialise(ctx context.Context, c *client.Client, o RunOptions, t Target) (Result, error) {
+	if err := os.RemoveAll(o.Server.Dir); err != nil {
+		return Result{}, fmt.Errorf("compute: %w", err)
+	}
+	r, err := Build(ctx, o.Server.Dir, Entries(ctx, c, o.Log, t.LSN), t, o.Logger)
+	if err != nil || o.Own == nil {
+		return r, err
+	}
+	if err := o.Own(o.Server.Dir); err != nil {
+		return r, fmt.Errorf("compute: %w", err)
+	}
+	return r, nil
 }
 
 // follow copies what the server writes into the log until one of them ends.
@@ -165,14 +228,13 @@ func followServer(ctx context.Context, c *client.Client, w *client.Writer, s *Se
 	if err != nil {
 		return err
 	}
-	const startWithin = 2 * time.Minute
 	for deadline := time.Now().Add(startWithin); ; {
 		err := r.Run(ctx)
 		if !errors.Is(err, receiver.ErrConnection) || r.Connected() || time.Now().After(deadline) {
 			return err
 		}
 		select {
-		case <-time.After(20 * time.Millisecond): // it is starting
+		case <-time.After(askEvery): // it is starting
 		case <-ctx.Done():
 			return nil
 		}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/logcore/logcore"
 )
 
@@ -30,6 +32,8 @@ type ServerOptions struct {
 	// UID and GID are whom the server runs as.
 	UID, GID int
 	Output   io.Writer // what the server says
+
+	detached bool // no commit waits for the log
 }
 
 func (o ServerOptions) withDefaults() ServerOptions {
@@ -59,9 +63,13 @@ type Server struct {
 // settings make a server that keeps nothing: what it commits is in the log, and after
 // a crash it is made again from there.
 func (o ServerOptions) settings() []string {
+	standby := o.StandbyName
+	if o.detached {
+		standby = ""
+	}
 	s := []string{
 		"fsync=off", "full_page_writes=off", // a torn page dies with the node
-		"synchronous_commit=on", "synchronous_standby_names=" + o.StandbyName,
+		"synchronous_commit=on", "synchronous_standby_names=" + standby,
 		"wal_level=replica", "max_wal_senders=10", "archive_mode=off", "restart_after_crash=off",
 		"wal_consistency_checking=hash,gin,gist,spgist,brin", // pages that are not redone in Go come as images
 		"listen_addresses=" + o.Listen, "port=" + strconv.Itoa(o.Port), "unix_socket_directories=" + o.SocketDir,
@@ -142,6 +150,25 @@ func (o ServerOptions) writeAccess() error {
 // ConnString is how to follow the server.
 func (s *Server) ConnString() string {
 	return fmt.Sprintf("host=%s port=%d user=%s dbname=postgres", s.o.SocketDir, s.o.Port, s.o.User)
+}
+
+// awaitConnections returns once the server takes connections.
+func (s *Server) awaitConnections(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	for {
+		c, err := pgconn.Connect(ctx, s.ConnString()+" replication=true")
+		if err == nil {
+			return c.Close(ctx)
+		}
+		select {
+		case <-time.After(askEvery):
+		case <-s.exited:
+			return fmt.Errorf("%w: PostgreSQL ended before it took connections: %w", errNodeDied, s.err)
+		case <-ctx.Done():
+			return fmt.Errorf("compute: the server takes no connections: %w", err)
+		}
+	}
 }
 
 // Exited is closed when the server is gone; Err says how, then.

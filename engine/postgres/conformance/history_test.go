@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,12 +16,22 @@ import (
 // valid WAL: a PostgreSQL replays it from the first base backup and gets to the same state.
 func vanillaReplays(t *testing.T, service *service, b *bank, there int) {
 	t.Helper()
+	b.conn = vanilla(t, service, "bank").connString()
+	if n := queryOne(t, b.conn, "select count(*) from history"); n != strconv.Itoa(there) {
+		t.Errorf("a vanilla server that replays the log has %s transactions, want %d", n, there)
+	}
+	b.check(t)
+}
+
+// vanilla returns a PostgreSQL that has replayed a whole log by itself.
+func vanilla(t *testing.T, service *service, log string) *server {
+	t.Helper()
 	dir := workDir(t)
 	data, archive := filepath.Join(dir, "data"), filepath.Join(dir, "archive")
-	service.must(t, "postgres", "export", "bank", "--base", data, "--wal", archive)
+	service.must(t, "postgres", "export", log, "--base", data, "--wal", archive)
 	s := &server{data: data, socket: dir, port: freePort(t)}
 	s.configure(t, "listen_addresses=''", fmt.Sprintf("port=%d", s.port), fmt.Sprintf("unix_socket_directories='%s'", dir), "synchronous_standby_names=''",
-		fmt.Sprintf("restore_command='cp %s/%%f %%p'", archive), "recovery_target_timeline='current'")
+		fmt.Sprintf("restore_command='cp %s/%%f %%p'", archive), "recovery_target_timeline='latest'")
 	run(t, "/usr/bin/env", "touch", filepath.Join(data, "recovery.signal"))
 	s.start(t)
 	c := connect(t, s.connString())
@@ -29,17 +40,32 @@ func vanillaReplays(t *testing.T, service *service, b *bank, there int) {
 			t.Fatal("still in recovery")
 		}
 	}
-	if n := query(t, c, "select count(*) from history")[0]; n != strconv.Itoa(there) {
-		t.Errorf("a vanilla server that replays the log has %s transactions, want %d", n, there)
-	}
-	b.conn = s.connString()
-	b.check(t)
+	return s
 }
 
 // moment is an answer that was recorded, and where in the log.
 type moment struct {
-	position, at string
-	answer       string
+	position, at, lsn string
+	answer            string
+}
+
+// lastLSN returns the LSN of a log's last entry.
+func (s *service) lastLSN(t testing.TB, log string) string {
+	t.Helper()
+	var logs []struct {
+		Name string `json:"log"`
+		Last uint64 `json:"last_lsn"`
+	}
+	if err := json.Unmarshal([]byte(s.must(t, "log", "ls", "-o", "json")), &logs); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range logs {
+		if l.Name == log {
+			return strconv.FormatUint(l.Last, 10)
+		}
+	}
+	t.Fatalf("no log %s", log)
+	return ""
 }
 
 const answer = "select count(*), coalesce(sum(hashtext(t::text)), 0) from t"
@@ -66,7 +92,7 @@ func TestEarlierMoments(t *testing.T) {
 			query(t, c, "create database other")
 			query(t, c, "begin; insert into p values (1); prepare transaction 'p'")
 		}
-		m := moment{position: query(t, c, "select pg_current_wal_insert_lsn()")[0], answer: query(t, c, answer)[0]}
+		m := moment{position: query(t, c, "select pg_current_wal_insert_lsn()")[0], answer: query(t, c, answer)[0], lsn: service.lastLSN(t, "past")}
 		time.Sleep(20 * time.Millisecond)
 		m.at = query(t, c, "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")[0]
 		moments = append(moments, m)
@@ -75,8 +101,9 @@ func TestEarlierMoments(t *testing.T) {
 	}
 	attach.stop()
 	s.stop(t)
+	end := service.lastLSN(t, "past")
 	for i, m := range moments {
-		for _, by := range [][2]string{{"--position", m.position}, {"--time", m.at}} {
+		for _, by := range [][2]string{{"--position", m.position}, {"--time", m.at}, {"--lsn", m.lsn}} {
 			t.Run(fmt.Sprintf("%d%s", i, by[0]), func(t *testing.T) {
 				node := openAt(t, service, "past", by[0], by[1])
 				nc := connect(t, node.connString())
@@ -100,6 +127,65 @@ func TestEarlierMoments(t *testing.T) {
 				query(t, nc, "checkpoint")
 			})
 		}
+	}
+	t.Run("detached", func(t *testing.T) {
+		node := startNode(t, service, "past", "--lsn", moments[1].lsn)
+		if got := queryOne(t, node.conn, answer); got != moments[1].answer {
+			t.Errorf("%s, want %s", got, moments[1].answer)
+		}
+		queryOne(t, node.conn, "with d as (delete from t returning 1) select count(*) from d") // nobody waits for it, and it is kept nowhere
+	})
+	for i, m := range moments {
+		if i == 1 || i == 3 {
+			t.Run(fmt.Sprintf("branch%d", i), func(t *testing.T) { branchAt(t, service, fmt.Sprintf("branch%d", i), m) })
+		}
+	}
+	if last := service.lastLSN(t, "past"); last != end {
+		t.Errorf("the log ended at LSN %s, its branches moved that to %s", end, last)
+	}
+}
+
+// node is a compute node under test.
+type node struct {
+	process   *process
+	data, dir string
+	conn      string
+}
+
+func startNode(t testing.TB, service *service, log string, flags ...string) *node {
+	t.Helper()
+	dir, port := workDir(t), freePort(t)
+	n := &node{dir: dir, data: filepath.Join(dir, "pgdata"), conn: connString(dir, port)}
+	n.process = service.background(t, append([]string{"postgres", "run", log, "--dir", dir, "--port", strconv.Itoa(port), "--socket-dir", dir, "--addr", service.addr}, flags...)...)
+	n.process.waitFor(t, "ready:", 1)
+	return n
+}
+
+// branchAt runs a node on a branch as of a moment: it has what was there then, keeps what is written to it,
+// also when the node is killed, and its log is one that PostgreSQL itself replays, over the change of timeline.
+func branchAt(t *testing.T, service *service, name string, m moment) {
+	n := startNode(t, service, "past", "--branch", name, "--lsn", m.lsn)
+	if got := queryOne(t, n.conn, answer); got != m.answer {
+		t.Errorf("%s, want %s", got, m.answer)
+	}
+	c := connect(t, n.conn)
+	query(t, c, "insert into t select g, 'branch' from generate_series(100001, 100500) g")
+	want := query(t, c, answer)[0]
+	killPostmaster(n.data)
+	n.process.waitFor(t, "ready:", 2)
+	if got := queryOne(t, n.conn, answer); got != want {
+		t.Errorf("after the node was killed: %s, want %s", got, want)
+	}
+	if line := queryOne(t, n.conn, "select timeline_id from pg_control_checkpoint()"); line != "2" {
+		t.Errorf("timeline %s, want 2", line)
+	}
+	n.process.stop()
+	v := vanilla(t, service, name)
+	if got := queryOne(t, v.connString(), answer); got != want {
+		t.Errorf("a vanilla server that replays the branch: %s, want %s", got, want)
+	}
+	if out, err := service.try(t, "postgres", "run", "past", "--dir", n.dir, "--branch", name, "--lsn", m.lsn); err == nil || !contains(out, "exists") {
+		t.Errorf("a branch made twice: %v\n%s", err, out)
 	}
 }
 

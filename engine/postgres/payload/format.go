@@ -90,6 +90,14 @@ func Decode(b []byte) (Payload, error) {
 	return p, nil
 }
 
+// BackupEnd returns the backup's last position, which the content of a KindBaseEnd payload is.
+func BackupEnd(p Payload) (wal.Position, error) {
+	if len(p.Content) != 8 {
+		return 0, fmt.Errorf("%w: the end of a base backup with %d bytes", logcore.ErrCorrupt, len(p.Content))
+	}
+	return wal.Position(binary.LittleEndian.Uint64(p.Content)), nil
+}
+
 // Piece is the content of a KindBase payload: Data goes on where the last piece of the
 // same archive ended.
 type Piece struct {
