@@ -283,7 +283,7 @@ func TestVersions(t *testing.T) {
 		{"checkpoint", "newer, readable", map[int]byte{4: 9}, nil},
 		{"checkpoint", "newer", map[int]byte{4: 9, 6: 3}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "older", map[int]byte{4: 1, 6: 1}, logcore.ErrUnsupportedVersion},
-		{"checkpoint", "flag", map[int]byte{8: 2}, logcore.ErrUnsupportedVersion},
+		{"checkpoint", "flag", map[int]byte{8: 0x80}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "log flag", map[int]byte{40 + 96: 5}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "magic", map[int]byte{0: 0}, logcore.ErrCorrupt},
 	} {
@@ -392,6 +392,11 @@ func FuzzDecode(f *testing.F) {
 		f.Add(e.Payload)
 	}
 	f.Add(fold(f, NewState(), story()).EncodeCheckpoint())
+	entries, state := stripesStory(f)
+	for _, e := range entries {
+		f.Add(e.Payload)
+	}
+	f.Add(state.EncodeCheckpoint())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := DecodeRecord(b); err == nil {
 			if b[2] == recordVersion && !bytes.Equal(r.Append(nil), b) {

@@ -46,6 +46,8 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		return nil
 	case OpNode:
 		return s.checkNode(c)
+	case OpPageServers:
+		return s.stripes.Check(c.Stripes)
 	}
 	return fmt.Errorf("%w: catalog command %v", logcore.ErrUnsupportedVersion, c.Op)
 }
@@ -143,9 +145,12 @@ func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 		s.logs[c.Log].TruncatedBefore = c.LSN
 	case OpNode:
 		s.applyNode(c)
+	case OpPageServers:
+		s.applyStripes(c, lsn)
 	case OpIncarnation:
 		s.Incarnation = c.Incarnation
-		clear(s.nodes) // of the cluster that was; this one begins with one member
+		s.stripes.Servers = nil // they have pages of another history; those that come back say so
+		clear(s.nodes)          // of the cluster that was; this one begins with one member
 		for _, l := range s.logs {
 			l.WriterOpen, l.window = false, window{}
 		}

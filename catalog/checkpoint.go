@@ -17,6 +17,9 @@ func (s *State) EncodeCheckpoint() []byte {
 	if len(s.nodes) > 0 {
 		flags |= checkpointFlagNodes
 	}
+	if s.hasStripes() {
+		flags |= checkpointFlagStripes
+	}
 	b = binary.LittleEndian.AppendUint32(b, flags)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.logs)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.LSN))
@@ -27,6 +30,9 @@ func (s *State) EncodeCheckpoint() []byte {
 	}
 	if len(s.nodes) > 0 {
 		b = s.appendNodes(b)
+	}
+	if s.hasStripes() {
+		b = s.appendStripes(b)
 	}
 	return b
 }
@@ -95,6 +101,11 @@ func DecodeCheckpoint(payload []byte) (*State, error) {
 	}
 	if flags&checkpointFlagNodes != 0 {
 		if err := s.decodeNodes(&src); err != nil {
+			return nil, err
+		}
+	}
+	if flags&checkpointFlagStripes != 0 {
+		if err := s.decodeStripes(&src); err != nil {
 			return nil, err
 		}
 	}

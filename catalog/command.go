@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/stripemap"
 )
 
 // Op says what a Command does. The numbers are durable.
@@ -27,14 +28,16 @@ const (
 	// OpNode says where Node is: Name is the address of its services, Writer that for the
 	// other nodes. Both empty: it is no part of the cluster any more.
 	OpNode Op = 6
+	// OpPageServers changes who serves the pages of which stripes, by Stripes.
+	OpPageServers Op = 7
 )
 
 var opNames = [...]string{OpCreate: "create", OpOpenWriter: "open-writer", OpCloseWriter: "close-writer",
-	OpTruncate: "truncate", OpIncarnation: "incarnation", OpNode: "node"}
+	OpTruncate: "truncate", OpIncarnation: "incarnation", OpNode: "node", OpPageServers: "page-servers"}
 
 // String returns the command's name, or its number when it has none.
 func (o Op) String() string {
-	if o >= OpCreate && o <= OpNode {
+	if o >= OpCreate && o <= OpPageServers {
 		return opNames[o]
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
@@ -53,12 +56,16 @@ type Command struct {
 	Writer      string // of the writer, for people
 	// PayloadFormat is what the writer's payloads are; empty: not said.
 	PayloadFormat string
-	Durability    Durability // OpCreate
+	Durability    Durability       // OpCreate
+	Stripes       stripemap.Change // OpPageServers
 }
 
 // Encode returns the command's bytes. Name, Writer and PayloadFormat must be within
 // their limits.
 func (c Command) Encode() []byte {
+	if c.Op == OpPageServers {
+		c = c.packStripes()
+	}
 	if len(c.Name) > logcore.LogNameMax || len(c.Writer) > WriterNameMax || len(c.PayloadFormat) > PayloadFormatMax {
 		panic(fmt.Sprintf("catalog: names of %d, %d and %d bytes were not refused before", len(c.Name), len(c.Writer), len(c.PayloadFormat)))
 	}
@@ -68,10 +75,13 @@ func (c Command) Encode() []byte {
 	if c.Durability == DurabilityArchive {
 		flags |= commandFlagArchive
 	}
+	if c.Stripes.Draining {
+		flags |= commandFlagDraining
+	}
 	b = append(b, catalogVersion, catalogVersion, flags, byte(c.Op))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.PayloadFormat)))
 	subject := uint64(c.Log)
-	if c.Op == OpNode {
+	if c.Op == OpNode || c.Op == OpPageServers {
 		subject = c.Node
 	}
 	for _, v := range []uint64{subject, uint64(c.Epoch), uint64(c.LSN), uint64(c.Parent), c.Incarnation} {
@@ -110,7 +120,7 @@ func DecodeCommand(payload []byte) (Command, error) {
 	c.Parent, c.Incarnation = logcore.LogID(s.u64()), s.u64()
 	nameBytes, writerBytes := int(s.u16()), int(s.u16())
 	reserved := s.u32()
-	if c.Op == OpNode {
+	if c.Op == OpNode || c.Op == OpPageServers {
 		c.Node, c.Log = uint64(c.Log), 0
 	}
 	c.Name, c.Writer = string(s.bytes(nameBytes)), string(s.bytes(writerBytes))
@@ -124,8 +134,12 @@ func DecodeCommand(payload []byte) (Command, error) {
 		return Command{}, corrupt("command %v with durability %v", c.Op, c.Durability)
 	case c.Op == 0:
 		return Command{}, corrupt("command 0")
-	case c.Op > OpNode:
+	case c.Op > OpPageServers:
 		return Command{}, fmt.Errorf("%w: catalog command %d: use a newer build", logcore.ErrUnsupportedVersion, c.Op)
+	case flags&commandFlagDraining != 0 && c.Op != OpPageServers:
+		return Command{}, corrupt("command %v of a page server that is drained", c.Op)
+	case c.Op == OpPageServers:
+		return c.unpackStripes(flags&commandFlagDraining != 0)
 	}
 	return c, nil
 }

@@ -26,16 +26,21 @@ const (
 	checkpointHeaderBytes = 40
 	logFixedBytes         = 106
 
-	checkpointFlagNodes  = 1 << 0 // nodes follow the logs
-	checkpointFlagsKnown = checkpointFlagNodes
-	nodeFixedBytes       = 12
+	checkpointFlagNodes   = 1 << 0 // nodes follow the logs
+	checkpointFlagStripes = 1 << 1 // page servers follow the nodes
+	checkpointFlagsKnown  = checkpointFlagNodes | checkpointFlagStripes
+	nodeFixedBytes        = 12
+
+	pageServerFlagDraining = 1 << 0
+	pageServerFlagsKnown   = pageServerFlagDraining
 
 	logFlagWriterOpen = 1 << 0
 	logFlagArchive    = 1 << 1 // acknowledged when archived
 	logFlagsKnown     = logFlagWriterOpen | logFlagArchive
 
-	commandFlagArchive = 1 << 0 // of create: acknowledged when archived
-	commandFlagsKnown  = commandFlagArchive
+	commandFlagArchive  = 1 << 0 // of create: acknowledged when archived
+	commandFlagDraining = 1 << 1 // of page-servers: it is to hold nothing
+	commandFlagsKnown   = commandFlagArchive | commandFlagDraining
 )
 
 // RecordHeaderBytes is what the envelope adds to a body and its engine position.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/stripemap"
 )
 
 // State is the fold of a shard's entries. It is not safe for concurrent use.
@@ -24,6 +25,7 @@ type State struct {
 	logs    map[logcore.LogID]*Log
 	names   map[string]logcore.LogID
 	nodes   map[uint64]Node
+	stripes stripemap.Map
 }
 
 // Log is what the catalog knows of one log. Read-only for callers.
@@ -77,6 +79,7 @@ func (s *State) Clone() *State {
 	}
 	c.names = maps.Clone(s.names)
 	c.nodes = maps.Clone(s.nodes)
+	c.stripes = s.stripes.Clone()
 	return &c
 }
 
