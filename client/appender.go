@@ -290,6 +290,9 @@ func (s *session) answered(a *wire.LogAppended) error {
 	return w.acknowledge(s, a)
 }
 
+// probeShare: the other members are asked again after this part of ProbeAfter.
+const probeShare = 4
+
 // watch ends the stream when the service acknowledges nothing for too long, or sooner
 // when another member leads.
 func (s *session) watch(ctx context.Context) {
@@ -307,7 +310,7 @@ func (s *session) watch(ctx context.Context) {
 			s.cancel(fmt.Errorf("%w at %s: no acknowledgement for %v", ErrUnavailable, s.a.m.addr, s.a.c.opts.Timeout))
 			return
 		}
-		if silent < s.a.c.opts.ProbeAfter || time.Since(probed) < s.a.c.opts.ProbeAfter || !s.a.c.router.several() {
+		if silent < s.a.c.opts.ProbeAfter || time.Since(probed) < s.a.c.opts.ProbeAfter/probeShare || !s.a.c.router.several() {
 			continue
 		}
 		probed = time.Now()

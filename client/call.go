@@ -54,6 +54,7 @@ func unary[Resp any](ctx context.Context, c *Client, log string, s safety, call 
 			hint = wire.LeaderHint(err)
 			next = c.router.moved(log, m, hint)
 		case errors.Is(err, errUnsent), s != notIdempotent && c.unfit(err):
+			c.router.fails(m)
 			c.router.moved(log, m, "")
 		case !refused(err):
 			return resp, err
@@ -92,8 +93,8 @@ var errUnsent = fmt.Errorf("%w: there is no connection", ErrUnavailable)
 func attempt[Resp any](ctx context.Context, c *Client, m *member, s safety, hung int, call func(context.Context, *member) (Resp, error)) (resp Resp, err error) {
 	whole := ctx
 	if c.router.several() {
-		each := c.opts.establish() << min(hung/4, 8) // a service that is slow everywhere gets more
-		if s == notIdempotent && !connected(ctx, m.conn, each) {
+		each := c.opts.patience() << min(hung/3, 8) // a service that is slow everywhere gets more
+		if s == notIdempotent && !connected(ctx, m.conn, c.opts.establish()) {
 			return resp, fmt.Errorf("%w to %s", errUnsent, m.addr)
 		}
 		if s == idempotent {

@@ -75,8 +75,20 @@ func (r *router) other(m *member) *member {
 	return nil
 }
 
+// nextLocked returns the member behind m in the list that has not failed lately; when all have, the one whose failure is
+// oldest; m itself when it is the only one.
 func (r *router) nextLocked(m *member) *member {
-	return r.members[(slices.Index(r.members, m)+1)%len(r.members)]
+	at, best := slices.Index(r.members, m), m
+	for i := 1; i < len(r.members); i++ {
+		other := r.members[(at+i)%len(r.members)]
+		switch {
+		case time.Since(other.failed) >= hintsIgnored:
+			return other
+		case best == m || other.failed.Before(best.failed):
+			best = other
+		}
+	}
+	return best
 }
 
 // leads notes that a member leads everything, as far as is known.
@@ -98,15 +110,12 @@ func (r *router) fails(m *member) {
 }
 
 // moved is told that from does not lead a log, with the address of who does as a hint if
-// that is known, or, without one, that it is of no use at present. It returns whom to ask next: where the
+// that is known. It returns whom to ask next: where the
 // hint points, else the next in the list. When somebody else has found a way already, it is that;
 // and from itself, if it points at a member that has just failed: it will know better soon.
 func (r *router) moved(log string, from *member, hint string) *member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if hint == "" {
-		from.failed = time.Now()
-	}
 	if at := r.toLocked(log); at != from {
 		return at
 	}

@@ -22,6 +22,7 @@ func TestRouter(t *testing.T) {
 	want("a hint", r.moved("x", a, "c"), c)
 	want("every log goes with the first", r.to("y"), c)
 	want("who still thinks of the old one", r.moved("y", a, ""), c)
+	r.fails(c)
 	want("no hint", r.moved("x", c, ""), a)
 	r.moved("x", a, "b")
 	want("then", r.to("x"), b)
@@ -29,10 +30,15 @@ func TestRouter(t *testing.T) {
 	c.failed = time.Now().Add(-time.Hour)
 	want("and later", r.moved("x", b, "c"), c)
 	r.routes["y"] = b
+	r.fails(a)
 	want("a log led elsewhere", r.moved("y", b, "a"), b) // a failed just now, too
 	a.failed = time.Time{}
 	want("a log led elsewhere", r.moved("y", b, "a"), a)
 	want("does not take the others along", r.to("x"), c)
+	r.fails(a)
+	want("not the one that failed just now", r.nextLocked(c), b)
+	r.fails(b)
+	want("of several, the one that failed first", r.nextLocked(c), a)
 	d := r.moved("x", c, "d")
 	if d.addr != "d" || len(r.members) != 4 || r.to("z") != d {
 		t.Errorf("an address heard of: %v, %d members", d, len(r.members))

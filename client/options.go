@@ -28,7 +28,7 @@ type Options struct {
 	DialTimeout time.Duration
 	// Timeout bounds every unary call whose context has no earlier deadline, and how
 	// long a writer waits for an acknowledgement before it reconnects; 0 means 10 s. Of several members
-	// none gets more than a tenth of it at first before the next is asked, where asking twice is harmless.
+	// none gets more than a 25th of it at first before the next is asked, where asking twice is harmless.
 	Timeout time.Duration
 	// ProbeAfter is how long a writer hears nothing before the client asks the other members
 	// whether another one leads by now; 0 means 500 ms.
@@ -106,3 +106,6 @@ func (o Options) validate() error {
 
 // establish is how long an append stream may take to be set up.
 func (o Options) establish() time.Duration { return max(o.Timeout/10, 10*time.Millisecond) }
+
+// patience is how long one of several members may take to answer at first, where asking another one is harmless.
+func (o Options) patience() time.Duration { return max(o.Timeout/25, 10*time.Millisecond) }

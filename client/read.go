@@ -99,6 +99,7 @@ func (r *reader) stream(ctx context.Context, yield func(ReadBatch, error) bool) 
 	case errors.Is(err, logcore.ErrNotLeader):
 		r.c.router.moved(r.log, m, wire.LeaderHint(err))
 	case errors.Is(err, ErrUnavailable):
+		r.c.router.fails(m)
 		r.c.router.moved(r.log, m, "")
 	}
 	return err

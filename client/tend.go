@@ -74,6 +74,7 @@ func (w *Writer) deal(ctx context.Context, fault error, retry *budget, hops int)
 		// A member that does not know yet what another one acknowledged: it leads no more, or not yet.
 		w.c.router.moved(w.log, at, "")
 	case w.c.unfit(fault):
+		w.c.router.fails(at)
 		w.c.router.moved(w.log, at, "")
 	case !errors.Is(fault, logcore.ErrOverloaded):
 		w.settle(fault)

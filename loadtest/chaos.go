@@ -41,5 +41,7 @@ func replicationChaosCommand() *cobra.Command {
 	f.StringVar(&o.Bin, "bin", "bin", "directory of the binary logsvc")
 	f.DurationVar(&o.Duration, "duration", 10*time.Minute, "how long the cluster is hurt")
 	f.Uint64Var(&o.Seed, "seed", 0, "of the faults; 0: any, which is told")
+	f.StringSliceVar(&o.Only, "only", nil, "faults to inject, as they are called in the messages; none: all")
+	f.BoolVar(&o.Keep, "keep", false, "keep the directory whatever was found")
 	return c
 }

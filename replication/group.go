@@ -35,6 +35,7 @@ type Group struct {
 	file    *stateFile
 	member  *Member // the loop's; others call what is said to be for any goroutine
 	inbox   inbox
+	heldUp  heldUp // the loop's
 	metrics *metrics
 	wake    chan struct{} // to the loop: there is something to do
 	stopped chan struct{} // the loop has ended

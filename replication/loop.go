@@ -54,7 +54,8 @@ func (g *Group) call(f func(*Member)) bool {
 
 // work does what was left for the loop.
 func (g *Group) work() {
-	m := g.member
+	m, h := g.member, &g.heldUp
+	h.begin()
 	g.inbox.mu.Lock()
 	messages, calls, lost := g.inbox.messages, g.inbox.calls, g.inbox.lost
 	g.inbox.messages, g.inbox.calls, g.inbox.lost, g.inbox.bytes = nil, nil, nil, 0
@@ -67,10 +68,14 @@ func (g *Group) work() {
 			g.log.Debug("replication: a message was not taken", "type", msg.GetType(), "from", msg.GetFrom(), "err", err)
 		}
 	}
+	h.step("messages")
 	for _, f := range calls {
 		f(m)
 	}
+	h.step("calls")
 	m.Advance()
+	h.step("advance")
+	g.heldUpEnd(h)
 }
 
 // loop drives the member until it is closed.

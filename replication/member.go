@@ -362,6 +362,12 @@ func (m *Member) take(msg *raftpb.Message) error {
 		if m.feeding != nil {
 			return nil
 		}
+	case raftpb.MsgHeartbeatResp:
+		if msg.GetTerm() == m.state.Term && m.idle(msg) {
+			return nil
+		}
+		m.storage.probing = true
+		defer func() { m.storage.probing = false }()
 	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgTimeoutNow:
 		if msg.GetType() != raftpb.MsgTimeoutNow && m.commitByVote(msg, msg.GetRejectHint()) && m.failed {
 			return m.Err()

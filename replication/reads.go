@@ -1,9 +1,11 @@
 package replication
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/logcore/logcore"
 )
@@ -13,6 +15,8 @@ import (
 type reading struct {
 	question uint64 // number of the newest
 	asked    []func(error)
+	// sent is the mark of the newest question in the heartbeats that ask it.
+	sent []byte
 }
 
 // readsMax bounds the reads that wait for the next question.
@@ -61,6 +65,19 @@ func (m *Member) takeReads() {
 	m.reading.asked = reads
 	m.rn.ReadIndex(binary.LittleEndian.AppendUint64(nil, m.reading.question))
 	m.ready()
+}
+
+// idle reports whether an answer to a heartbeat has nothing to say: the question it answers was answered by others, and
+// the member was heard of in this tick already.
+//
+// Raft takes every answer of a member that lags as a reason to send it entries, and reads them from the log for that. A
+// process that was stopped for a few seconds answers thousands of old questions at once: the leader would be busy
+// for so long with reading the same entries again and again that it lost its leadership.
+func (m *Member) idle(msg *raftpb.Message) bool {
+	if len(msg.GetContext()) == 0 || m.heardAt[msg.GetFrom()] != m.election.ticks {
+		return false
+	}
+	return len(m.reading.asked) == 0 || !bytes.Equal(msg.GetContext(), m.reading.sent)
 }
 
 // readAt is the answer to the question under way: a quorum still follows this leader.

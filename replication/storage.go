@@ -25,6 +25,8 @@ type storage struct {
 	floor uint64
 	// frozen, when not 0, is where the log ends for Raft while more is fed to it.
 	frozen logcore.LSN
+	// probing limits what Raft is given of the log to a probe's worth of it.
+	probing bool
 	// snapshot describes the log up to what is applied.
 	snapshot func() (*raftpb.Snapshot, error)
 	// err is why a read failed. Raft knows no such thing as an unreadable log and panics;
@@ -38,8 +40,14 @@ func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	return &raftpb.HardState{Term: &st.Term, Vote: &st.Vote, Commit: &st.Commit}, st.Members, nil
 }
 
+// probeBytesMax is about how much a message carries that is sent because a member was heard of.
+const probeBytesMax = 16 << 10
+
 // Entries implements raft.Storage.
 func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	if s.probing {
+		maxSize = min(maxSize, probeBytesMax)
+	}
 	if len(s.recent) > 0 && lo >= s.recent[0].GetIndex() {
 		from := lo - s.recent[0].GetIndex()
 		to := hi - s.recent[0].GetIndex()

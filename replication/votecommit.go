@@ -17,6 +17,10 @@ import (
 func (m *Member) send(msg *raftpb.Message) {
 	lsn := uint64(m.Committed())
 	switch msg.GetType() {
+	case raftpb.MsgHeartbeat:
+		if len(msg.GetContext()) > 0 {
+			m.reading.sent = msg.GetContext()
+		}
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		if term, err := m.storage.Term(lsn); err == nil && lsn > 0 {
 			msg.Commit, msg.RejectHint = &lsn, &term

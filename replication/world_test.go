@@ -28,6 +28,7 @@ type memDisk struct {
 	sealAt  int
 	cuts    int
 	full    bool // nothing more finds room
+	read    int  // entries that were ever read
 }
 
 type memWrite struct {
@@ -96,9 +97,11 @@ func (d *memDisk) Entries(lo, hi logcore.LSN, bytesMax int) ([]logcore.Entry, er
 	out := d.entries[lo-d.first : hi-d.first]
 	for i := range out {
 		if bytesMax -= len(out[i].Payload) + 60; bytesMax < 0 && i > 0 {
-			return slices.Clone(out[:i]), nil
+			out = out[:i]
+			break
 		}
 	}
+	d.read += len(out)
 	return slices.Clone(out), nil
 }
 

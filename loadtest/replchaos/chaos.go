@@ -21,7 +21,9 @@ type Options struct {
 	Dir      string // a directory is made in it, and removed at the end unless something was wrong
 	Bin      string // where logsvc is
 	Duration time.Duration
-	Seed     uint64 // of the faults; 0: any
+	Seed     uint64   // of the faults; 0: any
+	Only     []string // faults to inject; empty: all
+	Keep     bool     // the directory, whatever was found
 	Log      io.Writer
 }
 
@@ -34,13 +36,16 @@ type Report struct {
 	Load      *appendload.Report `json:"load"`
 	Ops       int                `json:"history_ops"`
 	BlockedMs float64            `json:"blocked_max_ms"` // after the last disturbance
-	Wrong     []string           `json:"wrong,omitempty"`
+	// Blocked is the same for each disturbance after which an operation took longer than blockedTold.
+	Blocked map[string]float64 `json:"blocked_ms"`
+	Wrong   []string           `json:"wrong,omitempty"`
 }
 
 const (
 	historyLogs  = 3
 	lookers      = 2
 	blockedMax   = 3 * time.Second
+	blockedTold  = time.Second
 	loadRate     = 1500 // appends each second
 	loadLogs     = 4
 	loadInflight = 256
@@ -48,14 +53,21 @@ const (
 
 // world is a run.
 type world struct {
-	opts  Options
-	dir   string
-	nodes []*node
-	begun time.Time
-	count map[string]int // faults; hurt's
+	opts   Options
+	faults []fault
+	dir    string
+	nodes  []*node
+	begun  time.Time
+	count  map[string]int // faults; hurt's
 
 	mu           sync.Mutex
-	disturbances []time.Time // guarded by mu
+	disturbances []disturbance // guarded by mu
+}
+
+// disturbance is the moment at which something changed for a node.
+type disturbance struct {
+	what string // "begin of kill of node 1"
+	at   time.Time
 }
 
 func (w *world) note(format string, args ...any) {
@@ -63,9 +75,9 @@ func (w *world) note(format string, args ...any) {
 }
 
 // disturbed notes that something changed for a node.
-func (w *world) disturbed() {
+func (w *world) disturbed(what string, f fault, n *node) {
 	w.mu.Lock()
-	w.disturbances = append(w.disturbances, time.Now())
+	w.disturbances = append(w.disturbances, disturbance{fmt.Sprintf("%s of %s of node %d", what, f.name, n.i), time.Now()})
 	w.mu.Unlock()
 }
 
@@ -78,14 +90,18 @@ func Run(ctx context.Context, o Options) (rep Report, err error) {
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64()
 	}
+	chosen, err := choose(o.Only)
+	if err != nil {
+		return rep, err
+	}
 	dir, err := os.MkdirTemp(o.Dir, "chaos-replication-")
 	if err != nil {
 		return rep, err
 	}
-	w := &world{opts: o, dir: dir, begun: time.Now(), count: map[string]int{}}
-	rep = Report{Kind: "chaos-replication", Seed: o.Seed, Faults: w.count}
+	w := &world{opts: o, faults: chosen, dir: dir, begun: time.Now(), count: map[string]int{}}
+	rep = Report{Kind: "chaos-replication", Seed: o.Seed, Faults: w.count, Blocked: map[string]float64{}}
 	defer func() {
-		keep := err != nil || len(rep.Wrong) > 0
+		keep := o.Keep || err != nil || len(rep.Wrong) > 0
 		err = errors.Join(err, w.close(keep))
 	}()
 	if err := w.build(ctx); err != nil {
@@ -191,10 +207,13 @@ func (w *world) judge(ctx context.Context, c *client.Client, histories []*histor
 		if err != nil {
 			wrong("%v", err)
 		}
-		longest, o := h.blocked(w.disturbances)
-		rep.BlockedMs = max(rep.BlockedMs, float64(longest.Milliseconds()))
-		if longest > blockedMax {
-			wrong("log %s: an operation (append: %v) was blocked for %v, until %.1f s", h.log, o.append, longest.Round(time.Millisecond), o.back.Sub(w.begun).Seconds())
+		for _, b := range h.blocked(w.disturbances) {
+			ms := float64(b.lasted.Milliseconds())
+			rep.BlockedMs = max(rep.BlockedMs, ms)
+			rep.Blocked[b.after] = max(rep.Blocked[b.after], ms)
+			if b.lasted > blockedMax {
+				wrong("log %s: an operation (append: %v) was blocked for %v, until %.1f s, after the %s", h.log, b.op.append, b.lasted.Round(time.Millisecond), b.op.back.Sub(w.begun).Seconds(), b.after)
+			}
 		}
 	}
 	total := 0

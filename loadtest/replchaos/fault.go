@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -41,6 +42,23 @@ var faults = []fault{
 	}, func(ctx context.Context, w *world, n *node) error { return w.start(ctx, n) }},
 }
 
+// choose returns the named faults, all when none is.
+func choose(names []string) (list []fault, err error) {
+	for _, f := range faults {
+		if len(names) == 0 || slices.Contains(names, f.name) {
+			list = append(list, f)
+		}
+	}
+	if len(list) < len(names) {
+		var known []string
+		for _, f := range faults {
+			known = append(known, f.name)
+		}
+		return nil, fmt.Errorf("faults %q: known are %q", names, known)
+	}
+	return list, nil
+}
+
 // Times between faults: one lasts faultMin to faultMin+faultSpread, then the cluster has
 // calmFor to itself.
 const (
@@ -52,12 +70,12 @@ const (
 // hurt injects one fault after the other until ctx ends, each on one node, the one that leads more often
 // than not, so that a majority is there all the time.
 func (w *world) hurt(ctx context.Context, rng *rand.Rand) error {
-	order := rng.Perm(len(faults))
+	order := rng.Perm(len(w.faults))
 	for k := 0; ctx.Err() == nil; k++ {
-		if k%len(faults) == 0 {
-			order = rng.Perm(len(faults)) // each comes before any comes again
+		if k%len(w.faults) == 0 {
+			order = rng.Perm(len(w.faults)) // each comes before any comes again
 		}
-		f := faults[order[k%len(faults)]]
+		f := w.faults[order[k%len(w.faults)]]
 		victim := w.nodes[rng.IntN(nodes)]
 		if rng.IntN(3) > 0 {
 			n, err := w.leader(ctx, 20*time.Second)
@@ -71,13 +89,14 @@ func (w *world) hurt(ctx context.Context, rng *rand.Rand) error {
 		}
 		lasts := faultMin + time.Duration(rng.Int64N(int64(faultSpread)))
 		w.note("%s of node %d for %v", f.name, victim.i, lasts.Round(100*time.Millisecond))
-		w.disturbed()
+		w.disturbed("begin", f, victim)
 		if err := f.begin(w, victim); err != nil {
 			return fmt.Errorf("%s of node %d: %w", f.name, victim.i, err)
 		}
 		w.count[f.name]++
 		sleep(ctx, lasts)
-		w.disturbed()
+		w.note("end of %s of node %d", f.name, victim.i)
+		w.disturbed("end", f, victim)
 		// Also at the end: what is read back then must find all nodes well.
 		if err := f.end(context.WithoutCancel(ctx), w, victim); err != nil {
 			return fmt.Errorf("end of %s of node %d: %w", f.name, victim.i, err)

@@ -150,17 +150,33 @@ var logModel = porcupine.Model{
 	},
 }
 
-// blocked returns the longest time that an operation took after the later of its call and
-// the last disturbance before it came back, and which one it was.
-func (h *history) blocked(disturbances []time.Time) (longest time.Duration, worst op) {
+// block is the time that an operation took after the later of its call and the last disturbance before it
+// came back.
+type block struct {
+	op     op
+	lasted time.Duration
+	after  string // the disturbance; empty when there was none before
+}
+
+// blocked returns the operations that were blocked for longer than blockedTold, and the one that was for longest.
+func (h *history) blocked(disturbances []disturbance) (list []block) {
+	var longest block
 	for _, o := range h.ops {
+		b := block{op: o}
 		from := o.call
-		if i, _ := slices.BinarySearchFunc(disturbances, o.back, time.Time.Compare); i > 0 && disturbances[i-1].After(from) {
-			from = disturbances[i-1]
+		i, _ := slices.BinarySearchFunc(disturbances, o.back, func(d disturbance, t time.Time) int { return d.at.Compare(t) })
+		if i > 0 {
+			b.after = disturbances[i-1].what
+			if at := disturbances[i-1].at; at.After(from) {
+				from = at
+			}
 		}
-		if d := o.back.Sub(from); d > longest {
-			longest, worst = d, o
+		if b.lasted = o.back.Sub(from); b.lasted > blockedTold {
+			list = append(list, b)
+		}
+		if b.lasted > longest.lasted {
+			longest = b
 		}
 	}
-	return longest, worst
+	return append(list, longest)
 }

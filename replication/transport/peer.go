@@ -68,8 +68,12 @@ func (p *peer) send(shard logcore.ShardID, m *raftpb.Message) {
 		q.bytes += int64(len(e.GetData())) + 16
 	}
 	p.mu.Lock()
-	p.queue = append(p.queue, q)
-	p.bytes += q.bytes
+	if n := len(p.queue); n > 0 && supersedes(q, p.queue[n-1]) {
+		p.queue[n-1] = q
+	} else {
+		p.queue = append(p.queue, q)
+		p.bytes += q.bytes
+	}
 	for len(p.queue) > 1 && (len(p.queue) > queueMessagesMax || p.bytes > queueBytesMax) {
 		p.bytes -= p.queue[0].bytes
 		p.queue[0] = queued{}
@@ -78,6 +82,14 @@ func (p *peer) send(shard logcore.ShardID, m *raftpb.Message) {
 	}
 	p.mu.Unlock()
 	p.poke()
+}
+
+// supersedes reports whether a message says all that the one queued just before it does: of two heartbeats of a leader, or two
+// answers to them, the newer one counts.
+func supersedes(q, before queued) bool {
+	t := q.m.GetType()
+	return (t == raftpb.MsgHeartbeat || t == raftpb.MsgHeartbeatResp) && before.m.GetType() == t && before.shard == q.shard && before.m.GetTerm() == q.m.GetTerm() &&
+		len(q.m.GetContext()) >= len(before.m.GetContext()) && q.m.GetCommit() >= before.m.GetCommit()
 }
 
 // take returns what goes into the next frame, and the link for it.
