@@ -23,7 +23,13 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		if len(c.Writer) > WriterNameMax {
 			return fmt.Errorf("%w: writer name of %d bytes, at most %d", logcore.ErrInvalid, len(c.Writer), WriterNameMax)
 		}
-		return l.checkFormat(c.PayloadFormat)
+		if err := l.checkFormat(c.PayloadFormat); err != nil {
+			return err
+		}
+		if !l.WriterOpen {
+			return s.checkRoom(reserveWindow, "writers")
+		}
+		return nil
 	case OpCloseWriter:
 		_, err := s.CheckWriter(c.Log, c.Epoch)
 		return err
@@ -48,6 +54,8 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		return s.checkNode(c)
 	case OpPageServers:
 		return s.stripes.Check(c.Stripes)
+	case OpDelete, OpReset, OpRetention, OpHorizon, OpLease, OpHold:
+		return s.checkHistory(c, lsn)
 	}
 	return fmt.Errorf("%w: catalog command %v", logcore.ErrUnsupportedVersion, c.Op)
 }
@@ -94,6 +102,9 @@ func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
 	if len(s.logs) >= LogsMax {
 		return fmt.Errorf("%w: the shard holds %d logs, the most it can", logcore.ErrTooLarge, LogsMax)
 	}
+	if err := s.checkRoom(reserveLog, "logs"); err != nil {
+		return err
+	}
 	if c.Parent == 0 {
 		if c.LSN != 0 {
 			return fmt.Errorf("%w: branch LSN %d without a parent", logcore.ErrInvalid, c.LSN)
@@ -104,35 +115,38 @@ func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case c.LSN == 0:
-		return fmt.Errorf("%w: a branch of %q needs the LSN to fork at", logcore.ErrInvalid, parent.Name)
-	case c.LSN >= lsn:
-		return &logcore.LagError{Asked: c.LSN, Available: lsn - 1}
-	case c.LSN+1 < parent.FirstLSN():
-		return fmt.Errorf("%w: log %q begins at LSN %d, it can't be branched at %d", logcore.ErrTrimmed, parent.Name, parent.FirstLSN(), c.LSN)
-	}
-	return nil
+	return s.checkFork(parent, c.LSN, lsn)
 }
 
-// applyCommand carries out a command that Check accepted.
-func (s *State) applyCommand(c Command, lsn logcore.LSN) {
+// create carries out OpCreate.
+func (s *State) create(c Command, lsn logcore.LSN) {
+	l := &Log{ID: c.Log, Name: c.Name, Epoch: s.histories.epochFloor, CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN, Durability: c.Durability}
+	if parent := s.logs[c.Parent]; parent != nil {
+		l.OriginLSN, l.TruncatedBefore = parent.OriginLSN, parent.TruncatedBefore
+		l.LastLSN, l.LastTime = parent.LastLSN, parent.LastTime
+		l.PayloadFormat = parent.PayloadFormat
+		l.WindowMs, l.WindowBytes = parent.WindowMs, parent.WindowBytes
+		if parent.LastLSN > c.LSN {
+			// The parent's last entry at the fork is not known here; the fork is.
+			l.LastLSN, l.LastTime = c.LSN, 0
+		}
+		s.histories.children[parent.ID]++
+	}
+	s.logs[l.ID], s.names[l.Name] = l, l.ID
+	s.reserved += l.reserve()
+	s.nextLog++
+}
+
+// applyCommand carries out a command that Check accepted, as the entry e.
+func (s *State) applyCommand(c Command, e logcore.Entry) {
 	switch c.Op {
 	case OpCreate:
-		l := &Log{ID: c.Log, Name: c.Name, CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN, Durability: c.Durability}
-		if parent := s.logs[c.Parent]; parent != nil {
-			l.OriginLSN, l.TruncatedBefore = parent.OriginLSN, parent.TruncatedBefore
-			l.LastLSN, l.LastTime = parent.LastLSN, parent.LastTime
-			l.PayloadFormat = parent.PayloadFormat
-			if parent.LastLSN > c.LSN {
-				// The parent's last entry at the fork is not known here; the fork is.
-				l.LastLSN, l.LastTime = c.LSN, 0
-			}
-		}
-		s.logs[l.ID], s.names[l.Name] = l, l.ID
-		s.nextLog++
+		s.create(c, e.LSN)
+	case OpDelete, OpReset, OpRetention, OpHorizon, OpLease, OpHold:
+		s.applyHistory(c, e)
 	case OpOpenWriter:
 		l := s.logs[c.Log]
+		s.reserved += reserveLog + reserveWindow - l.reserve()
 		l.Epoch, l.Writer, l.WriterOpen = c.Epoch, c.Writer, true
 		l.Sequence, l.window = 0, window{}
 		if c.PayloadFormat != "" {
@@ -140,13 +154,14 @@ func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 		}
 	case OpCloseWriter:
 		l := s.logs[c.Log]
+		s.reserved += reserveLog - l.reserve()
 		l.WriterOpen, l.window = false, window{} // nothing of a closed epoch is answered again
 	case OpTruncate:
 		s.logs[c.Log].TruncatedBefore = c.LSN
 	case OpNode:
 		s.applyNode(c)
 	case OpPageServers:
-		s.applyStripes(c, lsn)
+		s.applyStripes(c, e.LSN)
 	case OpIncarnation:
 		s.Incarnation = c.Incarnation
 		s.stripes.Servers = nil // they have pages of another history; those that come back say so
@@ -154,5 +169,7 @@ func (s *State) applyCommand(c Command, lsn logcore.LSN) {
 		for _, l := range s.logs {
 			l.WriterOpen, l.window = false, window{}
 		}
+		s.reserved = reserveLog * len(s.logs)
 	}
+	s.histories.expire(e.Time)
 }

@@ -20,6 +20,10 @@ func (s *State) EncodeCheckpoint() []byte {
 	if s.hasStripes() {
 		flags |= checkpointFlagStripes
 	}
+	history := !s.historyEmpty()
+	if history {
+		flags |= checkpointFlagHistory
+	}
 	b = binary.LittleEndian.AppendUint32(b, flags)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.logs)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.LSN))
@@ -33,6 +37,9 @@ func (s *State) EncodeCheckpoint() []byte {
 	}
 	if s.hasStripes() {
 		b = s.appendStripes(b)
+	}
+	if history {
+		b = s.appendHistory(b)
 	}
 	return b
 }
@@ -109,6 +116,11 @@ func DecodeCheckpoint(payload []byte) (*State, error) {
 			return nil, err
 		}
 	}
+	if flags&checkpointFlagHistory != 0 {
+		if err := s.decodeHistory(&src); err != nil {
+			return nil, err
+		}
+	}
 	if len(src.b) != 0 {
 		return nil, corrupt("checkpoint: %d bytes too many", len(src.b))
 	}
@@ -165,6 +177,10 @@ func (s *State) insert(l *Log, prev logcore.LogID) error {
 		return corrupt("checkpoint: log %d after %d, %q, epoch %d, next id %d: doubled or out of range", l.ID, prev, l.Name, l.Epoch, s.nextLog)
 	}
 	s.logs[l.ID], s.names[l.Name] = l, l.ID
+	s.reserved += l.reserve()
+	if l.Parent != 0 {
+		s.histories.children[l.Parent]++
+	}
 	return nil
 }
 

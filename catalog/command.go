@@ -30,14 +30,31 @@ const (
 	OpNode Op = 6
 	// OpPageServers changes who serves the pages of which stripes, by Stripes.
 	OpPageServers Op = 7
+	// OpDelete takes the branch Log out of the catalog.
+	OpDelete Op = 8
+	// OpReset replaces the branch Log by a new one of its name that forks off the same parent at LSN.
+	OpReset Op = 9
+	// OpRetention says for how long (WindowMs) and how many bytes of Log (WindowBytes) its history is kept.
+	OpRetention Op = 10
+	// OpHorizon gives up what only readers of Log below LSN can see.
+	OpHorizon Op = 11
+	// OpLease keeps LSN of Log readable for TTLMs from now on, under the id Lease, for
+	// Writer, or gives the lease back when TTLMs is 0.
+	OpLease Op = 12
+	// OpHold keeps the history of Log from LSN on, under Name, or lifts the hold when LSN is 0.
+	OpHold Op = 13
 )
 
 var opNames = [...]string{OpCreate: "create", OpOpenWriter: "open-writer", OpCloseWriter: "close-writer",
-	OpTruncate: "truncate", OpIncarnation: "incarnation", OpNode: "node", OpPageServers: "page-servers"}
+	OpTruncate: "truncate", OpIncarnation: "incarnation", OpNode: "node", OpPageServers: "page-servers", OpDelete: "delete", OpReset: "reset",
+	OpRetention: "retention", OpHorizon: "horizon", OpLease: "lease", OpHold: "hold"}
+
+// opMax is the last command that this build knows.
+const opMax = OpHold
 
 // String returns the command's name, or its number when it has none.
 func (o Op) String() string {
-	if o >= OpCreate && o <= OpPageServers {
+	if o >= OpCreate && o <= opMax {
 		return opNames[o]
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
@@ -48,7 +65,7 @@ type Command struct {
 	Op          Op
 	Log         logcore.LogID
 	Epoch       logcore.Epoch
-	LSN         logcore.LSN // OpCreate: where the branch forks; OpTruncate: the first LSN that stays
+	LSN         logcore.LSN // OpCreate, OpReset: where the branch forks; OpTruncate: the first LSN that stays; and OpHorizon, OpLease, OpHold
 	Parent      logcore.LogID
 	Incarnation uint64
 	Node        uint64 // OpNode
@@ -58,6 +75,10 @@ type Command struct {
 	PayloadFormat string
 	Durability    Durability       // OpCreate
 	Stripes       stripemap.Change // OpPageServers
+	WindowMs      uint64           // OpRetention
+	WindowBytes   uint64           // OpRetention
+	Lease         uint64           // OpLease
+	TTLMs         uint64           // OpLease
 }
 
 // Encode returns the command's bytes. Name, Writer and PayloadFormat must be within
@@ -80,11 +101,16 @@ func (c Command) Encode() []byte {
 	}
 	b = append(b, catalogVersion, catalogVersion, flags, byte(c.Op))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.PayloadFormat)))
-	subject := uint64(c.Log)
-	if c.Op == OpNode || c.Op == OpPageServers {
+	subject, first, second := uint64(c.Log), uint64(c.Epoch), uint64(c.Parent)
+	switch c.Op {
+	case OpNode, OpPageServers:
 		subject = c.Node
+	case OpRetention:
+		first, second = c.WindowMs, c.WindowBytes
+	case OpLease:
+		first, second = c.Lease, c.TTLMs
 	}
-	for _, v := range []uint64{subject, uint64(c.Epoch), uint64(c.LSN), uint64(c.Parent), c.Incarnation} {
+	for _, v := range []uint64{subject, first, uint64(c.LSN), second, c.Incarnation} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Name)))
@@ -120,8 +146,13 @@ func DecodeCommand(payload []byte) (Command, error) {
 	c.Parent, c.Incarnation = logcore.LogID(s.u64()), s.u64()
 	nameBytes, writerBytes := int(s.u16()), int(s.u16())
 	reserved := s.u32()
-	if c.Op == OpNode || c.Op == OpPageServers {
+	switch c.Op {
+	case OpNode, OpPageServers:
 		c.Node, c.Log = uint64(c.Log), 0
+	case OpRetention:
+		c.WindowMs, c.WindowBytes, c.Epoch, c.Parent = uint64(c.Epoch), uint64(c.Parent), 0, 0
+	case OpLease:
+		c.Lease, c.TTLMs, c.Epoch, c.Parent = uint64(c.Epoch), uint64(c.Parent), 0, 0
 	}
 	c.Name, c.Writer = string(s.bytes(nameBytes)), string(s.bytes(writerBytes))
 	c.PayloadFormat = string(s.bytes(formatBytes))
@@ -134,7 +165,7 @@ func DecodeCommand(payload []byte) (Command, error) {
 		return Command{}, corrupt("command %v with durability %v", c.Op, c.Durability)
 	case c.Op == 0:
 		return Command{}, corrupt("command 0")
-	case c.Op > OpPageServers:
+	case c.Op > opMax:
 		return Command{}, fmt.Errorf("%w: catalog command %d: use a newer build", logcore.ErrUnsupportedVersion, c.Op)
 	case flags&commandFlagDraining != 0 && c.Op != OpPageServers:
 		return Command{}, corrupt("command %v of a page server that is drained", c.Op)

@@ -28,7 +28,8 @@ const (
 
 	checkpointFlagNodes   = 1 << 0 // nodes follow the logs
 	checkpointFlagStripes = 1 << 1 // page servers follow the nodes
-	checkpointFlagsKnown  = checkpointFlagNodes | checkpointFlagStripes
+	checkpointFlagHistory = 1 << 2 // what is kept of the logs' histories follows the page servers
+	checkpointFlagsKnown  = checkpointFlagNodes | checkpointFlagStripes | checkpointFlagHistory
 	nodeFixedBytes        = 12
 
 	pageServerFlagDraining = 1 << 0
@@ -54,9 +55,15 @@ const (
 	WriterNameMax = 256
 	// PayloadFormatMax is the longest name of a payload format, in bytes.
 	PayloadFormatMax = 32
-	// LogsMax is the most logs of a shard: it keeps a checkpoint below the entry limit
-	// of the hot log.
-	LogsMax = 4096
+	// LogsMax is the most logs of a shard.
+	LogsMax = 1 << 15
+	// A checkpoint of the fullest catalog must stay below the entry limit of the hot log,
+	// 16 MiB. A log with its names takes up to reserveLog, one with an open writer
+	// reserveWindow more for the places of its last appends; all together may take reserveMax: 3,840 logs
+	// with open writers, or 10,000 branches at rest and 2,700 writers. The rest is for leases, holds and nodes.
+	reserveLog    = 560
+	reserveWindow = 3536
+	reserveMax    = 15 << 20
 	// NodesMax is the most nodes of a cluster.
 	NodesMax = 256
 	// NodeAddressMax is the longest address of a node, in bytes.
@@ -145,4 +152,20 @@ func (s *source) uvarint() uint64 {
 	}
 	s.b = s.b[n:]
 	return v
+}
+
+// reserve is what the log may take in a checkpoint.
+func (l *Log) reserve() int {
+	if l.WriterOpen {
+		return reserveLog + reserveWindow
+	}
+	return reserveLog
+}
+
+// checkRoom says whether a checkpoint has room for more.
+func (s *State) checkRoom(more int, what string) error {
+	if s.reserved+more > reserveMax {
+		return fmt.Errorf("%w: the shard's catalog has no room for more %s: %d logs, %d of %d bytes", logcore.ErrTooLarge, what, len(s.logs), s.reserved, reserveMax)
+	}
+	return nil
 }

@@ -26,6 +26,10 @@ type State struct {
 	names   map[string]logcore.LogID
 	nodes   map[uint64]Node
 	stripes stripemap.Map
+
+	histories histories
+	// reserved is what the logs may take in a checkpoint, at most; derived.
+	reserved int
 }
 
 // Log is what the catalog knows of one log. Read-only for callers.
@@ -52,6 +56,12 @@ type Log struct {
 	Bytes     uint64 // of their bodies
 	Parent    logcore.LogID
 	BranchLSN logcore.LSN
+	// Horizon is the LSN from which on its pages can be read; below it only where a lease
+	// or a branch keeps them. Of a branch it says nothing about what is its parent's.
+	Horizon logcore.LSN
+	// WindowMs and WindowBytes say how long, and for how many bytes of the log, its
+	// history is kept: as long as either does. Both 0: for ever.
+	WindowMs, WindowBytes uint64
 
 	window window
 }
@@ -65,7 +75,7 @@ func (l *Log) Placed(sequence uint64) (Place, bool) { return l.window.get(sequen
 
 // NewState returns the empty catalog.
 func NewState() *State {
-	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}, nodes: map[uint64]Node{}}
+	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}, nodes: map[uint64]Node{}, histories: newHistories()}
 }
 
 // Clone returns an independent copy.
@@ -80,6 +90,7 @@ func (s *State) Clone() *State {
 	c.names = maps.Clone(s.names)
 	c.nodes = maps.Clone(s.nodes)
 	c.stripes = s.stripes.Clone()
+	c.histories = s.histories.clone()
 	return &c
 }
 
@@ -172,7 +183,7 @@ func (s *State) apply(e logcore.Entry) error {
 		if err := s.Check(c, e.LSN); err != nil {
 			return corrupt("%v: %v", c.Op, err)
 		}
-		s.applyCommand(c, e.LSN)
+		s.applyCommand(c, e)
 	case e.Kind == logcore.KindCheckpoint:
 		return s.applyCheckpoint(e, fresh)
 	case e.Kind == logcore.KindSeal || e.Kind == logcore.KindRaft:

@@ -40,14 +40,16 @@ type heir struct {
 
 // needs is who needs the entries of which logs.
 type needs struct {
-	from  map[logcore.LogID]logcore.LSN // below it a log has given its entries up; a log that is not there was never or is gone
+	from  map[logcore.LogID]logcore.LSN // below it a log has given its entries up; a log that is not there and below next was deleted
+	next  logcore.LogID
 	heirs map[logcore.LogID][]heir      // of its branches, theirs, and so on
 }
 
 func (c content) needs() needs {
-	n := needs{map[logcore.LogID]logcore.LSN{}, map[logcore.LogID][]heir{}}
+	n := needs{from: map[logcore.LogID]logcore.LSN{}, heirs: map[logcore.LogID][]heir{}}
 	c.view(func(s *catalog.State) {
 		byID := map[logcore.LogID]*catalog.Log{}
+		n.next = s.NextLog()
 		for _, l := range s.Logs() {
 			byID[l.ID] = l
 			n.from[l.ID] = l.TruncatedBefore
@@ -70,7 +72,8 @@ func (n needs) of(log logcore.LogID, lsn logcore.LSN) (heirs []logcore.LogID, gi
 			heirs = append(heirs, h.log)
 		}
 	}
-	return heirs, lsn < n.from[log] && len(heirs) == 0
+	from, exists := n.from[log]
+	return heirs, len(heirs) == 0 && (lsn < from || !exists && log < n.next)
 }
 
 // Entries implements tiering.Content.
