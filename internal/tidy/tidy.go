@@ -127,7 +127,7 @@ var layers = []layer{
 	{"vocabulary", []string{"."}},
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/stripemap", "internal/tidy", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "hotlog/segdir", "hotlog/inspect", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/postgres/wal", "engine/postgres/page"}},
-	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
+	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "pageserver/checkpoint", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
 	{"replication", []string{"replication", "replication/", "internal/s3test", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster", "engine/postgres/receiver"}},
 	{"services", []string{"internal/node", "internal/exit", "logsvc", "recovery", "engine/sqlite", "engine/postgres/compute"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},
@@ -144,6 +144,7 @@ var within = map[string][]string{
 	"hotlog/segment/":  {"hotlog/segment", "hotlog/media"},
 	"hotlog/segdir":    {"hotlog/segment", "hotlog/media"},
 	"hotlog/inspect":   {"hotlog/segdir", "hotlog/segment", "hotlog/media"}, // the tools need no open log
+	"pageserver":       {"pageserver/checkpoint"}, // the store's files in a bucket
 	"internal/wire":    {},
 	"cmd/":             {"cmd/"},
 	"loadtest/":        {"loadtest/appendload", "loadtest/proc"}, // the load that benchmarks and chaos use
