@@ -128,6 +128,8 @@ var layers = []layer{
 	{"leaves", []string{"proto/", "internal/durable", "internal/metrics", "internal/stripemap", "internal/tidy", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "hotlog/segdir", "hotlog/inspect", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/postgres/wal", "engine/postgres/page"}},
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "pageserver/checkpoint", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
+	{"PostgreSQL's effects", []string{"engine/postgres/effect", "engine/postgres/backup"}},
+	{"PostgreSQL in pages", []string{"engine/postgres/pages"}},
 	{"replication", []string{"replication", "replication/", "internal/s3test", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster", "engine/postgres/receiver"}},
 	{"services", []string{"internal/node", "internal/exit", "logsvc", "recovery", "engine/sqlite", "engine/postgres/compute"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},

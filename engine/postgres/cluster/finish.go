@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/logcore/logcore/engine/postgres/effect"
 	"github.com/logcore/logcore/engine/postgres/wal"
 )
 
@@ -32,23 +32,24 @@ func (c *Cluster) Finish(tail Tail, newTimeline wal.Timeline, history []byte) (c
 	if err := c.checkMissing(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(c.pages.flush(), c.pages.closeFiles()); err != nil {
+	if err := c.Flush(); err != nil {
 		return nil, err
 	}
 	if err := c.tidy(); err != nil {
 		return nil, err
 	}
-	c.Timeline, c.PrevTimeline = newTimeline, tail.Timeline
-	c.Time = time.Now().Unix()
-	c.OldestActiveXID = 0
+	counters := c.effects.Counters
+	counters.Timeline, counters.PrevTimeline = newTimeline, tail.Timeline
+	counters.Time = time.Now().Unix()
+	counters.OldestActiveXID = 0
 	id := wal.LogIdentity{SystemID: c.SystemID(), Timeline: newTimeline, SegmentBytes: c.SegmentBytes()}
-	_, c.Redo = id.Place(tail.End, nil)
-	record, err := wal.NewRecord(wal.ManagerXLog, 0, tail.Prev, c.encode())
+	_, counters.Redo = id.Place(tail.End, nil)
+	record, err := wal.NewRecord(wal.ManagerXLog, 0, tail.Prev, counters.Checkpoint())
 	if err != nil {
 		return nil, err
 	}
 	checkpoint, at := id.Place(tail.End, record)
-	c.control.shutDown(at, c.Counters)
+	c.control.ShutDown(at, counters)
 	if err := c.writeWAL(tail, newTimeline, checkpoint); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (c *Cluster) Finish(tail Tail, newTimeline wal.Timeline, history []byte) (c
 			return nil, err
 		}
 	}
-	return checkpoint, c.control.write(c.dir)
+	return checkpoint, writeFile(filepath.Join(c.dir, effect.ControlPath), c.control.File())
 }
 
 // writeWAL writes the segment files that hold the end of the log and the checkpoint.

@@ -9,17 +9,15 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/effect"
 	"github.com/logcore/logcore/engine/postgres/page"
 	"github.com/logcore/logcore/engine/postgres/wal"
 )
 
-var forks = []wal.Fork{wal.ForkMain, wal.ForkFSM, wal.ForkVM, wal.ForkInit}
-
-// drop removes all files of a relation.
-func (c *Cluster) drop(r wal.Relation) error {
-	for _, f := range forks {
-		if err := c.truncate(r, f, 0); err != nil {
+// Drop implements effect.Sink.
+func (c *Cluster) Drop(r wal.Relation) error {
+	for _, f := range effect.Forks {
+		if err := c.Truncate(r, f, 0); err != nil {
 			return err
 		}
 		if err := c.remove(r.Path(f)); err != nil {
@@ -41,15 +39,11 @@ func (c *Cluster) remove(path string) error {
 	return nil
 }
 
-// truncate makes a fork so many pages long, when it is longer.
-func (c *Cluster) truncate(r wal.Relation, f wal.Fork, pages uint32) error {
+// Truncate implements effect.Sink.
+func (c *Cluster) Truncate(r wal.Relation, f wal.Fork, pages uint32) error {
 	gone := func(k forkPage) bool { return k.relation == r && k.fork == f && k.page >= pages }
 	c.pages.forget(gone)
-	for k := range c.missing {
-		if gone(k) {
-			delete(c.missing, k)
-		}
-	}
+	c.forgetMissing(gone)
 	for first := pages / filePages * filePages; ; first += filePages {
 		path := forkPage{r, f, first}.path()
 		info, err := os.Stat(filepath.Join(c.dir, path))
@@ -73,135 +67,82 @@ func (c *Cluster) truncate(r wal.Relation, f wal.Fork, pages uint32) error {
 	}
 }
 
-// applyStorage creates and truncates relations.
-func (c *Cluster) applyStorage(r *wal.Record, f *fields) error {
-	const create, truncate = 0x10, 0x20
-	const truncateHeap, truncateVM = 1 << 0, 1 << 1
-	switch r.Op() {
-	case create:
-		_, err := c.pages.file(f.relation().Path(wal.Fork(f.u32())), true)
-		return err
-	case truncate:
-		pages, relation, flags := f.u32(), f.relation(), f.u32()
-		if flags&truncateHeap != 0 {
-			if err := c.truncate(relation, wal.ForkMain, pages); err != nil {
-				return err
-			}
-		}
-		if flags&truncateVM != 0 {
-			return c.truncateVM(relation, pages)
-		}
-	}
-	return nil
+// Create implements effect.Sink.
+func (c *Cluster) Create(rel wal.Relation, f wal.Fork) error {
+	_, err := c.pages.file(rel.Path(f), true)
+	return err
 }
 
-// truncateVM clears what a visibility map says of pages that are gone.
-func (c *Cluster) truncateVM(r wal.Relation, heapPages uint32) error {
-	const heapPagesPerByte, bitsPerHeapPage = 4, 2
-	const perMapPage = (page.Bytes - 24) * heapPagesPerByte
-	mapPage, inPage := heapPages/perMapPage, heapPages%perMapPage
-	if inPage == 0 {
-		return c.truncate(r, wal.ForkVM, mapPage)
-	}
-	p, err := c.pages.get(forkPage{r, wal.ForkVM, mapPage}, false)
-	if err != nil || p == nil {
+// CopyDatabase implements effect.Sink.
+func (c *Cluster) CopyDatabase(to, from effect.Database) error {
+	if err := c.pages.flush(); err != nil {
 		return err
 	}
-	bits := p.data.Content()
-	at, shift := inPage/heapPagesPerByte, inPage%heapPagesPerByte*bitsPerHeapPage
-	clear(bits[at+1:])
-	bits[at] &= 1<<shift - 1
-	p.dirty = true
-	return c.truncate(r, wal.ForkVM, mapPage+1)
-}
-
-// applyDatabase copies, makes and drops databases.
-func (c *Cluster) applyDatabase(r *wal.Record, f *fields) error {
-	const copyFiles, create, drop = 0x00, 0x10, 0x20
-	switch r.Op() {
-	case copyFiles:
-		db, tablespace, fromDB, fromTablespace := f.u32(), f.u32(), f.u32(), f.u32()
-		if err := c.pages.flush(); err != nil {
-			return err
-		}
-		if err := c.dropDatabase(tablespace, db); err != nil {
-			return err
-		}
-		return copyDir(filepath.Join(c.dir, wal.DatabasePath(fromTablespace, fromDB)), filepath.Join(c.dir, wal.DatabasePath(tablespace, db)))
-	case create:
-		db, tablespace := f.u32(), f.u32()
-		dir := filepath.Join(c.dir, wal.DatabasePath(tablespace, db))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("cluster: %w", err)
-		}
-		return writeFile(filepath.Join(dir, "PG_VERSION"), []byte("15\n"))
-	case drop:
-		db, n := f.u32(), f.u32()
-		for range n {
-			if f.short {
-				return errShort
-			}
-			if err := c.dropDatabase(f.u32(), db); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (c *Cluster) dropDatabase(tablespace, db uint32) error {
-	gone := func(k forkPage) bool { return k.relation.Tablespace == tablespace && k.relation.Database == db }
-	c.pages.forget(gone)
-	for k := range c.missing {
-		if gone(k) {
-			delete(c.missing, k)
-		}
-	}
-	if err := c.pages.closeFiles(); err != nil {
+	if err := c.DropDatabase(to); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(c.dir, wal.DatabasePath(tablespace, db))); err != nil {
-		return fmt.Errorf("cluster: %w", err)
-	}
-	return nil
+	return copyDir(c.databaseDir(from), c.databaseDir(to))
 }
 
-// applyTablespace makes and drops tablespaces. Their files stay inside the data
-// directory, wherever the server had them.
-func (c *Cluster) applyTablespace(r *wal.Record, f *fields) error {
-	const create, drop = 0x00, 0x10
-	path := filepath.Join(c.dir, "pg_tblspc", fmt.Sprint(f.u32()))
-	switch r.Op() {
-	case create:
-		if err := os.MkdirAll(filepath.Join(path, wal.TablespaceDirectory), 0o700); err != nil {
-			return fmt.Errorf("cluster: %w", err)
-		}
-	case drop:
-		if err := c.pages.closeFiles(); err != nil {
-			return err
-		}
-		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("cluster: %w", err)
-		}
-	}
-	return nil
+func (c *Cluster) databaseDir(d effect.Database) string {
+	return filepath.Join(c.dir, wal.DatabasePath(d.Tablespace, d.OID))
 }
 
-// applyRelMap replaces a map from mapped relations, the catalogs, to their files.
-func (c *Cluster) applyRelMap(_ *wal.Record, f *fields) error {
-	const mapBytes, checksumAt = 512, 504
-	db, tablespace, n := f.u32(), f.u32(), f.u32()
-	b := f.take(mapBytes)
-	if n != mapBytes || f.short {
-		return fmt.Errorf("%w: a relation map of %d bytes", logcore.ErrUnsupportedVersion, n)
-	}
-	content := append([]byte(nil), b...)
-	putChecksum(content[checksumAt:], content[:checksumAt])
-	dir := filepath.Join(c.dir, wal.DatabasePath(tablespace, db))
+// CreateDatabase implements effect.Sink.
+func (c *Cluster) CreateDatabase(d effect.Database) error {
+	dir := c.databaseDir(d)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	return writeFile(filepath.Join(dir, "pg_filenode.map"), content)
+	return writeFile(filepath.Join(dir, "PG_VERSION"), []byte(versionFile))
+}
+
+// versionFile is the content of PG_VERSION.
+const versionFile = "15\n"
+
+// DropDatabase implements effect.Sink.
+func (c *Cluster) DropDatabase(d effect.Database) error {
+	gone := func(k forkPage) bool { return k.relation.Tablespace == d.Tablespace && k.relation.Database == d.OID }
+	c.pages.forget(gone)
+	c.forgetMissing(gone)
+	if err := c.pages.closeFiles(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(c.databaseDir(d)); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return nil
+}
+
+// CreateTablespace implements effect.Sink. A tablespace's files stay inside the data
+// directory, wherever the server had them.
+func (c *Cluster) CreateTablespace(oid uint32) error {
+	if err := os.MkdirAll(filepath.Join(c.dir, tablespacePath(oid), wal.TablespaceDirectory), 0o700); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return nil
+}
+
+func tablespacePath(oid uint32) string { return fmt.Sprintf("pg_tblspc/%d", oid) }
+
+// DropTablespace implements effect.Sink.
+func (c *Cluster) DropTablespace(oid uint32) error {
+	if err := c.pages.closeFiles(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(c.dir, tablespacePath(oid))); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return nil
+}
+
+// PutRelationMap implements effect.Sink.
+func (c *Cluster) PutRelationMap(d effect.Database, content []byte) error {
+	dir := c.databaseDir(d)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return writeFile(filepath.Join(dir, effect.RelationMapPath), content)
 }
 
 // copyDir copies the files of a directory; there are no directories inside.

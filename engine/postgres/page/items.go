@@ -1,7 +1,7 @@
 package page
 
 // HeapItemsMax is how many items a heap page can have (MaxHeapTuplesPerPage).
-const HeapItemsMax = (Bytes - headerBytes) / (align24 + itemIDBytes)
+const HeapItemsMax = (Bytes - HeaderBytes) / (align24 + itemIDBytes)
 
 const align24 = 24 // of the shortest tuple: its header, aligned
 
@@ -30,7 +30,7 @@ func (p Page) put(n int, item []byte, shuffle bool) error {
 		return damaged("an item of %d bytes finds no room: lower %d, upper %d", len(item), p.Lower(), p.Upper())
 	}
 	if shuffle {
-		at := headerBytes + (n-1)*itemIDBytes
+		at := HeaderBytes + (n-1)*itemIDBytes
 		copy(p[at+itemIDBytes:lower], p[at:lower-itemIDBytes])
 	}
 	p.setItemID(n, MakeItemID(upper, Normal, len(item)))
@@ -139,7 +139,7 @@ func (p Page) DeleteItem(n int) error {
 	if err := p.checkItem(n, id); err != nil {
 		return err
 	}
-	at := headerBytes + (n-1)*itemIDBytes
+	at := HeaderBytes + (n-1)*itemIDBytes
 	copy(p[at:], p[at+itemIDBytes:p.Lower()])
 	p.SetLower(p.Lower() - itemIDBytes)
 	p.closeGap(id.Offset(), align(id.Length()))
@@ -215,7 +215,7 @@ func (p Page) DeleteItems(numbers []int) error {
 	for i, id := range ids {
 		p.setItemID(i+1, id)
 	}
-	p.SetLower(headerBytes + len(ids)*itemIDBytes)
+	p.SetLower(HeaderBytes + len(ids)*itemIDBytes)
 	return p.compact(items)
 }
 

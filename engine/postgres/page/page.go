@@ -16,7 +16,8 @@ import (
 const Bytes = 8192
 
 const (
-	headerBytes = 24
+	// HeaderBytes is the length of the header that every page begins with.
+	HeaderBytes = 24
 	itemIDBytes = 4
 	maxAlign    = 8
 	// sizeAndVersion is what pd_pagesize_version says of such a page.
@@ -101,19 +102,19 @@ func (p Page) IsNew() bool { return p.Upper() == 0 }
 func (p Page) Init(specialBytes int) {
 	clear(p)
 	special := Bytes - align(specialBytes)
-	p.SetLower(headerBytes)
+	p.SetLower(HeaderBytes)
 	p.SetUpper(special)
 	p.setU16(16, special)
 	p.setU16(18, sizeAndVersion)
 }
 
 // Content returns what is behind the header.
-func (p Page) Content() []byte { return p[headerBytes:] }
+func (p Page) Content() []byte { return p[HeaderBytes:] }
 
 // SpecialArea returns the special area, which has to have at least so many bytes.
 func (p Page) SpecialArea(bytes int) ([]byte, error) {
 	s := p.Special()
-	if s < headerBytes || s+bytes > Bytes {
+	if s < HeaderBytes || s+bytes > Bytes {
 		return nil, damaged("a special area of %d bytes is wanted, it begins at %d", bytes, s)
 	}
 	return p[s:], nil
@@ -123,7 +124,7 @@ func align(n int) int { return (n + maxAlign - 1) &^ (maxAlign - 1) }
 
 // check verifies the order of the header's pointers.
 func (p Page) check() error {
-	if l, u, s := p.Lower(), p.Upper(), p.Special(); l < headerBytes || l > u || u > s || s > Bytes {
+	if l, u, s := p.Lower(), p.Upper(), p.Special(); l < HeaderBytes || l > u || u > s || s > Bytes {
 		return damaged("lower %d, upper %d, special %d", l, u, s)
 	}
 	return nil
@@ -131,10 +132,10 @@ func (p Page) check() error {
 
 // Items returns the number of line pointers.
 func (p Page) Items() int {
-	if p.Lower() <= headerBytes {
+	if p.Lower() <= HeaderBytes {
 		return 0
 	}
-	return (p.Lower() - headerBytes) / itemIDBytes
+	return (p.Lower() - HeaderBytes) / itemIDBytes
 }
 
 // The states of a line pointer.
@@ -164,13 +165,13 @@ func (i ItemID) Length() int { return int(i >> 17) }
 
 // ItemID returns the line pointer of item n, from 1.
 func (p Page) ItemID(n int) (ItemID, error) {
-	if n < 1 || n > p.Items() || headerBytes+n*itemIDBytes > Bytes {
+	if n < 1 || n > p.Items() || HeaderBytes+n*itemIDBytes > Bytes {
 		return 0, damaged("item %d of %d", n, p.Items())
 	}
-	return ItemID(p.u32(headerBytes + (n-1)*itemIDBytes)), nil
+	return ItemID(p.u32(HeaderBytes + (n-1)*itemIDBytes)), nil
 }
 
-func (p Page) itemID(n int) ItemID { return ItemID(p.u32(headerBytes + (n-1)*itemIDBytes)) }
+func (p Page) itemID(n int) ItemID { return ItemID(p.u32(HeaderBytes + (n-1)*itemIDBytes)) }
 
 // SetItemID sets it. n must exist.
 func (p Page) SetItemID(n int, id ItemID) error {
@@ -181,7 +182,7 @@ func (p Page) SetItemID(n int, id ItemID) error {
 	return nil
 }
 
-func (p Page) setItemID(n int, id ItemID) { p.setU32(headerBytes+(n-1)*itemIDBytes, uint32(id)) }
+func (p Page) setItemID(n int, id ItemID) { p.setU32(HeaderBytes+(n-1)*itemIDBytes, uint32(id)) }
 
 // Item returns the bytes of item n, which must have storage. They are the page's own.
 func (p Page) Item(n int) ([]byte, error) {
@@ -190,7 +191,7 @@ func (p Page) Item(n int) ([]byte, error) {
 		return nil, err
 	}
 	from, to := id.Offset(), id.Offset()+id.Length()
-	if id.Length() == 0 || from < headerBytes || to > Bytes {
+	if id.Length() == 0 || from < HeaderBytes || to > Bytes {
 		return nil, damaged("item %d has state %d, offset %d and length %d", n, id.State(), id.Offset(), id.Length())
 	}
 	return p[from:to:to], nil

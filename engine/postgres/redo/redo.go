@@ -40,7 +40,7 @@ const (
 // written is all zeros. A record that doesn't fit the page is logcore.ErrCorrupt, one that can't be redone
 // logcore.ErrUnsupportedVersion; in both cases p is undefined.
 func (o Redo) Block(r *wal.Record, b *wal.Block, p page.Page) (Outcome, error) {
-	if b.HasImage && (b.Image.Apply || !redone(r.Manager)) {
+	if TakesImage(r, b) {
 		if err := b.Image.Restore(p); err != nil {
 			return 0, fmt.Errorf("redo: %w", o.place(r, b, err))
 		}
@@ -55,10 +55,10 @@ func (o Redo) Block(r *wal.Record, b *wal.Block, p page.Page) (Outcome, error) {
 	if !b.WillInit && !p.IsNew() && p.LSN() >= uint64(r.End) {
 		return Skipped, nil
 	}
-	h := handlers[r.Manager]
-	if h == nil {
-		return 0, fmt.Errorf("redo: %w", o.place(r, b, fmt.Errorf("%w: its resource manager is not redone here, and it brings no image of the page: set wal_consistency_checking for it on the server", logcore.ErrUnsupportedVersion)))
+	if err := Possible(r, b); err != nil {
+		return 0, err
 	}
+	h := handlers[r.Manager]
 	c := change{Redo: o, r: r, b: b, p: p, op: r.Op(), main: &fields{b: r.Data}, data: &fields{b: b.Data}}
 	done, err := h(&c)
 	if err == nil && (c.main.short || c.data.short) {
@@ -84,7 +84,7 @@ func (o Redo) place(r *wal.Record, b *wal.Block, err error) error {
 // handler makes a change; false says that there was none to make.
 type handler func(*change) (bool, error)
 
-var handlers = map[wal.Manager]handler{
+var handlers = [256]handler{
 	wal.ManagerXLog:     redoXLog,
 	wal.ManagerHeap:     redoHeap,
 	wal.ManagerHeap2:    redoHeap2,
@@ -93,7 +93,19 @@ var handlers = map[wal.Manager]handler{
 	wal.ManagerGeneric:  redoGeneric,
 }
 
-func redone(m wal.Manager) bool { return handlers[m] != nil }
+// TakesImage reports whether redo of a block takes its image, in place of the change that the record describes.
+func TakesImage(r *wal.Record, b *wal.Block) bool {
+	return b.HasImage && (b.Image.Apply || handlers[r.Manager] == nil)
+}
+
+// Possible is nil when Block can redo a block as far as can be said without its page; otherwise logcore.ErrUnsupportedVersion, which names the
+// record and says what to do.
+func Possible(r *wal.Record, b *wal.Block) error {
+	if b.HasImage || handlers[r.Manager] != nil {
+		return nil
+	}
+	return fmt.Errorf("redo: %w", Redo{}.place(r, b, fmt.Errorf("%w: its resource manager is not redone here, and it brings no image of the page: set wal_consistency_checking for it on the server", logcore.ErrUnsupportedVersion)))
+}
 
 // change is one record's change of one page, under way.
 type change struct {

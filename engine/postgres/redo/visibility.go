@@ -40,8 +40,14 @@ type Cleared struct {
 	bits     uint8
 }
 
-// Apply clears the bits. It moves no LSN, as the server doesn't, so it must be done in the order of the
-// records; doing it again does no harm. A page that was never written has nothing to clear.
+// Edit appends to e what clears the bits. It moves no LSN, as the server doesn't, so it must be made in the order of the
+// records; making it again does no harm. A page that was never written has nothing to clear.
+func (v Cleared) Edit(e page.Edit) page.Edit {
+	at, shift := mapPlace(v.HeapPage)
+	return e.Bits(page.HeaderBytes+at, ^(v.bits << shift), 0)
+}
+
+// Apply clears the bits.
 func (v Cleared) Apply(p page.Page) {
 	at, shift := mapPlace(v.HeapPage)
 	p.Content()[at] &^= v.bits << shift

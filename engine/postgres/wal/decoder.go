@@ -256,7 +256,7 @@ func (d *Decoder) parse(r *Record, b []byte) error {
 	if sum := binary.LittleEndian.Uint32(b[20:]); checksum(b) != sum {
 		return d.invalid(d.start, fmt.Errorf("its checksum is %08X, its bytes give %08X", sum, checksum(b)))
 	}
-	if err := r.parseBody(b); err != nil {
+	if err := r.parseBody(b[recordHeaderBytes:]); err != nil {
 		return d.invalid(d.start, err)
 	}
 	r.Start, r.End = d.start, d.at.aligned()

@@ -148,11 +148,11 @@ func (c *cursor) u8() uint8   { return c.take(1)[0] }
 func (c *cursor) u16() uint16 { return binary.LittleEndian.Uint16(c.take(2)) }
 func (c *cursor) u32() uint32 { return binary.LittleEndian.Uint32(c.take(4)) }
 
-// parseBody reads all behind the fixed part of a whole record b whose checksum is right.
-func (r *Record) parseBody(b []byte) error {
+// parseBody reads all that is behind the fixed part of a whole record whose checksum is right.
+func (r *Record) parseBody(body []byte) error {
 	r.Blocks, r.Data = r.Blocks[:0], nil
 	r.Origin, r.HasOrigin, r.TopXID, r.imageBytes = 0, false, 0, 0
-	c := cursor{b: b[recordHeaderBytes:]}
+	c := cursor{b: body}
 	payload, dataBytes := 0, 0
 	for len(c.b) > payload {
 		id := c.u8()

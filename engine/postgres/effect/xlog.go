@@ -1,55 +1,59 @@
-package cluster
+package effect
 
 import "github.com/logcore/logcore/engine/postgres/wal"
 
 // applyXLog follows the counters and settings that the log tells of.
-func (c *Cluster) applyXLog(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyXLog(r *wal.Record, f *fields) error {
 	const shutdown, online, nextOID, parameters, fpw, endOfRecovery = 0x00, 0x10, 0x30, 0x60, 0x80, 0x90
 	switch r.Op() {
 	case shutdown, online:
-		seen := parseCheckpoint(f.take(checkpointBytes))
+		seen := ParseCheckpoint(f.take(CheckpointBytes))
 		if f.short {
 			return nil
 		}
-		c.checkpointSeen(seen, r.Op() == shutdown)
+		i.checkpointSeen(seen, r.Op() == shutdown)
 	case nextOID:
-		c.NextOID = f.u32()
+		i.NextOID = f.u32()
 	case parameters:
-		c.control.setParameters(f.take(parametersBytes))
-		c.redo.HintBitsLogged = c.control.hintBitsLogged()
+		b := f.take(ParametersBytes)
+		if f.short {
+			return nil
+		}
+		i.HintBitsLogged, i.CommitTimestamps = i.Checksums || b[24] != 0, b[25] != 0
+		return i.Sink.Parameters(b)
 	case fpw:
-		c.FullPageWrites = f.u8() != 0
+		i.FullPageWrites = f.u8() != 0
 	case endOfRecovery:
 		f.u64()
-		c.Timeline, c.PrevTimeline = wal.Timeline(f.u32()), wal.Timeline(f.u32())
+		i.Timeline, i.PrevTimeline = wal.Timeline(f.u32()), wal.Timeline(f.u32())
 	}
 	return nil
 }
 
 // checkpointSeen takes the counters from a checkpoint record: a shutdown's are exact, those of another may be
 // behind what is known already.
-func (c *Cluster) checkpointSeen(seen Counters, exact bool) {
-	old := c.Counters
-	c.Counters = seen
+func (i *Interpreter) checkpointSeen(seen Counters, exact bool) {
+	old := i.Counters
+	i.Counters = seen
 	if exact {
 		return
 	}
 	if wal.XIDPrecedes(uint32(seen.NextXID), uint32(old.NextXID)) {
-		c.NextXID = old.NextXID
+		i.NextXID = old.NextXID
 	}
 	if int32(seen.NextMulti-old.NextMulti) < 0 {
-		c.NextMulti = old.NextMulti
+		i.NextMulti = old.NextMulti
 	}
 	if int32(seen.NextOffset-old.NextOffset) < 0 {
-		c.NextOffset = old.NextOffset
+		i.NextOffset = old.NextOffset
 	}
 	if old.OldestMulti != 0 && int32(seen.OldestMulti-old.OldestMulti) < 0 {
-		c.OldestMulti, c.OldestMulDB = old.OldestMulti, old.OldestMulDB
+		i.OldestMulti, i.OldestMulDB = old.OldestMulti, old.OldestMulDB
 	}
 	if wal.XIDPrecedes(seen.OldestXID, old.OldestXID) {
-		c.OldestXID, c.OldestXIDDB = old.OldestXID, old.OldestXIDDB
+		i.OldestXID, i.OldestXIDDB = old.OldestXID, old.OldestXIDDB
 	}
 	if wal.XIDPrecedes(seen.NewestCommitTs, old.NewestCommitTs) {
-		c.NewestCommitTs = old.NewestCommitTs
+		i.NewestCommitTs = old.NewestCommitTs
 	}
 }

@@ -1,4 +1,4 @@
-package cluster
+package effect
 
 import (
 	"encoding/binary"

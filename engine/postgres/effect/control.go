@@ -1,0 +1,154 @@
+package effect
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/page"
+	"github.com/logcore/logcore/engine/postgres/wal"
+)
+
+// Offsets in pg_control of PostgreSQL 15 (ControlFileData in catalog/pg_control.h).
+const (
+	controlSystemID       = 0
+	controlVersion        = 8
+	controlState          = 16
+	controlTime           = 24
+	controlCheckpoint     = 32
+	controlCheckpointCopy = 40
+	controlMinRecovery    = 136
+	controlMinTimeline    = 144
+	controlBackupStart    = 152
+	controlBackupEnd      = 160
+	controlBackupRequired = 168
+	controlWALLevel       = 172
+	controlHintBits       = 176
+	controlParameters     = 180 // five numbers
+	controlCommitTs       = 200
+	controlPageBytes      = 216
+	controlFilePages      = 220
+	controlWALPageBytes   = 224
+	controlSegmentBytes   = 228
+	controlChecksums      = 252
+	controlCRC            = 288
+	controlBytes          = 292
+	controlFileBytes      = 8192
+
+	controlVersion15 = 1300
+	stateShutDown    = 1
+	// CheckpointBytes is the length of a checkpoint record's content.
+	CheckpointBytes = 88
+	// ParametersBytes is the length of a PARAMETER_CHANGE record's content.
+	ParametersBytes   = 26
+	relationFilePages = 1 << 17
+)
+
+// ControlPath is where pg_control lies in a data directory.
+const ControlPath = "global/pg_control"
+
+// Control is the content of pg_control.
+type Control []byte
+
+// ParseControl checks the content of a pg_control and returns a copy. Another version's, or one of a server that was built with
+// other sizes, is logcore.ErrUnsupportedVersion.
+func ParseControl(b []byte) (Control, error) {
+	if len(b) < controlBytes {
+		return nil, fmt.Errorf("%w: %s has %d bytes", logcore.ErrCorrupt, ControlPath, len(b))
+	}
+	le := binary.LittleEndian
+	if v := le.Uint32(b[controlVersion:]); v != controlVersion15 {
+		return nil, fmt.Errorf("%w: %s is of version %d; PostgreSQL 15's is %d", logcore.ErrUnsupportedVersion, ControlPath, v, controlVersion15)
+	}
+	if sum := crc32.Checksum(b[:controlCRC], castagnoli); sum != le.Uint32(b[controlCRC:]) {
+		return nil, fmt.Errorf("%w: %s: its checksum is %08X, its bytes give %08X", logcore.ErrCorrupt, ControlPath, le.Uint32(b[controlCRC:]), sum)
+	}
+	for at, want := range map[int]uint32{controlPageBytes: page.Bytes, controlFilePages: relationFilePages, controlWALPageBytes: wal.PageBytes} {
+		if v := le.Uint32(b[at:]); v != want {
+			return nil, fmt.Errorf("%w: %s: the server was built with other sizes than usual (%d instead of %d)", logcore.ErrUnsupportedVersion, ControlPath, v, want)
+		}
+	}
+	return append(Control(nil), b[:controlBytes]...), nil
+}
+
+// SystemID returns the cluster's identifier.
+func (c Control) SystemID() uint64 { return binary.LittleEndian.Uint64(c[controlSystemID:]) }
+
+// SegmentBytes returns the length of its WAL segments.
+func (c Control) SegmentBytes() uint32 { return binary.LittleEndian.Uint32(c[controlSegmentBytes:]) }
+
+// Checksums reports whether data pages have checksums.
+func (c Control) Checksums() bool { return binary.LittleEndian.Uint32(c[controlChecksums:]) != 0 }
+
+// Counters returns those of its last checkpoint.
+func (c Control) Counters() Counters { return ParseCheckpoint(c[controlCheckpointCopy:]) }
+
+// Settings returns what of it matters to redo.
+func (c Control) Settings() Settings {
+	return Settings{CommitTimestamps: c[controlCommitTs] != 0, HintBitsLogged: c.Checksums() || c[controlHintBits] != 0, Checksums: c.Checksums()}
+}
+
+// SetParameters takes over a PARAMETER_CHANGE record: five limits, then the level, then two switches.
+func (c Control) SetParameters(b []byte) {
+	copy(c[controlParameters:], b[:20])
+	copy(c[controlWALLevel:], b[20:24])
+	c[controlHintBits], c[controlCommitTs] = b[24], b[25]
+}
+
+// SetCounters makes its last checkpoint one with these counters.
+func (c Control) SetCounters(counters Counters) {
+	copy(c[controlCheckpointCopy:], counters.Checkpoint())
+	putChecksum(c[controlCRC:], c[:controlCRC])
+}
+
+// ShutDown makes it the control file of a server that was shut down with that checkpoint.
+func (c Control) ShutDown(at wal.Position, counters Counters) {
+	le := binary.LittleEndian
+	le.PutUint32(c[controlState:], stateShutDown)
+	le.PutUint64(c[controlTime:], uint64(counters.Time))
+	le.PutUint64(c[controlCheckpoint:], uint64(at))
+	clear(c[controlMinRecovery : controlBackupRequired+1])
+	c.SetCounters(counters)
+}
+
+// File returns the file's content, whose length is fixed.
+func (c Control) File() []byte {
+	b := make([]byte, controlFileBytes)
+	copy(b, c[:controlBytes])
+	return b
+}
+
+// ParseCheckpoint is the inverse of Checkpoint; b has CheckpointBytes.
+func ParseCheckpoint(b []byte) Counters {
+	f := fields{b: b}
+	c := Counters{Redo: wal.Position(f.u64()), Timeline: wal.Timeline(f.u32()), PrevTimeline: wal.Timeline(f.u32()), FullPageWrites: f.u8() != 0}
+	f.take(7)
+	c.NextXID, c.NextOID, c.NextMulti, c.NextOffset = f.u64(), f.u32(), f.u32(), f.u32()
+	c.OldestXID, c.OldestXIDDB, c.OldestMulti, c.OldestMulDB = f.u32(), f.u32(), f.u32(), f.u32()
+	f.u32()
+	c.Time = int64(f.u64())
+	c.OldestCommitTs, c.NewestCommitTs, c.OldestActiveXID = f.u32(), f.u32(), f.u32()
+	return c
+}
+
+// Checkpoint returns the content of a checkpoint record with these counters: a CheckPoint struct.
+func (c Counters) Checkpoint() []byte {
+	le := binary.LittleEndian
+	b := make([]byte, CheckpointBytes)
+	le.PutUint64(b, uint64(c.Redo))
+	le.PutUint32(b[8:], uint32(c.Timeline))
+	le.PutUint32(b[12:], uint32(c.PrevTimeline))
+	if c.FullPageWrites {
+		b[16] = 1
+	}
+	le.PutUint64(b[24:], c.NextXID)
+	for i, v := range []uint32{c.NextOID, c.NextMulti, c.NextOffset, c.OldestXID, c.OldestXIDDB, c.OldestMulti, c.OldestMulDB} {
+		le.PutUint32(b[32+4*i:], v)
+	}
+	le.PutUint64(b[64:], uint64(c.Time))
+	for i, v := range []uint32{c.OldestCommitTs, c.NewestCommitTs, c.OldestActiveXID} {
+		le.PutUint32(b[72+4*i:], v)
+	}
+	return b
+}
