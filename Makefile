@@ -106,6 +106,10 @@ bench-failover: ## the leader of three processes killed KILLS (50) times under l
 bench-tiering: build $(BIN)/s3gateway ## the archive tier beside its limits, with 5 minutes of RPO under load (8 min): JSON lines on stdout, a table on stderr; ARGS="--only codec,pipeline"
 	@mkdir -p .cache/bench-tiering && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest tiering-bench --dir .cache/bench-tiering --logcore $(BIN)/logcore $(ARGS)
 
+.PHONY: bench-pageserver
+bench-pageserver: ## the page server beside the store below it and bare gRPC (3 min; BENCH_HOUR=1 updates pages for an hour): JSON lines on stdout, a table on stderr; ARGS="--only ingest,chain"
+	@mkdir -p .cache/bench-pageserver && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest pageserver-bench --dir .cache/bench-pageserver $(if $(BENCH_HOUR),--skew 1h) $(ARGS)
+
 .PHONY: bench-replication
 bench-replication: build ## the replicated append path beside its limits: JSON lines on stdout, a table on stderr
 	@mkdir -p .cache/bench && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest bench --dir .cache/bench --bin $(BIN) $(ARGS)

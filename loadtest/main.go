@@ -41,7 +41,7 @@ func main() {
 
 func run(ctx context.Context, args []string) int {
 	root := &cobra.Command{Use: "loadtest", Short: "Put load on a LogCore service and check what it acknowledged", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(appendCommand(), tieringChaosCommand(), tieringBenchCommand())
+	root.AddCommand(appendCommand(), tieringChaosCommand(), tieringBenchCommand(), pageBenchCommand())
 	root.SetArgs(args)
 	root.AddCommand(benchCommand(), echoCommand(), replicationChaosCommand())
 	err := root.ExecuteContext(ctx)

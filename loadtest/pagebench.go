@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/logcore/logcore/loadtest/pagebench"
+)
+
+func pageBenchCommand() *cobra.Command {
+	o := pagebench.Options{}
+	var verbose bool
+	c := &cobra.Command{
+		Use:   "pageserver-bench --dir DIR",
+		Short: "Measure the page server: JSON lines on stdout, a table on stderr",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			level := slog.LevelError
+			if verbose {
+				level = slog.LevelInfo
+			}
+			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+			o.Out, o.Table = cmd.OutOrStdout(), os.Stderr
+			fmt.Fprintf(os.Stderr, "about %v\n", o.Expected().Round(10*time.Second))
+			figures, err := pagebench.Run(cmd.Context(), o)
+			if err != nil {
+				return codedError{exitNotDone, err}
+			}
+			if err := pagebench.Missed(figures); err != nil {
+				return codedError{exitWrong, err}
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Dir, "dir", ".cache/bench-pageserver", "directory to work in")
+	f.IntVar(&o.Rounds, "rounds", 5, "rounds of what is compared")
+	f.DurationVar(&o.Skew, "skew", 90*time.Second, "how long pages are updated before reads are measured again")
+	f.StringSliceVar(&o.Only, "only", nil, "parts to run: "+strings.Join(pagebench.Parts(), ", ")+"; empty for all")
+	f.BoolVar(&verbose, "verbose", false, "log what the page servers do")
+	return c
+}

@@ -1,0 +1,118 @@
+package pagebench
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/pageserver"
+)
+
+const (
+	skewPages = 50_000
+	skewRate  = 1000 // records a second
+	skewBytes = 100  // of a record
+	skewReads = 20_000
+	// skewPageCache is small beside the pages, so that it is the store that is measured.
+	skewPageCache = 16 << 20
+)
+
+// skew updates pages, few of them most of the time, while they are read, and then holds
+// reads of that store against those of a fresh one, which has an image of each page.
+func (r *run) skew(ctx context.Context) error {
+	h := newHistory(7)
+	space := engine.SpaceOf(0)
+	for n := range skewPages {
+		if err := h.image(space, uint32(n)); err != nil {
+			return err
+		}
+	}
+	if err := h.commit(); err != nil {
+		return err
+	}
+	before := h.last
+	source := &gated{h.source, before, make(chan struct{})} // for the fresh one it stays closed
+	freshDir, agedDir := r.freshDir("fresh"), r.freshDir("aged")
+	defer os.RemoveAll(freshDir)
+	defer os.RemoveAll(agedDir)
+	fresh, err := r.start(ctx, pageserver.Options{Dir: freshDir, Source: source, PageCacheBytes: skewPageCache, BlockCacheBytes: 512 << 20})
+	if err != nil {
+		return err
+	}
+	aged, err := r.start(ctx, pageserver.Options{Dir: agedDir, Source: h.source, PageCacheBytes: skewPageCache, BlockCacheBytes: 512 << 20})
+	if err != nil {
+		return errors.Join(err, fresh.stop())
+	}
+	err = errors.Join(fresh.wait(ctx, before), aged.wait(ctx, before))
+	if err == nil {
+		err = r.age(ctx, h, aged)
+	}
+	if err == nil {
+		err = r.compareAges(ctx, h, before, fresh, aged)
+	}
+	return errors.Join(err, fresh.stop(), aged.stop())
+}
+
+// zipf chooses pages, few of them most of the time, spread over the space.
+type zipf struct{ z *rand.Zipf }
+
+func newZipf(seed uint64) zipf {
+	return zipf{rand.NewZipf(rand.New(rand.NewPCG(seed, seed)), 1.1, 8, skewPages-1)}
+}
+
+func (z zipf) page() uint32 { return uint32(z.z.Uint64() * 7919 % skewPages) }
+
+// age updates and reads pages for the time that Options say.
+func (r *run) age(ctx context.Context, h *history, s *server) error {
+	updates, reads := newZipf(8), newZipf(9)
+	tick := time.NewTicker(time.Second * txRecords / skewRate)
+	defer tick.Stop()
+	for end := time.Now().Add(r.o.Skew); time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		for range txRecords {
+			if err := h.delta(engine.SpaceOf(0), updates.page(), skewBytes); err != nil {
+				return err
+			}
+		}
+		if _, err := s.GetPages(ctx, logName, engine.SpaceOf(0), []uint32{reads.page(), reads.page()}, pageserver.ReadAt{Wait: pageserver.WaitMax}); err != nil {
+			return err
+		}
+	}
+	return s.wait(ctx, h.last)
+}
+
+func (r *run) compareAges(ctx context.Context, h *history, before logcore.LSN, fresh, aged *server) error {
+	var readings [2]reading
+	for round := range r.o.Rounds + 1 {
+		for i, s := range []*server{fresh, aged} {
+			runtime.GC()
+			at, z := pageserver.ReadAt{LSN: h.last, Wait: pageserver.WaitMax}, newZipf(uint64(10+round))
+			if s == fresh {
+				at.LSN = before
+			}
+			took, err := measure(ctx, skewReads, func(int) error {
+				_, err := s.GetPages(ctx, logName, engine.SpaceOf(0), []uint32{z.page()}, at)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if round > 0 {
+				readings[i].note(took)
+			}
+		}
+	}
+	f, a := median(readings[0].p99), median(readings[1].p99)
+	r.atMost("aged: p99 after skewed updates / p99 of a fresh store", a/f, 2, "ratio", map[string]any{"updated_for_s": r.o.Skew.Seconds(), "records_per_s": skewRate,
+		"pages": skewPages, "fresh_p50_us": median(readings[0].p50), "fresh_p99_us": f, "aged_p50_us": median(readings[1].p50), "aged_p99_us": a})
+	return nil
+}
