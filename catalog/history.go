@@ -153,6 +153,25 @@ func (s *State) holdFloor(log *Log) (floor logcore.LSN, by holdKey) {
 	return floor, by
 }
 
+// HorizonMax is how far the holds let a log's horizon come.
+func (s *State) HorizonMax(l *Log) logcore.LSN {
+	floor, _ := s.holdFloor(l)
+	return floor
+}
+
+// LeaseRanOut reports whether an entry with a time would take a lease off the list.
+func (s *State) LeaseRanOut(now logcore.HLC) bool {
+	if now <= s.histories.nextExpiry {
+		return false
+	}
+	for _, l := range s.histories.leases {
+		if l.Expires < now {
+			return true
+		}
+	}
+	return false
+}
+
 // Blockers says what keeps a log from being deleted or reset, in words, at most a few
 // of each; nothing when it may go.
 func (s *State) Blockers(l *Log) []string {

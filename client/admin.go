@@ -31,6 +31,25 @@ type LogInfo struct {
 	// PayloadFormat is what the payloads are; empty while no writer has said it.
 	PayloadFormat string
 	Durability    string // when an entry is acknowledged: quorum or quorum+archive
+	WriterOpen    bool   // the epoch's writer has not closed it
+	// HorizonLSN is the lowest LSN that every page can be read at.
+	HorizonLSN logcore.LSN
+	// Window and WindowBytes say how long the history of the pages is kept: as long as it
+	// is younger than Window or within WindowBytes of the log. Both 0: for ever.
+	Window      time.Duration
+	WindowBytes uint64
+	// Ingest is how far the slowest page server is behind; nil while none said so.
+	Ingest *IngestDebt
+}
+
+// IngestDebt is how far the slowest page server is behind a log.
+type IngestDebt struct {
+	IngestedLSN  logcore.LSN
+	BehindLSNs   uint64
+	BehindBytes  uint64
+	AdvisedPause time.Duration // that a writer should wait before it appends more
+	Age          time.Duration // of what the page server said
+	Stopped      string        // why it does not go on; empty when it does
 }
 
 func logInfo(r *logcorev1.InfoResponse) LogInfo {
@@ -40,8 +59,17 @@ func logInfo(r *logcorev1.InfoResponse) LogInfo {
 		Committed: logcore.LSN(r.CommittedLsn), Archived: logcore.LSN(r.ArchivedLsn), HotFirstLSN: logcore.LSN(r.HotFirstLsn),
 		Entries: r.Entries, Bytes: r.Bytes, Parent: r.Parent, ParentID: logcore.LogID(r.ParentId),
 		BranchLSN: logcore.LSN(r.BranchLsn), Writer: r.Writer, Incarnation: r.Incarnation, PayloadFormat: r.PayloadFormat,
-		Durability: durabilityName(r.Durability),
+		Durability: durabilityName(r.Durability), WriterOpen: r.WriterOpen, HorizonLSN: logcore.LSN(r.HorizonLsn),
+		Window: time.Duration(r.WindowMs) * time.Millisecond, WindowBytes: r.WindowBytes, Ingest: ingestDebt(r.Ingest),
 	}
+}
+
+func ingestDebt(d *logcorev1.IngestDebt) *IngestDebt {
+	if d == nil {
+		return nil
+	}
+	return &IngestDebt{IngestedLSN: logcore.LSN(d.IngestedLsn), BehindLSNs: d.BehindLsns, BehindBytes: d.BehindBytes, Stopped: d.Stopped,
+		AdvisedPause: time.Duration(d.AdvisedPauseMs) * time.Millisecond, Age: time.Duration(d.ReportedMsAgo) * time.Millisecond}
 }
 
 func durabilityName(d logcorev1.Durability) string {

@@ -97,6 +97,7 @@ func (w *Writer) acknowledge(s *session, a *wire.LogAppended) error {
 	}
 	s.unacked.Add(-int64(n))
 	w.lastLSN = max(w.lastLSN, logcore.LSN(a.LSNs[n-1]))
+	w.pause = time.Duration(a.PauseMs) * time.Millisecond
 	// The rest moves to the front, so that the list is not allocated again and again.
 	rest := copy(w.queue, w.queue[n:])
 	clear(w.queue[rest:])

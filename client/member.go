@@ -22,6 +22,7 @@ type member struct {
 	logs     logcorev1.LogCoreServiceClient
 	admin    logcorev1.AdminServiceClient
 	archive  logcorev1.ArchiveServiceClient
+	history  logcorev1.HistoryServiceClient
 	appender *appender
 	failed   time.Time // when it could not be reached, or was of no use, last; guarded by the router's mu
 }

@@ -66,6 +66,7 @@ type Writer struct {
 	bytes    int        // of queue
 	sequence uint64     // of the last entry queued
 	lastLSN  logcore.LSN
+	pause    time.Duration // AdvisedPause
 	err      error         // set once: no more appends
 	closing  bool          // no more appends, not an error
 	waiters  int           // who wait for room
@@ -258,4 +259,14 @@ func (w *Writer) waited() {
 	w.mu.Lock()
 	w.waiters--
 	w.mu.Unlock()
+}
+
+// AdvisedPause is how long the log service advised the writer, with its last
+// acknowledgement, to wait before it appends more, because the page servers are behind; 0 when
+// it need not wait. Info says how far behind. It is advice: nothing is refused to who does not wait, but who reads
+// what it wrote waits for the page servers then.
+func (w *Writer) AdvisedPause() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pause
 }

@@ -74,6 +74,7 @@ func (s *Service) Info(ctx context.Context, req *logcorev1.InfoRequest) (resp *l
 		var l *catalog.Log
 		if l, err = state.ByName(req.Log); err == nil {
 			resp = f.info(state, l)
+			resp.Ingest = s.debts.of(l)
 		}
 	})
 	return resp, s.status(err, req.Log)
@@ -95,7 +96,7 @@ func (f frame) info(state *catalog.State, l *catalog.Log) *logcorev1.InfoRespons
 		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(state.LSN),
 		ArchivedLsn: uint64(f.archived), HotFirstLsn: uint64(f.hotLSN), Entries: l.Entries, Bytes: l.Bytes,
 		BranchLsn: uint64(l.BranchLSN), ParentId: uint64(l.Parent), Writer: l.Writer, Incarnation: state.Incarnation, PayloadFormat: l.PayloadFormat,
-		Durability: durability(l.Durability),
+		Durability: durability(l.Durability), HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, WriterOpen: l.WriterOpen,
 	}
 	if parent, err := state.ByID(l.Parent); err == nil {
 		resp.Parent = parent.Name
@@ -170,7 +171,9 @@ func (a admin) ListLogs(ctx context.Context, _ *logcorev1.ListLogsRequest) (*log
 	f := a.s.frame()
 	a.s.group.View(func(state *catalog.State) {
 		for _, l := range state.Logs() {
-			resp.Logs = append(resp.Logs, f.info(state, l))
+			info := f.info(state, l)
+			info.Ingest = a.s.debts.of(l)
+			resp.Logs = append(resp.Logs, info)
 		}
 	})
 	slices.SortFunc(resp.Logs, func(x, y *logcorev1.InfoResponse) int { return strings.Compare(x.Log, y.Log) })

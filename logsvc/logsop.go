@@ -228,6 +228,7 @@ func (op *logsOp) answer(b []byte, held *heldAnswers) []byte {
 		case len(part.places) > 0:
 			a.Channel, a.Through = part.ch.id, part.first+uint64(len(part.places))-1
 			a.LSNs, a.Times = a.LSNs[:0], a.Times[:0]
+			a.PauseMs = uint32(op.s.debts.pause(part.ch.token.Log).Milliseconds())
 			for _, p := range part.places {
 				a.LSNs, a.Times = append(a.LSNs, uint64(p.LSN)), append(a.Times, uint64(p.Time))
 			}

@@ -38,7 +38,8 @@ type Service struct {
 	// leases is touched by Prepare functions only, which run on the group's loop.
 	leases leases
 
-	tail *tail
+	tail  *tail
+	debts *debts
 	// freshAt is when a quorum last said that this member knew everything, in nanoseconds
 	// since started.
 	freshAt atomic.Int64
@@ -62,7 +63,7 @@ func New(opts Options) (*Service, error) {
 	if s.metrics, err = newMetrics(opts.Registerer, opts.Group, s.budget); err != nil {
 		return nil, err
 	}
-	s.tail = newTail(s)
+	s.tail, s.debts = newTail(s), newDebts()
 	s.freshAt.Store(-1 << 62) // never
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.setHealth()
@@ -100,6 +101,7 @@ func ServerOptions(entryBytesMax int) []grpc.ServerOption {
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	logcorev1.RegisterLogCoreServiceServer(r, s)
 	logcorev1.RegisterAdminServiceServer(r, admin{s: s})
+	logcorev1.RegisterHistoryServiceServer(r, histories{s: s})
 	healthv1.RegisterHealthServer(r, s.health)
 }
 

@@ -20,7 +20,8 @@ type LogAppended struct {
 	Through uint64
 	LSNs    []uint64
 	Times   []uint64
-	Err     error // a *RemoteError when decoded
+	PauseMs uint32 // advised to the writer; 0: none
+	Err     error  // a *RemoteError when decoded
 }
 
 const (
@@ -32,6 +33,7 @@ const (
 	tagCode    = 5 << 3
 	tagMessage = 6<<3 | 2
 	tagDetail  = 7<<3 | 2
+	tagPause   = 8 << 3
 )
 
 func packedSize(list []uint64) (n int) {
@@ -44,12 +46,13 @@ func packedSize(list []uint64) (n int) {
 // AppendAppended appends a LogAppended with places to an AppendLogsResponse.
 func AppendAppended(b []byte, a *LogAppended) []byte {
 	lsns, times := packedSize(a.LSNs), packedSize(a.Times)
-	n := numberSize(uint64(a.Channel)) + numberSize(a.Through) + bytesSize(lsns) + bytesSize(times)
+	n := numberSize(uint64(a.Channel)) + numberSize(a.Through) + bytesSize(lsns) + bytesSize(times) + numberSize(uint64(a.PauseMs))
 	b = binary.AppendUvarint(append(b, tagAppends), uint64(n))
 	b = appendNumber(b, tagChannel, uint64(a.Channel))
 	b = appendNumber(b, tagThrough, a.Through)
 	b = appendPacked(b, tagLSNs, a.LSNs, lsns)
-	return appendPacked(b, tagTimes, a.Times, times)
+	b = appendPacked(b, tagTimes, a.Times, times)
+	return appendNumber(b, tagPause, uint64(a.PauseMs))
 }
 
 func appendPacked(b []byte, tag byte, list []uint64, size int) []byte {
@@ -118,6 +121,8 @@ func (a *LogAppended) decode(b []byte) error {
 			a.Times = append(a.Times, v)
 		case tagTimes:
 			a.Times, err = decodePacked(a.Times, bytes)
+		case tagPause:
+			a.PauseMs = uint32(v)
 		case tagCode:
 			code = uint32(v)
 		case tagMessage:

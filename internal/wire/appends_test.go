@@ -126,14 +126,14 @@ func FuzzAppendsReader(f *testing.F) {
 
 // FuzzAppendedReader is the same for the answers.
 func FuzzAppendedReader(f *testing.F) {
-	b := AppendAppended(nil, &LogAppended{Channel: 1, Through: 300, LSNs: []uint64{7, 1 << 40}, Times: []uint64{1 << 50, 3}})
+	b := AppendAppended(nil, &LogAppended{Channel: 1, Through: 300, LSNs: []uint64{7, 1 << 40}, Times: []uint64{1 << 50, 3}, PauseMs: 7})
 	f.Add(AppendRefused(b, 2, fmt.Errorf("%w: no", logcore.ErrFenced), "a"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got := &logcorev1.AppendLogsResponse{}
 		var r AppendedReader
 		err := r.Read(b, func(a *LogAppended) error {
 			got.Appends = append(got.Appends, &logcorev1.LogAppended{Channel: a.Channel, ThroughSequence: a.Through,
-				Lsns: append([]uint64(nil), a.LSNs...), Times: append([]uint64(nil), a.Times...)})
+				Lsns: append([]uint64(nil), a.LSNs...), Times: append([]uint64(nil), a.Times...), AdvisedPauseMs: a.PauseMs})
 			return nil
 		})
 		if err != nil {
@@ -157,7 +157,7 @@ func FuzzAppendedReader(f *testing.F) {
 
 // TestAppendedIsProtobuf: places and errors arrive as they were.
 func TestAppendedIsProtobuf(t *testing.T) {
-	places := &LogAppended{Channel: 3, Through: 1 << 33, LSNs: []uint64{1, 0, 1 << 63}, Times: []uint64{0, 5, 1 << 20}}
+	places := &LogAppended{Channel: 3, Through: 1 << 33, LSNs: []uint64{1, 0, 1 << 63}, Times: []uint64{0, 5, 1 << 20}, PauseMs: 250}
 	b := AppendRefused(AppendAppended(nil, places), 9, fmt.Errorf("append: %w", logcore.ErrSequenceGap), "some-log")
 	msg := &logcorev1.AppendLogsResponse{}
 	if err := proto.Unmarshal(b, msg); err != nil {
@@ -176,7 +176,7 @@ func TestAppendedIsProtobuf(t *testing.T) {
 		n++
 		switch a.Channel {
 		case 3:
-			if a.Err != nil || a.Through != places.Through || fmt.Sprint(a.LSNs, a.Times) != fmt.Sprint(places.LSNs, places.Times) {
+			if a.Err != nil || a.Through != places.Through || a.PauseMs != places.PauseMs || fmt.Sprint(a.LSNs, a.Times) != fmt.Sprint(places.LSNs, places.Times) {
 				t.Errorf("places: %+v", a)
 			}
 		case 9:

@@ -1014,11 +1014,14 @@ type LogAppended struct {
 	Lsns  []uint64 `protobuf:"varint,3,rep,packed,name=lsns,proto3" json:"lsns,omitempty"`
 	Times []uint64 `protobuf:"varint,4,rep,packed,name=times,proto3" json:"times,omitempty"`
 	// When code is not 0 the channel is over. It is a gRPC status code, and detail may be missing.
-	Code          uint32       `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"`
-	Message       string       `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
-	Detail        *ErrorDetail `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Code    uint32       `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"`
+	Message string       `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	Detail  *ErrorDetail `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Advice: how long the writer should wait before it appends more, because the page servers
+	// are behind; 0 when it need not. Nothing is refused if it does not.
+	AdvisedPauseMs uint32 `protobuf:"varint,8,opt,name=advised_pause_ms,json=advisedPauseMs,proto3" json:"advised_pause_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LogAppended) Reset() {
@@ -1098,6 +1101,13 @@ func (x *LogAppended) GetDetail() *ErrorDetail {
 		return x.Detail
 	}
 	return nil
+}
+
+func (x *LogAppended) GetAdvisedPauseMs() uint32 {
+	if x != nil {
+		return x.AdvisedPauseMs
+	}
+	return 0
 }
 
 type ReadRequest struct {
@@ -1624,7 +1634,15 @@ type InfoResponse struct {
 	// What the payloads are; empty while no writer has said it.
 	PayloadFormat string `protobuf:"bytes,18,opt,name=payload_format,json=payloadFormat,proto3" json:"payload_format,omitempty"`
 	// When its entries are acknowledged.
-	Durability    Durability `protobuf:"varint,19,opt,name=durability,proto3,enum=logcore.v1.Durability" json:"durability,omitempty"`
+	Durability Durability `protobuf:"varint,19,opt,name=durability,proto3,enum=logcore.v1.Durability" json:"durability,omitempty"`
+	// The lowest LSN that every page can be read at; see HistoryService.
+	HorizonLsn  uint64 `protobuf:"varint,30,opt,name=horizon_lsn,json=horizonLsn,proto3" json:"horizon_lsn,omitempty"`
+	WindowMs    uint64 `protobuf:"varint,31,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
+	WindowBytes uint64 `protobuf:"varint,32,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
+	// The epoch's writer has not closed it.
+	WriterOpen bool `protobuf:"varint,33,opt,name=writer_open,json=writerOpen,proto3" json:"writer_open,omitempty"`
+	// What the page servers have not ingested yet; unset while none said how far it is.
+	Ingest        *IngestDebt `protobuf:"bytes,34,opt,name=ingest,proto3" json:"ingest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1792,6 +1810,130 @@ func (x *InfoResponse) GetDurability() Durability {
 	return Durability_DURABILITY_UNSPECIFIED
 }
 
+func (x *InfoResponse) GetHorizonLsn() uint64 {
+	if x != nil {
+		return x.HorizonLsn
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetWindowMs() uint64 {
+	if x != nil {
+		return x.WindowMs
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetWindowBytes() uint64 {
+	if x != nil {
+		return x.WindowBytes
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetWriterOpen() bool {
+	if x != nil {
+		return x.WriterOpen
+	}
+	return false
+}
+
+func (x *InfoResponse) GetIngest() *IngestDebt {
+	if x != nil {
+		return x.Ingest
+	}
+	return nil
+}
+
+// IngestDebt is how far the slowest page server is behind a log.
+type IngestDebt struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	IngestedLsn uint64                 `protobuf:"varint,1,opt,name=ingested_lsn,json=ingestedLsn,proto3" json:"ingested_lsn,omitempty"`
+	// From there to the log's last entry: LSNs, and bytes of entries.
+	BehindLsns  uint64 `protobuf:"varint,2,opt,name=behind_lsns,json=behindLsns,proto3" json:"behind_lsns,omitempty"`
+	BehindBytes uint64 `protobuf:"varint,3,opt,name=behind_bytes,json=behindBytes,proto3" json:"behind_bytes,omitempty"`
+	// How long a writer should wait before it appends more; 0 when it need not.
+	AdvisedPauseMs uint32 `protobuf:"varint,4,opt,name=advised_pause_ms,json=advisedPauseMs,proto3" json:"advised_pause_ms,omitempty"`
+	// Age of what the page server said.
+	ReportedMsAgo uint64 `protobuf:"varint,5,opt,name=reported_ms_ago,json=reportedMsAgo,proto3" json:"reported_ms_ago,omitempty"`
+	// Why the page server does not go on; empty when it does.
+	Stopped       string `protobuf:"bytes,6,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IngestDebt) Reset() {
+	*x = IngestDebt{}
+	mi := &file_logcore_v1_log_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IngestDebt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IngestDebt) ProtoMessage() {}
+
+func (x *IngestDebt) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_log_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IngestDebt.ProtoReflect.Descriptor instead.
+func (*IngestDebt) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *IngestDebt) GetIngestedLsn() uint64 {
+	if x != nil {
+		return x.IngestedLsn
+	}
+	return 0
+}
+
+func (x *IngestDebt) GetBehindLsns() uint64 {
+	if x != nil {
+		return x.BehindLsns
+	}
+	return 0
+}
+
+func (x *IngestDebt) GetBehindBytes() uint64 {
+	if x != nil {
+		return x.BehindBytes
+	}
+	return 0
+}
+
+func (x *IngestDebt) GetAdvisedPauseMs() uint32 {
+	if x != nil {
+		return x.AdvisedPauseMs
+	}
+	return 0
+}
+
+func (x *IngestDebt) GetReportedMsAgo() uint64 {
+	if x != nil {
+		return x.ReportedMsAgo
+	}
+	return 0
+}
+
+func (x *IngestDebt) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
 var File_logcore_v1_log_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_log_proto_rawDesc = "" +
@@ -1856,7 +1998,7 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\x12.\n" +
 	"\aentries\x18\x05 \x03(\v2\x14.logcore.v1.NewEntryR\aentries\"G\n" +
 	"\x12AppendLogsResponse\x121\n" +
-	"\aappends\x18\x01 \x03(\v2\x17.logcore.v1.LogAppendedR\aappends\"\xdb\x01\n" +
+	"\aappends\x18\x01 \x03(\v2\x17.logcore.v1.LogAppendedR\aappends\"\x85\x02\n" +
 	"\vLogAppended\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\rR\achannel\x12)\n" +
 	"\x10through_sequence\x18\x02 \x01(\x04R\x0fthroughSequence\x12\x12\n" +
@@ -1864,7 +2006,8 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\x05times\x18\x04 \x03(\x04R\x05times\x12\x12\n" +
 	"\x04code\x18\x05 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12/\n" +
-	"\x06detail\x18\a \x01(\v2\x17.logcore.v1.ErrorDetailR\x06detail\"\xa9\x01\n" +
+	"\x06detail\x18\a \x01(\v2\x17.logcore.v1.ErrorDetailR\x06detail\x12(\n" +
+	"\x10advised_pause_ms\x18\b \x01(\rR\x0eadvisedPauseMs\"\xa9\x01\n" +
 	"\vReadRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x19\n" +
 	"\bfrom_lsn\x18\x02 \x01(\x04R\afromLsn\x12\x15\n" +
@@ -1898,7 +2041,7 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\tfirst_lsn\x18\x01 \x01(\x04R\bfirstLsn\"I\n" +
 	"\vInfoRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12(\n" +
-	"\x10max_staleness_ms\x18\x02 \x01(\rR\x0emaxStalenessMs\"\xc1\x04\n" +
+	"\x10max_staleness_ms\x18\x02 \x01(\rR\x0emaxStalenessMs\"\xf3\x05\n" +
 	"\fInfoResponse\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x14\n" +
@@ -1922,7 +2065,23 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\x0epayload_format\x18\x12 \x01(\tR\rpayloadFormat\x126\n" +
 	"\n" +
 	"durability\x18\x13 \x01(\x0e2\x16.logcore.v1.DurabilityR\n" +
-	"durability*^\n" +
+	"durability\x12\x1f\n" +
+	"\vhorizon_lsn\x18\x1e \x01(\x04R\n" +
+	"horizonLsn\x12\x1b\n" +
+	"\twindow_ms\x18\x1f \x01(\x04R\bwindowMs\x12!\n" +
+	"\fwindow_bytes\x18  \x01(\x04R\vwindowBytes\x12\x1f\n" +
+	"\vwriter_open\x18! \x01(\bR\n" +
+	"writerOpen\x12.\n" +
+	"\x06ingest\x18\" \x01(\v2\x16.logcore.v1.IngestDebtR\x06ingest\"\xdf\x01\n" +
+	"\n" +
+	"IngestDebt\x12!\n" +
+	"\fingested_lsn\x18\x01 \x01(\x04R\vingestedLsn\x12\x1f\n" +
+	"\vbehind_lsns\x18\x02 \x01(\x04R\n" +
+	"behindLsns\x12!\n" +
+	"\fbehind_bytes\x18\x03 \x01(\x04R\vbehindBytes\x12(\n" +
+	"\x10advised_pause_ms\x18\x04 \x01(\rR\x0eadvisedPauseMs\x12&\n" +
+	"\x0freported_ms_ago\x18\x05 \x01(\x04R\rreportedMsAgo\x12\x18\n" +
+	"\astopped\x18\x06 \x01(\tR\astopped*^\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -1955,7 +2114,7 @@ func file_logcore_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_logcore_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_logcore_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_logcore_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_logcore_v1_log_proto_goTypes = []any{
 	(Durability)(0),              // 0: logcore.v1.Durability
 	(*OpenWriterRequest)(nil),    // 1: logcore.v1.OpenWriterRequest
@@ -1983,11 +2142,12 @@ var file_logcore_v1_log_proto_goTypes = []any{
 	(*TruncateResponse)(nil),     // 23: logcore.v1.TruncateResponse
 	(*InfoRequest)(nil),          // 24: logcore.v1.InfoRequest
 	(*InfoResponse)(nil),         // 25: logcore.v1.InfoResponse
-	(EntryKind)(0),               // 26: logcore.v1.EntryKind
-	(*ErrorDetail)(nil),          // 27: logcore.v1.ErrorDetail
+	(*IngestDebt)(nil),           // 26: logcore.v1.IngestDebt
+	(EntryKind)(0),               // 27: logcore.v1.EntryKind
+	(*ErrorDetail)(nil),          // 28: logcore.v1.ErrorDetail
 }
 var file_logcore_v1_log_proto_depIdxs = []int32{
-	26, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
+	27, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
 	7,  // 1: logcore.v1.AppendRequest.entries:type_name -> logcore.v1.NewEntry
 	10, // 2: logcore.v1.AppendResponse.entries:type_name -> logcore.v1.Appended
 	7,  // 3: logcore.v1.AppendStreamRequest.entries:type_name -> logcore.v1.NewEntry
@@ -1995,35 +2155,36 @@ var file_logcore_v1_log_proto_depIdxs = []int32{
 	14, // 5: logcore.v1.AppendLogsRequest.appends:type_name -> logcore.v1.LogAppend
 	7,  // 6: logcore.v1.LogAppend.entries:type_name -> logcore.v1.NewEntry
 	16, // 7: logcore.v1.AppendLogsResponse.appends:type_name -> logcore.v1.LogAppended
-	27, // 8: logcore.v1.LogAppended.detail:type_name -> logcore.v1.ErrorDetail
-	26, // 9: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
+	28, // 8: logcore.v1.LogAppended.detail:type_name -> logcore.v1.ErrorDetail
+	27, // 9: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
 	18, // 10: logcore.v1.ReadResponse.entries:type_name -> logcore.v1.LogEntry
 	0,  // 11: logcore.v1.InfoResponse.durability:type_name -> logcore.v1.Durability
-	1,  // 12: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
-	3,  // 13: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
-	5,  // 14: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
-	8,  // 15: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
-	11, // 16: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
-	13, // 17: logcore.v1.LogCoreService.AppendLogs:input_type -> logcore.v1.AppendLogsRequest
-	17, // 18: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
-	20, // 19: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
-	22, // 20: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
-	24, // 21: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
-	2,  // 22: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
-	4,  // 23: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
-	6,  // 24: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
-	9,  // 25: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
-	12, // 26: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
-	15, // 27: logcore.v1.LogCoreService.AppendLogs:output_type -> logcore.v1.AppendLogsResponse
-	19, // 28: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
-	21, // 29: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
-	23, // 30: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
-	25, // 31: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
-	22, // [22:32] is the sub-list for method output_type
-	12, // [12:22] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	26, // 12: logcore.v1.InfoResponse.ingest:type_name -> logcore.v1.IngestDebt
+	1,  // 13: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
+	3,  // 14: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
+	5,  // 15: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
+	8,  // 16: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
+	11, // 17: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
+	13, // 18: logcore.v1.LogCoreService.AppendLogs:input_type -> logcore.v1.AppendLogsRequest
+	17, // 19: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
+	20, // 20: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
+	22, // 21: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
+	24, // 22: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
+	2,  // 23: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
+	4,  // 24: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
+	6,  // 25: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
+	9,  // 26: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
+	12, // 27: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
+	15, // 28: logcore.v1.LogCoreService.AppendLogs:output_type -> logcore.v1.AppendLogsResponse
+	19, // 29: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
+	21, // 30: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
+	23, // 31: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
+	25, // 32: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
+	23, // [23:33] is the sub-list for method output_type
+	13, // [13:23] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_log_proto_init() }
@@ -2038,7 +2199,7 @@ func file_logcore_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_log_proto_rawDesc), len(file_logcore_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
