@@ -45,6 +45,8 @@ var (
 	ErrDiskFull = errors.New("logcore: disk full")
 	// ErrPoisoned: a write or a sync failed before; reopen to recover.
 	ErrPoisoned = errors.New("logcore: poisoned by an earlier write error")
+	// ErrWrongPageServer: the pages are of a stripe that another page server holds.
+	ErrWrongPageServer = errors.New("logcore: the pages are served by another page server")
 	// ErrClosed: the component was closed.
 	ErrClosed = errors.New("logcore: closed")
 	// ErrInUse: another process holds the directory.

@@ -97,3 +97,19 @@ func (l *latePages) ListObjects(ctx context.Context, r *logcorev1.ListObjectsReq
 	}
 	return s.ListObjects(ctx, r)
 }
+
+func (l *latePages) Stripes(ctx context.Context, r *logcorev1.StripesRequest) (*logcorev1.StripesResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.Stripes(ctx, r)
+}
+
+func (l *latePages) History(ctx context.Context, r *logcorev1.HistoryRequest) (*logcorev1.HistoryResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.History(ctx, r)
+}

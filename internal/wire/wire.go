@@ -41,6 +41,7 @@ var mapping = []struct {
 	{logcore.ErrDiskFull, codes.ResourceExhausted, logcorev1.ErrorReason_ERROR_REASON_DISK_FULL},
 	{logcore.ErrPoisoned, codes.Unavailable, logcorev1.ErrorReason_ERROR_REASON_POISONED},
 	{logcore.ErrInvalid, codes.InvalidArgument, logcorev1.ErrorReason_ERROR_REASON_INVALID},
+	{logcore.ErrWrongPageServer, codes.FailedPrecondition, logcorev1.ErrorReason_ERROR_REASON_WRONG_PAGE_SERVER},
 	{logcore.ErrUnsupportedVersion, codes.Unimplemented, logcorev1.ErrorReason_ERROR_REASON_UNSUPPORTED_VERSION},
 }
 

@@ -21,6 +21,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PageChangeKind says what happened to a page.
+type PageChangeKind int32
+
+const (
+	PageChangeKind_PAGE_CHANGE_KIND_UNSPECIFIED PageChangeKind = 0
+	// It became a whole new content.
+	PageChangeKind_PAGE_CHANGE_KIND_IMAGE PageChangeKind = 1
+	// Ranges of it were overwritten.
+	PageChangeKind_PAGE_CHANGE_KIND_DELTA PageChangeKind = 2
+	// The engine's own record was applied to it.
+	PageChangeKind_PAGE_CHANGE_KIND_REDO PageChangeKind = 3
+	// The engine's own record made it, whatever was there.
+	PageChangeKind_PAGE_CHANGE_KIND_INIT PageChangeKind = 4
+	// It lost its content: its space was cut off before it, or dropped.
+	PageChangeKind_PAGE_CHANGE_KIND_CUT PageChangeKind = 5
+)
+
+// Enum value maps for PageChangeKind.
+var (
+	PageChangeKind_name = map[int32]string{
+		0: "PAGE_CHANGE_KIND_UNSPECIFIED",
+		1: "PAGE_CHANGE_KIND_IMAGE",
+		2: "PAGE_CHANGE_KIND_DELTA",
+		3: "PAGE_CHANGE_KIND_REDO",
+		4: "PAGE_CHANGE_KIND_INIT",
+		5: "PAGE_CHANGE_KIND_CUT",
+	}
+	PageChangeKind_value = map[string]int32{
+		"PAGE_CHANGE_KIND_UNSPECIFIED": 0,
+		"PAGE_CHANGE_KIND_IMAGE":       1,
+		"PAGE_CHANGE_KIND_DELTA":       2,
+		"PAGE_CHANGE_KIND_REDO":        3,
+		"PAGE_CHANGE_KIND_INIT":        4,
+		"PAGE_CHANGE_KIND_CUT":         5,
+	}
+)
+
+func (x PageChangeKind) Enum() *PageChangeKind {
+	p := new(PageChangeKind)
+	*p = x
+	return p
+}
+
+func (x PageChangeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PageChangeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_logcore_v1_page_proto_enumTypes[0].Descriptor()
+}
+
+func (PageChangeKind) Type() protoreflect.EnumType {
+	return &file_logcore_v1_page_proto_enumTypes[0]
+}
+
+func (x PageChangeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PageChangeKind.Descriptor instead.
+func (PageChangeKind) EnumDescriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{0}
+}
+
 // Space names a page file of a database inside its log; the engine chooses the bits.
 // Spaces with the same hi are a group: the relations of one database.
 type Space struct {
@@ -1389,12 +1453,373 @@ func (x *ResolveTimeResponse) GetTime() uint64 {
 	return 0
 }
 
+type StripesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When given, the answer has its root.
+	Log           string `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StripesRequest) Reset() {
+	*x = StripesRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StripesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StripesRequest) ProtoMessage() {}
+
+func (x *StripesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StripesRequest.ProtoReflect.Descriptor instead.
+func (*StripesRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StripesRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+type StripesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Without servers when pages are not striped: this page server has all.
+	Map *StripeMap `protobuf:"bytes,1,opt,name=map,proto3" json:"map,omitempty"`
+	// The log at the root of the log's branch tree: it is in the hash that gives a page's stripe.
+	RootLogId     uint64 `protobuf:"varint,2,opt,name=root_log_id,json=rootLogId,proto3" json:"root_log_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StripesResponse) Reset() {
+	*x = StripesResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StripesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StripesResponse) ProtoMessage() {}
+
+func (x *StripesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StripesResponse.ProtoReflect.Descriptor instead.
+func (*StripesResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *StripesResponse) GetMap() *StripeMap {
+	if x != nil {
+		return x.Map
+	}
+	return nil
+}
+
+func (x *StripesResponse) GetRootLogId() uint64 {
+	if x != nil {
+		return x.RootLogId
+	}
+	return 0
+}
+
+type HistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Space *Space                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
+	Page  uint32                 `protobuf:"varint,3,opt,name=page,proto3" json:"page,omitempty"`
+	// Changes from from_lsn to to_lsn, both included; 0 is no bound.
+	FromLsn uint64 `protobuf:"varint,4,opt,name=from_lsn,json=fromLsn,proto3" json:"from_lsn,omitempty"`
+	ToLsn   uint64 `protobuf:"varint,5,opt,name=to_lsn,json=toLsn,proto3" json:"to_lsn,omitempty"`
+	// The most changes to return; 0 means 100, the most is 1000.
+	Limit         uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	TimeoutMs     uint32 `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryRequest) Reset() {
+	*x = HistoryRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryRequest) ProtoMessage() {}
+
+func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
+func (*HistoryRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *HistoryRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *HistoryRequest) GetSpace() *Space {
+	if x != nil {
+		return x.Space
+	}
+	return nil
+}
+
+func (x *HistoryRequest) GetPage() uint32 {
+	if x != nil {
+		return x.Page
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetFromLsn() uint64 {
+	if x != nil {
+		return x.FromLsn
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetToLsn() uint64 {
+	if x != nil {
+		return x.ToLsn
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type PageChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the commit that made the change visible.
+	Lsn uint64 `protobuf:"varint,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	// Hybrid logical clock of that entry.
+	Time uint64 `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`
+	// 16 bytes; empty when it is not known any more.
+	TxId []byte         `protobuf:"bytes,3,opt,name=tx_id,json=txId,proto3" json:"tx_id,omitempty"`
+	Kind PageChangeKind `protobuf:"varint,4,opt,name=kind,proto3,enum=logcore.v1.PageChangeKind" json:"kind,omitempty"`
+	// How many bytes of the page differ from what it was before.
+	BytesChanged uint32 `protobuf:"varint,5,opt,name=bytes_changed,json=bytesChanged,proto3" json:"bytes_changed,omitempty"`
+	// How long the record of the change is in the store, 0 for a cut.
+	RecordBytes   uint32 `protobuf:"varint,6,opt,name=record_bytes,json=recordBytes,proto3" json:"record_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageChange) Reset() {
+	*x = PageChange{}
+	mi := &file_logcore_v1_page_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageChange) ProtoMessage() {}
+
+func (x *PageChange) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageChange.ProtoReflect.Descriptor instead.
+func (*PageChange) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PageChange) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *PageChange) GetTime() uint64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *PageChange) GetTxId() []byte {
+	if x != nil {
+		return x.TxId
+	}
+	return nil
+}
+
+func (x *PageChange) GetKind() PageChangeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PageChangeKind_PAGE_CHANGE_KIND_UNSPECIFIED
+}
+
+func (x *PageChange) GetBytesChanged() uint32 {
+	if x != nil {
+		return x.BytesChanged
+	}
+	return 0
+}
+
+func (x *PageChange) GetRecordBytes() uint32 {
+	if x != nil {
+		return x.RecordBytes
+	}
+	return 0
+}
+
+type HistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The LSN up to which changes were looked for.
+	Lsn     uint64        `protobuf:"varint,1,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	Changes []*PageChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// When there are more: what to_lsn has to be to go on; 0 when there are none.
+	NextToLsn uint64 `protobuf:"varint,3,opt,name=next_to_lsn,json=nextToLsn,proto3" json:"next_to_lsn,omitempty"`
+	// Below this LSN changes may have been collected; 0 when none were.
+	CompleteFromLsn uint64 `protobuf:"varint,4,opt,name=complete_from_lsn,json=completeFromLsn,proto3" json:"complete_from_lsn,omitempty"`
+	Incarnation     uint64 `protobuf:"fixed64,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *HistoryResponse) Reset() {
+	*x = HistoryResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryResponse) ProtoMessage() {}
+
+func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
+func (*HistoryResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *HistoryResponse) GetLsn() uint64 {
+	if x != nil {
+		return x.Lsn
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetChanges() []*PageChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *HistoryResponse) GetNextToLsn() uint64 {
+	if x != nil {
+		return x.NextToLsn
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetCompleteFromLsn() uint64 {
+	if x != nil {
+		return x.CompleteFromLsn
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 var File_logcore_v1_page_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_page_proto_rawDesc = "" +
 	"\n" +
 	"\x15logcore/v1/page.proto\x12\n" +
-	"logcore.v1\"'\n" +
+	"logcore.v1\x1a\x17logcore/v1/stripe.proto\"'\n" +
 	"\x05Space\x12\x0e\n" +
 	"\x02hi\x18\x01 \x01(\x04R\x02hi\x12\x0e\n" +
 	"\x02lo\x18\x02 \x01(\x04R\x02lo\"\xc1\x01\n" +
@@ -1497,7 +1922,42 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\aunix_ms\x18\x02 \x01(\x04R\x06unixMs\";\n" +
 	"\x13ResolveTimeResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x12\n" +
-	"\x04time\x18\x02 \x01(\x04R\x04time2\xec\x04\n" +
+	"\x04time\x18\x02 \x01(\x04R\x04time\"\"\n" +
+	"\x0eStripesRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\"Z\n" +
+	"\x0fStripesResponse\x12'\n" +
+	"\x03map\x18\x01 \x01(\v2\x15.logcore.v1.StripeMapR\x03map\x12\x1e\n" +
+	"\vroot_log_id\x18\x02 \x01(\x04R\trootLogId\"\xc6\x01\n" +
+	"\x0eHistoryRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12'\n" +
+	"\x05space\x18\x02 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x12\n" +
+	"\x04page\x18\x03 \x01(\rR\x04page\x12\x19\n" +
+	"\bfrom_lsn\x18\x04 \x01(\x04R\afromLsn\x12\x15\n" +
+	"\x06to_lsn\x18\x05 \x01(\x04R\x05toLsn\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\a \x01(\rR\ttimeoutMs\"\xbf\x01\n" +
+	"\n" +
+	"PageChange\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\x04R\x04time\x12\x13\n" +
+	"\x05tx_id\x18\x03 \x01(\fR\x04txId\x12.\n" +
+	"\x04kind\x18\x04 \x01(\x0e2\x1a.logcore.v1.PageChangeKindR\x04kind\x12#\n" +
+	"\rbytes_changed\x18\x05 \x01(\rR\fbytesChanged\x12!\n" +
+	"\frecord_bytes\x18\x06 \x01(\rR\vrecordBytes\"\xc3\x01\n" +
+	"\x0fHistoryResponse\x12\x10\n" +
+	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x120\n" +
+	"\achanges\x18\x02 \x03(\v2\x16.logcore.v1.PageChangeR\achanges\x12\x1e\n" +
+	"\vnext_to_lsn\x18\x03 \x01(\x04R\tnextToLsn\x12*\n" +
+	"\x11complete_from_lsn\x18\x04 \x01(\x04R\x0fcompleteFromLsn\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\x06R\vincarnation*\xba\x01\n" +
+	"\x0ePageChangeKind\x12 \n" +
+	"\x1cPAGE_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16PAGE_CHANGE_KIND_IMAGE\x10\x01\x12\x1a\n" +
+	"\x16PAGE_CHANGE_KIND_DELTA\x10\x02\x12\x19\n" +
+	"\x15PAGE_CHANGE_KIND_REDO\x10\x03\x12\x19\n" +
+	"\x15PAGE_CHANGE_KIND_INIT\x10\x04\x12\x18\n" +
+	"\x14PAGE_CHANGE_KIND_CUT\x10\x052\xf4\x05\n" +
 	"\vPageService\x12E\n" +
 	"\bGetPages\x12\x1b.logcore.v1.GetPagesRequest\x1a\x1c.logcore.v1.GetPagesResponse\x12H\n" +
 	"\tSpaceSize\x12\x1c.logcore.v1.SpaceSizeRequest\x1a\x1d.logcore.v1.SpaceSizeResponse\x12K\n" +
@@ -1507,7 +1967,9 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\vListObjects\x12\x1e.logcore.v1.ListObjectsRequest\x1a\x1f.logcore.v1.ListObjectsResponse\x12B\n" +
 	"\aWaitLSN\x12\x1a.logcore.v1.WaitLSNRequest\x1a\x1b.logcore.v1.WaitLSNResponse\x12Q\n" +
 	"\fCreateBranch\x12\x1f.logcore.v1.CreateBranchRequest\x1a .logcore.v1.CreateBranchResponse\x12N\n" +
-	"\vResolveTime\x12\x1e.logcore.v1.ResolveTimeRequest\x1a\x1f.logcore.v1.ResolveTimeResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\vResolveTime\x12\x1e.logcore.v1.ResolveTimeRequest\x1a\x1f.logcore.v1.ResolveTimeResponse\x12B\n" +
+	"\aStripes\x12\x1a.logcore.v1.StripesRequest\x1a\x1b.logcore.v1.StripesResponse\x12B\n" +
+	"\aHistory\x12\x1a.logcore.v1.HistoryRequest\x1a\x1b.logcore.v1.HistoryResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_page_proto_rawDescOnce sync.Once
@@ -1521,58 +1983,74 @@ func file_logcore_v1_page_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_page_proto_rawDescData
 }
 
-var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_logcore_v1_page_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_logcore_v1_page_proto_goTypes = []any{
-	(*Space)(nil),                // 0: logcore.v1.Space
-	(*GetPagesRequest)(nil),      // 1: logcore.v1.GetPagesRequest
-	(*Page)(nil),                 // 2: logcore.v1.Page
-	(*GetPagesResponse)(nil),     // 3: logcore.v1.GetPagesResponse
-	(*SpaceSizeRequest)(nil),     // 4: logcore.v1.SpaceSizeRequest
-	(*SpaceSizeResponse)(nil),    // 5: logcore.v1.SpaceSizeResponse
-	(*ListSpacesRequest)(nil),    // 6: logcore.v1.ListSpacesRequest
-	(*SpaceInfo)(nil),            // 7: logcore.v1.SpaceInfo
-	(*ListSpacesResponse)(nil),   // 8: logcore.v1.ListSpacesResponse
-	(*GetObjectRequest)(nil),     // 9: logcore.v1.GetObjectRequest
-	(*GetObjectResponse)(nil),    // 10: logcore.v1.GetObjectResponse
-	(*ListObjectsRequest)(nil),   // 11: logcore.v1.ListObjectsRequest
-	(*Object)(nil),               // 12: logcore.v1.Object
-	(*ListObjectsResponse)(nil),  // 13: logcore.v1.ListObjectsResponse
-	(*WaitLSNRequest)(nil),       // 14: logcore.v1.WaitLSNRequest
-	(*WaitLSNResponse)(nil),      // 15: logcore.v1.WaitLSNResponse
-	(*CreateBranchRequest)(nil),  // 16: logcore.v1.CreateBranchRequest
-	(*CreateBranchResponse)(nil), // 17: logcore.v1.CreateBranchResponse
-	(*ResolveTimeRequest)(nil),   // 18: logcore.v1.ResolveTimeRequest
-	(*ResolveTimeResponse)(nil),  // 19: logcore.v1.ResolveTimeResponse
+	(PageChangeKind)(0),          // 0: logcore.v1.PageChangeKind
+	(*Space)(nil),                // 1: logcore.v1.Space
+	(*GetPagesRequest)(nil),      // 2: logcore.v1.GetPagesRequest
+	(*Page)(nil),                 // 3: logcore.v1.Page
+	(*GetPagesResponse)(nil),     // 4: logcore.v1.GetPagesResponse
+	(*SpaceSizeRequest)(nil),     // 5: logcore.v1.SpaceSizeRequest
+	(*SpaceSizeResponse)(nil),    // 6: logcore.v1.SpaceSizeResponse
+	(*ListSpacesRequest)(nil),    // 7: logcore.v1.ListSpacesRequest
+	(*SpaceInfo)(nil),            // 8: logcore.v1.SpaceInfo
+	(*ListSpacesResponse)(nil),   // 9: logcore.v1.ListSpacesResponse
+	(*GetObjectRequest)(nil),     // 10: logcore.v1.GetObjectRequest
+	(*GetObjectResponse)(nil),    // 11: logcore.v1.GetObjectResponse
+	(*ListObjectsRequest)(nil),   // 12: logcore.v1.ListObjectsRequest
+	(*Object)(nil),               // 13: logcore.v1.Object
+	(*ListObjectsResponse)(nil),  // 14: logcore.v1.ListObjectsResponse
+	(*WaitLSNRequest)(nil),       // 15: logcore.v1.WaitLSNRequest
+	(*WaitLSNResponse)(nil),      // 16: logcore.v1.WaitLSNResponse
+	(*CreateBranchRequest)(nil),  // 17: logcore.v1.CreateBranchRequest
+	(*CreateBranchResponse)(nil), // 18: logcore.v1.CreateBranchResponse
+	(*ResolveTimeRequest)(nil),   // 19: logcore.v1.ResolveTimeRequest
+	(*ResolveTimeResponse)(nil),  // 20: logcore.v1.ResolveTimeResponse
+	(*StripesRequest)(nil),       // 21: logcore.v1.StripesRequest
+	(*StripesResponse)(nil),      // 22: logcore.v1.StripesResponse
+	(*HistoryRequest)(nil),       // 23: logcore.v1.HistoryRequest
+	(*PageChange)(nil),           // 24: logcore.v1.PageChange
+	(*HistoryResponse)(nil),      // 25: logcore.v1.HistoryResponse
+	(*StripeMap)(nil),            // 26: logcore.v1.StripeMap
 }
 var file_logcore_v1_page_proto_depIdxs = []int32{
-	0,  // 0: logcore.v1.GetPagesRequest.space:type_name -> logcore.v1.Space
-	2,  // 1: logcore.v1.GetPagesResponse.pages:type_name -> logcore.v1.Page
-	0,  // 2: logcore.v1.SpaceSizeRequest.space:type_name -> logcore.v1.Space
-	0,  // 3: logcore.v1.ListSpacesRequest.after:type_name -> logcore.v1.Space
-	0,  // 4: logcore.v1.SpaceInfo.space:type_name -> logcore.v1.Space
-	7,  // 5: logcore.v1.ListSpacesResponse.spaces:type_name -> logcore.v1.SpaceInfo
-	12, // 6: logcore.v1.ListObjectsResponse.objects:type_name -> logcore.v1.Object
-	1,  // 7: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
-	4,  // 8: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
-	6,  // 9: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
-	9,  // 10: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
-	11, // 11: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
-	14, // 12: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
-	16, // 13: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
-	18, // 14: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
-	3,  // 15: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
-	5,  // 16: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
-	8,  // 17: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
-	10, // 18: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
-	13, // 19: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
-	15, // 20: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
-	17, // 21: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
-	19, // 22: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
-	15, // [15:23] is the sub-list for method output_type
-	7,  // [7:15] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	1,  // 0: logcore.v1.GetPagesRequest.space:type_name -> logcore.v1.Space
+	3,  // 1: logcore.v1.GetPagesResponse.pages:type_name -> logcore.v1.Page
+	1,  // 2: logcore.v1.SpaceSizeRequest.space:type_name -> logcore.v1.Space
+	1,  // 3: logcore.v1.ListSpacesRequest.after:type_name -> logcore.v1.Space
+	1,  // 4: logcore.v1.SpaceInfo.space:type_name -> logcore.v1.Space
+	8,  // 5: logcore.v1.ListSpacesResponse.spaces:type_name -> logcore.v1.SpaceInfo
+	13, // 6: logcore.v1.ListObjectsResponse.objects:type_name -> logcore.v1.Object
+	26, // 7: logcore.v1.StripesResponse.map:type_name -> logcore.v1.StripeMap
+	1,  // 8: logcore.v1.HistoryRequest.space:type_name -> logcore.v1.Space
+	0,  // 9: logcore.v1.PageChange.kind:type_name -> logcore.v1.PageChangeKind
+	24, // 10: logcore.v1.HistoryResponse.changes:type_name -> logcore.v1.PageChange
+	2,  // 11: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
+	5,  // 12: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
+	7,  // 13: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
+	10, // 14: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
+	12, // 15: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
+	15, // 16: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
+	17, // 17: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
+	19, // 18: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
+	21, // 19: logcore.v1.PageService.Stripes:input_type -> logcore.v1.StripesRequest
+	23, // 20: logcore.v1.PageService.History:input_type -> logcore.v1.HistoryRequest
+	4,  // 21: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
+	6,  // 22: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
+	9,  // 23: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
+	11, // 24: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
+	14, // 25: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
+	16, // 26: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
+	18, // 27: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
+	20, // 28: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
+	22, // 29: logcore.v1.PageService.Stripes:output_type -> logcore.v1.StripesResponse
+	25, // 30: logcore.v1.PageService.History:output_type -> logcore.v1.HistoryResponse
+	21, // [21:31] is the sub-list for method output_type
+	11, // [11:21] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_page_proto_init() }
@@ -1580,18 +2058,20 @@ func file_logcore_v1_page_proto_init() {
 	if File_logcore_v1_page_proto != nil {
 		return
 	}
+	file_logcore_v1_stripe_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_page_proto_rawDesc), len(file_logcore_v1_page_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   20,
+			NumEnums:      1,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_logcore_v1_page_proto_goTypes,
 		DependencyIndexes: file_logcore_v1_page_proto_depIdxs,
+		EnumInfos:         file_logcore_v1_page_proto_enumTypes,
 		MessageInfos:      file_logcore_v1_page_proto_msgTypes,
 	}.Build()
 	File_logcore_v1_page_proto = out.File

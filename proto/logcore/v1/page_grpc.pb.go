@@ -27,6 +27,8 @@ const (
 	PageService_WaitLSN_FullMethodName      = "/logcore.v1.PageService/WaitLSN"
 	PageService_CreateBranch_FullMethodName = "/logcore.v1.PageService/CreateBranch"
 	PageService_ResolveTime_FullMethodName  = "/logcore.v1.PageService/ResolveTime"
+	PageService_Stripes_FullMethodName      = "/logcore.v1.PageService/Stripes"
+	PageService_History_FullMethodName      = "/logcore.v1.PageService/History"
 )
 
 // PageServiceClient is the client API for PageService service.
@@ -52,6 +54,10 @@ type PageServiceClient interface {
 	CreateBranch(ctx context.Context, in *CreateBranchRequest, opts ...grpc.CallOption) (*CreateBranchResponse, error)
 	// ResolveTime returns the last LSN at or before a time.
 	ResolveTime(ctx context.Context, in *ResolveTimeRequest, opts ...grpc.CallOption) (*ResolveTimeResponse, error)
+	// Stripes returns who serves which pages, as far as this page server knows.
+	Stripes(ctx context.Context, in *StripesRequest, opts ...grpc.CallOption) (*StripesResponse, error)
+	// History returns what changed a page, the last change first.
+	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 }
 
 type pageServiceClient struct {
@@ -142,6 +148,26 @@ func (c *pageServiceClient) ResolveTime(ctx context.Context, in *ResolveTimeRequ
 	return out, nil
 }
 
+func (c *pageServiceClient) Stripes(ctx context.Context, in *StripesRequest, opts ...grpc.CallOption) (*StripesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StripesResponse)
+	err := c.cc.Invoke(ctx, PageService_Stripes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pageServiceClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HistoryResponse)
+	err := c.cc.Invoke(ctx, PageService_History_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PageServiceServer is the server API for PageService service.
 // All implementations must embed UnimplementedPageServiceServer
 // for forward compatibility.
@@ -165,6 +191,10 @@ type PageServiceServer interface {
 	CreateBranch(context.Context, *CreateBranchRequest) (*CreateBranchResponse, error)
 	// ResolveTime returns the last LSN at or before a time.
 	ResolveTime(context.Context, *ResolveTimeRequest) (*ResolveTimeResponse, error)
+	// Stripes returns who serves which pages, as far as this page server knows.
+	Stripes(context.Context, *StripesRequest) (*StripesResponse, error)
+	// History returns what changed a page, the last change first.
+	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	mustEmbedUnimplementedPageServiceServer()
 }
 
@@ -198,6 +228,12 @@ func (UnimplementedPageServiceServer) CreateBranch(context.Context, *CreateBranc
 }
 func (UnimplementedPageServiceServer) ResolveTime(context.Context, *ResolveTimeRequest) (*ResolveTimeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResolveTime not implemented")
+}
+func (UnimplementedPageServiceServer) Stripes(context.Context, *StripesRequest) (*StripesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stripes not implemented")
+}
+func (UnimplementedPageServiceServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method History not implemented")
 }
 func (UnimplementedPageServiceServer) mustEmbedUnimplementedPageServiceServer() {}
 func (UnimplementedPageServiceServer) testEmbeddedByValue()                     {}
@@ -364,6 +400,42 @@ func _PageService_ResolveTime_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PageService_Stripes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StripesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).Stripes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_Stripes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).Stripes(ctx, req.(*StripesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PageService_History_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).History(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_History_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).History(ctx, req.(*HistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PageService_ServiceDesc is the grpc.ServiceDesc for PageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -402,6 +474,14 @@ var PageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResolveTime",
 			Handler:    _PageService_ResolveTime_Handler,
+		},
+		{
+			MethodName: "Stripes",
+			Handler:    _PageService_Stripes_Handler,
+		},
+		{
+			MethodName: "History",
+			Handler:    _PageService_History_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

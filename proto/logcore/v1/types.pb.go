@@ -123,6 +123,9 @@ const (
 	ErrorReason_ERROR_REASON_PAYLOAD_FORMAT ErrorReason = 16
 	// Something of a format version that this build does not know: UNIMPLEMENTED.
 	ErrorReason_ERROR_REASON_UNSUPPORTED_VERSION ErrorReason = 17
+	// Pages of a stripe that this page server does not hold: FAILED_PRECONDITION. Ask it for the
+	// stripe map.
+	ErrorReason_ERROR_REASON_WRONG_PAGE_SERVER ErrorReason = 18
 )
 
 // Enum value maps for ErrorReason.
@@ -146,6 +149,7 @@ var (
 		15: "ERROR_REASON_SEQUENCE_REUSED",
 		16: "ERROR_REASON_PAYLOAD_FORMAT",
 		17: "ERROR_REASON_UNSUPPORTED_VERSION",
+		18: "ERROR_REASON_WRONG_PAGE_SERVER",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":         0,
@@ -166,6 +170,7 @@ var (
 		"ERROR_REASON_SEQUENCE_REUSED":     15,
 		"ERROR_REASON_PAYLOAD_FORMAT":      16,
 		"ERROR_REASON_UNSUPPORTED_VERSION": 17,
+		"ERROR_REASON_WRONG_PAGE_SERVER":   18,
 	}
 )
 
@@ -334,7 +339,7 @@ const file_logcore_v1_types_proto_rawDesc = "" +
 	"\x0fENTRY_KIND_DATA\x10\x01\x12\x13\n" +
 	"\x0fENTRY_KIND_PART\x10\x02\x12\x15\n" +
 	"\x11ENTRY_KIND_COMMIT\x10\x03\x12\x14\n" +
-	"\x10ENTRY_KIND_ABORT\x10\x04*\xa8\x04\n" +
+	"\x10ENTRY_KIND_ABORT\x10\x04*\xcc\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ERROR_REASON_FENCED\x10\x01\x12\x1b\n" +
@@ -354,7 +359,8 @@ const file_logcore_v1_types_proto_rawDesc = "" +
 	"\x15ERROR_REASON_POISONED\x10\x0e\x12 \n" +
 	"\x1cERROR_REASON_SEQUENCE_REUSED\x10\x0f\x12\x1f\n" +
 	"\x1bERROR_REASON_PAYLOAD_FORMAT\x10\x10\x12$\n" +
-	" ERROR_REASON_UNSUPPORTED_VERSION\x10\x11B7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	" ERROR_REASON_UNSUPPORTED_VERSION\x10\x11\x12\"\n" +
+	"\x1eERROR_REASON_WRONG_PAGE_SERVER\x10\x12B7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_types_proto_rawDescOnce sync.Once
