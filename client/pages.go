@@ -38,8 +38,11 @@ type Page struct {
 
 // PageSet is what GetPages returns: the pages in the order asked for, all as of LSN.
 type PageSet struct {
-	LSN   logcore.LSN
-	Pages []Page
+	LSN logcore.LSN
+	// Incarnation is that of the log service that the pages come from: under another one,
+	// the same LSN may mean something else.
+	Incarnation uint64
+	Pages       []Page
 }
 
 // Size is the length of a space as of an LSN.
@@ -47,6 +50,8 @@ type Size struct {
 	LSN logcore.LSN
 	// LastLSN is the log's last visible change at or before LSN, whatever its space.
 	LastLSN logcore.LSN
+	// Incarnation is as in PageSet.
+	Incarnation uint64
 	// Pages is the number of pages; PageSize is in bytes, 0 when the space does not exist.
 	Pages, PageSize uint32
 }
@@ -82,6 +87,10 @@ func (c *Client) getPages(ctx context.Context, log string, space engine.Space, p
 	if len(resp.Pages) != len(pages) || at.LSN != 0 && resp.Lsn != uint64(at.LSN) {
 		return 0, c.corrupt(log, space, 0, resp.Lsn, fmt.Sprintf("%d pages at LSN %d, asked for %d at %d", len(resp.Pages), resp.Lsn, len(pages), at.LSN))
 	}
+	if set.Incarnation != 0 && resp.Incarnation != set.Incarnation {
+		return 0, fmt.Errorf("%w: the log service was restored while pages of %q were read", ErrUnavailable, log)
+	}
+	set.Incarnation = resp.Incarnation
 	for i, p := range resp.Pages {
 		if p.Page != pages[i] {
 			return 0, c.corrupt(log, space, pages[i], resp.Lsn, fmt.Sprintf("got page %d instead", p.Page))
@@ -112,7 +121,7 @@ func (c *Client) SpaceSize(ctx context.Context, log string, space engine.Space, 
 	if err != nil {
 		return Size{}, err
 	}
-	return Size{logcore.LSN(resp.Lsn), logcore.LSN(resp.LastLsn), resp.Pages, resp.PageSize}, nil
+	return Size{LSN: logcore.LSN(resp.Lsn), LastLSN: logcore.LSN(resp.LastLsn), Incarnation: resp.Incarnation, Pages: resp.Pages, PageSize: resp.PageSize}, nil
 }
 
 // WaitLSN returns once the page server has ingested an LSN, with the LSN that it has;

@@ -70,8 +70,10 @@ type Decoder interface {
 	// Decode returns the records of one entry's payload, in order. It is a pure function
 	// of state and payload. state is nil at a log's beginning; next is what the call for
 	// the log's next entry gets, at most StateBytesMax long, the very slice it got when
-	// nothing changed; the decoder never writes to a state. A decoder without a state
-	// returns nil. The page server keeps every state with its LSN; a branch begins with
+	// nothing changed; it shares no memory with payload, and the decoder never writes to a
+	// state that it has returned. Payloads come in the order in which they take effect: the
+	// parts of a transaction at its COMMIT, those of an aborted one never. A decoder
+	// without a state returns nil. The page server keeps every state with its LSN; a branch begins with
 	// its parent's at the branch LSN. The records' slices point into payload or are fresh.
 	// A malformed payload is an error that wraps logcore.ErrCorrupt or
 	// logcore.ErrUnsupportedVersion.

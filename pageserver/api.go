@@ -53,13 +53,18 @@ type Page struct {
 
 // PageSet is the answer to GetPages.
 type PageSet struct {
-	LSN   logcore.LSN
-	Pages []Page
+	LSN logcore.LSN
+	// Incarnation is that of the log service that the pages come from: under another one,
+	// the same LSN may mean something else.
+	Incarnation uint64
+	Pages       []Page
 }
 
 // Size is the length of a space.
 type Size struct {
 	LSN logcore.LSN
+	// Incarnation is as in PageSet.
+	Incarnation uint64
 	// Pages is the number of pages, PageSize their size in bytes, 0 when the space
 	// does not exist.
 	Pages, PageSize uint32
@@ -80,7 +85,7 @@ func (s *Server) GetPages(ctx context.Context, log string, space engine.Space, n
 	set := PageSet{Pages: make([]Page, 0, len(numbers))}
 	var err error
 	set.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
-		set.Pages = set.Pages[:0]
+		set.Pages, set.Incarnation = set.Pages[:0], r.incarnation
 		for _, n := range numbers {
 			p, err := r.pageAtLSN(l, space, n, lsn)
 			if err != nil {
@@ -106,7 +111,7 @@ func (s *Server) SpaceSize(ctx context.Context, log string, space engine.Space, 
 		if err != nil {
 			return err
 		}
-		size.Pages, size.PageSize = v.pages, v.pageSize
+		size.Pages, size.PageSize, size.Incarnation = v.pages, v.pageSize, r.incarnation
 		size.LastLSN, _, _, err = r.lastCommit(l, lsn)
 		return err
 	})
@@ -116,12 +121,17 @@ func (s *Server) SpaceSize(ctx context.Context, log string, space engine.Space, 
 // WaitLSN returns once an LSN is ingested, with the LSN that is. Errors are those of
 // GetPages.
 func (s *Server) WaitLSN(ctx context.Context, log string, at ReadAt) (logcore.LSN, error) {
-	var ingested logcore.LSN
-	_, err := s.read(ctx, log, at, func(_ *reader, l *logState, _ logcore.LSN) error {
-		ingested = l.snapshot().ingested
+	ingested, _, err := s.waitLSN(ctx, log, at)
+	return ingested, err
+}
+
+// waitLSN is WaitLSN with the incarnation of the log service.
+func (s *Server) waitLSN(ctx context.Context, log string, at ReadAt) (ingested logcore.LSN, incarnation uint64, err error) {
+	_, err = s.read(ctx, log, at, func(r *reader, l *logState, _ logcore.LSN) error {
+		ingested, incarnation = l.snapshot().ingested, r.incarnation
 		return nil
 	})
-	return ingested, err
+	return ingested, incarnation, err
 }
 
 // ResolveTime returns the last visible LSN of a log at or before a wall-clock time,
@@ -191,7 +201,7 @@ func (s *Server) read(ctx context.Context, log string, at ReadAt, visit func(*re
 		}
 		switch {
 		case errors.Is(err, errVanished):
-		case err == nil || !errors.Is(err, logcore.ErrCorrupt):
+		case err == nil || !errors.Is(err, logcore.ErrCorrupt), isRedoError(err):
 			return lsn, err
 		case errors.Is(err, errStopped):
 			return 0, err // the log's own entries are at fault, not the store
@@ -247,7 +257,7 @@ func (s *Server) visit(l *logState, seen []uint64, lsn logcore.LSN, fn func(*rea
 	}
 	r := s.newReader()
 	defer r.close()
-	r.exact = l.covers(lsn)
+	r.exact, r.incarnation = l.covers(lsn), l.info().Incarnation
 	return fn(r, l, lsn)
 }
 

@@ -7,3 +7,8 @@ import (
 )
 
 func TestConformance(t *testing.T) { enginetest.Run(t, enginetest.PagesEngine()) }
+
+// TestSyntheticConformance has every operation: redo, groups, objects, decoder state.
+func TestSyntheticConformance(t *testing.T) {
+	enginetest.Run(t, enginetest.SyntheticEngine())
+}

@@ -1,7 +1,14 @@
 // Package pageserver serves any page of any log at any LSN. It follows every log its
 // LogSource lists, decodes the entries into page records with an engine.Decoder and
 // keeps every version of every page in a Pebble store; a read takes the newest image
-// at or before the LSN and applies the deltas after it.
+// at or before the LSN and applies the changes after it: ranges of bytes itself, redo
+// records through the decoder, so that the page server knows no engine. Besides pages
+// there are spaces, their lengths, and small objects, all of them versioned.
+//
+// A decoder may have a state, which is a function of the payloads before: it is kept
+// like the pages are, so that a branch and a restart begin with the right one. Payloads
+// are decoded in the order in which they take effect: the parts of a transaction at its
+// COMMIT, those of an aborted one never.
 //
 // The log is the write-ahead log: the store runs without one, keeps the position up
 // to which it holds each log beside the data, and after a crash goes on from the

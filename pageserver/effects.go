@@ -3,57 +3,9 @@ package pageserver
 import (
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
 )
-
-// foldEntry decodes one payload and adds its net effect at {lsn, seq} to b.
-func (s *Server) foldEntry(l *logState, b *pebble.Batch, lsn logcore.LSN, seq uint32, payload []byte) error {
-	records, err := s.decode(l, payload)
-	if err != nil {
-		return &badEntry{fmt.Errorf("entry at LSN %d, part %d: %w", lsn, seq, err)}
-	}
-	at := pos{lsn, seq}
-	r := s.newReader()
-	defer r.close()
-	f := newFold(func(space engine.Space) (sizeValue, error) {
-		if v, ok := l.ingest.sizes[space]; ok {
-			return v, nil
-		}
-		v, _, err := r.size(l, space, at.before())
-		return v, err
-	})
-	for _, record := range records {
-		if err := f.add(record); err != nil {
-			return fmt.Errorf("entry at LSN %d, part %d: %w", lsn, seq, err)
-		}
-	}
-	s.metrics.records.Add(float64(len(records)))
-	for _, space := range f.order {
-		if err := s.writeSpace(l, r, b, at, space, f.spaces[space]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// decode returns the records of a payload.
-func (s *Server) decode(l *logState, payload []byte) ([]engine.Record, error) {
-	if l.ingest.decoder == nil {
-		format, err := s.opts.Formats.Of(payload)
-		if err != nil {
-			return nil, err
-		}
-		l.ingest.decoder = format.Decoder
-	}
-	records, state, err := l.ingest.decoder.Decode(nil, payload)
-	if err == nil && state != nil {
-		err = fmt.Errorf("%w: a decoder with a state", logcore.ErrUnsupportedVersion)
-	}
-	return records, err
-}
 
 // badEntry is an entry that the decoder, or the order of the records, rules out.
 // Reading it again does not help: the log's ingest stops before it.
@@ -62,113 +14,333 @@ type badEntry struct{ err error }
 func (e *badEntry) Error() string { return e.err.Error() }
 func (e *badEntry) Unwrap() error { return e.err }
 
-func (s *Server) writeSpace(l *logState, r *reader, b *pebble.Batch, at pos, space engine.Space, sf *spaceFold) error {
-	if sf.cut < uint64(sf.before.pages) {
-		if err := s.writeCut(l, r, b, at, space, uint32(sf.cut)); err != nil {
-			return err
+// payload decodes one payload and adds its effects to the batch, from a place on. It
+// returns the place after them: the next one, unless groups of spaces are concerned,
+// which take places of their own; see groupPlaces.
+func (w *ingester) payload(at pos, payload []byte) (pos, error) {
+	records, next, err := w.decode(payload)
+	if err != nil {
+		return at, &badEntry{fmt.Errorf("entry at LSN %d, place %d: %w", at.lsn, at.seq, err)}
+	}
+	w.records += len(records)
+	w.fold.begin()
+	w.place = at
+	for i := range records {
+		r := &records[i]
+		if err := w.check(r); err != nil {
+			return at, fmt.Errorf("entry at LSN %d, place %d: %w", at.lsn, at.seq, err)
+		}
+		if r.Op == engine.OpDropGroup || r.Op == engine.OpCopyGroup {
+			if at, err = w.group(at, r); err != nil {
+				return at, err
+			}
+			w.place = at
+			continue
+		}
+		if err := w.fold.add(r); err != nil {
+			return at, fmt.Errorf("entry at LSN %d, place %d: %w", at.lsn, at.seq, err)
 		}
 	}
-	for _, n := range sf.order {
-		pf := sf.pages[n]
-		if pf == nil {
-			continue // written and then cut, or dealt with
-		}
-		sf.pages[n] = nil // a page cut and written again stands in order twice
-		if err := s.writePage(l, r, b, at, space, sf, n, pf); err != nil {
-			return err
-		}
+	w.dirty = true
+	if err := w.writeFold(at); err != nil {
+		return at, err
 	}
-	l.ingest.sizes[space] = sf.size
-	if sf.size == sf.before {
-		return nil
+	if err := w.setState(next, at); err != nil {
+		return at, err
 	}
-	key := appendSpaceKey(nil, tagSize, l.id, space, at)
-	return b.Set(key, seal(key, encodeSize(sf.size)), nil)
+	return pos{at.lsn, at.seq + 1}, nil
 }
 
-// writeCut records that pages from low on lost their content at a pos.
-func (s *Server) writeCut(l *logState, r *reader, b *pebble.Batch, at pos, space engine.Space, low uint32) error {
-	older, err := r.olderCut(l, space, at.before(), low)
-	if err != nil {
-		return err
+// check makes sure that a record is possible.
+func (w *ingester) check(r *engine.Record) error {
+	if err := r.Validate(); err != nil {
+		return &badEntry{fmt.Errorf("%w: the decoder made an impossible record: %v", logcore.ErrCorrupt, err)}
 	}
-	key := appendSpaceKey(nil, tagCut, l.id, space, at)
-	if err := b.Set(key, seal(key, encodeCut(cutValue{low, older})), nil); err != nil {
-		return err
-	}
-	for id := range l.ingest.chains {
-		if id.space == space && id.page >= low {
-			delete(l.ingest.chains, id)
-		}
-	}
-	// Ahead of the store until b is applied: it only makes readers look there.
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.newestCut[space] = at
-	l.cutEpochs[space]++
 	return nil
 }
 
-// writePage stores the new version of a page: an image, or a delta while the chain
-// below it stays short and smaller than an image.
-func (s *Server) writePage(l *logState, r *reader, b *pebble.Batch, at pos, space engine.Space, sf *spaceFold, n uint32, pf *pageFold) error {
-	pageSize := sf.size.pageSize
-	s.current.close(l.currentID(space, n), at.lsn)
-	if pf.image != nil {
-		return s.writeImage(l, b, at, space, n, pf.image)
+// decode returns the records of a payload and the decoder's state after it.
+func (w *ingester) decode(payload []byte) ([]engine.Record, []byte, error) {
+	if w.decoder == nil {
+		format, err := w.s.opts.Formats.Of(payload)
+		if err != nil {
+			return nil, nil, err
+		}
+		w.format, w.decoder = format.Name, format.Decoder
+		w.l.setDecoder(format.Decoder)
 	}
-	base, err := s.chainOf(l, r, space, n, at.before())
+	if err := w.loadState(); err != nil {
+		return nil, nil, err
+	}
+	records, next, err := w.decoder.Decode(w.state, payload)
+	if err == nil && len(next) > engine.StateBytesMax {
+		err = fmt.Errorf("%w: the decoder has a state of %d bytes, at most %d", logcore.ErrTooLarge, len(next), engine.StateBytesMax)
+	}
+	return records, next, err
+}
+
+// sizeOf returns a space's length after what is in the batch.
+func (w *ingester) sizeOf(space engine.Space) (sizeValue, error) {
+	if v, ok := w.sizes[space]; ok {
+		return v, nil
+	}
+	v, _, err := w.below().size(w.l, space, w.place.before())
+	if err != nil {
+		return v, err
+	}
+	return v, w.rememberSize(space, v)
+}
+
+func (w *ingester) rememberSize(space engine.Space, v sizeValue) error {
+	if _, ok := w.sizes[space]; !ok && len(w.sizes) >= sizesMax {
+		// What is in the batch only would be forgotten.
+		if err := w.apply(); err != nil {
+			return err
+		}
+		clear(w.sizes)
+	}
+	w.sizes[space] = v
+	return nil
+}
+
+// writeFold adds the net effect of records to the batch.
+func (w *ingester) writeFold(at pos) error {
+	f := &w.fold
+	for i := range f.spaces {
+		if sf := &f.spaces[i]; sf.cut < uint64(sf.before.pages) {
+			if err := w.writeCut(at, sf.space, uint32(sf.cut)); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range f.pages {
+		if pf := &f.pages[i]; !pf.dead {
+			if err := w.writePage(at, &f.spaces[pf.space], pf); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range f.spaces {
+		if sf := &f.spaces[i]; sf.size != sf.before {
+			if err := w.writeSize(at, sf.space, sf.size); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range f.objects {
+		key := appendObjectKey(nil, w.l.id, r.Key, at)
+		value := appendObject(make([]byte, 0, 1+len(r.Data)+checksumBytes), r.Data)
+		if err := w.begin().Set(key, seal(key, value), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *ingester) writeSize(at pos, space engine.Space, size sizeValue) error {
+	if err := w.rememberSize(space, size); err != nil {
+		return err
+	}
+	key := appendSpaceKey(nil, tagSize, w.l.id, space, at)
+	return w.begin().Set(key, seal(key, encodeSize(size)), nil)
+}
+
+// writeCut records that pages from low on lost their content at a place.
+func (w *ingester) writeCut(at pos, space engine.Space, low uint32) error {
+	// The cut before it may be in the batch only.
+	if w.cutPending(space) {
+		if err := w.apply(); err != nil {
+			return err
+		}
+	}
+	older, err := w.below().olderCut(w.l, space, at.before(), low)
 	if err != nil {
 		return err
 	}
-	bytes := uint64(base.bytes) + uint64(rangesBytes(pf.ranges))
-	if base.exists && int(base.depth) < s.opts.ChainDeltasMax && bytes <= uint64(pageSize) {
-		h := versionHeader{kindDelta, base.depth + 1, uint32(bytes), pageSize, base.at}
-		key := appendVersionKey(nil, l.id, space, n, at)
-		l.ingest.remember(pageID{space, n}, chain{true, at, h.depth, h.chainBytes})
-		value := make([]byte, 0, versionHeaderBytes+baseBytes+rangesBytes(pf.ranges)+checksumBytes)
-		return b.Set(key, seal(key, appendRanges(appendVersionHeader(value, h), pf.ranges)), nil)
+	key := appendSpaceKey(nil, tagCut, w.l.id, space, at)
+	if err := w.begin().Set(key, seal(key, encodeCut(cutValue{low, older})), nil); err != nil {
+		return err
 	}
-	page := make([]byte, pageSize)
-	if base.exists {
-		before, err := r.page(l, space, n, at.before())
-		if err != nil {
+	w.cuts[space] = cutMark{at, w.batches}
+	// Ahead of the store until the batch is applied: it only makes readers look there.
+	w.l.mu.Lock()
+	defer w.l.mu.Unlock()
+	w.l.newestCut[space] = at
+	w.l.cutEpochs[space]++
+	return nil
+}
+
+// writePage stores the new version of a page: an image, or what changes, while the
+// chain below it stays short and smaller than an image.
+func (w *ingester) writePage(at pos, sf *spaceFold, pf *pageFold) error {
+	pageSize, id := sf.size.pageSize, pageID{sf.space, pf.page}
+	w.s.current.close(w.l.currentID(id.space, id.page), at.lsn)
+	if pf.image != nil && len(pf.steps) == 0 {
+		return w.writeImage(at, id, pf.image)
+	}
+	h := versionHeader{kind: kindRedo, depth: 1, chainBytes: uint32(stepsBytes(pf.steps)), pageSize: pageSize}
+	switch {
+	case pf.image != nil:
+		h.flags = flagImage
+		return w.writeVersion(at, id, h, pf.image, pf.steps)
+	case pf.init:
+		h.flags = flagInit
+		return w.writeVersion(at, id, h, nil, pf.steps)
+	}
+	base, err := w.chainOf(id, at.before())
+	if err != nil {
+		return err
+	}
+	if !base.exists {
+		h.flags = flagInit
+		return w.writeVersion(at, id, h, nil, pf.steps)
+	}
+	h.base, h.depth = base.at, base.depth+1
+	if len(pf.steps) == 1 && pf.steps[0].ranges != nil {
+		h.kind, h.chainBytes = kindDelta, h.chainBytes-stepHeaderBytes
+	}
+	h.chainBytes += base.bytes
+	if int(base.depth) < w.s.opts.ChainDeltasMax && h.chainBytes <= pageSize || base.broken && base.depth < depthMax {
+		return w.writeVersion(at, id, h, nil, pf.steps)
+	}
+	return w.writeChanged(at, id, h, pf.steps)
+}
+
+// depthMax keeps the depth of a chain in its field.
+const depthMax = 1<<16 - 2
+
+// writeChanged stores a page whose chain has become long as an image. When the decoder
+// refuses to bring the page forward, the chain goes on: who reads the page is told.
+func (w *ingester) writeChanged(at pos, id pageID, h versionHeader, steps []step) error {
+	// What is to be read may be in the batch.
+	if err := w.apply(); err != nil {
+		return err
+	}
+	before, err := w.below().page(w.l, id.space, id.page, at.before())
+	if err == nil {
+		page := append([]byte(nil), before.data...)
+		if err = w.applyAll(page, steps); err == nil {
+			w.images++
+			return w.writeImage(at, id, page)
+		}
+	}
+	if !isRedoError(err) {
+		return err
+	}
+	if err := w.writeVersion(at, id, h, nil, steps); err != nil {
+		return err
+	}
+	w.chains.put(id, chain{exists: true, broken: true, at: at, alive: at, depth: h.depth, bytes: h.chainBytes})
+	return nil
+}
+
+// applyAll applies steps to a page.
+func (w *ingester) applyAll(page []byte, steps []step) error {
+	for _, s := range steps {
+		if s.ranges != nil {
+			engine.Apply(page, s.ranges)
+		} else if err := redo(w.decoder, page, s.redo); err != nil {
 			return err
 		}
-		copy(page, before.data)
-		s.metrics.images.Inc()
 	}
-	engine.Apply(page, pf.ranges)
-	return s.writeImage(l, b, at, space, n, page)
+	return nil
 }
 
-func (s *Server) writeImage(l *logState, b *pebble.Batch, at pos, space engine.Space, n uint32, page []byte) error {
-	key := appendVersionKey(nil, l.id, space, n, at)
-	l.ingest.remember(pageID{space, n}, chain{exists: true, at: at})
-	return b.Set(key, sealImage(key, page), nil)
+func (w *ingester) writeImage(at pos, id pageID, page []byte) error {
+	return w.writeVersion(at, id, versionHeader{kind: kindImage, pageSize: uint32(len(page))}, page, nil)
 }
 
-func sealImage(key, page []byte) []byte {
-	value := make([]byte, 0, versionHeaderBytes+len(page)+checksumBytes)
-	value = appendVersionHeader(value, versionHeader{kind: kindImage, pageSize: uint32(len(page))})
-	return seal(key, append(value, page...))
+// writeVersion lays a version out in the batch itself: nothing is copied twice.
+func (w *ingester) writeVersion(at pos, id pageID, h versionHeader, image []byte, steps []step) error {
+	n := h.bytes() + len(image) + checksumBytes
+	if h.kind == kindDelta {
+		n += rangesBytes(steps[0].ranges)
+	} else {
+		n += stepsBytes(steps)
+	}
+	op := w.begin().SetDeferred(versionPrefixBytes+posBytes, n)
+	appendVersionKey(op.Key[:0], w.l.id, id.space, id.page, at)
+	value := append(appendVersionHeader(op.Value[:0], h), image...)
+	if h.kind == kindDelta {
+		value = appendRanges(value, steps[0].ranges)
+	} else {
+		value = appendSteps(value, steps)
+	}
+	seal(op.Key, value)
+	if err := op.Finish(); err != nil {
+		return err
+	}
+	if w.chains.full() {
+		// What is in the batch only would be forgotten.
+		if err := w.apply(); err != nil {
+			return err
+		}
+		w.chains.rotate()
+	}
+	w.chains.put(id, chain{exists: true, at: at, alive: at, depth: h.depth, bytes: h.chainBytes})
+	return nil
 }
 
-// chainOf returns what the newest version of a page at or before a pos costs.
-func (s *Server) chainOf(l *logState, r *reader, space engine.Space, n uint32, at pos) (chain, error) {
-	if c, ok := l.ingest.chains[pageID{space, n}]; ok {
+// cutMark is the newest cut of a space that this ingester wrote, and the batch it was in.
+type cutMark struct {
+	at    pos
+	batch int
+}
+
+// cutPending reports whether the newest cut of a space is in the batch only.
+func (w *ingester) cutPending(space engine.Space) bool {
+	mark, ok := w.cuts[space]
+	return ok && mark.batch == w.batches
+}
+
+// chainOf returns what the newest version of a page at or before a place costs.
+func (w *ingester) chainOf(id pageID, at pos) (chain, error) {
+	c, ok := w.chains.get(id)
+	if ok && !c.alive.less(w.cuts[id.space].at) {
 		return c, nil
 	}
-	v, err := r.newest(l, space, n, at)
+	// A cut may have taken it. Both may be in the batch only.
+	if ok || w.cutPending(id.space) {
+		if err := w.apply(); err != nil {
+			return chain{}, err
+		}
+	}
+	v, err := w.below().newest(w.l, id.space, id.page, at)
 	if err != nil || !v.alive {
 		return chain{}, err
 	}
-	return chain{true, v.at, v.header.depth, v.header.chainBytes}, nil
+	return chain{exists: true, at: v.at, alive: at, depth: v.header.depth, bytes: v.header.chainBytes}, nil
 }
 
-func (i *ingestState) remember(id pageID, c chain) {
-	if len(i.chains) >= chainsMax {
-		clear(i.chains)
+// setState takes over the decoder's state after a payload, and writes what changed of it.
+func (w *ingester) setState(next []byte, at pos) error {
+	same := len(next) == len(w.state) && (len(next) == 0 || &next[0] == &w.state[0])
+	if same {
+		return nil
 	}
-	i.chains[id] = c
+	chunks := max(1, (len(next)+decoderChunkBytes-1)/decoderChunkBytes)
+	for no := range chunks {
+		if no > 0 && string(decoderChunk(w.state, no)) == string(decoderChunk(next, no)) {
+			continue
+		}
+		key := appendDecoderKey(nil, w.l.id, uint32(no), at)
+		if err := w.begin().Set(key, seal(key, appendDecoderState(nil, next, no)), nil); err != nil {
+			return err
+		}
+	}
+	w.state = next
+	return nil
+}
+
+// loadState reads the decoder's state, once.
+func (w *ingester) loadState() error {
+	if w.known {
+		return nil
+	}
+	state, err := w.below().decoderState(w.l, endOf(w.pos.ingested))
+	if err != nil {
+		return err
+	}
+	w.state, w.known = state, true
+	return nil
 }

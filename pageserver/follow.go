@@ -167,7 +167,6 @@ func (s *Server) stoppedLogs() float64 {
 
 // followOnce follows a log until the stream ends.
 func (s *Server) followOnce(ctx context.Context, l *logState) error {
-	l.ingest = ingestState{}
 	mine := l.info()
 	info, err := s.sourceInfo(ctx, mine.Name)
 	if err != nil {
@@ -185,25 +184,45 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 			return err
 		}
 	}
-	if info.Format != "" {
-		format, err := s.opts.Formats.Named(info.Format)
-		if err != nil {
-			return &badEntry{err}
-		}
-		l.ingest.decoder = format.Decoder
+	if err := s.chooseDecoder(l, info); err != nil {
+		return err
 	}
 	l.update(func() { l.confirmed, l.lastErr, l.caughtUp = true, nil, max(info.Last, l.state.branchLSN) })
 	// From the last entry, not from the ingested LSN: should the source have left out
 	// entries before that, they come now, or their absence shows in the sequence.
 	from := max(l.snapshot().entry, l.branch.lsn) + 1
+	w := newIngester(s, l)
+	defer w.close()
 	for batch, err := range s.opts.Source.Follow(ctx, info, from) {
-		if err != nil {
-			return err
+		if err == nil {
+			err = s.ingestBatch(w, batch)
 		}
-		if err := s.ingestBatch(l, batch); err != nil {
+		if err != nil {
+			var bad *badEntry
+			if w.spilled && errors.As(err, &bad) {
+				err = errors.Join(err, s.removeAbove(l))
+			}
 			return err
 		}
 	}
+	return nil
+}
+
+// chooseDecoder chooses the decoder of a log by the format that it announced. A log that
+// announced none is decoded by what its first payload turns out to be.
+func (s *Server) chooseDecoder(l *logState, info LogInfo) error {
+	name := info.Format
+	if name == "" {
+		name = l.info().Format
+	}
+	format, err := s.opts.Formats.Named(name)
+	switch {
+	case err != nil && name == "":
+		return nil
+	case err != nil:
+		return &badEntry{err}
+	}
+	l.update(func() { l.decoder, l.state.format = format.Decoder, name })
 	return nil
 }
 

@@ -29,14 +29,15 @@ const (
 	tagCut     = 'x'
 	tagCommit  = 'c'
 	tagPart    = 'o'
+	tagObject  = 'k'
+	tagDecoder = 'd'
 
 	spaceBytes         = 8 + 8
-	versionPrefixBytes = 1 + 8 + spaceBytes + 4
+	versionPrefixBytes = spacePrefixBytes + 4
 	posBytes           = 8 + 4
 	checksumBytes      = 8
-	versionHeaderBytes = 12
-	baseBytes          = 12 // follows the header of a delta
-	rangeHeaderBytes   = 4
+	logPrefixBytes     = 1 + 8
+	spacePrefixBytes   = logPrefixBytes + spaceBytes
 )
 
 // pos is a place in a log's history: the LSN at which an effect becomes visible and,
@@ -105,6 +106,80 @@ func appendPartKey(dst []byte, log logcore.LogID, tx logcore.TxID, lsn logcore.L
 	return binary.BigEndian.AppendUint64(append(appendLogKey(dst, tagPart, log), tx[:]...), uint64(lsn))
 }
 
+// Objects have keys of any length and content, so a key ends with a mark, and its
+// zeros are escaped: no key begins with another one, mark included, and order is kept.
+const (
+	objectZero = 0xff // after a zero: a zero of the key
+	objectMark = 0x01 // after a zero: the end of the key
+)
+
+// appendObjectPrefix writes what every object key that begins with prefix begins with.
+func appendObjectPrefix(dst []byte, log logcore.LogID, prefix []byte) []byte {
+	dst = appendLogKey(dst, tagObject, log)
+	for _, c := range prefix {
+		if dst = append(dst, c); c == 0 {
+			dst = append(dst, objectZero)
+		}
+	}
+	return dst
+}
+
+func appendObjectKey(dst []byte, log logcore.LogID, key []byte, p pos) []byte {
+	return appendPos(append(appendObjectPrefix(dst, log, key), 0, objectMark), p)
+}
+
+// objectPrefixEnd returns where the mark of an object key ends, len(key) when it has none.
+func objectPrefixEnd(key []byte) int {
+	for i := logPrefixBytes; i+1 < len(key); i++ {
+		if key[i] == 0 {
+			if key[i+1] == objectMark {
+				return i + 2
+			}
+			i++
+		}
+	}
+	return len(key)
+}
+
+// decodeObjectKey returns the object's own key, or false when the key isn't well formed.
+func decodeObjectKey(key []byte) ([]byte, bool) {
+	end := objectPrefixEnd(key)
+	if len(key) != end+posBytes {
+		return nil, false
+	}
+	object := make([]byte, 0, end)
+	for i := logPrefixBytes; i < end-2; i++ {
+		object = append(object, key[i])
+		if key[i] == 0 {
+			i++
+		}
+	}
+	return object, true
+}
+
+func appendDecoderKey(dst []byte, log logcore.LogID, chunk uint32, p pos) []byte {
+	return appendPos(binary.BigEndian.AppendUint32(appendLogKey(dst, tagDecoder, log), chunk), p)
+}
+
+// keyPrefixBytes returns how much of a key its bloom filter holds: what stands before
+// the place. Keys without a place, and bounds that are no whole keys, are all prefix.
+func keyPrefixBytes(key []byte) int {
+	if len(key) < logPrefixBytes {
+		return len(key)
+	}
+	switch key[0] {
+	case tagVersion:
+		return min(len(key), versionPrefixBytes)
+	case tagSize, tagCut:
+		return min(len(key), spacePrefixBytes)
+	case tagDecoder:
+		return min(len(key), logPrefixBytes+4)
+	case tagObject:
+		return objectPrefixEnd(key)
+	}
+	return len(key)
+}
+
 // seal appends the checksum of value under key: bound to the key, so that a value
 // found in another's place does not pass either.
 func seal(key, value []byte) []byte {
@@ -129,114 +204,8 @@ func unseal(key, sealed []byte, want int) ([]byte, error) {
 
 func corruptValue(key []byte, format string, args ...any) error {
 	e := &logcore.CorruptionError{Place: "page store", Object: fmt.Sprintf("key %x", key), Offset: -1, Reason: fmt.Sprintf(format, args...)}
-	if len(key) == versionPrefixBytes+posBytes && key[0] == tagVersion {
-		e.LSN = decodePos(key[versionPrefixBytes:]).lsn
+	if n := keyPrefixBytes(key); len(key) == n+posBytes {
+		e.LSN = decodePos(key[n:]).lsn
 	}
 	return e
-}
-
-type versionKind uint8
-
-const (
-	kindImage versionKind = 1
-	kindDelta versionKind = 2
-)
-
-// versionHeader begins the value of a version.
-type versionHeader struct {
-	kind       versionKind
-	depth      uint16 // deltas since the image, this one included; 0 for an image
-	chainBytes uint32 // bytes of their bodies
-	pageSize   uint32
-	base       pos // delta: the version it changes
-}
-
-func appendVersionHeader(dst []byte, h versionHeader) []byte {
-	dst = append(dst, byte(h.kind), 0)
-	dst = binary.LittleEndian.AppendUint16(dst, h.depth)
-	dst = binary.LittleEndian.AppendUint32(dst, h.chainBytes)
-	dst = binary.LittleEndian.AppendUint32(dst, h.pageSize)
-	if h.kind == kindDelta {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(h.base.lsn))
-		dst = binary.LittleEndian.AppendUint32(dst, h.base.seq)
-	}
-	return dst
-}
-
-func appendRanges(dst []byte, ranges []engine.Range) []byte {
-	for _, g := range ranges {
-		dst = binary.LittleEndian.AppendUint16(dst, uint16(g.Offset))
-		dst = binary.LittleEndian.AppendUint16(dst, uint16(len(g.Data)))
-		dst = append(dst, g.Data...)
-	}
-	return dst
-}
-
-func rangesBytes(ranges []engine.Range) int {
-	n := 0
-	for _, g := range ranges {
-		n += rangeHeaderBytes + len(g.Data)
-	}
-	return n
-}
-
-// decodeVersion verifies a sealed value and returns its header and body; the body
-// points into sealed.
-func decodeVersion(key, sealed []byte) (versionHeader, []byte, error) {
-	var h versionHeader
-	value, err := unseal(key, sealed, -1)
-	if err != nil {
-		return h, nil, err
-	}
-	if len(value) < versionHeaderBytes {
-		return h, nil, corruptValue(key, "version of %d bytes is shorter than its header", len(value))
-	}
-	if value[1] != 0 {
-		return h, nil, fmt.Errorf("%w: page version with flags %#x: upgrade, or remove the page server's directory to build it again", logcore.ErrUnsupportedVersion, value[1])
-	}
-	h.kind = versionKind(value[0])
-	h.depth = binary.LittleEndian.Uint16(value[2:])
-	h.chainBytes = binary.LittleEndian.Uint32(value[4:])
-	h.pageSize = binary.LittleEndian.Uint32(value[8:])
-	body := value[versionHeaderBytes:]
-	if h.pageSize == 0 || h.pageSize > engine.PageSizeMax {
-		return h, nil, corruptValue(key, "page size %d", h.pageSize)
-	}
-	switch {
-	case h.kind == kindImage && len(body) == int(h.pageSize) && h.depth == 0:
-	case h.kind == kindDelta && h.depth > 0 && len(body) >= baseBytes:
-		h.base = pos{logcore.LSN(binary.LittleEndian.Uint64(body)), binary.LittleEndian.Uint32(body[8:])}
-		body = body[baseBytes:]
-		if err := checkRanges(key, body, h.pageSize); err != nil {
-			return h, nil, err
-		}
-	default:
-		return h, nil, corruptValue(key, "kind %d, depth %d, body of %d bytes for a page of %d", h.kind, h.depth, len(body), h.pageSize)
-	}
-	return h, body, nil
-}
-
-// checkRanges makes sure that applyBody stays inside its bounds. Ranges of a stored
-// delta may overlap: it can be the sum of several records of one transaction.
-func checkRanges(key, body []byte, pageSize uint32) error {
-	for at := 0; at < len(body); {
-		if len(body)-at < rangeHeaderBytes {
-			return corruptValue(key, "range header cut at %d", at)
-		}
-		offset, n := int(binary.LittleEndian.Uint16(body[at:])), int(binary.LittleEndian.Uint16(body[at+2:]))
-		at += rangeHeaderBytes + n
-		if n == 0 || at > len(body) || offset+n > int(pageSize) {
-			return corruptValue(key, "range [%d,+%d) leaves the page or the value", offset, n)
-		}
-	}
-	return nil
-}
-
-// applyBody applies the body of a delta that decodeVersion accepted.
-func applyBody(page, body []byte) {
-	for len(body) > 0 {
-		offset, n := int(binary.LittleEndian.Uint16(body)), int(binary.LittleEndian.Uint16(body[2:]))
-		copy(page[offset:], body[rangeHeaderBytes:rangeHeaderBytes+n])
-		body = body[rangeHeaderBytes+n:]
-	}
 }

@@ -90,7 +90,9 @@ func decodeCut(key, sealed []byte) (cutValue, error) {
 }
 
 // encodeTime is the value of a commit: its hybrid logical clock.
-func encodeTime(t logcore.HLC) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(t)) }
+func appendTime(dst []byte, t logcore.HLC) []byte {
+	return binary.LittleEndian.AppendUint64(dst, uint64(t))
+}
 
 func decodeTime(key, sealed []byte) (logcore.HLC, error) {
 	b, err := unseal(key, sealed, 8)
@@ -114,17 +116,19 @@ type stateValue struct {
 	entryTime   logcore.HLC
 	entryTx     logcore.TxID
 	name        string
+	format      string // of the payloads; empty until it is known
 }
 
 const stateFixedBytes = 10*8 + len(logcore.TxID{})
 
 func encodeState(v stateValue) []byte {
-	b := make([]byte, 0, stateFixedBytes+len(v.name)+checksumBytes)
+	b := make([]byte, 0, stateFixedBytes+1+len(v.format)+len(v.name)+checksumBytes)
 	for _, n := range []uint64{v.incarnation, uint64(v.parent), uint64(v.branchLSN), uint64(v.ingested),
 		uint64(v.entry), uint64(v.visible), uint64(v.visibleTime), uint64(v.epoch), v.sequence, uint64(v.entryTime)} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
 	b = append(b, v.entryTx[:]...)
+	b = append(append(b, byte(len(v.format))), v.format...)
 	return append(b, v.name...)
 }
 
@@ -133,12 +137,13 @@ func decodeState(key, sealed []byte) (stateValue, error) {
 	if err != nil {
 		return stateValue{}, err
 	}
-	if len(b) < stateFixedBytes {
+	if len(b) <= stateFixedBytes || len(b) <= stateFixedBytes+int(b[stateFixedBytes]) {
 		return stateValue{}, corruptValue(key, "state of %d bytes", len(b))
 	}
+	name := stateFixedBytes + 1 + int(b[stateFixedBytes])
 	n := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	return stateValue{n(0), logcore.LogID(n(1)), logcore.LSN(n(2)), logcore.LSN(n(3)), logcore.LSN(n(4)), logcore.LSN(n(5)),
-		logcore.HLC(n(6)), logcore.Epoch(n(7)), n(8), logcore.HLC(n(9)), logcore.TxID(b[80:stateFixedBytes]), string(b[stateFixedBytes:])}, nil
+		logcore.HLC(n(6)), logcore.Epoch(n(7)), n(8), logcore.HLC(n(9)), logcore.TxID(b[80:stateFixedBytes]), string(b[name:]), string(b[stateFixedBytes+1 : name])}, nil
 }
 
 // part is an entry of a transaction that is still open.
@@ -156,4 +161,52 @@ func decodePart(key, sealed []byte) (logcore.Epoch, []byte, error) {
 		return 0, nil, corruptValue(key, "part of %d bytes", len(b))
 	}
 	return logcore.Epoch(binary.LittleEndian.Uint64(b)), b[8:], nil
+}
+
+// objectValue is an object from a pos on.
+type objectValue struct {
+	gone bool
+	data []byte
+}
+
+const objectGone = 1
+
+func appendObject(dst []byte, data []byte) []byte {
+	if data == nil {
+		return append(dst, objectGone)
+	}
+	return append(append(dst, 0), data...)
+}
+
+func decodeObject(key, sealed []byte) (objectValue, error) {
+	b, err := unseal(key, sealed, -1)
+	if err != nil {
+		return objectValue{}, err
+	}
+	switch {
+	case len(b) == 0 || b[0] == objectGone && len(b) > 1:
+		return objectValue{}, corruptValue(key, "object of %d bytes", len(b))
+	case b[0] > objectGone:
+		return objectValue{}, fmt.Errorf("%w: object with flags %#x: upgrade, or remove the page server's directory to build it again", logcore.ErrUnsupportedVersion, b[0])
+	}
+	return objectValue{b[0] == objectGone, b[1:]}, nil
+}
+
+// decoderChunkBytes is how much of a decoder's state one value holds: what changed of
+// a large state is written, not all of it.
+const decoderChunkBytes = 64 << 10
+
+// appendDecoderState is chunk number no of a decoder's state. The first one begins with
+// the length of the whole.
+func appendDecoderState(dst, state []byte, no int) []byte {
+	if no == 0 {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(state)))
+	}
+	return append(dst, decoderChunk(state, no)...)
+}
+
+// decoderChunk returns the part of a state that chunk no holds.
+func decoderChunk(state []byte, no int) []byte {
+	from := min(no*decoderChunkBytes, len(state))
+	return state[from:min(from+decoderChunkBytes, len(state))]
 }

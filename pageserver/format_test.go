@@ -28,12 +28,20 @@ func oneOfEach() []struct{ name, key, value []byte } {
 	ranges := []engine.Range{{Offset: 1, Data: []byte("ab")}, {Offset: 0, Data: []byte("xyz")}}
 	version := appendVersionKey(nil, 9, engine.SpaceOf(2), 5, at)
 	add("image", version, append(appendVersionHeader(nil, versionHeader{kind: kindImage, pageSize: 8}), "8 bytes."...))
-	add("delta", version, appendRanges(appendVersionHeader(nil, versionHeader{kindDelta, 2, 31, 8, pos{77, 1}}), ranges))
+	add("delta", version, appendRanges(appendVersionHeader(nil, versionHeader{kind: kindDelta, depth: 2, chainBytes: 31, pageSize: 8, base: pos{77, 1}}), ranges))
+	steps := []step{{redo: []byte("redo")}, {ranges: ranges}}
+	add("redo", version, appendSteps(appendVersionHeader(nil, versionHeader{kind: kindRedo, depth: 3, chainBytes: 40, pageSize: 8, base: pos{77, 1}}), steps))
+	add("redo-init", version, appendSteps(appendVersionHeader(nil, versionHeader{kind: kindRedo, flags: flagInit, depth: 1, chainBytes: 40, pageSize: 8}), steps))
+	add("redo-image", version, appendSteps(append(appendVersionHeader(nil, versionHeader{kind: kindRedo, flags: flagImage, depth: 1, chainBytes: 40, pageSize: 8}), "8 bytes."...), steps))
+	object := appendObjectKey(nil, 9, []byte("a\x00key"), at)
+	add("object", object, appendObject(nil, []byte("data")))
+	add("object-gone", object, appendObject(nil, nil))
+	add("decoder", appendDecoderKey(nil, 9, 0, at), appendDecoderState(nil, []byte("state"), 0))
 	add("size", appendSpaceKey(nil, tagSize, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeSize(sizeValue{77, 4096}))
 	add("cut", appendSpaceKey(nil, tagCut, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeCut(cutValue{12, pos{34, 1}}))
-	add("commit", appendCommitKey(nil, 9, 1234), encodeTime(0xabcdef))
+	add("commit", appendCommitKey(nil, 9, 1234), appendTime(nil, 0xabcdef))
 	add("part", appendPartKey(nil, 9, logcore.TxID{1, 2}, 1234), encodePart(4, []byte("payload")))
-	add("state", appendLogKey(nil, tagState, 9), encodeState(stateValue{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, logcore.TxID{11, 12}, "db/main"}))
+	add("state", appendLogKey(nil, tagState, 9), encodeState(stateValue{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, logcore.TxID{11, 12}, "db/main", "pages"}))
 	return all
 }
 
@@ -81,12 +89,24 @@ func decodeGolden(fields []string) error {
 func decodeAny(name string, key, value []byte) error {
 	var err error
 	switch name {
-	case "image", "delta":
+	case "image", "delta", "redo", "redo-init", "redo-image":
 		var body []byte
 		var h versionHeader
-		if h, body, err = decodeVersion(key, value); err == nil && h.kind == kindDelta {
-			applyBody(make([]byte, h.pageSize), body)
+		h, body, err = decodeVersion(key, value)
+		switch {
+		case err != nil:
+		case h.kind == kindDelta:
+			applyRanges(make([]byte, h.pageSize), body)
+		case h.kind == kindRedo:
+			if h.flags == flagImage {
+				body = body[h.pageSize:]
+			}
+			err = applySteps(noRedo{}, make([]byte, h.pageSize), body)
 		}
+	case "object", "object-gone":
+		_, err = decodeObject(key, value)
+	case "decoder":
+		_, err = unseal(key, value, -1)
 	case "size":
 		_, err = decodeSize(key, value)
 	case "cut":
@@ -102,6 +122,11 @@ func decodeAny(name string, key, value []byte) error {
 	}
 	return err
 }
+
+// noRedo is a decoder whose redo does nothing.
+type noRedo struct{ engine.Decoder }
+
+func (noRedo) Redo([]byte, []byte) error { return nil }
 
 // TestEveryFlip: a flipped bit anywhere in a value, or in its key, is detected.
 func TestEveryFlip(t *testing.T) {

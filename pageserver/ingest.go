@@ -9,35 +9,79 @@ import (
 	"github.com/logcore/logcore/engine"
 )
 
-// ingestState is what the follower of a log remembers between entries. All of it is
-// derived from the store, so it may be forgotten at any time.
-type ingestState struct {
-	sizes   map[engine.Space]sizeValue // current lengths
-	chains  map[pageID]chain           // newest versions, bounded by chainsMax
-	decoder engine.Decoder             // nil until the format is known
-	open    map[logcore.TxID]openTx    // transactions with parts in the store; nil = not loaded
+// ingester writes the entries of one log to the store. It belongs to the log's
+// follower and begins afresh with every stream: all it knows is derived from the store.
+//
+// Entries are gathered in one batch of the store and become visible together, once the
+// batch is applied: at a commit boundary, since the position in the batch is that after
+// a whole entry, and a transaction's effects all carry its COMMIT's LSN. A transaction
+// too large for one batch is applied in several, under the position before it, where
+// nobody reads.
+type ingester struct {
+	s *Server
+	l *logState
+
+	format  string
+	decoder engine.Decoder // nil until the format is known
+	state   []byte         // the decoder's, after pos
+	known   bool           // state was read
+
+	batch *pebble.Batch
+	// pos is the position after the last whole entry in batch; entries counts them.
+	pos     stateValue
+	entries int
+	records int
+	images  int
+	// dirty: the batch has effects of an entry that isn't whole yet. spilled: so has the
+	// store.
+	dirty, spilled bool
+
+	fold   fold
+	reader *reader // of the store without the batch; nil until it is needed
+	sizes  map[engine.Space]sizeValue
+	chains chainCache
+	// cuts are the newest cuts that this ingester wrote, by space.
+	cuts map[engine.Space]cutMark
+	// batches counts those applied.
+	batches int
+	// place is where the effects at hand take place.
+	place pos
+	open  map[logcore.TxID]openTx // transactions with parts; nil = not loaded
 }
 
-type pageID struct {
-	space engine.Space
-	page  uint32
-}
+// batchBytesMax is how large a batch grows before it is applied: large enough that what
+// is due once a batch is small change, small enough that readers don't wait for it.
+const batchBytesMax = 1 << 20
 
-// chain says what a page's newest version costs to read.
-type chain struct {
-	exists bool
-	at     pos
-	depth  uint16
-	bytes  uint32
-}
-
-// chainsMax bounds the chains remembered per log; beyond it they are forgotten and
-// looked up again.
-const chainsMax = 1 << 15
+// sizesMax bounds the lengths of spaces that are remembered per log.
+const sizesMax = 1 << 17
 
 type openTx struct {
 	epoch logcore.Epoch
 	parts uint32
+}
+
+func newIngester(s *Server, l *logState) *ingester {
+	w := &ingester{s: s, l: l, sizes: map[engine.Space]sizeValue{}, cuts: map[engine.Space]cutMark{}, pos: l.snapshot()}
+	w.format, w.decoder = w.pos.format, l.decoderOf()
+	w.fold.sizeOf = w.sizeOf
+	return w
+}
+
+// close forgets what was not applied.
+func (w *ingester) close() {
+	if w.batch != nil {
+		w.batch.Close()
+		w.batch = nil
+	}
+	w.closeReader()
+}
+
+func (w *ingester) closeReader() {
+	if w.reader != nil {
+		w.reader.close()
+		w.reader = nil
+	}
 }
 
 // Violations of the source's contract; values of a metric label.
@@ -57,27 +101,123 @@ func (v *violation) Error() string {
 	return "pageserver: the log source broke its contract (" + v.kind + "): " + v.msg
 }
 
-// ingestBatch takes over a batch. The entries before an error stay.
-func (s *Server) ingestBatch(l *logState, batch Batch) error {
+// ingestBatch takes over a batch. The entries before an error stay. The log is followed
+// from its last entry after an error, with another ingester.
+func (s *Server) ingestBatch(w *ingester, batch Batch) error {
 	s.storeMu.RLock()
 	defer s.storeMu.RUnlock()
 	if s.db == nil {
 		return logcore.ErrClosed
 	}
-	for _, e := range batch.Entries {
-		if err := s.ingestEntry(l, e); err != nil {
-			return err
+	defer w.closeReader()
+	w.pos = w.l.snapshot()
+	if err := w.takeAll(batch.Entries); err != nil {
+		return err
+	}
+	switch {
+	case batch.Through == 0 || batch.Through == w.pos.ingested:
+		return nil
+	case batch.Through < w.pos.ingested:
+		return s.violated(violationBackwards, "batch through LSN %d, %d was covered before", batch.Through, w.pos.ingested)
+	}
+	w.l.update(func() { w.l.state.ingested = batch.Through })
+	return nil
+}
+
+// takeAll ingests entries; those before an error are visible when it returns.
+func (w *ingester) takeAll(entries []Entry) error {
+	taken, err := w.take(entries)
+	if err == nil || !w.dirty {
+		return w.joined(err, w.apply())
+	}
+	// The batch has a part of an entry that failed: the whole ones before it that it has
+	// as well are written again without.
+	whole := entries[taken-w.entries : taken]
+	again := newIngester(w.s, w.l)
+	defer again.close()
+	w.close()
+	if _, rerr := again.take(whole); rerr != nil {
+		return w.joined(err, rerr)
+	}
+	return w.joined(err, again.apply())
+}
+
+// joined returns the first error that there is: the second one is of the store, and
+// comes again when the log is followed again.
+func (w *ingester) joined(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// take adds entries to the batch and applies it whenever it is full. It returns how
+// many it took before an error.
+func (w *ingester) take(entries []Entry) (int, error) {
+	for i := range entries {
+		if err := w.entry(&entries[i]); err != nil {
+			return i, err
+		}
+		if err := w.applyFull(); err != nil {
+			return i + 1, err
 		}
 	}
-	v := l.snapshot()
-	if batch.Through == 0 || batch.Through == v.ingested {
+	return len(entries), nil
+}
+
+// apply writes the batch, together with the position, and lets readers see the entries.
+func (w *ingester) apply() error {
+	if w.batch == nil {
 		return nil
 	}
-	if batch.Through < v.ingested {
-		return s.violated(violationBackwards, "batch through LSN %d, %d was covered before", batch.Through, v.ingested)
+	b := w.batch
+	w.batch = nil
+	defer b.Close()
+	if b.Empty() {
+		return nil
 	}
-	l.update(func() { l.state.ingested = batch.Through })
+	w.closeReader()
+	key := appendLogKey(nil, tagState, w.l.id)
+	if err := b.Set(key, seal(key, encodeState(w.pos)), nil); err != nil {
+		return err
+	}
+	// Commit point: the effects and the position after them.
+	if err := w.s.db.Apply(b, pebble.NoSync); err != nil {
+		return err
+	}
+	w.spilled = w.dirty
+	w.batches++
+	w.s.dirty.Store(true)
+	w.l.commitState(w.pos)
+	w.s.metrics.entries.Add(float64(w.entries))
+	w.s.metrics.records.Add(float64(w.records))
+	w.s.metrics.images.Add(float64(w.images))
+	w.entries, w.records, w.images = 0, 0, 0
 	return nil
+}
+
+// applyFull applies the batch when it is full.
+func (w *ingester) applyFull() error {
+	if w.batch == nil || w.batch.Len() < batchBytesMax {
+		return nil
+	}
+	return w.apply()
+}
+
+// begin returns the batch to write to.
+func (w *ingester) begin() *pebble.Batch {
+	if w.batch == nil {
+		w.batch = w.s.db.NewBatchWithSize(64 << 10)
+	}
+	return w.batch
+}
+
+// below returns a reader of the store, which has all but what is in the batch.
+func (w *ingester) below() *reader {
+	if w.reader == nil {
+		w.reader = w.s.newReader()
+	}
+	return w.reader
 }
 
 func (s *Server) violated(kind, format string, args ...any) error {
@@ -86,7 +226,7 @@ func (s *Server) violated(kind, format string, args ...any) error {
 }
 
 // checkOrder makes sure that e is the next entry, and moves v to it.
-func (s *Server) checkOrder(v *stateValue, e Entry) error {
+func (s *Server) checkOrder(v *stateValue, e *Entry) error {
 	if e.LSN <= v.ingested {
 		kind := violationBackwards
 		if e.Epoch == v.epoch && e.Sequence == v.sequence {
@@ -112,171 +252,54 @@ func (s *Server) checkOrder(v *stateValue, e Entry) error {
 	return nil
 }
 
-// ingestEntry writes the effects of one entry and the position after it, in one batch
-// of the store, then lets readers see it. The parts of a larger transaction are
-// written in batches of their own, at the COMMIT's LSN: nobody reads at that LSN
-// before the last batch moves the position to it.
-func (s *Server) ingestEntry(l *logState, e Entry) error {
-	v := l.snapshot()
-	if err := s.checkOrder(&v, e); err != nil {
+// entry adds the effects of one entry to the batch.
+func (w *ingester) entry(e *Entry) error {
+	v := w.pos
+	if err := w.s.checkOrder(&v, e); err != nil {
 		return err
 	}
-	if err := s.loadOpen(l); err != nil {
+	if err := w.loadOpen(); err != nil {
 		return err
 	}
-	l.writing.Store(uint64(e.LSN))
-	b := s.db.NewBatch()
-	defer b.Close()
+	w.l.writing.Store(uint64(e.LSN))
+	b := w.begin()
 	var err error
 	switch e.Kind {
 	case logcore.KindData:
-		err = s.foldEntry(l, b, e.LSN, 0, e.Payload)
+		_, err = w.payload(pos{e.LSN, 0}, e.Payload)
 	case logcore.KindPart:
-		key := appendPartKey(nil, l.id, e.Tx, e.LSN)
+		key := appendPartKey(nil, w.l.id, e.Tx, e.LSN)
+		tx := w.open[e.Tx]
+		w.open[e.Tx] = openTx{max(tx.epoch, e.Epoch), tx.parts + 1}
 		err = b.Set(key, seal(key, encodePart(e.Epoch, e.Payload)), nil)
 	case logcore.KindCommit:
-		err = s.commitTx(l, b, e)
+		err = w.commitTx(e)
 	case logcore.KindAbort:
-		err = s.forgetTx(l, b, e.Tx)
+		err = w.forgetTx(e.Tx)
 	default:
 		err = fmt.Errorf("%w: entry at LSN %d of kind %v in a log", logcore.ErrCorrupt, e.LSN, e.Kind)
 	}
-	if err == nil {
-		err = s.forgetFenced(l, b, e.Epoch)
+	if err == nil && e.Epoch != w.pos.epoch {
+		err = w.forgetFenced(e.Epoch)
 	}
 	if err == nil && (e.Kind == logcore.KindData || e.Kind == logcore.KindCommit) {
 		// Clocks only go forward in a log; were one not to, the index still must.
 		v.visible, v.visibleTime = e.LSN, max(v.visibleTime, e.Time)
-		key := appendCommitKey(nil, l.id, e.LSN)
-		err = b.Set(key, seal(key, encodeTime(v.visibleTime)), nil)
+		err = w.writeCommit(v.visible, v.visibleTime)
 	}
 	if err != nil {
 		return err
 	}
-	key := appendLogKey(nil, tagState, l.id)
-	if err := b.Set(key, seal(key, encodeState(v)), nil); err != nil {
-		return err
-	}
-	// Commit point: the effects and the position after them.
-	if err := s.db.Apply(b, pebble.NoSync); err != nil {
-		return err
-	}
-	if e.Kind == logcore.KindPart {
-		tx := l.ingest.open[e.Tx]
-		l.ingest.open[e.Tx] = openTx{max(tx.epoch, e.Epoch), tx.parts + 1}
-	}
-	s.dirty.Store(true)
-	s.metrics.entries.Inc()
-	l.commitState(v)
+	v.format = w.format
+	w.pos, w.dirty = v, false
+	w.entries++
 	return nil
 }
 
-// commitTx writes the effects of an open transaction. All but the last part go to the
-// store at once, so that memory holds one part at a time; the last goes to b.
-func (s *Server) commitTx(l *logState, b *pebble.Batch, e Entry) error {
-	seq, err := s.eachPart(l, e.Tx, func(seq uint32, payload []byte) error {
-		chunk := s.db.NewBatch()
-		defer chunk.Close()
-		if err := s.foldEntry(l, chunk, e.LSN, seq, payload); err != nil {
-			return err
-		}
-		return s.db.Apply(chunk, pebble.NoSync)
-	})
-	if err != nil {
-		return err
-	}
-	if len(e.Payload) > 0 {
-		if err := s.foldEntry(l, b, e.LSN, seq, e.Payload); err != nil {
-			return err
-		}
-	}
-	return s.forgetTx(l, b, e.Tx)
-}
-
-// eachPart calls visit for every part of an open transaction, in order, and returns
-// their number. It fails when the store holds fewer or more than were put there.
-func (s *Server) eachPart(l *logState, tx logcore.TxID, visit func(seq uint32, payload []byte) error) (uint32, error) {
-	prefix := append(appendLogKey(nil, tagPart, l.id), tx[:]...)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
-	if err != nil {
-		return 0, err
-	}
-	defer it.Close()
-	seq := uint32(0)
-	for it.First(); it.Valid(); it.Next() {
-		sealed, err := it.ValueAndErr()
-		if err != nil {
-			return 0, err
-		}
-		_, payload, err := decodePart(it.Key(), sealed)
-		if err != nil {
-			return 0, err
-		}
-		if err := visit(seq, payload); err != nil {
-			return 0, err
-		}
-		seq++
-	}
-	if err := it.Error(); err != nil {
-		return 0, err
-	}
-	if want := l.ingest.open[tx].parts; seq != want {
-		return 0, &logcore.CorruptionError{Place: "page store", Object: "transaction " + tx.String(), Offset: -1,
-			Reason: fmt.Sprintf("%d parts, want %d", seq, want)}
-	}
-	return seq, nil
-}
-
-// forgetTx removes the parts of a transaction.
-func (s *Server) forgetTx(l *logState, b *pebble.Batch, tx logcore.TxID) error {
-	if _, ok := l.ingest.open[tx]; !ok {
-		return nil
-	}
-	// Forgotten in memory even if b is never applied: the follower starts afresh then.
-	delete(l.ingest.open, tx)
-	prefix := append(appendLogKey(nil, tagPart, l.id), tx[:]...)
-	return b.DeleteRange(prefix, prefixEnd(prefix), nil)
-}
-
-// forgetFenced removes the parts of writers that were fenced: they are never closed.
-func (s *Server) forgetFenced(l *logState, b *pebble.Batch, epoch logcore.Epoch) error {
-	for tx, o := range l.ingest.open {
-		if o.epoch != 0 && o.epoch < epoch {
-			if err := s.forgetTx(l, b, tx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// loadOpen finds the open transactions in the store, once.
-func (s *Server) loadOpen(l *logState) error {
-	if l.ingest.open != nil {
-		return nil
-	}
-	prefix := appendLogKey(nil, tagPart, l.id)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	open := map[logcore.TxID]openTx{}
-	for it.First(); it.Valid(); it.Next() {
-		sealed, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		epoch, _, err := decodePart(it.Key(), sealed)
-		if err != nil {
-			return err
-		}
-		tx := logcore.TxID(it.Key()[len(prefix):])
-		open[tx] = openTx{epoch, open[tx].parts + 1}
-	}
-	if err := it.Error(); err != nil {
-		return err
-	}
-	l.ingest.sizes, l.ingest.chains, l.ingest.open = map[engine.Space]sizeValue{}, map[pageID]chain{}, open
-	return nil
+func (w *ingester) writeCommit(lsn logcore.LSN, t logcore.HLC) error {
+	op := w.begin().SetDeferred(logPrefixBytes+8, 8+checksumBytes)
+	appendCommitKey(op.Key[:0], w.l.id, lsn)
+	appendTime(op.Value[:0], t)
+	seal(op.Key, op.Value[:8])
+	return op.Finish()
 }

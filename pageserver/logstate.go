@@ -55,7 +55,8 @@ type logState struct {
 	// cutEpochs counts the cuts of a space in this process; guarded by mu.
 	cutEpochs map[engine.Space]uint64
 
-	ingest ingestState // owned by the log's follower
+	// decoder decodes the log's payloads; nil until their format is known.
+	decoder engine.Decoder // guarded by mu
 }
 
 func newLogState(id logcore.LogID, parent *logState, state stateValue) *logState {
@@ -75,7 +76,6 @@ func (l *logState) reset(state stateValue) {
 	l.newestCut, l.cutEpochs = map[engine.Space]pos{}, map[engine.Space]uint64{}
 	l.writing.Store(uint64(state.ingested))
 	l.generation = generations.Add(1)
-	l.ingest = ingestState{}
 	l.broadcast()
 }
 
@@ -114,11 +114,31 @@ func (l *logState) update(change func()) {
 
 func (l *logState) name() string { return l.info().Name }
 
+// forgetCuts forgets what is known of the newest cuts: readers ask the store.
+func (l *logState) forgetCuts() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.newestCut)
+}
+
+// decoderOf returns the decoder of the log's payloads, nil while it is not known.
+func (l *logState) decoderOf() engine.Decoder {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.decoder
+}
+
+func (l *logState) setDecoder(d engine.Decoder) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.decoder = d
+}
+
 // info is what the state says about the log.
 func (l *logState) info() LogInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return LogInfo{ID: l.id, Name: l.state.name, Incarnation: l.state.incarnation, Parent: l.state.parent, BranchLSN: l.state.branchLSN, Last: l.state.visible, Committed: l.state.ingested}
+	return LogInfo{ID: l.id, Name: l.state.name, Format: l.state.format, Incarnation: l.state.incarnation, Parent: l.state.parent, BranchLSN: l.state.branchLSN, Last: l.state.visible, Committed: l.state.ingested}
 }
 
 // snapshot returns the state as of now.

@@ -97,6 +97,12 @@ func (s *Server) openAndLoad() error {
 	s.drainRebuild()
 	s.db = db
 	s.registry.load(states)
+	for _, l := range s.registry.all() {
+		// An unknown format matters to who decodes, and is told then.
+		if format, err := s.opts.Formats.Named(l.info().Format); err == nil {
+			l.setDecoder(format.Decoder)
+		}
+	}
 	return nil
 }
 
@@ -170,7 +176,7 @@ func (s *Server) rebuildStore(reason error) error {
 	s.drainRebuild()
 	s.db = db
 	for _, l := range s.registry.all() {
-		l.reset(stateValue{incarnation: l.info().Incarnation, parent: l.info().Parent, branchLSN: l.info().BranchLSN, name: l.info().Name})
+		l.reset(stateValue{incarnation: l.info().Incarnation, parent: l.info().Parent, branchLSN: l.info().BranchLSN, name: l.info().Name, format: l.info().Format})
 	}
 	return nil
 }

@@ -16,9 +16,15 @@ import (
 // Server.storeMu, and closed. What a log holds up to its ingested LSN never changes,
 // so it does not matter which moment.
 type reader struct {
-	s   *Server
-	it  *pebble.Iterator // opened on first use
-	key []byte           // scratch
+	s      *Server
+	it     *pebble.Iterator // on versions; opened on first use
+	key    []byte           // scratch
+	beside []byte           // scratch
+	aside  *pebble.Iterator // on what is looked up while it stays on a version; opened on first use
+	// bodies and ends are scratch for the chain of a page: its bodies, newest first.
+	bodies      []byte
+	ends        []chainPart
+	incarnation uint64 // of the log read
 	// exact: what is read at is ingested, in the log and in its ancestors. It need not
 	// be when the caller said what was not modified since: that is the caller's word,
 	// and only the caller gets what follows from it.
@@ -31,6 +37,21 @@ func (r *reader) close() {
 	if r.it != nil {
 		r.it.Close()
 	}
+	if r.aside != nil {
+		r.aside.Close()
+	}
+}
+
+// besideIterator returns an iterator that moves without moving the one on versions.
+func (r *reader) besideIterator() (*pebble.Iterator, error) {
+	if r.aside == nil {
+		it, err := r.s.db.NewIter(nil)
+		if err != nil {
+			return nil, err
+		}
+		r.aside = it
+	}
+	return r.aside, nil
 }
 
 func (r *reader) iterator() (*pebble.Iterator, error) {
@@ -203,25 +224,23 @@ func (r *reader) cutAt(owner *logState, space engine.Space, bound pos) (pos, cut
 // newestOfSpace returns the newest size or cut of a space in one log at or before
 // bound. It uses an iterator of its own, so that one on a version stays where it is.
 func (r *reader) newestOfSpace(tag byte, owner *logState, space engine.Space, bound pos) (at pos, key, sealed []byte, found bool, err error) {
-	lower := appendSpaceKey(nil, tag, owner.id, space, bound)
-	upper := prefixEnd(lower[:len(lower)-posBytes])
-	it, err := r.s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	it, err := r.besideIterator()
 	if err != nil {
 		return pos{}, nil, nil, false, err
 	}
-	defer it.Close()
-	if !it.First() {
+	r.beside = appendSpaceKey(r.beside[:0], tag, owner.id, space, bound)
+	if !it.SeekPrefixGE(r.beside) {
 		return pos{}, nil, nil, false, it.Error()
 	}
-	value, err := it.ValueAndErr()
+	sealed, err = it.ValueAndErr()
 	if err != nil {
 		return pos{}, nil, nil, false, err
 	}
-	key = bytes.Clone(it.Key())
-	if len(key) != len(lower) {
-		return pos{}, nil, nil, false, corruptValue(key, "key of %d bytes, want %d", len(key), len(lower))
+	key = it.Key()
+	if len(key) != spacePrefixBytes+posBytes {
+		return pos{}, nil, nil, false, corruptValue(key, "key of %d bytes, want %d", len(key), spacePrefixBytes+posBytes)
 	}
-	return decodePos(key[len(key)-posBytes:]), key, bytes.Clone(value), true, nil
+	return decodePos(key[spacePrefixBytes:]), key, sealed, true, nil
 }
 
 // size returns the length of a space at or before a pos, and the pos it dates from.
@@ -310,38 +329,75 @@ func (r *reader) unwritten(l *logState, space engine.Space, page uint32, at, cut
 	return pageAt{image{data, xxh3.Hash(data)}, max(since.lsn, cut.lsn)}, nil
 }
 
+// chainPart is a version of a chain whose body is in reader.bodies up to end.
+type chainPart struct {
+	end  int
+	redo bool
+	// decoder is that of the log that holds the version.
+	owner *logState
+}
+
 // materialise builds the page of a version under the iterator.
 //
-// Invariant: below a delta there is always a version of the same page, in the same
-// log or in an ancestor, at the place that the delta names, and no cut between the two.
+// Invariant: below a version with a base there is always a version of the same page, in
+// the same log or in an ancestor, at the place that it names, and no cut between the two.
 func (r *reader) materialise(v version, space engine.Space, page uint32) ([]byte, error) {
 	top := v
-	var deltas [][]byte
-	for v.header.kind == kindDelta {
-		deltas = append(deltas, bytes.Clone(v.body))
+	r.bodies, r.ends = r.bodies[:0], r.ends[:0]
+	for v.header.hasBase() {
+		r.keep(v)
 		below, err := r.below(v, space, page)
 		if err != nil {
 			return nil, err
 		}
 		if !below.alive || below.at != v.header.base || below.header.pageSize != v.header.pageSize {
 			key := appendVersionKey(nil, v.owner.id, space, page, v.at)
-			return nil, &damagedPage{err: corruptValue(key, "the version that this delta changes is missing"), owner: v.owner, space: space, page: page, at: v.at}
+			return nil, &damagedPage{err: corruptValue(key, "the version that this one changes is missing"), owner: v.owner, space: space, page: page, at: v.at}
 		}
 		v = below
 		if im, ok := r.s.cache.get(versionID{v.owner.id, v.owner.generation, space, page, v.at}); ok {
 			r.s.metrics.cacheHits.Inc()
-			v.header.kind, v.body = kindImage, im.data
+			v.header.kind, v.header.flags, v.body = kindImage, 0, im.data
 		}
 	}
-	data := bytes.Clone(v.body)
-	if len(data) != int(top.header.pageSize) {
-		return nil, corruptValue(r.key, "image of %d bytes for a page of %d", len(data), top.header.pageSize)
+	data := make([]byte, top.header.pageSize)
+	switch {
+	case v.header.kind == kindImage:
+		copy(data, v.body)
+	case v.header.flags&flagImage != 0:
+		copy(data, v.body)
+		v.body = v.body[len(data):]
+		r.keep(v)
+	default:
+		r.keep(v) // over zeros
 	}
-	for i := len(deltas) - 1; i >= 0; i-- {
-		applyBody(data, deltas[i])
+	return data, r.applyChain(data, space, page)
+}
+
+// keep puts the body of a version aside, since the iterator moves on.
+func (r *reader) keep(v version) {
+	r.bodies = append(r.bodies, v.body...)
+	r.ends = append(r.ends, chainPart{len(r.bodies), v.header.kind == kindRedo, v.owner})
+}
+
+// applyChain applies the bodies put aside, the oldest first.
+func (r *reader) applyChain(data []byte, space engine.Space, page uint32) error {
+	for i := len(r.ends) - 1; i >= 0; i-- {
+		from, part := 0, r.ends[i]
+		if i > 0 {
+			from = r.ends[i-1].end
+		}
+		body := r.bodies[from:part.end:part.end]
+		if !part.redo {
+			applyRanges(data, body)
+			continue
+		}
+		if err := applySteps(part.owner.decoderOf(), data, body); err != nil {
+			return fmt.Errorf("pageserver: log %q space %v page %d: %w", part.owner.name(), space, page, err)
+		}
 	}
-	r.s.metrics.deltas.Add(float64(len(deltas)))
-	return data, nil
+	r.s.metrics.deltas.Add(float64(len(r.ends)))
+	return nil
 }
 
 // below returns the version that a delta builds on.

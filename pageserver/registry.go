@@ -102,7 +102,7 @@ func (l *logState) voidFor(info LogInfo) string {
 }
 
 func newState(info LogInfo) stateValue {
-	return stateValue{incarnation: info.Incarnation, parent: info.Parent, branchLSN: info.BranchLSN, ingested: info.BranchLSN, name: info.Name}
+	return stateValue{incarnation: info.Incarnation, parent: info.Parent, branchLSN: info.BranchLSN, ingested: info.BranchLSN, name: info.Name, format: info.Format}
 }
 
 // refresh asks the source for its logs and follows those it did not know.

@@ -26,7 +26,7 @@ func (v *service) GetPages(ctx context.Context, req *logcorev1.GetPagesRequest) 
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
-	resp := &logcorev1.GetPagesResponse{Lsn: uint64(set.LSN), Pages: make([]*logcorev1.Page, len(set.Pages))}
+	resp := &logcorev1.GetPagesResponse{Lsn: uint64(set.LSN), Incarnation: set.Incarnation, Pages: make([]*logcorev1.Page, len(set.Pages))}
 	pages := make([]logcorev1.Page, len(set.Pages))
 	for i, p := range set.Pages {
 		pages[i].Page, pages[i].Data, pages[i].Digest, pages[i].LastLsn = p.Number, p.Data, p.Digest, uint64(p.LastLSN)
@@ -40,15 +40,53 @@ func (v *service) SpaceSize(ctx context.Context, req *logcorev1.SpaceSizeRequest
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
-	return &logcorev1.SpaceSizeResponse{Lsn: uint64(size.LSN), Pages: size.Pages, PageSize: size.PageSize, LastLsn: uint64(size.LastLSN)}, nil
+	return &logcorev1.SpaceSizeResponse{Lsn: uint64(size.LSN), Pages: size.Pages, PageSize: size.PageSize, LastLsn: uint64(size.LastLSN), Incarnation: size.Incarnation}, nil
 }
 
-func (v *service) WaitLSN(ctx context.Context, req *logcorev1.WaitLSNRequest) (*logcorev1.WaitLSNResponse, error) {
-	lsn, err := v.s.WaitLSN(ctx, req.Log, ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+func (v *service) ListSpaces(ctx context.Context, req *logcorev1.ListSpacesRequest) (*logcorev1.ListSpacesResponse, error) {
+	of := SpaceRange{HiFrom: req.HiFrom, HiThrough: req.HiThrough, Limit: int(min(req.Limit, ListMax))}
+	if req.After != nil {
+		after := spaceOf(req.After)
+		of.After = &after
+	}
+	list, err := v.s.ListSpaces(ctx, req.Log, of, ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
-	return &logcorev1.WaitLSNResponse{IngestedLsn: uint64(lsn)}, nil
+	resp := &logcorev1.ListSpacesResponse{Lsn: uint64(list.LSN), Incarnation: list.Incarnation, More: list.More}
+	for _, sp := range list.Spaces {
+		resp.Spaces = append(resp.Spaces, &logcorev1.SpaceInfo{Space: &logcorev1.Space{Hi: sp.Space.Hi, Lo: sp.Space.Lo}, Pages: sp.Pages, PageSize: sp.PageSize})
+	}
+	return resp, nil
+}
+
+func (v *service) GetObject(ctx context.Context, req *logcorev1.GetObjectRequest) (*logcorev1.GetObjectResponse, error) {
+	list, err := v.s.GetObject(ctx, req.Log, req.Key, ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	o := list.Objects[0]
+	return &logcorev1.GetObjectResponse{Lsn: uint64(list.LSN), Incarnation: list.Incarnation, Found: o.Data != nil, Data: o.Data, Digest: o.Digest, LastLsn: uint64(o.LastLSN)}, nil
+}
+
+func (v *service) ListObjects(ctx context.Context, req *logcorev1.ListObjectsRequest) (*logcorev1.ListObjectsResponse, error) {
+	list, err := v.s.ListObjects(ctx, req.Log, req.Prefix, req.After, int(min(req.Limit, ListMax)), ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	resp := &logcorev1.ListObjectsResponse{Lsn: uint64(list.LSN), Incarnation: list.Incarnation, More: list.More}
+	for _, o := range list.Objects {
+		resp.Objects = append(resp.Objects, &logcorev1.Object{Key: o.Key, Data: o.Data, Digest: o.Digest, LastLsn: uint64(o.LastLSN)})
+	}
+	return resp, nil
+}
+
+func (v *service) WaitLSN(ctx context.Context, req *logcorev1.WaitLSNRequest) (*logcorev1.WaitLSNResponse, error) {
+	lsn, incarnation, err := v.s.waitLSN(ctx, req.Log, ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	return &logcorev1.WaitLSNResponse{IngestedLsn: uint64(lsn), Incarnation: incarnation}, nil
 }
 
 func (v *service) CreateBranch(ctx context.Context, req *logcorev1.CreateBranchRequest) (*logcorev1.CreateBranchResponse, error) {

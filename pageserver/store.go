@@ -24,18 +24,13 @@ const (
 	asideDir = "store.damaged"
 )
 
-// comparer is Pebble's bytewise order with one addition: the prefix of a version key
-// ends before its pos, so that one bloom filter entry stands for a page and a read
-// skips the tables that know nothing of it. The name is part of the format.
+// comparer is Pebble's bytewise order with one addition: the prefix of a key ends before
+// its place, so that one bloom filter entry stands for a page, a space or an object and a
+// read skips the tables that know nothing of it. The name is part of the format.
 var comparer = func() *pebble.Comparer {
 	c := *pebble.DefaultComparer
 	c.Name = "logcore.pageserver.v2"
-	c.Split = func(key []byte) int {
-		if len(key) > versionPrefixBytes && key[0] == tagVersion {
-			return versionPrefixBytes
-		}
-		return len(key)
-	}
+	c.Split = keyPrefixBytes
 	return &c
 }()
 
@@ -171,13 +166,45 @@ func loadStates(db *pebble.DB) (map[logcore.LogID]stateValue, error) {
 func deleteLog(db *pebble.DB, log logcore.LogID) error {
 	b := db.NewBatch()
 	defer b.Close()
-	for _, tag := range []byte{tagState, tagVersion, tagSize, tagCut, tagCommit, tagPart} {
+	for _, tag := range []byte{tagState, tagVersion, tagSize, tagCut, tagCommit, tagPart, tagObject, tagDecoder} {
 		lower := appendLogKey(nil, tag, log)
 		if err := b.DeleteRange(lower, prefixEnd(lower), nil); err != nil {
 			return err
 		}
 	}
 	return db.Apply(b, pebble.NoSync)
+}
+
+// removeAbove removes what the store has of a log above its ingested LSN: the first
+// effects of a transaction that turned out to be impossible. Another decoder, in a later
+// build, may make something else of it.
+func (s *Server) removeAbove(l *logState) error {
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if s.db == nil {
+		return logcore.ErrClosed
+	}
+	ingested := endOf(l.snapshot().ingested)
+	b := s.db.NewBatch()
+	defer b.Close()
+	for _, tag := range []byte{tagVersion, tagSize, tagCut, tagObject, tagDecoder} {
+		lower := appendLogKey(nil, tag, l.id)
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+		if err != nil {
+			return err
+		}
+		for it.First(); it.Valid() && err == nil; it.Next() {
+			if key := it.Key(); ingested.less(decodePos(key[len(key)-posBytes:])) {
+				err = b.Delete(key, nil)
+			}
+		}
+		if err = errors.Join(err, it.Error(), it.Close()); err != nil {
+			return err
+		}
+	}
+	// What is known of the newest cuts may be of those removed.
+	l.forgetCuts()
+	return s.db.Apply(b, pebble.NoSync)
 }
 
 // prefixEnd returns the smallest key above every key that begins with prefix, which

@@ -190,6 +190,13 @@ func (s *Source) SetDown(err error) {
 	s.broadcast()
 }
 
+// Incarnation returns the source's incarnation.
+func (s *Source) Incarnation() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.incarnation
+}
+
 // Last returns the LSN up to which the source has entries.
 func (s *Source) Last() logcore.LSN {
 	s.mu.Lock()
@@ -268,7 +275,11 @@ func (s *Source) Entry(_ context.Context, log pageserver.LogInfo, lsn logcore.LS
 	if t := s.trimmed[log.ID]; lsn <= t {
 		return pageserver.Entry{}, false, fmt.Errorf("%w: LSN %d, entries begin after %d", logcore.ErrTrimmed, lsn, t)
 	}
-	entries := s.logs[log.ID].entries
+	l := s.logs[log.ID]
+	if l == nil {
+		return pageserver.Entry{}, false, fmt.Errorf("%w: %q", logcore.ErrLogNotFound, log.Name)
+	}
+	entries := l.entries
 	i := slices.IndexFunc(entries, func(e pageserver.Entry) bool { return e.LSN == lsn })
 	if i < 0 {
 		return pageserver.Entry{}, false, nil
@@ -328,6 +339,9 @@ func (s *Source) next(log pageserver.LogInfo, from logcore.LSN) (pageserver.Batc
 		return pageserver.Batch{}, nil, fmt.Errorf("%w: from LSN %d, entries begin after %d", logcore.ErrTrimmed, from, t)
 	}
 	l := s.logs[log.ID]
+	if l == nil {
+		return pageserver.Batch{}, nil, fmt.Errorf("%w: %q", logcore.ErrLogNotFound, log.Name)
+	}
 	at, _ := slices.BinarySearchFunc(l.entries, from, func(e pageserver.Entry, lsn logcore.LSN) int {
 		if e.LSN < lsn {
 			return -1

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -75,6 +77,9 @@ func (s *Subject) Stop(t testing.TB) {
 func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder engine.Decoder, log string, at logcore.LSN, spaces []engine.Space) (int, error) {
 	compared := 0
 	var want *State
+	if len(spaces) == 0 {
+		return 0, fmt.Errorf("enginetest: no spaces to compare")
+	}
 	replayed := logcore.LSN(0)
 	for _, space := range spaces {
 		size, err := s.SpaceSize(ctx, log, space, pageserver.ReadAt{LSN: at, Wait: patience})
@@ -108,6 +113,9 @@ func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder 
 		if set.LSN != lsn || len(set.Pages) != len(numbers) {
 			return compared, fmt.Errorf("log %s space %v: %d pages at LSN %d, asked for %d at %d", log, space, len(set.Pages), set.LSN, len(numbers), lsn)
 		}
+		if set.Incarnation != source.Incarnation() || size.Incarnation != set.Incarnation {
+			return compared, fmt.Errorf("incarnations %d and %d in answers, the source is at %d", size.Incarnation, set.Incarnation, source.Incarnation())
+		}
 		for i, p := range set.Pages {
 			if p.Number != numbers[i] {
 				return compared, fmt.Errorf("page %d in place of %d", p.Number, numbers[i])
@@ -118,7 +126,69 @@ func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder 
 			compared++
 		}
 	}
-	return compared, nil
+	if err := compareSpaces(ctx, s, log, replayed, want); err != nil {
+		return compared, err
+	}
+	return compared, compareObjects(ctx, s, log, replayed, want)
+}
+
+// compareSpaces compares the list of spaces, asked for piece by piece.
+func compareSpaces(ctx context.Context, s *pageserver.Server, log string, at logcore.LSN, want *State) error {
+	of := pageserver.SpaceRange{HiThrough: 1<<64 - 1, Limit: 1 + rand.IntN(4)}
+	expected := slices.SortedFunc(maps.Keys(want.Spaces), engine.Space.Compare)
+	for {
+		list, err := s.ListSpaces(ctx, log, of, pageserver.ReadAt{LSN: at, Wait: patience})
+		if err != nil {
+			return err
+		}
+		for _, got := range list.Spaces {
+			if len(expected) == 0 || got.Space != expected[0] || int(got.Pages) != len(want.Spaces[got.Space].Pages) || got.PageSize != want.Spaces[got.Space].PageSize {
+				return fmt.Errorf("log %s at LSN %d: listed %+v, want the first of %v", log, at, got, expected)
+			}
+			expected = expected[1:]
+		}
+		if !list.More {
+			break
+		}
+		of.After = &list.Spaces[len(list.Spaces)-1].Space
+	}
+	if len(expected) > 0 {
+		return fmt.Errorf("log %s at LSN %d: spaces %v are not listed", log, at, expected)
+	}
+	return nil
+}
+
+// compareObjects compares the list of objects, asked for piece by piece, and each one by
+// itself.
+func compareObjects(ctx context.Context, s *pageserver.Server, log string, at logcore.LSN, want *State) error {
+	expected := slices.Sorted(maps.Keys(want.Objects))
+	var after []byte
+	limit := 1 + rand.IntN(5)
+	for {
+		list, err := s.ListObjects(ctx, log, nil, after, limit, pageserver.ReadAt{LSN: at, Wait: patience})
+		if err != nil {
+			return err
+		}
+		for _, got := range list.Objects {
+			one, err := s.GetObject(ctx, log, got.Key, pageserver.ReadAt{LSN: at, Wait: patience})
+			if err != nil {
+				return err
+			}
+			o := want.Objects[string(got.Key)]
+			if len(expected) == 0 || string(got.Key) != expected[0] || !bytes.Equal(got.Data, o.Data) || got.LastLSN != o.Last || !bytes.Equal(one.Objects[0].Data, o.Data) {
+				return fmt.Errorf("log %s at LSN %d: listed object %q = %x of LSN %d, alone %x, want the first of %q, %x of %d", log, at, got.Key, got.Data, got.LastLSN, one.Objects[0].Data, expected, o.Data, o.Last)
+			}
+			expected = expected[1:]
+		}
+		if !list.More {
+			break
+		}
+		after = list.Objects[len(list.Objects)-1].Key
+	}
+	if len(expected) > 0 {
+		return fmt.Errorf("log %s at LSN %d: objects %q are not listed", log, at, expected)
+	}
+	return nil
 }
 
 func samePage(got pageserver.Page, sp *SpaceState) error {

@@ -61,19 +61,16 @@ func (f *fixture) start() *Subject { return Start(f.t, Options(f.dir, f.source, 
 // spaces returns every space that a log ever had.
 func (f *fixture) spaces(log string) []engine.Space { return SpacesOf(f.t, f.source, f.e.Decoder, log) }
 
-// SpacesOf returns every space that the entries of a log mention.
+// SpacesOf returns every space that a log ever had at a commit.
 func SpacesOf(t testing.TB, source *Source, decoder engine.Decoder, log string) []engine.Space {
 	seen := map[engine.Space]bool{}
+	p := NewReplayer(decoder)
 	for _, e := range source.Entries(log) {
-		if len(e.Payload) == 0 {
-			continue
-		}
-		records, _, err := decoder.Decode(nil, e.Payload)
-		if err != nil {
+		if err := p.Entry(&e); err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range records {
-			seen[r.Space] = true
+		for space := range p.State.Spaces {
+			seen[space] = true
 		}
 	}
 	return slices.SortedFunc(maps.Keys(seen), engine.Space.Compare)
