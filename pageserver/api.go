@@ -87,6 +87,7 @@ func (s *Server) GetPages(ctx context.Context, log string, space engine.Space, n
 	set.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
 		set.Pages, set.Incarnation = set.Pages[:0], r.incarnation
 		for _, n := range numbers {
+			s.heat.note(l.id, space, n)
 			p, err := r.pageAtLSN(l, space, n, lsn)
 			if err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/pageserver/checkpoint"
 )
 
 // Options configure a Server.
@@ -44,6 +45,12 @@ type Options struct {
 	// ChainDeltasMax is the longest chain of deltas that a read may have to apply; the
 	// next delta of the page is stored as an image. Zero means 16.
 	ChainDeltasMax int
+	// Checkpoints is where copies of the store go, and where a new store comes from; nil
+	// keeps none. The caller closes its bucket after the Server.
+	Checkpoints *checkpoint.Repository
+	// CheckpointInterval is how often the store is copied, when there is anything new: how
+	// much of the log a page server that begins from the copy has to ingest. Zero means 5 min.
+	CheckpointInterval time.Duration
 }
 
 // Limits of the API; see the .proto.
@@ -72,6 +79,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.FlushInterval, 5*time.Second)
 	setDefault(&o.PollInterval, 2*time.Second)
 	setDefault(&o.ChainDeltasMax, 16)
+	setDefault(&o.CheckpointInterval, 5*time.Minute)
 	return o
 }
 
@@ -97,6 +105,7 @@ func (o Options) validate() error {
 	check(o.MemTableBytes >= 256<<10 && o.MemTableBytes <= 1<<30, "MemTableBytes %d: want 256 KiB to 1 GiB", o.MemTableBytes)
 	check(o.FlushInterval > 0, "FlushInterval %v: want a positive duration", o.FlushInterval)
 	check(o.PollInterval > 0, "PollInterval %v: want a positive duration", o.PollInterval)
+	check(o.CheckpointInterval > 0, "CheckpointInterval %v: want a positive duration", o.CheckpointInterval)
 	check(o.ChainDeltasMax >= 1 && o.ChainDeltasMax <= 1000, "ChainDeltasMax %d: want 1 to 1000", o.ChainDeltasMax)
 	return errors.Join(bad...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/pageserver/checkpoint"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -38,6 +40,14 @@ type Server struct {
 	adoptMu sync.Mutex
 
 	healMu sync.Mutex // one page is healed at a time
+
+	local       *checkpoint.Local // the store's files; those missing come from a checkpoint
+	checkpoints checkpoints
+	heat        heat
+	tables      damagedTables
+	// fromCheckpoint: the store began from a checkpoint. distrusted: and could not be
+	// completed, so the next one is built from the logs.
+	fromCheckpoint, distrusted atomic.Bool
 
 	// rebuild holds why the store has to be built again, once it has to.
 	rebuild chan error
@@ -69,7 +79,10 @@ func Open(opts Options) (*Server, error) {
 		current: newCurrentPages(int(max(256, opts.PageCacheBytes>>12))),
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
 	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs)
-	if err := s.openAndLoad(); err != nil {
+	if s.local, err = checkpoint.OpenLocal(context.Background(), filepath.Join(opts.Dir, storeDir), opts.Checkpoints); err == nil {
+		err = s.openAndLoad()
+	}
+	if err != nil {
 		lock.Unlock()
 		return nil, err
 	}
@@ -142,6 +155,10 @@ func (s *Server) runUntilDamaged(ctx context.Context) error {
 		f.wait()
 	}()
 	f.group.Go(func() { s.flushLoop(ctx) })
+	if s.opts.Checkpoints != nil {
+		f.group.Go(func() { s.checkpointLoop(ctx) })
+		f.group.Go(func() { s.fetchLoop(ctx) })
+	}
 
 	poll := time.NewTicker(s.opts.PollInterval)
 	defer poll.Stop()
@@ -166,18 +183,29 @@ func (s *Server) rebuildStore(reason error) error {
 	defer s.storeMu.Unlock()
 	s.closeDamaged(s.db)
 	s.db = nil
-	if err := s.putAside(); err != nil {
-		return err
+	if names := s.tables.take(); !s.refetchTables(names) {
+		// What can't be completed from the checkpoint is not begun from it again.
+		s.distrusted.Store(s.fromCheckpoint.Load() && s.local.Missing() > 0)
+		if err := s.putAside(); err != nil {
+			return err
+		}
 	}
 	db, err := s.openStore()
 	if err != nil {
 		return err
 	}
-	s.drainRebuild()
+	states, err := loadStates(db)
+	if err != nil {
+		s.noteStoreError(err) // Run comes back
+		states = nil
+	} else {
+		s.drainRebuild()
+	}
 	s.db = db
 	for _, l := range s.registry.all() {
 		l.reset(stateValue{incarnation: l.info().Incarnation, parent: l.info().Parent, branchLSN: l.info().BranchLSN, name: l.info().Name, format: l.info().Format})
 	}
+	s.registry.resume(states)
 	return nil
 }
 
@@ -239,7 +267,7 @@ func (s *Server) Close() error {
 		return nil
 	}
 	err := s.saveStates()
-	err = errors.Join(err, s.db.Flush(), s.db.Close(), s.lock.Unlock())
+	err = errors.Join(err, s.db.Flush(), s.db.Close(), s.local.Close(), s.lock.Unlock())
 	s.db = nil
 	if err != nil {
 		return fmt.Errorf("pageserver: close %s: %w", s.opts.Dir, err)

@@ -34,6 +34,30 @@ func (r *registry) load(states map[logcore.LogID]stateValue) {
 	}
 }
 
+// resume takes over what a store holds that was opened again: a log that is known goes on
+// from its stored state. Nobody follows a log.
+func (r *registry) resume(states map[logcore.LogID]stateValue) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for progress := true; progress; {
+		progress = false
+		for id, v := range states {
+			l, parent := r.byID[id], r.byID[v.parent]
+			switch {
+			case l != nil && l.parent == parent:
+				l.reset(v)
+				l.update(func() { l.saved = l.state.ingested })
+			case l == nil && (v.parent == 0 || parent != nil):
+				r.add(newLogState(id, parent, v))
+			default:
+				continue
+			}
+			delete(states, id)
+			progress = true
+		}
+	}
+}
+
 // add registers a log; the caller holds mu.
 func (r *registry) add(l *logState) {
 	r.byID[l.id] = l

@@ -37,6 +37,7 @@ var comparer = func() *pebble.Comparer {
 // pebbleOptions are the store's options, each for a reason.
 func (s *Server) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
+		FS:       s.local.FS(),
 		Comparer: comparer,
 		// Pinned: v6 tables carry a checksum in their footer too.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
@@ -48,13 +49,16 @@ func (s *Server) pebbleOptions() *pebble.Options {
 		L0CompactionThreshold: 4,
 		L0StopWritesThreshold: 24,
 		LBaseMaxBytes:         64 << 20,
-		CacheSize:             s.opts.BlockCacheBytes,
+		// A checkpoint holds Pebble's manifest, history and all: it must stay small.
+		MaxManifestFileSize: 1 << 20,
+		CacheSize:           s.opts.BlockCacheBytes,
 		// Two compactions on a small machine leave a core to ingest and reads.
 		CompactionConcurrencyRange: func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)-1) },
 		Logger:                     pebbleLogger{s.log},
 		EventListener: &pebble.EventListener{
 			// Without this listener Pebble ends the process.
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				s.tables.note(info.Path)
 				s.damaged(&logcore.CorruptionError{Place: s.opts.Dir, Object: info.Path, Offset: -1, Reason: fmt.Sprint(info.Details)})
 			},
 			BackgroundError: func(err error) {
@@ -87,6 +91,9 @@ func (s *Server) openStore() (*pebble.DB, error) {
 			return nil, err
 		}
 	}
+	if err := s.beginFromCheckpoint(); err != nil {
+		return nil, err
+	}
 	db, err := pebble.Open(dir, s.pebbleOptions())
 	if err == nil {
 		return db, nil
@@ -96,7 +103,11 @@ func (s *Server) openStore() (*pebble.DB, error) {
 	}
 	// Whatever is wrong with it: all it holds can be derived again.
 	s.countDamage(&logcore.CorruptionError{Place: s.opts.Dir, Object: storeDir, Offset: -1, Reason: err.Error()})
+	s.distrusted.Store(s.fromCheckpoint.Load())
 	if err := s.putAside(); err != nil {
+		return nil, err
+	}
+	if err := s.beginFromCheckpoint(); err != nil {
 		return nil, err
 	}
 	if db, err = pebble.Open(dir, s.pebbleOptions()); err != nil {
@@ -133,6 +144,9 @@ func (s *Server) putAside() error {
 	}
 	if err := os.Rename(dir, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("pageserver: put the damaged store aside: %w", err)
+	}
+	if err := s.local.Reset(); err != nil {
+		return err
 	}
 	return s.writeMarker()
 }

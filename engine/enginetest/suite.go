@@ -28,6 +28,8 @@ func Run(t *testing.T, e Engine) {
 	t.Run("SIGKILL", func(t *testing.T) { testKill(t, e) })
 	t.Run("Branches", func(t *testing.T) { testBranches(t, e) })
 	t.Run("ColdRebuild", func(t *testing.T) { testColdRebuild(t, e) })
+	t.Run("ColdStart", func(t *testing.T) { testColdStart(t, e) })
+	t.Run("ColdSIGKILL", func(t *testing.T) { testColdKill(t, e) })
 	t.Run("Atomic", func(t *testing.T) { testAtomic(t, e) })
 }
 
@@ -286,7 +288,7 @@ func ingestUntilKilled(t *testing.T, e Engine, dir string) {
 	}
 	source := killSource(e, seed)
 	source.Pause = 500 * time.Microsecond
-	s := Start(t, Options(filepath.Clean(dir), source, e.Decoder))
+	s := Start(t, coldOptions(t, filepath.Clean(dir), source, e))
 	fmt.Println("ingesting")
 	if _, err := s.WaitLSN(t.Context(), "db", pageserver.ReadAt{LSN: source.Last(), Wait: patience}); err != nil {
 		t.Fatal(err)

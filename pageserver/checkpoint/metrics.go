@@ -16,6 +16,12 @@ type metrics struct {
 	missing  prometheus.Gauge
 }
 
+// NoteFailure counts a checkpoint that failed.
+func (r *Repository) NoteFailure() { r.metrics.failures.Inc() }
+
+// NoteFenced counts that a newer page server was found.
+func (r *Repository) NoteFenced() { r.metrics.fenced.Inc() }
+
 // Why a block was fetched; values of a metric label.
 const (
 	forRead     = "read"

@@ -106,6 +106,21 @@ func (r *Repository) Find(ctx context.Context, w Wanted) (*Manifest, error) {
 	return nil, ErrNone
 }
 
+// Newest returns the newest manifest, which may hold no checkpoint; nil when there is
+// none that can be read.
+func (r *Repository) Newest(ctx context.Context) (*Manifest, error) {
+	number, err := r.head(ctx)
+	if err != nil || number == 0 {
+		return nil, err
+	}
+	m, err := r.load(ctx, number)
+	if errors.Is(err, logcore.ErrCorrupt) || errors.Is(err, logcore.ErrUnsupportedVersion) {
+		r.countDamage(err)
+		return nil, nil
+	}
+	return m, err
+}
+
 // Holder is who holds the newest epoch, as far as it knows. It is for one goroutine.
 type Holder struct {
 	r     *Repository

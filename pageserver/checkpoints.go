@@ -1,0 +1,254 @@
+package pageserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/pageserver/checkpoint"
+)
+
+const (
+	// linksDir holds links to the store's files while a checkpoint of them is made.
+	linksDir = "checkpoint.links"
+	// standInAfter is after how many intervals without a checkpoint a page server whose
+	// epoch was taken takes it back: the one that took it is gone.
+	standInAfter = 4
+	// collectEvery is how often what no checkpoint needs any more is removed.
+	collectEvery = 10 * time.Minute
+)
+
+// checkpoints is what a Server remembers of the checkpoints it makes.
+type checkpoints struct {
+	making sync.Mutex // held by who makes one
+	// Guarded by making.
+	holder    *checkpoint.Holder // nil: the epoch is to be taken
+	taken     bool               // it was taken by another page server
+	saved     map[logcore.LogID]logcore.LSN
+	collected time.Time
+
+	mu     sync.Mutex
+	status CheckpointStatus // guarded by mu
+}
+
+// CheckpointStatus says how the checkpoints of a store are.
+type CheckpointStatus struct {
+	// Where is the place of the checkpoints, empty when there are none.
+	Where string
+	// Epoch this page server holds; 0 when it holds none.
+	Epoch uint64
+	// StandingBy: another page server writes the checkpoints.
+	StandingBy bool
+	// Number and Created are of the last checkpoint that this page server made, or began
+	// from; 0 when there is none.
+	Number  uint64
+	Created time.Time
+	// BeganFrom is the checkpoint that the store began from in this process, 0 for none.
+	BeganFrom uint64
+	// Tables and Bytes are what that checkpoint holds.
+	Tables int
+	Bytes  int64
+	// MissingBytes of the store are not local yet.
+	MissingBytes int64
+	// Err is why the last try failed, nil when it did not.
+	Err error
+}
+
+// CheckpointStatus returns how the checkpoints are.
+func (s *Server) CheckpointStatus() CheckpointStatus {
+	s.checkpoints.mu.Lock()
+	defer s.checkpoints.mu.Unlock()
+	st := s.checkpoints.status
+	if s.opts.Checkpoints != nil {
+		st.Where = s.opts.Checkpoints.String()
+		st.MissingBytes = s.local.Missing()
+	}
+	return st
+}
+
+func (c *checkpoints) note(change func(*CheckpointStatus)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.status)
+}
+
+// checkpointLoop makes a checkpoint every CheckpointInterval, when there is anything new.
+// The epoch is taken at once: who had it before must stop to remove things.
+func (s *Server) checkpointLoop(ctx context.Context) {
+	pause := min(s.opts.CheckpointInterval, 2*time.Second)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = s.opts.CheckpointInterval
+		if _, err := s.checkpointOnce(ctx, false); err != nil && ctx.Err() == nil {
+			s.opts.Checkpoints.NoteFailure()
+			s.log.Warn("pageserver: no checkpoint was made; it is tried again", "err", err)
+		}
+	}
+}
+
+// Checkpoint makes a checkpoint of everything that is ingested and returns when it is
+// committed. It takes the epoch when another page server has it. Errors wrap
+// logcore.ErrInvalid when there is no place for checkpoints, logcore.ErrFenced when
+// another page server took the epoch meanwhile, and those of the bucket.
+func (s *Server) Checkpoint(ctx context.Context) (CheckpointStatus, error) {
+	if s.opts.Checkpoints == nil {
+		return CheckpointStatus{}, fmt.Errorf("pageserver: %w: there is no place for checkpoints: set checkpoint_target", logcore.ErrInvalid)
+	}
+	if _, err := s.checkpointOnce(ctx, true); err != nil {
+		return s.CheckpointStatus(), err
+	}
+	return s.CheckpointStatus(), nil
+}
+
+// checkpointOnce makes a checkpoint, unless nothing is new and it need not be now.
+func (s *Server) checkpointOnce(ctx context.Context, now bool) (m *checkpoint.Manifest, err error) {
+	c := &s.checkpoints
+	c.making.Lock()
+	defer c.making.Unlock()
+	defer func() { c.note(func(st *CheckpointStatus) { st.Err = err }) }()
+	if err := s.takeEpoch(ctx, now); err != nil || c.holder == nil {
+		return nil, err
+	}
+	entries := s.entries()
+	if now || c.saved == nil || !maps.Equal(entries, c.saved) {
+		m, err = s.save(ctx)
+	}
+	if err == nil && time.Since(c.collected) >= collectEvery {
+		_, err = c.holder.Collect(ctx)
+		c.collected = time.Now()
+	}
+	if errors.Is(err, logcore.ErrFenced) {
+		c.holder, c.taken, c.saved = nil, true, nil
+		c.note(func(st *CheckpointStatus) { st.Epoch, st.StandingBy = 0, true })
+		s.opts.Checkpoints.NoteFenced()
+		s.log.Warn("pageserver: another page server makes the checkpoints now; this one stands by", "err", err)
+		if !now {
+			return nil, nil
+		}
+	}
+	if err == nil && m != nil {
+		c.saved = entries
+	}
+	return m, err
+}
+
+// takeEpoch sees to it that the holder is there. A page server whose epoch was taken
+// waits until there was no checkpoint for a while.
+func (s *Server) takeEpoch(ctx context.Context, now bool) error {
+	c := &s.checkpoints
+	if c.holder != nil {
+		return nil
+	}
+	if c.taken && !now {
+		newest, err := s.opts.Checkpoints.Newest(ctx)
+		if err != nil {
+			return err
+		}
+		if newest != nil && time.Since(newest.Created) < standInAfter*s.opts.CheckpointInterval {
+			return nil
+		}
+	}
+	h, err := s.opts.Checkpoints.Take(ctx)
+	if err != nil {
+		return err
+	}
+	c.holder, c.taken = h, false
+	c.note(func(st *CheckpointStatus) { st.Epoch, st.StandingBy = h.Epoch(), false })
+	return nil
+}
+
+// entries is what every log has; a checkpoint of the same is the same.
+func (s *Server) entries() map[logcore.LogID]logcore.LSN {
+	out := map[logcore.LogID]logcore.LSN{}
+	for _, l := range s.registry.all() {
+		out[l.id] = l.snapshot().entry
+	}
+	return out
+}
+
+// save makes a checkpoint of what is in the store.
+func (s *Server) save(ctx context.Context) (*checkpoint.Manifest, error) {
+	if err := s.flush(); err != nil {
+		return nil, err
+	}
+	links := filepath.Join(s.opts.Dir, linksDir)
+	db, err := s.link(links)
+	if err != nil {
+		return nil, err
+	}
+	defer s.local.FS().RemoveAll(links)
+	content := checkpoint.Content{StoreVersion: markerFormatVersion, Dir: links, FS: s.local.FS(), Known: s.local.Known(), Check: checkTable(s.readerOptions())}
+	if err := s.look(&content); err != nil {
+		return nil, err
+	}
+	if content.Incarnation == 0 {
+		return nil, nil // no log yet
+	}
+	m, err := s.checkpoints.holder.Save(ctx, content)
+	if err != nil {
+		return nil, s.noteStoreError(err)
+	}
+	s.distrusted.Store(false)
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if s.db == db { // not one that was built again meanwhile
+		err = s.local.Agree(m)
+	}
+	s.checkpoints.note(func(st *CheckpointStatus) {
+		st.Number, st.Created, st.Tables, st.Bytes = m.Number, m.Created, len(m.Tables), m.Bytes()
+	})
+	return m, err
+}
+
+// link makes links to the files of the store as it is now.
+func (s *Server) link(dir string) (*pebble.DB, error) {
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if s.db == nil {
+		return nil, logcore.ErrClosed
+	}
+	if err := s.local.FS().RemoveAll(dir); err != nil {
+		return nil, fmt.Errorf("pageserver: %w", err)
+	}
+	return s.db, s.noteStoreError(s.db.Checkpoint(dir))
+}
+
+// look opens the files of a checkpoint as a new page server will, to note which logs it
+// holds and what is read first.
+func (s *Server) look(c *checkpoint.Content) error {
+	recorder := checkpoint.Record(c.FS)
+	opts := s.pebbleOptions()
+	opts.FS, opts.ReadOnly, opts.CacheSize, opts.Cache = recorder, true, 1<<20, nil
+	db, err := pebble.Open(c.Dir, opts)
+	if err != nil {
+		return s.noteStoreError(err)
+	}
+	defer db.Close()
+	states, err := loadStates(db)
+	if err != nil {
+		return s.noteStoreError(err)
+	}
+	for id, v := range states {
+		if c.Incarnation != 0 && c.Incarnation != v.incarnation {
+			return fmt.Errorf("pageserver: logs of two incarnations, %016x and %016x: a checkpoint is made when the old ones are gone", c.Incarnation, v.incarnation)
+		}
+		c.Incarnation = v.incarnation
+		c.Logs = append(c.Logs, checkpoint.Log{ID: id, Name: v.name, Ingested: v.ingested, Entry: v.entry})
+	}
+	if err := touch(db, s.heat.hottest()); err != nil {
+		return s.noteStoreError(err)
+	}
+	c.Warm = recorder.Reads()
+	return nil
+}

@@ -1,0 +1,160 @@
+package pageserver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage"
+	"github.com/cockroachdb/pebble/v2/sstable"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+)
+
+const (
+	heatSampled = 16   // one read of so many is counted
+	heatMax     = 8192 // pages counted; when there are more, all counts are halved
+	hottestMax  = 1024 // pages whose blocks a checkpoint names
+	touchedMax  = 64   // versions of such a page that are looked at
+)
+
+// heat counts which pages are read, roughly.
+type heat struct {
+	mu     sync.Mutex
+	counts map[heatID]uint32 // guarded by mu
+}
+
+type heatID struct {
+	log   logcore.LogID
+	space engine.Space
+	page  uint32
+}
+
+func (h *heat) note(log logcore.LogID, space engine.Space, page uint32) {
+	if rand.Uint32()%heatSampled != 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.counts == nil {
+		h.counts = map[heatID]uint32{}
+	}
+	h.counts[heatID{log, space, page}]++
+	for len(h.counts) > heatMax {
+		for id, n := range h.counts {
+			if n /= 2; n == 0 {
+				delete(h.counts, id)
+			} else {
+				h.counts[id] = n
+			}
+		}
+	}
+}
+
+// hottest returns pages, those that are read most first.
+func (h *heat) hottest() []heatID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ids := make([]heatID, 0, len(h.counts))
+	for id := range h.counts {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b heatID) int { return int(h.counts[b]) - int(h.counts[a]) })
+	return ids[:min(len(ids), hottestMax)]
+}
+
+// touch reads what a new page server reads before it has served the given pages.
+func touch(db *pebble.DB, pages []heatID) error {
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for _, id := range pages {
+		newest := pos{^logcore.LSN(0), ^uint32(0)}
+		for _, key := range [][]byte{
+			appendSpaceKey(nil, tagCut, id.log, id.space, newest),
+			appendVersionKey(nil, id.log, id.space, id.page, newest),
+			appendSpaceKey(nil, tagSize, id.log, id.space, newest),
+		} {
+			if err := touchNewest(it, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// touchNewest reads the newest value at a key's prefix, and of a page those below it down
+// to its image.
+func touchNewest(it *pebble.Iterator, key []byte) error {
+	prefix := key[:len(key)-posBytes]
+	it.SeekPrefixGE(key)
+	for n := 0; n < touchedMax && it.Valid() && bytes.HasPrefix(it.Key(), prefix); n++ {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if key[0] != tagVersion || len(value) > 0 && versionKind(value[0]) == kindImage {
+			break
+		}
+		it.Next()
+	}
+	return it.Error()
+}
+
+// readerOptions are what a table of the store is read with.
+func (s *Server) readerOptions() sstable.ReaderOptions {
+	opts := s.pebbleOptions()
+	opts.EnsureDefaults()
+	return opts.MakeReaderOptions()
+}
+
+// checkTable returns a check of every block of a table.
+func checkTable(opts sstable.ReaderOptions) func(name string, content []byte) error {
+	return func(name string, content []byte) error {
+		r, err := sstable.NewReader(context.Background(), tableBytes(content), opts)
+		if err != nil {
+			return tableError(name, err)
+		}
+		defer r.Close()
+		if err := r.ValidateBlockChecksums(); err != nil {
+			return tableError(name, err)
+		}
+		return nil
+	}
+}
+
+func tableError(name string, err error) error {
+	return &logcore.CorruptionError{Place: storeDir, Object: name, Offset: -1, Reason: err.Error()}
+}
+
+// tableBytes is a table in memory.
+type tableBytes []byte
+
+// ReadAt implements objstorage.Readable.
+func (t tableBytes) ReadAt(_ context.Context, p []byte, off int64) error {
+	if off < 0 || off+int64(len(p)) > int64(len(t)) {
+		return fmt.Errorf("read of %d bytes at %d of %d: %w", len(p), off, len(t), io.ErrUnexpectedEOF)
+	}
+	copy(p, t[off:])
+	return nil
+}
+
+// Close implements objstorage.Readable.
+func (t tableBytes) Close() error { return nil }
+
+// Size implements objstorage.Readable.
+func (t tableBytes) Size() int64 { return int64(len(t)) }
+
+// NewReadHandle implements objstorage.Readable.
+func (t tableBytes) NewReadHandle(objstorage.ReadBeforeSize) objstorage.ReadHandle {
+	h := objstorage.MakeNoopReadHandle(t)
+	return &h
+}
