@@ -2,11 +2,9 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
@@ -25,6 +24,7 @@ import (
 // server. It may be used by many goroutines.
 type Client struct {
 	opts   Options
+	certs  *certs.Certificates // nil without Options.TLSFiles
 	router *router
 	pages  logcorev1.PageServiceClient
 	// pageConn is the page server's own connection; nil when a member is it.
@@ -44,7 +44,10 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	c := &Client{opts: opts}
+	c, err := withFiles(opts)
+	if err != nil {
+		return nil, err
+	}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.router = &router{dial: c.member, routes: map[string]*member{}}
 	for _, addr := range opts.Addrs {
@@ -58,7 +61,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	c.router.current = first
 	c.pages = logcorev1.NewPageServiceClient(first.conn)
 	if opts.PageAddr != first.addr {
-		conn, err := newConn(opts.PageAddr, opts)
+		conn, err := c.newConn(opts.PageAddr)
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
@@ -72,7 +75,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 
 // member prepares a member; its connection is made once it is used.
 func (c *Client) member(addr string) (*member, error) {
-	conn, err := newConn(addr, c.opts)
+	conn, err := c.newConn(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -82,16 +85,20 @@ func (c *Client) member(addr string) (*member, error) {
 }
 
 // newConn prepares a connection; it stands once it is used.
-func newConn(addr string, opts Options) (*grpc.ClientConn, error) {
+func (c *Client) newConn(addr string) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
-	if opts.TLS != nil {
-		creds = credentials.NewTLS(opts.TLS)
+	conf, err := c.tls(addr)
+	if err != nil {
+		return nil, err
+	}
+	if conf != nil {
+		creds = credentials.NewTLS(conf)
 	}
 	conn, err := grpc.NewClient("passthrough:///"+addr,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: opts.DialTimeout,
+			MinConnectTimeout: c.opts.DialTimeout,
 		}),
 		// The largest message is one entry of the largest size a server may be configured
 		// to take; the server bounds what it sends.
@@ -131,15 +138,8 @@ func (c *Client) connect(ctx context.Context) error {
 		c.router.leads(m)
 		return nil
 	default:
-		return fmt.Errorf("%w at %s within %v: is it running, and is the address right?%s", ErrUnavailable, strings.Join(c.opts.Addrs, ", "), c.opts.DialTimeout, tlsHint(c.opts.TLS))
+		return c.unreachable()
 	}
-}
-
-func tlsHint(c *tls.Config) string {
-	if c == nil {
-		return ""
-	}
-	return " (with TLS)"
 }
 
 // Close ends the connections. Writers must be closed before.

@@ -22,8 +22,11 @@ type Options struct {
 	// PageAddr is the host:port of the page server, when it is a process of its own;
 	// empty means the first of the addresses. It is connected to by the first call that needs pages.
 	PageAddr string
-	// TLS secures the connections; nil means plain text.
+	// TLS secures the connections; nil means what TLSFiles say.
 	TLS *tls.Config
+	// TLSFiles secure the connections with certificates from files, which are read again when they change. Without a CA, and
+	// without TLS, connections are plain text, to loopback addresses only.
+	TLSFiles TLSFiles
 	// DialTimeout bounds Dial; 0 means 5 s.
 	DialTimeout time.Duration
 	// Timeout bounds every unary call whose context has no earlier deadline, and how
@@ -43,6 +46,14 @@ type Options struct {
 	InflightBytesMax int
 	// Logger; nil means slog.Default().
 	Logger *slog.Logger
+}
+
+// TLSFiles are PEM files.
+type TLSFiles struct {
+	// CA is what the services' certificates must come from; "system" stands for the CAs that the operating system trusts.
+	CA string
+	// Cert and Key are for services that demand a certificate; both or none.
+	Cert, Key string
 }
 
 // InflightEntriesLimit is the largest InflightEntriesMax: the service remembers the

@@ -43,6 +43,9 @@ func appendCommand() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&o.Client.Addr, "addr", "", "the service's address; of several members any, separated by commas")
+	f.StringVar(&o.Client.TLSFiles.CA, "tls-ca", "", "CA that the service's certificate comes from, a PEM file")
+	f.StringVar(&o.Client.TLSFiles.Cert, "tls-cert", "", "certificate to show, a PEM file")
+	f.StringVar(&o.Client.TLSFiles.Key, "tls-key", "", "its key, a PEM file")
 	f.IntVar(&o.Logs, "logs", 1, "number of logs")
 	f.StringVar(&o.Prefix, "prefix", "load", "the logs are named PREFIX-0, PREFIX-1, …; they are created when missing and taken over")
 	f.IntVar(&o.PayloadBytes, "payload", 128, "bytes of each entry")

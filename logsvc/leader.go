@@ -3,13 +3,16 @@ package logsvc
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
@@ -17,6 +20,8 @@ import (
 // leaderConn is the way to the member that leads, for a member that is asked for a read of
 // bounded staleness. It is made when it is first needed, and again when somebody else leads.
 type leaderConn struct {
+	certs *certs.Certificates // nil: plain text
+
 	mu   sync.Mutex
 	addr string           // guarded by mu
 	conn *grpc.ClientConn // guarded by mu
@@ -28,7 +33,16 @@ func (l *leaderConn) to(addr string) (*grpc.ClientConn, error) {
 	if l.conn != nil && l.addr == addr {
 		return l.conn, nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	creds := insecure.NewCredentials()
+	switch host, _, err := net.SplitHostPort(addr); {
+	case err != nil:
+		return nil, fmt.Errorf("logsvc: leader at %q: %w", addr, err)
+	case l.certs != nil:
+		creds = credentials.NewTLS(l.certs.Client(host))
+	case !certs.Loopback(addr):
+		return nil, fmt.Errorf("%w: logsvc: leader at %s: plain text is for loopback addresses only: set tls_cert, tls_key and tls_ca", logcore.ErrInvalid, addr)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds))
 	if err != nil {
 		return nil, fmt.Errorf("logsvc: leader at %q: %w", addr, err)
 	}

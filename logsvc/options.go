@@ -10,6 +10,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/replication"
 )
 
@@ -36,6 +37,9 @@ type Options struct {
 	// AddressOf returns where another member serves clients, by its Raft id; empty when it
 	// isn't known. Clients that ask a member which does not lead are sent there. nil: nothing is known.
 	AddressOf func(member uint64) string
+	// LeaderCerts are shown to the member that leads, and its certificate is held against them, when this one asks it something
+	// for a client; nil means plain text, to loopback addresses only.
+	LeaderCerts *certs.Certificates
 	// Membership changes and shows the members of the cluster; nil means there is none.
 	Membership Membership
 	// EntryBytesMax bounds the payload of one entry; 0 means 16 MiB. The hot log under

@@ -58,7 +58,7 @@ func New(opts Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{opts: opts, group: opts.Group, log: opts.Logger, health: health.NewServer(), started: time.Now(), budget: newBudget(opts.StagedBytesMax),
-		leases: leases{duration: opts.Lease, now: time.Now}}
+		leases: leases{duration: opts.Lease, now: time.Now}, leader: leaderConn{certs: opts.LeaderCerts}}
 	var err error
 	if s.metrics, err = newMetrics(opts.Registerer, opts.Group, s.budget); err != nil {
 		return nil, err

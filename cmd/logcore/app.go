@@ -26,12 +26,13 @@ type app struct {
 	stdio
 	getenv func(string) string
 
-	addr       string        // --addr
-	pageAddr   string        // --page-addr
-	timeout    time.Duration // --timeout
-	format     string        // -o
-	progress   bool          // --progress
-	jsonOutput bool          // --json of the demo
+	addr       string          // --addr
+	pageAddr   string          // --page-addr
+	tls        client.TLSFiles // --tls-ca, --tls-cert, --tls-key
+	timeout    time.Duration   // --timeout
+	format     string          // -o
+	progress   bool            // --progress
+	jsonOutput bool            // --json of the demo
 }
 
 // run executes one command line and returns its exit code; the message of an error

@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/exit"
 	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
@@ -79,10 +78,10 @@ func (a *app) atLeader(ctx context.Context, f func(context.Context, logcorev1.Ad
 }
 
 func (a *app) at(ctx context.Context, addr string, f func(context.Context, logcorev1.AdminServiceClient) error) error {
-	if err := reachable(ctx, addr, min(a.timeout, 5*time.Second)); err != nil {
+	if err := a.reachable(ctx, addr, min(a.timeout, 5*time.Second)); err != nil {
 		return err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := client.NewConn(addr, client.Options{Addr: addr, TLSFiles: a.tls, Logger: quiet(a)})
 	if err != nil {
 		return err
 	}

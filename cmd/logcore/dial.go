@@ -26,16 +26,19 @@ func (a *app) connectFlags(cmd *cobra.Command) {
 	}
 	cmd.Flags().StringVar(&a.addr, "addr", addr, "address of the service (LOGCORE_ADDR)")
 	cmd.Flags().StringVar(&a.pageAddr, "page-addr", a.getenv("LOGCORE_PAGE_ADDR"), "address of the page server, when it is a process of its own; otherwise that of --addr (LOGCORE_PAGE_ADDR)")
+	cmd.Flags().StringVar(&a.tls.CA, "tls-ca", a.getenv("LOGCORE_TLS_CA"), "CA that the service's certificate comes from, a PEM file, or system; without it the connection is plain text, to a loopback address only (LOGCORE_TLS_CA)")
+	cmd.Flags().StringVar(&a.tls.Cert, "tls-cert", a.getenv("LOGCORE_TLS_CERT"), "certificate for a service that demands one, a PEM file (LOGCORE_TLS_CERT)")
+	cmd.Flags().StringVar(&a.tls.Key, "tls-key", a.getenv("LOGCORE_TLS_KEY"), "key of --tls-cert, a PEM file (LOGCORE_TLS_KEY)")
 	cmd.Flags().DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for an answer")
 }
 
 // dial connects to --addr; --page-addr is connected to when pages are needed. The caller closes the client.
 func (a *app) dial(ctx context.Context) (*client.Client, error) {
 	wait := min(a.timeout, 5*time.Second)
-	if err := reachable(ctx, a.addr, wait); err != nil {
+	if err := a.reachable(ctx, a.addr, wait); err != nil {
 		return nil, err
 	}
-	return client.Dial(ctx, client.Options{Addr: a.addr, PageAddr: a.pageAddr, Timeout: a.timeout, DialTimeout: wait, Logger: quiet(a)})
+	return client.Dial(ctx, client.Options{Addr: a.addr, PageAddr: a.pageAddr, TLSFiles: a.tls, Timeout: a.timeout, DialTimeout: wait, Logger: quiet(a)})
 }
 
 // answerSlack is what a server that waits for --timeout gets to say that it waited in vain.
@@ -59,15 +62,22 @@ func (a *app) onlineFor(ctx context.Context, timeout time.Duration, f func(conte
 
 // reachable finds out why a service can't be reached: gRPC tells all causes alike, and
 // late. It does not wait for one that is about to start: a person tries again.
-func reachable(ctx context.Context, addr string, wait time.Duration) error {
+func (a *app) reachable(ctx context.Context, addr string, wait time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
 		return fmt.Errorf("%w: %q is not HOST:PORT, such as 127.0.0.1:7420", client.ErrUnavailable, addr)
 	}
+	opts := client.Options{Addr: addr, TLSFiles: a.tls, Logger: quiet(a)}
+	made, err := client.NewConn(addr, opts)
+	if err != nil {
+		return err
+	}
+	made.Close()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err == nil {
-		return conn.Close()
+		conn.Close()
+		return client.Diagnose(ctx, addr, opts)
 	}
 	var dns *net.DNSError
 	switch {

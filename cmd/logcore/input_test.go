@@ -76,7 +76,7 @@ func TestNobodyThere(t *testing.T) {
 		cli(t, append(strings.Fields(args), "--addr", addr, "--timeout", "300ms")...).want(t, exit.Connect, addr, "nothing listens there", "logcore dev")
 	}
 	cli(t, "status", "--addr", "127.0.0.1").want(t, exit.Connect, "not HOST:PORT")
-	cli(t, "status", "--addr", "nothing.invalid:7420").want(t, exit.Connect, "no such host")
+	cli(t, "status", "--addr", "nothing.invalid:7420", "--tls-ca", "system").want(t, exit.Connect, "no such host")
 	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}

@@ -15,10 +15,10 @@ const patience = 7 * 24 * time.Hour
 // dialPatiently is dial for an agent that outlives outages of the service.
 func (a *app) dialPatiently(ctx context.Context) (*client.Client, error) {
 	wait := min(a.timeout, 5*time.Second)
-	if err := reachable(ctx, a.addr, wait); err != nil {
+	if err := a.reachable(ctx, a.addr, wait); err != nil {
 		return nil, err
 	}
-	return client.Dial(ctx, client.Options{Addr: a.addr, PageAddr: a.pageAddr, Timeout: a.timeout, DialTimeout: wait, RetryFor: patience, Logger: agentLog(a)})
+	return client.Dial(ctx, client.Options{Addr: a.addr, PageAddr: a.pageAddr, TLSFiles: a.tls, Timeout: a.timeout, DialTimeout: wait, RetryFor: patience, Logger: agentLog(a)})
 }
 
 // agentLog is where an agent tells what an operator should know.

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
@@ -45,6 +44,7 @@ type server struct {
 	addr, peer string
 	join       []string
 	targets    []string
+	tls        client.TLSFiles // of the service and of those who ask it; zero: plain text
 	cmd        *exec.Cmd
 	out        bytes.Buffer
 }
@@ -73,6 +73,9 @@ func (s *server) start() {
 	}
 	if len(s.targets) > 0 {
 		args = append(args, s.targets...)
+	}
+	if s.tls.CA != "" {
+		args = append(args, "--tls-ca", s.tls.CA, "--tls-cert", s.tls.Cert, "--tls-key", s.tls.Key)
 	}
 	s.cmd = exec.Command(os.Args[0], args...)
 	s.cmd.Env = append(os.Environ(), serverEnv+"=1")
@@ -108,10 +111,14 @@ func (s *server) stop() {
 	}
 }
 
+func (s *server) dial() (*grpc.ClientConn, error) {
+	return client.NewConn(s.addr, client.Options{Addr: s.addr, TLSFiles: s.tls})
+}
+
 func (s *server) admin(f func(context.Context, logcorev1.AdminServiceClient) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	conn, err := grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := s.dial()
 	if err != nil {
 		return err
 	}
@@ -144,13 +151,17 @@ func leaderOf(t *testing.T, servers []*server) *server {
 }
 
 // formCluster starts three processes and makes them a cluster.
-func formCluster(t *testing.T) []*server {
+func formCluster(t *testing.T) []*server { return formClusterWith(t, client.TLSFiles{}) }
+
+func formClusterWith(t *testing.T, tls client.TLSFiles) []*server {
 	t.Helper()
 	first := newServer(t)
+	first.tls = tls
 	first.start()
 	servers := []*server{first}
 	for range 2 {
 		s := newServer(t, "127.0.0.1:1", first.peer)
+		s.tls = tls
 		s.start()
 		servers = append(servers, s)
 		err := first.admin(func(ctx context.Context, c logcorev1.AdminServiceClient) error {

@@ -6,23 +6,36 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/certs/certstest"
 	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
 // TestReadFromAFollower: a member that does not lead answers a read of bounded staleness, with all
 // that was acknowledged before it asked the leader, and sends other reads to the leader.
-func TestReadFromAFollower(t *testing.T) {
-	servers := formCluster(t)
+func TestReadFromAFollower(t *testing.T) { readFromAFollower(t, client.TLSFiles{}) }
+
+// TestReadFromAFollowerWithTLS: the same where clients, and members among each other, must show certificates.
+func TestReadFromAFollowerWithTLS(t *testing.T) {
+	ca, err := certstest.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := ca.Issue(t.TempDir(), time.Hour, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readFromAFollower(t, client.TLSFiles{CA: f.CA, Cert: f.Cert, Key: f.Key})
+}
+
+func readFromAFollower(t *testing.T, tls client.TLSFiles) {
+	servers := formClusterWith(t, tls)
 	leader := leaderOf(t, servers)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := client.Dial(ctx, client.Options{Addr: leader.addr})
+	c, err := client.Dial(ctx, client.Options{Addr: leader.addr, TLSFiles: tls})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +48,7 @@ func TestReadFromAFollower(t *testing.T) {
 		if _, err := w.AppendTx(ctx, logcore.TxID{}, [][]byte{[]byte("x")}, nil); err != nil {
 			t.Fatal(err)
 		}
-		conn, err := grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := s.dial()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,8 @@ type LogService struct {
 	Peers []string
 	// PeerCert, PeerKey and PeerCA are PEM files for mutual TLS between nodes. All three or none.
 	PeerCert, PeerKey, PeerCA string
+	// TLS is for Listen. In a cluster every member has it or none.
+	TLS TLS
 	// Metrics is the HTTP address of /metrics and /healthz; empty serves none.
 	Metrics string
 	// Key is the file that holds the archive's key; required with Targets.
@@ -60,6 +62,7 @@ func DefaultLogService() *LogService {
 		CacheBytes:         64 << 20,
 		QueueBytesMax:      64 << 20,
 		DiskReserveBytes:   256 << 20,
+		TLS:                defaultTLS(),
 		Logging:            defaultLogging(),
 	}
 }
@@ -88,7 +91,7 @@ func (c *LogService) Fields() []Field {
 		{"cache_bytes", "memory for recent entries", &c.CacheBytes},
 		{"queue_bytes_max", "bound on the entries that wait for the disk", &c.QueueBytesMax},
 		{"disk_reserve_bytes", "space that stays free on the device", &c.DiskReserveBytes},
-	}, c.Logging.fields()...)
+	}, append(c.TLS.fields(), c.Logging.fields()...)...)
 }
 
 // targetsMin is how many targets an archive has at least: an object has 4+2 fragments,
@@ -101,6 +104,7 @@ func (c *LogService) Validate() []Problem {
 	v.required("dir", c.Dir, "say where the hot log lives, on a local disk")
 	v.required("listen", c.Listen, "give HOST:PORT")
 	v.hostPort("listen", c.Listen)
+	v.tls(c.TLS, c.Listen)
 	v.hostPort("metrics", c.Metrics)
 	v.hostPort("address", c.Address)
 	v.hostPort("peer_listen", c.PeerListen)

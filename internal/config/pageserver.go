@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/logcore/logcore/internal/certs"
+)
 
 // PageServer configures the page server role.
 type PageServer struct {
@@ -8,6 +12,11 @@ type PageServer struct {
 	Dir string
 	// Listen is the gRPC address.
 	Listen string
+	// TLS is for Listen.
+	TLS TLS
+	// LogServiceCA is a PEM file with the CAs that the log service's certificate comes from; empty means plain text, to loopback
+	// addresses only. TLS.Cert is shown to it.
+	LogServiceCA string
 	// Metrics is the HTTP address of /metrics and /healthz; empty serves none.
 	Metrics string
 	// LogService is the address of the log service it follows.
@@ -24,6 +33,7 @@ func DefaultPageServer() *PageServer {
 		Metrics:    "127.0.0.1:7431",
 		LogService: "127.0.0.1:7420",
 		CacheBytes: 128 << 20,
+		TLS:        defaultTLS(),
 		Logging:    defaultLogging(),
 	}
 }
@@ -35,8 +45,9 @@ func (c *PageServer) Fields() []Field {
 		{"listen", "address of the gRPC service", String(&c.Listen)},
 		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
 		{"log_service", "address of the log service to follow; of a cluster several, separated by commas", String(&c.LogService)},
+		{"log_service_ca", "CA that the log service's certificate comes from, a PEM file; without it the way there is plain text, to loopback addresses only", String(&c.LogServiceCA)},
 		{"cache_bytes", "memory for the cache of page versions", &c.CacheBytes},
-	}, c.Logging.fields()...)
+	}, append(c.TLS.fields(), c.Logging.fields()...)...)
 }
 
 // Validate reports every bad value.
@@ -46,9 +57,14 @@ func (c *PageServer) Validate() []Problem {
 	v.required("listen", c.Listen, "give HOST:PORT")
 	v.required("log_service", c.LogService, "give HOST:PORT of the log service")
 	v.hostPort("listen", c.Listen)
+	v.tls(c.TLS, c.Listen)
 	v.hostPort("metrics", c.Metrics)
 	for _, addr := range strings.Split(c.LogService, ",") {
-		v.hostPort("log_service", strings.TrimSpace(addr))
+		addr = strings.TrimSpace(addr)
+		v.hostPort("log_service", addr)
+		if c.LogServiceCA == "" && addr != "" && !certs.Loopback(addr) {
+			v.add("log_service", "%q is not a loopback address, and plain text is for those only: set log_service_ca", addr)
+		}
 	}
 	v.sizeBetween("cache_bytes", c.CacheBytes, 1<<20, 1<<40)
 	v.logging(c.Logging)

@@ -75,6 +75,8 @@ func Of(err error) Code {
 		return Permission
 	case errors.Is(err, client.ErrUnavailable):
 		return Connect
+	case errors.Is(err, client.ErrInsecure):
+		return Usage
 	}
 	// Before the context's own errors: an unreachable service may show as a deadline.
 	var remote *wire.RemoteError

@@ -13,6 +13,7 @@ import (
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/internal/durable"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
@@ -25,14 +26,14 @@ type JoinOptions struct {
 	Log hotlog.Options
 	// Peers are addresses of nodes of the cluster; one that answers is enough.
 	Peers        []string
-	Certificates *transport.Certificates
+	Certificates *certs.Certificates
 }
 
 // askWithin bounds one question to another node.
 const askWithin = 5 * time.Second
 
 // Cluster asks the peers which cluster they belong to. All that answer must say the same.
-func Cluster(ctx context.Context, peers []string, certificates *transport.Certificates) (id [16]byte, err error) {
+func Cluster(ctx context.Context, peers []string, certificates *certs.Certificates) (id [16]byte, err error) {
 	answers, err := ask(ctx, peers, certificates)
 	for _, a := range answers {
 		if len(a.Cluster) != len(id) {
@@ -47,7 +48,7 @@ func Cluster(ctx context.Context, peers []string, certificates *transport.Certif
 }
 
 // ask returns the answers of those peers that give one; an error when none does.
-func ask(ctx context.Context, peers []string, certificates *transport.Certificates) (answers []*logcorev1.IdentifyResponse, err error) {
+func ask(ctx context.Context, peers []string, certificates *certs.Certificates) (answers []*logcorev1.IdentifyResponse, err error) {
 	var errs []error
 	for _, addr := range peers {
 		a, err := Identify(ctx, addr, certificates, nil)
@@ -64,7 +65,7 @@ func ask(ctx context.Context, peers []string, certificates *transport.Certificat
 }
 
 // Identify asks the node at an address who it is; cluster is that which it must belong to, empty for any.
-func Identify(ctx context.Context, addr string, certificates *transport.Certificates, cluster []byte) (*logcorev1.IdentifyResponse, error) {
+func Identify(ctx context.Context, addr string, certificates *certs.Certificates, cluster []byte) (*logcorev1.IdentifyResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	conn, err := transport.Dial(addr, certificates)

@@ -25,6 +25,7 @@ import (
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
 	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/replication"
 	"github.com/logcore/logcore/replication/transport"
 )
@@ -41,7 +42,7 @@ type Options struct {
 	// An empty PeerAddress means Listener's own. Address is required.
 	PeerAddress, Address string
 	// Certificates for mutual TLS between nodes; nil means plain text, on loopback addresses only.
-	Certificates *transport.Certificates
+	Certificates *certs.Certificates
 	// Archived yields the archived entries of [from, to] as spans of the hot log; nil when there is no
 	// archive.
 	Archived func(ctx context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error]

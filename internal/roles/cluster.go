@@ -11,12 +11,12 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/segment"
+	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/internal/node"
 	"github.com/logcore/logcore/recovery"
 	"github.com/logcore/logcore/replication"
-	"github.com/logcore/logcore/replication/transport"
 )
 
 // askPeersEvery is how often peers that don't answer yet are asked again.
@@ -63,11 +63,11 @@ func (s *logService) meetPeers(ctx context.Context) error {
 	return cluster.Write(s.cfg.Dir, cluster.Identity{ID: cluster.ID(id), Marked: len(s.cfg.Targets) > 0})
 }
 
-func (s *logService) certificates() (*transport.Certificates, error) {
+func (s *logService) certificates() (*certs.Certificates, error) {
 	if s.cfg.PeerCert == "" {
 		return nil, nil
 	}
-	return transport.LoadCertificates(transport.CertificateFiles{Cert: s.cfg.PeerCert, Key: s.cfg.PeerKey, CA: s.cfg.PeerCA}, s.process.log)
+	return certs.Load(certs.Options{Files: certs.Files{Cert: s.cfg.PeerCert, Key: s.cfg.PeerKey, CA: s.cfg.PeerCA}, Logger: s.process.log})
 }
 
 // replicateInCluster opens the node, after it has joined where that is due.

@@ -149,6 +149,10 @@ func (s *logService) openService(ctx context.Context) error {
 		Version: s.process.version, Corruptions: func() uint64 { return total(s.process.corrupt) }, Logger: s.process.log, Registerer: s.process.registry}
 	if s.node != nil {
 		opts.Membership, opts.AddressOf = s.node, s.node.Address
+		var err error
+		if opts.LeaderCerts, err = s.leaderCerts(); err != nil {
+			return err
+		}
 	}
 	switch {
 	case len(s.targets.All) == 0:

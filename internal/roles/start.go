@@ -29,7 +29,10 @@ func StartLogService(ctx context.Context, cfg *config.LogService, version string
 		if err != nil {
 			return err
 		}
-		srv := grpc.NewServer(logsvc.ServerOptions(int(cfg.EntryBytesMax))...)
+		srv, err := newServer(cfg.TLS, p.log, int(cfg.EntryBytesMax))
+		if err != nil {
+			return err
+		}
 		s.register(srv)
 		serve(p.group, srv, b.listener)
 		b.healthy = s.problems
@@ -44,7 +47,10 @@ func StartPageServer(ctx context.Context, cfg *config.PageServer, version string
 		if err != nil {
 			return err
 		}
-		srv := grpc.NewServer(logsvc.ServerOptions(0)...)
+		srv, err := newServer(cfg.TLS, p.log, 0)
+		if err != nil {
+			return err
+		}
 		pages.Register(srv)
 		h := health.NewServer()
 		healthv1.RegisterHealthServer(srv, h)
@@ -124,7 +130,7 @@ func payloadFormats() *engine.Mux { return engine.NewMux(pages.Format()) }
 func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*pageserver.Server, error) {
 	// A follow must end with its connection: the page server asks for the incarnation
 	// before it follows again, since a restored service may answer at the same address.
-	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, Logger: p.log, RetryFor: time.Millisecond})
+	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, TLSFiles: logServiceTLS(cfg), Logger: p.log, RetryFor: time.Millisecond})
 	if err != nil {
 		return nil, fmt.Errorf("log_service: %w", err)
 	}

@@ -1,56 +1,35 @@
 package replchaos
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"math/big"
-	"net"
-	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/certs"
+	"github.com/logcore/logcore/internal/certs/certstest"
 )
 
-// makeCerts writes a CA and a certificate for each node: nodes that are not on one machine
-// speak TLS only.
+// makeCerts writes a CA, a certificate for each node, and one for the clients: what is not on one machine speaks TLS only.
 func makeCerts(dir string) error {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ca, err := certstest.NewAuthority()
 	if err != nil {
 		return err
 	}
-	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "chaos"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
-	if err != nil {
-		return err
-	}
-	errs := []error{writePEM(filepath.Join(dir, "ca.pem"), "CERTIFICATE", der)}
 	for i := range nodes {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
+		if err := ca.IssueAs(files(dir, fmt.Sprint("node-", i)), 24*time.Hour, fmt.Sprintf("%s.%d", peerNet, 11+i), fmt.Sprintf("%s.%d", clientNet, 11+i)); err != nil {
 			return err
 		}
-		cert := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 2)), Subject: pkix.Name{CommonName: fmt.Sprint("node-", i)}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-			IPAddresses: []net.IP{net.ParseIP(fmt.Sprintf("%s.%d", peerNet, 11+i))}}
-		der, err := x509.CreateCertificate(rand.Reader, cert, ca, &key.PublicKey, caKey)
-		if err != nil {
-			return err
-		}
-		keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			return err
-		}
-		errs = append(errs, writePEM(filepath.Join(dir, fmt.Sprintf("node-%d.pem", i)), "CERTIFICATE", der), writePEM(filepath.Join(dir, fmt.Sprintf("node-%d.key", i)), "PRIVATE KEY", keyDER))
 	}
-	return errors.Join(errs...)
+	return ca.IssueAs(files(dir, "client"), 24*time.Hour, "client")
 }
 
-func writePEM(path, kind string, der []byte) error {
-	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+func files(dir, name string) certs.Files {
+	return certs.Files{Cert: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key"), CA: filepath.Join(dir, "ca.pem")}
+}
+
+// clientOptions are how this process reaches the nodes.
+func (w *world) clientOptions(addr string) client.Options {
+	f := files(w.dir, "client")
+	return client.Options{Addr: addr, TLSFiles: client.TLSFiles{CA: f.CA, Cert: f.Cert, Key: f.Key}}
 }

@@ -153,7 +153,9 @@ func (w *world) addrs() string {
 
 // play runs load, history and faults together, then checks.
 func (w *world) play(ctx context.Context, rep *Report) error {
-	c, err := client.Dial(ctx, client.Options{Addr: w.addrs(), RetryFor: 30 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+	patient := w.clientOptions(w.addrs())
+	patient.RetryFor, patient.Logger = 30*time.Second, slog.New(slog.DiscardHandler)
+	c, err := client.Dial(ctx, patient)
 	if err != nil {
 		return err
 	}
@@ -167,7 +169,7 @@ func (w *world) play(ctx context.Context, rep *Report) error {
 	var loaded appendload.Report
 	var loadErr, hurtErr error
 	running.Go(func() {
-		loaded, loadErr = appendload.Run(ctx, appendload.Options{Client: client.Options{Addr: w.addrs(), RetryFor: 30 * time.Second}, Logs: loadLogs, Prefix: "load", Inflight: loadInflight,
+		loaded, loadErr = appendload.Run(ctx, appendload.Options{Client: patient, Logs: loadLogs, Prefix: "load", Inflight: loadInflight,
 			Rate: loadRate, Duration: w.opts.Duration, Verify: true, Patience: time.Minute, Progress: w.opts.Log})
 	})
 	var histories []*history

@@ -7,9 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
+	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/loadtest/proc"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
@@ -28,11 +26,11 @@ func (n *node) peer() string { return fmt.Sprintf("%s.%d:%s", peerNet, 11+n.i, p
 
 // start starts the service in its namespace and waits until it is ready.
 func (w *world) start(ctx context.Context, n *node) (err error) {
-	pem := func(name string) string { return filepath.Join(w.dir, name) }
+	f := files(w.dir, fmt.Sprint("node-", n.i))
 	// nsenter, not ip netns exec: that gives the process mounts of its own, which would keep a
 	// file system in use that was unmounted here.
 	args := []string{"--net=/var/run/netns/" + namespace(n.i), filepath.Join(w.opts.Bin, "logsvc"), "--dir", filepath.Join(n.disk.mount, "log"), "--listen", n.addr(), "--metrics", "",
-		"--peer-listen", n.peer(), "--peer-ca", pem("ca.pem"), "--peer-cert", pem(fmt.Sprintf("node-%d.pem", n.i)), "--peer-key", pem(fmt.Sprintf("node-%d.key", n.i)),
+		"--peer-listen", n.peer(), "--peer-ca", f.CA, "--peer-cert", f.Cert, "--peer-key", f.Key, "--tls-ca", f.CA, "--tls-cert", f.Cert, "--tls-key", f.Key,
 		"--segment-bytes", "16MiB", "--disk-reserve-bytes", "16MiB", "--log-level", "info"}
 	if n.i > 0 {
 		args = append(args, "--peers", w.nodes[0].peer())
@@ -50,7 +48,7 @@ func (w *world) form(ctx context.Context) error {
 		if i == 0 {
 			continue
 		}
-		err := admin(ctx, w.nodes[0].addr(), 30*time.Second, func(ctx context.Context, c logcorev1.AdminServiceClient) error {
+		err := w.admin(ctx, w.nodes[0].addr(), 30*time.Second, func(ctx context.Context, c logcorev1.AdminServiceClient) error {
 			_, err := c.AddMember(ctx, &logcorev1.AddMemberRequest{PeerAddress: n.peer()})
 			return err
 		})
@@ -61,8 +59,8 @@ func (w *world) form(ctx context.Context) error {
 	return nil
 }
 
-func admin(ctx context.Context, addr string, within time.Duration, f func(context.Context, logcorev1.AdminServiceClient) error) error {
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+func (w *world) admin(ctx context.Context, addr string, within time.Duration, f func(context.Context, logcorev1.AdminServiceClient) error) error {
+	conn, err := client.NewConn(addr, w.clientOptions(addr))
 	if err != nil {
 		return err
 	}
@@ -81,7 +79,7 @@ func (w *world) leader(ctx context.Context, within time.Duration) (*node, error)
 			if n.proc == nil {
 				continue
 			}
-			_ = admin(ctx, n.addr(), 500*time.Millisecond, func(ctx context.Context, c logcorev1.AdminServiceClient) error {
+			_ = w.admin(ctx, n.addr(), 500*time.Millisecond, func(ctx context.Context, c logcorev1.AdminServiceClient) error {
 				st, err := c.ClusterStatus(ctx, &logcorev1.ClusterStatusRequest{})
 				if err == nil && st.Leader == st.Node && st.Term > term {
 					found, term = n, st.Term

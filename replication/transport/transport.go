@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/certs"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -67,7 +68,7 @@ type Options struct {
 	Cluster [16]byte
 	Node    uint64
 	// Certificates for mutual TLS; nil means plain text, on loopback addresses only.
-	Certificates *Certificates
+	Certificates *certs.Certificates
 	// Deliver gets each message that came for this node, from the goroutine that received it. It must not
 	// block. Required.
 	Deliver func(logcore.ShardID, *raftpb.Message)
@@ -121,7 +122,7 @@ func New(opts Options) (*Transport, error) {
 	t.stopped, t.stop = context.WithCancel(context.Background())
 	creds := insecure.NewCredentials()
 	if opts.Certificates != nil {
-		creds = credentials.NewTLS(opts.Certificates.server())
+		creds = credentials.NewTLS(opts.Certificates.Server())
 	}
 	t.server = grpc.NewServer(grpc.Creds(creds), grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax), grpc.MaxConcurrentStreams(streamsMax),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(2*windowBytes),
@@ -140,7 +141,7 @@ func (o Options) backend() logcorev1.PeerServiceServer {
 
 // Serve accepts other nodes on l until Close. Without certificates l must be on a loopback address.
 func (t *Transport) Serve(l net.Listener) error {
-	if t.opts.Certificates == nil && !loopback(l.Addr().String()) {
+	if t.opts.Certificates == nil && !certs.Loopback(l.Addr().String()) {
 		l.Close()
 		return fmt.Errorf("%w: %s", ErrPlainText, l.Addr())
 	}
@@ -150,16 +151,6 @@ func (t *Transport) Serve(l net.Listener) error {
 		}
 	})
 	return nil
-}
-
-// loopback reports whether an address is one of this machine only.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Send queues a message for the node it is for; it never waits. One to this node itself, or to none, is
@@ -215,15 +206,15 @@ func (t *Transport) Dial(addr string) (*grpc.ClientConn, error) {
 
 // Dial returns a connection to a node's peer service. Without certificates the address must be a
 // loopback one.
-func Dial(addr string, certificates *Certificates) (*grpc.ClientConn, error) {
+func Dial(addr string, certificates *certs.Certificates) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if certificates != nil {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, fmt.Errorf("%w: peer address %q: want HOST:PORT", logcore.ErrInvalid, addr)
 		}
-		creds = credentials.NewTLS(certificates.client(host))
-	} else if !loopback(addr) {
+		creds = credentials.NewTLS(certificates.Client(host))
+	} else if !certs.Loopback(addr) {
 		return nil, fmt.Errorf("%w: %s", ErrPlainText, addr)
 	}
 	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds), grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(2*windowBytes),

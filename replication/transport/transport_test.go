@@ -1,17 +1,9 @@
 package transport
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,6 +15,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/certs"
+	"github.com/logcore/logcore/internal/certs/certstest"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -277,61 +271,28 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// authority is a CA of a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
-}
-
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t *testing.T) *certstest.Authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	a, err := certstest.NewAuthority()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test CA"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return &authority{c, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+	return a
 }
 
 // issue writes the files of a node to dir: a certificate for 127.0.0.1 that is good for so long.
-func (a *authority) issue(t *testing.T, dir string, good time.Duration) CertificateFiles {
+func issue(t *testing.T, a *certstest.Authority, dir string, good time.Duration) certs.Files {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	f, err := a.Issue(dir, good, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "node"}, NotBefore: time.Now().Add(-2 * time.Hour),
-		NotAfter: time.Now().Add(good), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := CertificateFiles{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem")}
-	for path, data := range map[string][]byte{f.Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		f.Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), f.CA: a.pem} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return f
 }
 
-func withCertificates(t *testing.T, f CertificateFiles) func(*Options) {
+func withCertificates(t *testing.T, f certs.Files) func(*Options) {
 	t.Helper()
-	c, err := LoadCertificates(f, quiet)
+	c, err := certs.Load(certs.Options{Files: f, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,9 +304,9 @@ func withCertificates(t *testing.T, f CertificateFiles) func(*Options) {
 func TestCertificates(t *testing.T) {
 	ca, foreign := newAuthority(t), newAuthority(t)
 	b := newBook()
-	one := start(t, b, 1, withCertificates(t, ca.issue(t, t.TempDir(), time.Hour)))
-	two := start(t, b, 2, withCertificates(t, ca.issue(t, t.TempDir(), time.Hour)))
-	stranger := start(t, b, 3, withCertificates(t, foreign.issue(t, t.TempDir(), time.Hour)))
+	one := start(t, b, 1, withCertificates(t, issue(t, ca, t.TempDir(), time.Hour)))
+	two := start(t, b, 2, withCertificates(t, issue(t, ca, t.TempDir(), time.Hour)))
+	stranger := start(t, b, 3, withCertificates(t, issue(t, foreign, t.TempDir(), time.Hour)))
 	plain := start(t, b, 4, nil)
 	b.set(1, one.addr)
 	b.set(2, two.addr)
@@ -360,38 +321,20 @@ func TestCertificates(t *testing.T) {
 	arrives(t, one, two, 1, 2)
 
 	// One that expired while its node runs is refused by the others.
-	f := ca.issue(t, t.TempDir(), -time.Minute)
-	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	past := func() time.Time { return time.Now().Add(-30 * time.Minute) }
+	old, err := certs.Load(certs.Options{Files: issue(t, ca, t.TempDir(), -time.Minute), Now: past, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
-	expired := start(t, b, 5, func(o *Options) {
-		o.Certificates = &Certificates{files: f, log: quiet, looked: time.Now().Add(time.Hour), current: loaded{cert: cert, pool: one.opts.Certificates.now().pool}}
-	})
+	expired := start(t, b, 5, func(o *Options) { o.Certificates = old })
 	b.set(5, expired.addr)
 	refused(t, one, expired, 1, 5, "expired")
 	refused(t, expired, one, 5, 1, "expired")
 	arrives(t, one, two, 1, 2)
-
-	dir := t.TempDir()
-	if _, err := LoadCertificates(ca.issue(t, dir, -time.Minute), quiet); !errors.Is(err, logcore.ErrInvalid) || !strings.Contains(err.Error(), "expired") {
-		t.Errorf("an expired certificate: %v", err)
-	}
-	f = ca.issue(t, dir, time.Hour)
-	if err := os.WriteFile(f.CA, foreign.pem, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := LoadCertificates(f, quiet); !errors.Is(err, logcore.ErrInvalid) {
-		t.Errorf("a certificate of another CA: %v", err)
-	}
-	other := foreign.issue(t, t.TempDir(), time.Hour)
-	if _, err := LoadCertificates(CertificateFiles{f.Cert, other.Key, f.CA}, quiet); !errors.Is(err, logcore.ErrInvalid) {
-		t.Errorf("another certificate's key: %v", err)
-	}
-	if _, err := LoadCertificates(CertificateFiles{f.Cert, f.Key, filepath.Join(dir, "none")}, quiet); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a missing file: %v", err)
-	}
 }
+
+// certsReadAgain is the time after which files that changed are in use.
+const certsReadAgain = 1100 * time.Millisecond
 
 // TestCertificatesAreReadAgain: a node goes over to another CA without a restart; a broken file changes
 // nothing.
@@ -399,27 +342,27 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	before, after := newAuthority(t), newAuthority(t)
 	b := newBook()
 	dirs := []string{t.TempDir(), t.TempDir()}
-	one := start(t, b, 1, withCertificates(t, before.issue(t, dirs[0], time.Hour)))
-	two := start(t, b, 2, withCertificates(t, before.issue(t, dirs[1], time.Hour)))
+	one := start(t, b, 1, withCertificates(t, issue(t, before, dirs[0], time.Hour)))
+	two := start(t, b, 2, withCertificates(t, issue(t, before, dirs[1], time.Hour)))
 	b.set(1, one.addr)
 	b.set(2, two.addr)
 	arrives(t, one, two, 1, 2)
 	if err := os.WriteFile(filepath.Join(dirs[0], "cert.pem"), []byte("broken"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(lookEvery)
-	if one.opts.Certificates.now().cert.Certificate == nil {
-		t.Fatal("a broken file takes the certificate away")
-	}
+	time.Sleep(certsReadAgain)
+	broken := start(t, b, 5, withCertificates(t, issue(t, before, t.TempDir(), time.Hour)))
+	b.set(5, broken.addr)
+	arrives(t, broken, one, 5, 1) // the certificate that was read before stays
 	for _, dir := range dirs {
-		after.issue(t, dir, time.Hour)
+		issue(t, after, dir, time.Hour)
 	}
-	time.Sleep(lookEvery + 100*time.Millisecond)
-	third := start(t, b, 3, withCertificates(t, after.issue(t, t.TempDir(), time.Hour)))
+	time.Sleep(certsReadAgain)
+	third := start(t, b, 3, withCertificates(t, issue(t, after, t.TempDir(), time.Hour)))
 	b.set(3, third.addr)
 	arrives(t, one, third, 1, 3)
 	arrives(t, third, two, 3, 2)
-	old := start(t, b, 4, withCertificates(t, before.issue(t, t.TempDir(), time.Hour)))
+	old := start(t, b, 4, withCertificates(t, issue(t, before, t.TempDir(), time.Hour)))
 	refused(t, old, one, 4, 1, "unknown authority")
 }
 
@@ -450,8 +393,8 @@ func TestOptions(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for addr, want := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "localhost:1": true, "10.0.0.1:1": false, "nonsense": false, ":7": false} {
-		if loopback(addr) != want {
-			t.Errorf("loopback(%q) = %v", addr, !want)
+		if certs.Loopback(addr) != want {
+			t.Errorf("certs.Loopback(%q) = %v", addr, !want)
 		}
 	}
 }
