@@ -101,8 +101,6 @@ func (l *Log) decide() (paceDecision, time.Duration) {
 		return pacePark, 0
 	}
 	now := time.Now()
-	l.waited += time.Duration(l.seen) * now.Sub(l.lookedAt)
-	l.lookedAt = now
 	if pending != l.seen {
 		l.seen, l.seenAt = pending, now
 	}
@@ -202,10 +200,9 @@ func (l *Log) publish(b *batch) {
 	entries, came := int(b.last-b.first+1), l.pendingCount()
 	now := time.Now()
 	l.unproven = true
-	l.pace = l.pace.synced(commitFacts{entries: entries, came: came, waitedFrom: l.waitedFrom, took: l.lastWrite,
-		waited: l.waited + time.Duration(entries)*l.lastWrite})
-	l.waitedFrom, l.begunAt, l.lookedAt = 0, now.Add(-l.lastWrite), now
-	l.waited = time.Duration(came) * l.lastWrite / 2 // they came at any time of it
+	begun := now.Add(-l.lastWrite)
+	l.pace = l.pace.synced(commitFacts{entries: entries, came: came, waitedFrom: l.waitedFrom, took: l.lastWrite, sinceLast: begun.Sub(l.begunAt)})
+	l.waitedFrom, l.begunAt = 0, begun
 	l.seen, l.seenAt, l.endedAt = came, now, now
 	if l.opts.OnDurable != nil {
 		l.opts.OnDurable(b.last, nil)
@@ -231,6 +228,9 @@ func (b *batch) complete(err error) {
 	}
 	if b.waiters > 0 {
 		b.wake.Broadcast()
+	}
+	if b.settled != nil {
+		close(b.settled)
 	}
 }
 

@@ -3,7 +3,6 @@ package hotlog
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/logcore/logcore"
 )
@@ -76,19 +75,27 @@ func (l *Log) settled(t Ticket) (bool, error) {
 // tickets up to it need no Wait of their own. When ctx ends first, the outcome of the
 // entries is unknown.
 func (l *Log) Wait(ctx context.Context, t Ticket) (logcore.LSN, error) {
+	err := l.await(ctx, t.LSN, func() (bool, error) { return l.settled(t) })
+	return l.Durable(), err
+}
+
+// await returns when settled says so, which is called with mu held, or ctx ends.
+func (l *Log) await(ctx context.Context, lsn logcore.LSN, settled func() (bool, error)) error {
 	for {
 		l.mu.Lock()
-		settled, err := l.settled(t)
-		if settled {
+		if done, err := settled(); done {
 			l.mu.Unlock()
-			return l.Durable(), err
+			return err
 		}
-		advanced := l.advance()
+		if l.advanced == nil {
+			l.advanced = make(chan struct{})
+		}
+		advanced := l.advanced
 		l.mu.Unlock()
 		select {
 		case <-advanced:
 		case <-ctx.Done():
-			return l.Durable(), fmt.Errorf("hotlog: wait for LSN %d, durable is %d: %w", t.LSN, l.Durable(), ctx.Err())
+			return fmt.Errorf("hotlog: wait for LSN %d, durable is %d: %w", lsn, l.Durable(), ctx.Err())
 		}
 	}
 }
@@ -98,15 +105,3 @@ func (l *Log) Wait(ctx context.Context, t Ticket) (logcore.LSN, error) {
 func (l *Log) AppendNext(ctx context.Context, entries []logcore.Entry) error {
 	return l.append(ctx, entries, true)
 }
-
-// waiter is one Append that waits.
-type waiter struct {
-	result chan error // of capacity 1, so that the committer never waits
-	done   func(error)
-}
-
-var waiters = sync.Pool{New: func() any {
-	w := &waiter{result: make(chan error, 1)}
-	w.done = func(err error) { w.result <- err }
-	return w
-}}

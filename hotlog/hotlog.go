@@ -86,9 +86,7 @@ type Log struct {
 	waitedFrom int           // entries pending when the next commit was first put off; 0 = it was not
 	seen       int           // entries pending when it last looked
 	seenAt     time.Time     // when that changed
-	waited     time.Duration // of all entries together since the last commit ended
-	lookedAt   time.Time     // up to where that is
-	begunAt    time.Time     // when the last commit began
+	begunAt    time.Time     // when the last commit began; at first when the log was opened
 	endedAt    time.Time     // when the last commit ended
 	unproven   bool          // the newest batch is later than the newest mark
 	markedAt   time.Time     // when the newest mark that went with a batch was begun
@@ -156,6 +154,7 @@ func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*L
 		wake:   make(chan struct{}, 1), commands: make(chan func()),
 		hkWake: make(chan struct{}, 1), finWake: make(chan struct{}, 1), checkWake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	l.begunAt = time.Now()
 	l.cache.init(opts.CacheBytes, dir.Align())
 	l.view.Store(&[]*segfile{})
 	var err error

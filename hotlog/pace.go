@@ -94,13 +94,13 @@ type commitFacts struct {
 	entries, came int           // those it held, and those that came meanwhile
 	waitedFrom    int           // entries there were when it was first put off; 0 = it was not
 	took          time.Duration // from its begin to its durability
-	waited        time.Duration // of all entries together, since the commit before ended: while they waited and while it was under way
+	sinceLast     time.Duration // from the begin of the commit before to its begin
 }
 
 // synced takes in a commit.
 func (p pace) synced(c commitFacts) pace {
 	p.cohort = c.entries + c.came
-	p.spread = p.spread.synced(c)
+	p.spread = p.spread.synced(c.took, c.sinceLast, p.sync > 0 && c.took > spreadStall*p.sync)
 	if p.sync == 0 {
 		p.sync = c.took
 	}

@@ -3,9 +3,11 @@
 package hotlog
 
 import (
+	"container/heap"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -27,99 +29,174 @@ type fixedWindow struct {
 	window time.Duration
 }
 
-// paceSim runs a log with one commit at a time on a device, in simulated time, and
-// returns entries a second and their mean latency. With fixed nil the controller decides.
-func paceSim(seed uint64, load paceLoad, device func(now time.Duration, entries int) time.Duration, fixed *fixedWindow) (rate float64, latency time.Duration) {
-	rng := rand.New(rand.NewPCG(seed, 5))
-	exp := func(mean time.Duration) time.Duration { return time.Duration(rng.ExpFloat64() * float64(mean)) }
-	var coming []time.Duration // arrivals ahead, sorted
-	arrive := func(at time.Duration) {
-		i, _ := slices.BinarySearch(coming, at)
-		coming = slices.Insert(coming, i, at)
+// paceRun is what came of a simulation.
+type paceRun struct {
+	done     int
+	sum      time.Duration // of their latencies
+	duration time.Duration
+}
+
+func (r paceRun) rate() float64          { return float64(r.done) / r.duration.Seconds() }
+func (r paceRun) latency() time.Duration { return r.sum / time.Duration(max(r.done, 1)) }
+
+// waitingEntries are those that wait: all that is asked of them is sums.
+type waitingEntries struct {
+	n      int
+	oldest time.Duration
+	sum    time.Duration // of the times they came
+}
+
+func (w *waitingEntries) add(at time.Duration) {
+	if w.n == 0 {
+		w.oldest = at
 	}
+	w.n++
+	w.sum += at
+}
+
+// paceArrivals are the entries to come, in order.
+type paceArrivals struct {
+	load paceLoad
+	rng  *rand.Rand
+	next time.Duration // of an open load
+	back callerHeap    // of a closed one: when each caller comes back
+}
+
+type callerHeap []time.Duration
+
+func (h callerHeap) Len() int           { return len(h) }
+func (h callerHeap) Less(i, j int) bool { return h[i] < h[j] }
+func (h callerHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *callerHeap) Push(x any)        { *h = append(*h, x.(time.Duration)) }
+func (h *callerHeap) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	*h = (*h)[:last]
+	return x
+}
+
+func newPaceArrivals(seed uint64, load paceLoad) *paceArrivals {
+	a := &paceArrivals{load: load, rng: rand.New(rand.NewPCG(seed, 5))}
 	for range load.callers {
-		arrive(exp(load.think))
+		heap.Push(&a.back, a.exp(load.think))
 	}
-	if load.callers == 0 {
-		arrive(exp(load.every))
+	a.next = a.exp(load.every)
+	return a
+}
+
+func (a *paceArrivals) exp(mean time.Duration) time.Duration {
+	return time.Duration(a.rng.ExpFloat64() * float64(mean))
+}
+
+// peek returns when the next entry comes, false when none is on its way.
+func (a *paceArrivals) peek() (time.Duration, bool) {
+	if a.load.callers == 0 {
+		return a.next, true
 	}
-	var p pace
-	var now, began, ended, newest, sum time.Duration
-	var waiting []time.Duration
-	take := func(until time.Duration) { // arrivals up to until
-		for len(coming) > 0 && coming[0] <= until {
-			waiting, newest, coming = append(waiting, coming[0]), coming[0], coming[1:]
-			if load.callers == 0 {
-				arrive(newest + exp(load.every))
-			}
+	if len(a.back) == 0 {
+		return 0, false
+	}
+	return a.back[0], true
+}
+
+func (a *paceArrivals) take() time.Duration {
+	if a.load.callers > 0 {
+		return heap.Pop(&a.back).(time.Duration)
+	}
+	at := a.next
+	a.next += a.exp(a.load.every)
+	return at
+}
+
+// answered has the callers of a commit think and come back.
+func (a *paceArrivals) answered(now time.Duration, n int) {
+	if a.load.callers > 0 {
+		for range n {
+			heap.Push(&a.back, now+time.Microsecond+a.exp(a.load.think))
 		}
 	}
-	commits := 4000 // enough for what is learned from stalls
-	if load.callers >= 64 || load.every < 10*time.Microsecond && load.callers == 0 {
-		commits = 1200
+}
+
+// paceSim runs a log with one commit at a time on a device, in simulated time. With fixed
+// nil the controller decides.
+func paceSim(seed uint64, load paceLoad, device paceDevice, fixed *fixedWindow) (run paceRun) {
+	coming := newPaceArrivals(seed, load)
+	var p pace
+	var now, began, ended, newest time.Duration
+	var waiting waitingEntries
+	take := func(until time.Duration) { // arrivals up to until
+		for at, ok := coming.peek(); ok && at <= until; at, ok = coming.peek() {
+			newest = coming.take()
+			waiting.add(newest)
+		}
 	}
-	done, waitedFrom := 0, 0
-	for n := 0; n < commits; {
+	waitedFrom := 0
+	for n := 0; n < load.commits(); {
 		take(now)
 		begin, patience := false, time.Duration(0)
 		switch {
 		case fixed == nil:
 			var d paceDecision
-			d, patience = p.step(paceInput{pending: len(waiting), ended: now - ended, quiet: now - max(newest, ended), begun: now - began})
+			d, patience = p.step(paceInput{pending: waiting.n, ended: now - ended, quiet: now - max(newest, ended), begun: now - began})
 			if begin = d.begins(); d == pacePark {
 				patience = time.Hour
 			}
 			if d == paceWait && waitedFrom == 0 {
-				waitedFrom = len(waiting)
+				waitedFrom = waiting.n
 			}
-		case len(waiting) == 0:
+		case waiting.n == 0:
 			patience = time.Hour
 		default:
-			patience = waiting[0] + fixed.window - now
-			begin = len(waiting) >= fixed.target || patience <= 0
+			patience = waiting.oldest + fixed.window - now
+			begin = waiting.n >= fixed.target || patience <= 0
 		}
 		if !begin {
 			next := now + patience
-			if len(coming) > 0 {
-				next = min(next, coming[0])
+			if at, ok := coming.peek(); ok {
+				next = min(next, at)
 			}
 			now = next
 			continue
 		}
 		n++
+		begunBefore := began
 		began = now
-		took := device(now, len(waiting))
+		took := device(now, waiting.n, draw(seed, n))
 		batch := waiting
-		waiting = nil
+		waiting = waitingEntries{}
 		now += took
 		ended = now
 		take(now)
-		waited := time.Duration(0)
-		for _, at := range batch {
-			waited += now - at
-		}
-		p = p.synced(commitFacts{entries: len(batch), came: len(waiting), waitedFrom: waitedFrom, took: took, waited: waited})
+		waited := time.Duration(batch.n)*now - batch.sum
+		p = p.synced(commitFacts{entries: batch.n, came: waiting.n, waitedFrom: waitedFrom, took: took, sinceLast: began - begunBefore})
 		waitedFrom = 0
-		for _, at := range batch {
-			sum += now - at
-			done++
-			if load.callers > 0 {
-				arrive(now + time.Microsecond + exp(load.think))
-			}
-		}
+		run.sum += waited
+		run.done += batch.n
+		coming.answered(now, batch.n)
 	}
-	return float64(done) / now.Seconds(), sum / time.Duration(max(done, 1))
+	run.duration = now
+	return run
 }
 
-// A bimodal device does other things now and then, and every write waits for that.
-var paceDevices = map[string]func(now time.Duration, entries int) time.Duration{
-	"fast": func(_ time.Duration, n int) time.Duration {
+// paceDevice is how long a commit of so many entries takes that begins now. Draw is its
+// luck, the same for the n-th commit whatever decides when it begins.
+type paceDevice func(now time.Duration, entries int, draw float64) time.Duration
+
+// draw is a number from 0 to 1 for a commit.
+func draw(seed uint64, commit int) float64 {
+	return rand.New(rand.NewPCG(seed, uint64(commit))).Float64()
+}
+
+// A bimodal device does other things now and then, by the clock, and every write waits for
+// that; or with some of the commits.
+var paceDevices = map[string]paceDevice{
+	"fast": func(_ time.Duration, n int, _ float64) time.Duration {
 		return 20*time.Microsecond + time.Duration(n)*50*time.Nanosecond
 	},
-	"slow": func(_ time.Duration, n int) time.Duration {
+	"slow": func(_ time.Duration, n int, _ float64) time.Duration {
 		return 4*time.Millisecond + time.Duration(n)*100*time.Nanosecond
 	},
-	"bimodal": func(now time.Duration, n int) time.Duration {
+	"bimodal": func(now time.Duration, n int, _ float64) time.Duration {
 		took := 150*time.Microsecond + time.Duration(n)*50*time.Nanosecond
 		const every, stall = 21 * time.Millisecond, 5 * time.Millisecond
 		if rest := stall - (now+took)%every; rest > 0 {
@@ -127,9 +204,9 @@ var paceDevices = map[string]func(now time.Duration, entries int) time.Duration{
 		}
 		return took
 	},
-	"bimodal, by the commit": func(now time.Duration, n int) time.Duration {
+	"bimodal, by the commit": func(_ time.Duration, n int, draw float64) time.Duration {
 		took := 150*time.Microsecond + time.Duration(n)*50*time.Nanosecond
-		if h := uint64(now) * 0x9e3779b97f4a7c15; h>>32%20 == 0 { // every twentieth or so
+		if draw < 0.05 {
 			took += 5 * time.Millisecond
 		}
 		return took
@@ -147,30 +224,41 @@ var paceLoads = []paceLoad{
 	{name: "open, one in 10 ms", every: 10 * time.Millisecond},
 }
 
-// paceShare is how much worse than the best of the fixed settings the controller does, in
-// throughput where the load is closed, in mean latency where it is open: 1 = as well.
-func paceShare(seed uint64, load paceLoad, device func(now time.Duration, entries int) time.Duration, fixed []fixedWindow) float64 {
-	rate, latency := paceSim(seed, load, device, nil)
-	best, lowest := 0.0, time.Duration(math.MaxInt64)
-	for _, f := range fixed {
-		r, l := paceSim(seed, load, device, &f)
-		best, lowest = max(best, r), min(lowest, l)
+// commits are enough for what is learned from stalls, and that the best of many fixed
+// settings is not just the luckiest.
+func (l paceLoad) commits() int {
+	switch {
+	case l.callers >= 64:
+		return 1200
+	case l.callers == 0 && l.every < 10*time.Microsecond:
+		return 4000
 	}
-	if load.callers > 0 {
-		return best / rate
-	}
-	return float64(latency) / float64(lowest)
+	return 12_000
 }
 
-// There is one goroutine in the simulation, so the race detector, under which it would
+// paceShare is how much worse than the best of the fixed settings the controller does, in
+// throughput where the load is closed, in mean latency where it is open: 1 = as well. All
+// meet the same arrivals and the same stalls; what the controller learns, it learns on the way.
+func paceShare(seed uint64, load paceLoad, device paceDevice, fixed []fixedWindow) float64 {
+	got := paceSim(seed, load, device, nil)
+	best, lowest := 0.0, time.Duration(math.MaxInt64)
+	for _, f := range fixed {
+		r := paceSim(seed, load, device, &f)
+		best, lowest = max(best, r.rate()), min(lowest, r.latency())
+	}
+	if load.callers > 0 {
+		return best / got.rate()
+	}
+	return float64(got.latency()) / float64(lowest)
+}
+
+// There is one goroutine in a simulation, so the race detector, under which it would
 // take minutes, has nothing to find in it.
 //
-// The controller, which knows neither device nor load, comes within 10 % of the best
-// fixed setting for each of them where the device does not stall, whatever the seed. Where
-// it stalls, so many commits as are simulated teach little of it, and the best of 36
-// settings is the one that the seed happens to suit: there the median of several seeds is
-// within 10 % where the load is closed, within 25 % where it is open, and one seed within
-// 60 %. The spread over 24 seeds stands in docs/adr/0007-commit-path.md.
+// The controller, which knows neither device nor load, comes within 10 % of the best of 36
+// fixed settings for each of them, in the median of the seeds, whether the device stalls or
+// not, and what it has to learn first counts. The spread over 24 seeds
+// (LOGCORE_FAULTS=full) stands in docs/adr/0007-commit-path.md.
 func TestPaceAgainstBestFixed(t *testing.T) {
 	var fixed []fixedWindow
 	for _, target := range []int{1, 2, 4, 16, 64, 256} {
@@ -179,16 +267,15 @@ func TestPaceAgainstBestFixed(t *testing.T) {
 		}
 	}
 	for name, device := range paceDevices {
-		stalls := strings.HasPrefix(name, "bimodal")
 		for _, load := range paceLoads {
 			t.Run(fmt.Sprintf("%s, %s", name, load.name), func(t *testing.T) {
 				t.Parallel()
-				seeds, medianMax, worstMax := 1, 1.1, 1.1
-				if stalls {
-					seeds, worstMax = 3, 1.6
-					if load.callers == 0 {
-						medianMax = 1.25
-					}
+				seeds := 1
+				if strings.HasPrefix(name, "bimodal") {
+					seeds = 3
+				}
+				if os.Getenv("LOGCORE_FAULTS") == "full" {
+					seeds = 24
 				}
 				var shares []float64
 				for seed := range seeds {
@@ -197,8 +284,8 @@ func TestPaceAgainstBestFixed(t *testing.T) {
 				slices.Sort(shares)
 				median, worst := shares[len(shares)/2], shares[len(shares)-1]
 				t.Logf("worse than the best fixed setting by %.3f", shares)
-				if median > medianMax || worst > worstMax {
-					t.Errorf("the best fixed setting is better by %.3f, want %.2f in the median, %.2f at worst", shares, medianMax, worstMax)
+				if median > 1.10 || worst > 1.15 {
+					t.Errorf("the best fixed setting is better by %.3f, want 1.10 in the median, 1.15 at worst", shares)
 				}
 			})
 		}

@@ -154,32 +154,13 @@ func (l *Log) Term(lsn logcore.LSN) (uint64, error) {
 // WaitDurable returns nil once Durable() >= lsn, ctx's error when that ends first,
 // or the log's when it will not write any more.
 func (l *Log) WaitDurable(ctx context.Context, lsn logcore.LSN) error {
-	for {
-		l.mu.Lock()
+	return l.await(ctx, lsn, func() (bool, error) {
 		if l.Durable() >= lsn {
-			l.mu.Unlock()
-			return nil
+			return true, nil
 		}
 		err := l.stateErr()
-		advanced := l.advance()
-		l.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		select {
-		case <-advanced:
-		case <-ctx.Done():
-			return fmt.Errorf("hotlog: wait for LSN %d, durable is %d: %w", lsn, l.Durable(), ctx.Err())
-		}
-	}
-}
-
-// advance returns the channel that announce closes; mu is held.
-func (l *Log) advance() <-chan struct{} {
-	if l.advanced == nil {
-		l.advanced = make(chan struct{})
-	}
-	return l.advanced
+		return err != nil, err
+	})
 }
 
 // SegmentInfo describes one segment, as far as it is durable.

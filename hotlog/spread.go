@@ -10,34 +10,37 @@ import (
 // in the mean, for half of c + v/c until the next commit begins, where c is the mean time
 // from begin to begin and v the variance of what a commit takes; so c should not be less
 // than the standard deviation. That holds if stalls come with a share of the commits.
-// Where they come by the clock, fewer commits just meet them more often. Which it is
-// shows in the wait itself, taken with and without: so both are tried, in turns of some
-// commits, the one that did worse less and less often. It is a step function, part of pace.
+// Where they come by the clock, fewer commits just meet them more often. Which it is the
+// stalls themselves tell, once some commits were kept apart and others were not: a share
+// of the commits stalls in both ways, or a share of the time. So the other way is tried
+// for a turn of some commits, seldom once that is clear. It is a step function, part of pace.
 type spread struct {
 	mean, square float64      // of what a commit takes, in seconds and their square; moving averages
-	arms         [2]spreadArm // without, and with a distance
-	arm          int          // now
+	ways         [2]spreadWay // without, and with a distance
+	way          int          // now
 	commits      int          // left of this turn
-	turns        int          // until the other one is tried
-	patience     int          // turns between two tries
+	turns        int          // until the other way is tried
 }
 
-// spreadArm is what was seen: decaying sums over commits.
-type spreadArm struct{ waited, entries float64 }
+// spreadWay is what was seen of one way: decaying sums.
+type spreadWay struct{ commits, stalls, seconds float64 }
 
 const (
-	spreadShare      = 1.0 / 128 // of the newest commit in the moving averages
-	spreadTurn       = 16        // commits
-	spreadKept       = 0.998     // of an arm's sums at each of its commits
-	spreadPatience   = 4         // turns before the first try, doubled by each that was in vain
-	spreadPatientMax = 64
-	spreadMax        = 5 * time.Millisecond
-	spreadMin        = 1.5 // standard deviation over mean, below which nothing is tried
+	spreadStall = 4         // times what a commit takes is a stall
+	spreadShare = 1.0 / 128 // of the newest commit in the moving averages
+	spreadKept  = 1 - 1/2e3 // of the sums at each commit
+	spreadTurn  = 16        // commits
+	spreadTry   = 8         // turns between two tries
+	spreadRare  = 64        // the same where it is clear which way is right
+	spreadSure  = 3.0       // evidence from which it is clear: one in twenty
+	spreadBias  = 1.0       // evidence without which no distance is kept
+	spreadMin   = 1.5       // standard deviation over mean, below which nothing is tried
+	spreadMax   = 5 * time.Millisecond
 )
 
 // apart is how long after the begin of a commit the next one begins at the earliest.
 func (s spread) apart() time.Duration {
-	if s.arm == 0 {
+	if s.way == 0 {
 		return 0
 	}
 	return min(time.Duration(s.deviation()*1e9), spreadMax)
@@ -45,40 +48,60 @@ func (s spread) apart() time.Duration {
 
 func (s spread) deviation() float64 { return math.Sqrt(max(s.square-s.mean*s.mean, 0)) }
 
-// latency is how long an entry was in the log, in the mean.
-func (a spreadArm) latency() float64 { return a.waited / a.entries }
-
 // synced takes in a commit.
-func (s spread) synced(c commitFacts) spread {
-	took := c.took.Seconds()
-	s.mean += (took - s.mean) * spreadShare
-	s.square += (took*took - s.square) * spreadShare
-	a := &s.arms[s.arm]
-	a.waited, a.entries = a.waited*spreadKept+c.waited.Seconds(), a.entries*spreadKept+float64(c.entries)
-	if s.commits--; s.commits > 0 {
-		return s
+func (s spread) synced(took, sinceLast time.Duration, stalled bool) spread {
+	seconds := took.Seconds()
+	if s.mean == 0 {
+		s = spread{mean: seconds, square: seconds * seconds, commits: spreadTurn, turns: spreadTry}
 	}
-	s.commits = spreadTurn
-	return s.next()
+	s.mean += (seconds - s.mean) * spreadShare
+	s.square += (seconds*seconds - s.square) * spreadShare
+	for i, w := range s.ways {
+		s.ways[i] = spreadWay{w.commits * spreadKept, w.stalls * spreadKept, w.seconds * spreadKept}
+	}
+	w := &s.ways[s.way]
+	w.commits++
+	w.seconds += sinceLast.Seconds()
+	if stalled {
+		w.stalls++
+	}
+	if s.commits--; s.commits <= 0 {
+		s.commits = spreadTurn
+		s = s.next()
+	}
+	return s
 }
 
-// next chooses the arm of the next turn.
+// evidence is the logarithm of how much likelier the stalls were seen where they were if
+// they come with the commits than if they come with time.
+func (s spread) evidence() (e float64) {
+	a, b := s.ways[0], s.ways[1]
+	for _, w := range s.ways {
+		if w.stalls > 0 && w.seconds > 0 {
+			e += w.stalls * math.Log(w.commits/(a.commits+b.commits)*(a.seconds+b.seconds)/w.seconds)
+		}
+	}
+	return e
+}
+
+// next chooses the way of the next turn.
 func (s spread) next() spread {
-	if s.patience == 0 || s.deviation() < spreadMin*s.mean {
-		s.arm, s.turns, s.patience = 0, spreadPatience, spreadPatience
+	if s.deviation() < spreadMin*s.mean {
+		s.way, s.turns = 0, spreadTry
 		return s
 	}
-	best := 0
-	if s.arms[1].entries > 0 && s.arms[1].latency() < s.arms[0].latency() {
+	best, e := 0, s.evidence()
+	if e > spreadBias {
 		best = 1
 	}
-	if s.arm != best { // a try that was in vain
-		s.patience = min(2*s.patience, spreadPatientMax)
-		s.arm, s.turns = best, s.patience
-		return s
-	}
-	if s.turns--; s.turns <= 0 {
-		s.arm, s.turns = 1-best, s.patience
+	switch s.turns--; {
+	case s.way != best: // a try, or what was the best until now
+		s.way, s.turns = best, spreadTry
+		if math.Abs(e) > spreadSure {
+			s.turns = spreadRare
+		}
+	case s.turns <= 0:
+		s.way = 1 - best
 	}
 	return s
 }

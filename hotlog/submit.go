@@ -27,11 +27,12 @@ type batch struct {
 	bytes       int64           // of the frames
 	chunk       *chunk          // that holds them, from at on
 	at          int
-	memory      []byte     // of chunk, all its capacity
-	fresh       bool       // what the file holds in front of off, in the same block, is not in front of at
-	came        time.Time  // when its first entry came
-	wake        *sync.Cond // those who wait for it in append, until done
-	waiters     int
+	memory      []byte        // of chunk, all its capacity
+	fresh       bool          // what the file holds in front of off, in the same block, is not in front of at
+	came        time.Time     // when its first entry came
+	wake        *sync.Cond    // those who wait for it in append, until done
+	waiters     int           // of wake
+	settled     chan struct{} // of those whose wait may be cut short; nil = there are none
 	done        []func(error) // of those submissions whose last entry is in it
 }
 
@@ -199,41 +200,25 @@ func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
 
 // append is Append and AppendNext.
 func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) error {
-	w := waiters.Get().(*waiter)
 	for {
-		var err error
-		if ctx.Done() == nil {
-			var t Ticket
-			if t, err = l.queueAndWait(entries, number); err == nil {
-				waiters.Put(w)
-				return l.outcome(t)
-			}
-		} else if _, err = l.enqueue(entries, number, w.done); err == nil {
-			break
+		t, err := l.queueAndWait(ctx, entries, number)
+		if err == nil {
+			return l.outcome(t)
 		}
 		if !errors.Is(err, logcore.ErrOverloaded) {
-			waiters.Put(w)
 			return err
 		}
 		select {
 		case <-l.awaitSpace(entries):
 		case <-ctx.Done():
-			waiters.Put(w)
 			return fmt.Errorf("hotlog: append: %w: %w", err, ctx.Err())
 		}
-	}
-	select {
-	case err := <-w.result:
-		waiters.Put(w)
-		return err
-	case <-ctx.Done(): // the committer will still report to w, which is given up
-		return fmt.Errorf("hotlog: append, outcome unknown: %w", ctx.Err())
 	}
 }
 
 // queueAndWait puts entries into the log and returns when they are settled. The waiters of
 // a batch are woken all at once, which costs less than a channel for each.
-func (l *Log) queueAndWait(entries []logcore.Entry, number bool) (Ticket, error) {
+func (l *Log) queueAndWait(ctx context.Context, entries []logcore.Entry, number bool) (Ticket, error) {
 	bytes, err := l.check(entries, number)
 	if err != nil {
 		return Ticket{}, err
@@ -244,9 +229,22 @@ func (l *Log) queueAndWait(entries []logcore.Entry, number bool) (Ticket, error)
 		l.mu.Unlock()
 		return t, err
 	}
-	b.waiters++
-	b.wake.Wait() // unlocks mu, and does not lock it again
-	return t, nil
+	if ctx.Done() == nil {
+		b.waiters++
+		b.wake.Wait() // unlocks mu, and does not lock it again
+		return t, nil
+	}
+	if b.settled == nil {
+		b.settled = make(chan struct{})
+	}
+	settled := b.settled
+	l.mu.Unlock()
+	select {
+	case <-settled:
+		return t, nil
+	case <-ctx.Done():
+		return t, fmt.Errorf("hotlog: append, outcome unknown: %w", ctx.Err())
+	}
 }
 
 // unlocker is mu for a sync.Cond whose waiters don't want it back.

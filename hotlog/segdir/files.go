@@ -28,7 +28,7 @@ type Files struct {
 
 	mu    sync.Mutex
 	files map[string]*file
-	idle  []*file // open, not kept and not in use; used last is last
+	idle  []*file // open for readers and not in use; used last is last
 }
 
 // NewFiles returns dir with at most openMax files open that no one uses; dir itself when
@@ -48,11 +48,10 @@ type file struct {
 	kept media.File // of the one writer alone, nil when it does not keep the file
 
 	// Guarded by set.mu.
-	name    string       // empty: another file was given its name, or it was closed
-	f       media.File   // nil while it is not open
-	writes  bool         // f is open for writing too
-	users   int          // reads under way, and the writer's keep
-	retired []media.File // to be closed when users is 0
+	name   string     // empty: another file was given its name, or it was closed
+	reads  media.File // what readers use; nil while it is not open
+	users  int        // reads under way
+	closed bool       // the last reader closes what is open
 }
 
 // Create makes a file that is kept.
@@ -67,7 +66,7 @@ func (s *Files) Create(name string, size int64) (media.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &file{set: s, name: name, f: f, writes: true, users: 1, kept: f}
+	x := &file{set: s, name: name, kept: f}
 	x.size.Store(size)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +77,7 @@ func (s *Files) Create(name string, size int64) (media.File, error) {
 // Open opens a file for reading; it is kept from the first write on.
 func (s *Files) Open(name string) (media.File, error) {
 	x := &file{set: s, name: name}
-	f, err := x.acquire(false)
+	f, err := x.acquire()
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +135,8 @@ func (s *Files) shrink(max int) (closed bool) {
 	for ; len(s.idle) > max; closed = true {
 		x := s.idle[0]
 		s.idle = slices.Delete(s.idle, 0, 1)
-		x.f.Close() // it was only read, or written and synced
-		x.f = nil
+		x.reads.Close()
+		x.reads = nil
 	}
 	return closed
 }
@@ -148,67 +147,60 @@ func outOfFiles(err error) bool {
 
 // Keep opens a file for writing and keeps it open, for its one writer. An error that
 // wraps logcore.ErrOverloaded says that file descriptors have run out, and harms nothing.
-func Keep(f media.File) error {
+func Keep(f media.File) (err error) {
 	x, ok := f.(*file)
 	if !ok || x.kept != nil {
 		return nil
 	}
-	open, err := x.acquire(true)
-	x.kept = open
+	x.set.mu.Lock()
+	defer x.set.mu.Unlock()
+	x.kept, err = x.open(x.set.Dir.Open)
 	return err
 }
 
-// Loosen takes back a keep. What was written must have been synced.
+// Loosen takes back a Keep. What was written must have been synced.
 func Loosen(f media.File) {
 	if x, ok := f.(*file); ok && x.kept != nil {
+		x.kept.Close()
 		x.kept = nil
-		x.release()
 	}
 }
 
-// acquire opens the file if need be, and counts a user in.
-func (x *file) acquire(write bool) (media.File, error) {
-	x.set.mu.Lock()
-	defer x.set.mu.Unlock()
-	if x.f == nil || write && !x.writes {
-		if err := x.open(write); err != nil {
+// open opens the file in one way or the other; set.mu is held.
+func (x *file) open(how func(name string) (media.File, error)) (media.File, error) {
+	if x.name == "" {
+		return nil, fmt.Errorf("hotlog: %s: a segment file that was replaced: %w", x.set.Path(), os.ErrClosed)
+	}
+	f, err := how(x.name)
+	if outOfFiles(err) && x.set.shrink(0) {
+		f, err = how(x.name)
+	}
+	if outOfFiles(err) {
+		return nil, fmt.Errorf("%w: hotlog: %s/%s: no file descriptor, raise the limit (ulimit -n): %w", logcore.ErrOverloaded, x.set.Path(), x.name, err)
+	}
+	return f, err
+}
+
+// acquire opens the file for a reader if need be, and counts the reader in.
+func (x *file) acquire() (f media.File, err error) {
+	s := x.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x.reads == nil {
+		how := s.Dir.Open
+		if d, ok := s.Dir.(media.ReadOpener); ok {
+			how = d.OpenRead
+		}
+		if x.reads, err = x.open(how); err != nil {
 			return nil, err
 		}
 	}
-	if i := slices.Index(x.set.idle, x); i >= 0 {
-		x.set.idle = slices.Delete(x.set.idle, i, i+1)
-	}
+	s.inUse(x)
 	x.users++
-	return x.f, nil
+	return x.reads, nil
 }
 
-// open opens the file, or opens it again for writing; set.mu is held.
-func (x *file) open(write bool) error {
-	if x.name == "" {
-		return fmt.Errorf("segdir: %s: a segment file that was replaced: %w", x.set.Path(), os.ErrClosed)
-	}
-	open := x.set.Dir.Open
-	if d, ok := x.set.Dir.(media.ReadOpener); ok && !write {
-		open = d.OpenRead
-	}
-	f, err := open(x.name)
-	if outOfFiles(err) && x.set.shrink(0) {
-		f, err = open(x.name)
-	}
-	if outOfFiles(err) {
-		return fmt.Errorf("%w: hotlog: %s/%s: no file descriptor, raise the limit (ulimit -n): %w", logcore.ErrOverloaded, x.set.Path(), x.name, err)
-	}
-	if err != nil {
-		return err
-	}
-	if x.f != nil {
-		x.retired = append(x.retired, x.f)
-	}
-	x.f, x.writes = f, write
-	return nil
-}
-
-// release counts a user out; the last one leaves the file to be closed some time.
+// release counts a reader out; the last one leaves the file to be closed some time.
 func (x *file) release() {
 	s := x.set
 	s.mu.Lock()
@@ -216,18 +208,24 @@ func (x *file) release() {
 	if x.users--; x.users > 0 {
 		return
 	}
-	for _, f := range x.retired {
-		f.Close() // it was only read
+	if x.closed {
+		x.reads.Close()
+		x.reads = nil
+		return
 	}
-	x.retired = nil
-	if x.f != nil {
-		s.idle = append(s.idle, x)
-		s.shrink(s.openMax)
+	s.idle = append(s.idle, x)
+	s.shrink(s.openMax)
+}
+
+// inUse takes a file out of those that may be closed; mu is held.
+func (s *Files) inUse(x *file) {
+	if i := slices.Index(s.idle, x); i >= 0 {
+		s.idle = slices.Delete(s.idle, i, i+1)
 	}
 }
 
 // Close ends reads that begin later. There is no writer any more.
-func (x *file) Close() error {
+func (x *file) Close() (err error) {
 	Loosen(x)
 	s := x.set
 	s.mu.Lock()
@@ -235,23 +233,19 @@ func (x *file) Close() error {
 	if s.files[x.name] == x {
 		delete(s.files, x.name)
 	}
-	x.name = ""
-	if i := slices.Index(s.idle, x); i >= 0 {
-		s.idle = slices.Delete(s.idle, i, i+1)
-		err := x.f.Close()
-		x.f = nil
-		return err
+	x.name, x.closed = "", true
+	if x.reads != nil && x.users == 0 {
+		s.inUse(x)
+		err = x.reads.Close()
+		x.reads = nil
 	}
-	if x.f != nil { // the last reader closes it
-		x.retired, x.f = append(x.retired, x.f), nil
-	}
-	return nil
+	return err
 }
 
 func (x *file) Size() int64 { return x.size.Load() }
 
 func (x *file) ReadAt(p []byte, off int64) (int, error) {
-	f, err := x.acquire(false)
+	f, err := x.acquire()
 	if err != nil {
 		return 0, err
 	}
