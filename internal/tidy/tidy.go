@@ -130,6 +130,7 @@ var layers = []layer{
 	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "pageserver/checkpoint", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
 	{"PostgreSQL's effects", []string{"engine/postgres/effect", "engine/postgres/backup"}},
 	{"PostgreSQL in pages", []string{"engine/postgres/pages"}},
+	{"PostgreSQL's tests", []string{"engine/postgres/pagestest"}},
 	{"replication", []string{"replication", "replication/", "internal/s3test", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster", "engine/postgres/receiver"}},
 	{"services", []string{"internal/node", "internal/exit", "logsvc", "recovery", "engine/sqlite", "engine/postgres/compute"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},

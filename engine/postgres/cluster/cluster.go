@@ -24,7 +24,7 @@ type Cluster struct {
 	dir     string
 	log     *slog.Logger
 	control effect.Control
-	effects effect.Interpreter // its Sink is the Cluster
+	effects effect.Interpreter
 	pages   pageCache
 	missing map[forkPage]wal.Position // pages that records change but that don't exist: their files must go later
 	records uint64
@@ -43,7 +43,7 @@ func Open(dir string, logger *slog.Logger) (*Cluster, error) {
 	if c.control, err = effect.ParseControl(b); err != nil {
 		return nil, fmt.Errorf("cluster: %s: %w", dir, err)
 	}
-	c.effects = effect.Interpreter{Counters: c.control.Counters(), Settings: c.control.Settings(), Sink: c}
+	c.effects = effect.Interpreter{Counters: c.control.Counters(), Settings: c.control.Settings()}
 	c.pages.init(dir, c.control.Checksums())
 	return c, nil
 }
@@ -57,9 +57,13 @@ func (c *Cluster) SegmentBytes() uint32 { return c.control.SegmentBytes() }
 // Records returns how many records were applied.
 func (c *Cluster) Records() uint64 { return c.records }
 
-// Apply makes the changes of the next record. Records must come in order, without a gap.
-func (c *Cluster) Apply(r *wal.Record) error {
-	c.records++
+// apply makes the changes of the next record; when the files have them it only counts.
+func (c *Cluster) apply(r *wal.Record, files bool) error {
+	c.effects.Sink = effect.Discard{}
+	if files {
+		c.effects.Sink = c
+		c.records++
+	}
 	if err := c.effects.Apply(r); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}

@@ -83,16 +83,13 @@ func (c *Cluster) writeWAL(tail Tail, t wal.Timeline, checkpoint []byte) error {
 	return nil
 }
 
-// What a base backup has and a server that was shut down hasn't, or makes anew.
-var stale = []string{"backup_label", "tablespace_map", "backup_manifest", "postmaster.pid", "postmaster.opts", "recovery.signal", "standby.signal"}
-
 var relationFile = regexp.MustCompile(`^[0-9]+(_(fsm|vm|init))?(\.[0-9]+)?$`)
 
 // tidy removes what must not stay: what belongs to the backup; free space maps, which the log
 // doesn't have and the server rebuilds; caches of the catalog. Unlogged relations
 // become empty, as after a crash.
 func (c *Cluster) tidy() error {
-	for _, name := range stale {
+	for _, name := range effect.BackupFiles {
 		if err := c.remove(name); err != nil {
 			return err
 		}

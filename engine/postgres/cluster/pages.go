@@ -20,8 +20,6 @@ type forkPage struct {
 }
 
 const (
-	// filePages is how many pages a relation's file has before the next one begins: 1 GiB.
-	filePages = 1 << 17
 	// cachePages bounds the pages in memory, 128 MiB of them.
 	cachePages = 1 << 14
 	openFiles  = 128
@@ -46,14 +44,11 @@ func (c *pageCache) init(dir string, sums bool) {
 }
 
 func (k forkPage) path() string {
-	p := k.relation.Path(k.fork)
-	if n := k.page / filePages; n > 0 {
-		p += fmt.Sprintf(".%d", n)
-	}
-	return p
+	path, _ := k.relation.FilePath(k.fork, k.page)
+	return path
 }
 
-func (k forkPage) offset() int64 { return int64(k.page%filePages) * page.Bytes }
+func (k forkPage) offset() int64 { return int64(k.page%wal.FilePages) * page.Bytes }
 
 // get returns a page. One that does not exist is nil, or, with create, all zeros.
 func (c *pageCache) get(k forkPage, create bool) (*cachedPage, error) {

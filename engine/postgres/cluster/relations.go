@@ -44,7 +44,7 @@ func (c *Cluster) Truncate(r wal.Relation, f wal.Fork, pages uint32) error {
 	gone := func(k forkPage) bool { return k.relation == r && k.fork == f && k.page >= pages }
 	c.pages.forget(gone)
 	c.forgetMissing(gone)
-	for first := pages / filePages * filePages; ; first += filePages {
+	for first := pages / wal.FilePages * wal.FilePages; ; first += wal.FilePages {
 		path := forkPage{r, f, first}.path()
 		info, err := os.Stat(filepath.Join(c.dir, path))
 		if errors.Is(err, fs.ErrNotExist) {

@@ -11,7 +11,8 @@ import (
 type Replay struct {
 	c       *Cluster
 	decoder *wal.Decoder
-	from    wal.Position // records before it are in the base backup
+	seen    wal.Position // records before it count for nothing
+	from    wal.Position // those before it are in the files already, those behind seen not in the counters
 	end     wal.Position // behind the last record seen
 	prev    wal.Position // where that begins
 	segment []byte       // the log's bytes from segmentAt on
@@ -29,8 +30,28 @@ func (c *Cluster) NewReplay(start, from wal.Position) (*Replay, error) {
 	if start%wal.Position(c.SegmentBytes()) != 0 {
 		return nil, fmt.Errorf("cluster: the log begins at %v, inside a segment", start)
 	}
-	return &Replay{c: c, decoder: d, from: from, end: start, at: start}, nil
+	return &Replay{c: c, decoder: d, seen: from, from: from, end: start, at: start}, nil
 }
+
+// Known is what is known of the end of the log that a directory was made from.
+type Known struct {
+	Counters wal.Position // what pg_control counts ends here,
+	Prev     wal.Position // with the record that begins here; 0 when there is none
+}
+
+// ResumeReplay goes on with a replay that made the directory: start is as in NewReplay, at or before known.Counters. The records from there on
+// are in the files until Behind is called, and move only the counters.
+func (c *Cluster) ResumeReplay(start wal.Position, known Known) (*Replay, error) {
+	p, err := c.NewReplay(start, known.Counters)
+	if err != nil {
+		return nil, err
+	}
+	p.end, p.prev, p.from = max(start, known.Counters), known.Prev, ^wal.Position(0)
+	return p, nil
+}
+
+// Behind says that the records that Feed gets from now on are not in the files yet.
+func (p *Replay) Behind() { p.from = 0 }
 
 // Feed applies the records of the next bytes. It stops for good before the first record
 // for which until returns true. The bytes must not change until the next call.
@@ -53,12 +74,14 @@ func (p *Replay) Feed(b []byte, until func(*wal.Record) bool) (stopped bool, err
 			p.stopped = true
 			break
 		}
-		if r.Start >= p.from {
-			if err := p.c.Apply(&r); err != nil {
+		if r.Start >= p.seen {
+			if err := p.c.apply(&r, r.Start >= p.from); err != nil {
 				return false, err
 			}
 		}
-		p.end, p.prev = r.End, r.Start
+		if r.End > p.end {
+			p.end, p.prev = r.End, r.Start
+		}
 	}
 	p.trim()
 	return p.stopped, nil

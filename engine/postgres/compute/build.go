@@ -47,6 +47,7 @@ type Result struct {
 	Checkpoint []byte       // the log's bytes from End on that the server was given: a shutdown checkpoint
 	Segment    uint32       // bytes of a segment
 	Records    uint64
+	Pages      int64 // that the page server gave; 0 when the directory was made from the log alone
 	BaseBytes  int64
 	WALBytes   int64
 	LastCommit time.Time // of the last transaction that ended
@@ -73,8 +74,8 @@ type build struct {
 	// timeline is the log's where the replay is. The pages say it later: one that two timelines share is the older's.
 	timeline wal.Timeline
 	history  []byte // of timeline
-	parts    [][]byte
-	done     bool
+	transactions
+	done bool
 }
 
 // Build writes into dir, which must be empty or missing, the data directory that the entries of a log,
@@ -128,19 +129,9 @@ func emptyDir(dir string) error {
 	return nil
 }
 
-// entry takes the next entry. The parts of a transaction count from its COMMIT on.
+// entry takes the next entry.
 func (b *build) entry(e Entry) error {
-	switch e.Kind {
-	case logcore.KindPart:
-		b.parts = append(b.parts, e.Payload)
-		return nil
-	case logcore.KindAbort:
-		b.parts = nil
-		return nil
-	}
-	parts := append(b.parts, e.Payload)
-	b.parts = nil
-	for _, p := range parts {
+	for _, p := range b.take(e) {
 		if err := b.payload(p); err != nil {
 			return fmt.Errorf("compute: entry %d: %w", e.LSN, err)
 		}
@@ -183,7 +174,7 @@ func (b *build) piece(p payload.Payload) error {
 	}
 	if b.archive != nil && b.base != p.Start {
 		_ = b.archive.close() // given up: its end is missing
-		b.archive = nil
+		b.archive, b.result.BaseBytes = nil, 0
 		if err := clearDir(b.dir); err != nil {
 			return err
 		}
@@ -251,16 +242,11 @@ func (b *build) until(r *wal.Record) bool {
 	if b.target.Position != 0 && r.End > b.target.Position {
 		return true
 	}
-	if r.Manager != wal.ManagerTransaction {
+	ended, ok := wal.EndTime(r)
+	if !ok {
 		return false
 	}
-	switch r.Op() & wal.TransactionOpMask {
-	case wal.TransactionCommit, wal.TransactionAbort, wal.TransactionCommitPrepared, wal.TransactionAbortPrepared:
-	default:
-		return false
-	}
-	t := wal.ParseTransaction(r)
-	at := postgresTime(t.Time)
+	at := postgresTime(ended)
 	if !b.target.Time.IsZero() && at.After(b.target.Time) {
 		return true
 	}

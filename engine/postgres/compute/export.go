@@ -49,21 +49,11 @@ type export struct {
 	dir      string
 	file     *os.File
 	name     string
-	parts    [][]byte
+	transactions
 }
 
 func (x *export) entry(e Entry) error {
-	switch e.Kind {
-	case logcore.KindPart:
-		x.parts = append(x.parts, e.Payload)
-		return nil
-	case logcore.KindAbort:
-		x.parts = nil
-		return nil
-	}
-	parts := append(x.parts, e.Payload)
-	x.parts = nil
-	for _, raw := range parts {
+	for _, raw := range x.take(e) {
 		p, err := payload.Decode(raw)
 		if err == nil {
 			err = x.payload(p)

@@ -41,12 +41,14 @@ const (
 	// CheckpointBytes is the length of a checkpoint record's content.
 	CheckpointBytes = 88
 	// ParametersBytes is the length of a PARAMETER_CHANGE record's content.
-	ParametersBytes   = 26
-	relationFilePages = 1 << 17
+	ParametersBytes = 26
 )
 
 // ControlPath is where pg_control lies in a data directory.
 const ControlPath = "global/pg_control"
+
+// BackupFiles are what a base backup has at the top and a server that was shut down hasn't, or makes anew.
+var BackupFiles = []string{"backup_label", "tablespace_map", "backup_manifest", "postmaster.pid", "postmaster.opts", "recovery.signal", "standby.signal"}
 
 // Control is the content of pg_control.
 type Control []byte
@@ -64,7 +66,7 @@ func ParseControl(b []byte) (Control, error) {
 	if sum := crc32.Checksum(b[:controlCRC], castagnoli); sum != le.Uint32(b[controlCRC:]) {
 		return nil, fmt.Errorf("%w: %s: its checksum is %08X, its bytes give %08X", logcore.ErrCorrupt, ControlPath, le.Uint32(b[controlCRC:]), sum)
 	}
-	for at, want := range map[int]uint32{controlPageBytes: page.Bytes, controlFilePages: relationFilePages, controlWALPageBytes: wal.PageBytes} {
+	for at, want := range map[int]uint32{controlPageBytes: page.Bytes, controlFilePages: wal.FilePages, controlWALPageBytes: wal.PageBytes} {
 		if v := le.Uint32(b[at:]); v != want {
 			return nil, fmt.Errorf("%w: %s: the server was built with other sizes than usual (%d instead of %d)", logcore.ErrUnsupportedVersion, ControlPath, v, want)
 		}

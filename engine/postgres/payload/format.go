@@ -22,6 +22,9 @@ const (
 	HeaderBytes = 48
 )
 
+// Magic returns the bytes that every payload begins with.
+func Magic() []byte { return binary.LittleEndian.AppendUint32(nil, magic) }
+
 // Kind says what a payload holds.
 type Kind uint8
 

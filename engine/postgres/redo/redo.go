@@ -160,11 +160,15 @@ func (f *fields) numbers(n int) []int {
 	return out
 }
 
+// Nothing reports whether a record has nothing for its blocks but images that it may leave out.
+func Nothing(r *wal.Record) bool { return r.Manager == wal.ManagerXLog && r.Op() == fpiForHint }
+
+const fpiForHint = 0xA0
+
 // redoXLog: its records with blocks have nothing but images. A hint's image is left out
 // when the server writes none.
 func redoXLog(c *change) (bool, error) {
-	const fpiForHint = 0xA0
-	if c.op == fpiForHint {
+	if Nothing(c.r) {
 		return false, nil
 	}
 	return false, fmt.Errorf("a page image is missing")

@@ -32,3 +32,15 @@ func (r Relation) Path(f Fork) string {
 	}
 	return p
 }
+
+// FilePages is how many pages a relation's file has before the next one begins: 1 GiB.
+const FilePages = 1 << 17
+
+// FilePath returns the path of the file that holds a fork's page inside the data directory, and where in it the page begins.
+func (r Relation) FilePath(f Fork, number uint32) (path string, offset int64) {
+	path = r.Path(f)
+	if n := number / FilePages; n > 0 {
+		path += fmt.Sprintf(".%d", n)
+	}
+	return path, int64(number%FilePages) * PageBytes
+}

@@ -135,6 +135,18 @@ func ParseTransaction(r *Record) Transaction {
 	return t
 }
 
+// EndTime returns when a transaction ended, in microseconds since 2000-01-01 UTC; false for a record that ends none.
+func EndTime(r *Record) (at int64, ok bool) {
+	if r.Manager != ManagerTransaction || len(r.Data) < 8 {
+		return 0, false
+	}
+	switch r.Op() & TransactionOpMask {
+	case TransactionCommit, TransactionAbort, TransactionCommitPrepared, TransactionAbortPrepared:
+		return int64(binary.LittleEndian.Uint64(r.Data)), true
+	}
+	return 0, false
+}
+
 // prepareBytes is the fixed part of a prepare record; the lists follow, each aligned.
 const prepareBytes = 72
 

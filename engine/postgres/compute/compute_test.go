@@ -1,0 +1,271 @@
+package compute_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/engine/postgres/compute"
+	"github.com/logcore/logcore/engine/postgres/effect"
+	"github.com/logcore/logcore/engine/postgres/pagestest"
+	"github.com/logcore/logcore/engine/postgres/walsample"
+)
+
+// memoryStore is a page server that has ingested up to the memory's LSN.
+type memoryStore struct {
+	*pagestest.Memory
+	at logcore.LSN
+}
+
+var errOtherLSN = errors.New("not as of that LSN")
+
+func (m memoryStore) check(at logcore.LSN) error {
+	if at != m.at {
+		return errOtherLSN
+	}
+	return nil
+}
+
+func (m memoryStore) Ingested(context.Context, logcore.LSN, time.Duration) (logcore.LSN, error) {
+	return m.at, nil
+}
+
+func (m memoryStore) Before(context.Context, time.Time) (logcore.LSN, error) { return m.at, nil }
+
+func (m memoryStore) Spaces(_ context.Context, at logcore.LSN) iter.Seq2[compute.SpaceInfo, error] {
+	return func(yield func(compute.SpaceInfo, error) bool) {
+		for s, c := range m.Memory.Spaces {
+			if !yield(compute.SpaceInfo{Space: s, Pages: uint32(len(c.Pages)), PageSize: c.PageSize}, m.check(at)) {
+				return
+			}
+		}
+	}
+}
+
+func (m memoryStore) Pages(_ context.Context, s engine.Space, first, n uint32, at logcore.LSN) ([][]byte, error) {
+	var out [][]byte
+	for _, p := range m.Memory.Spaces[s].Pages[first : first+n] {
+		out = append(out, bytes.Clone(p))
+	}
+	return out, m.check(at)
+}
+
+func (m memoryStore) Object(_ context.Context, key string, at logcore.LSN) ([]byte, error) {
+	return m.Memory.Objects[key], m.check(at)
+}
+
+func (m memoryStore) Objects(_ context.Context, prefix string, at logcore.LSN) iter.Seq2[compute.Object, error] {
+	return func(yield func(compute.Object, error) bool) {
+		for _, k := range m.Keys(prefix) {
+			if !yield(compute.Object{Key: k, Data: m.Memory.Objects[k]}, m.check(at)) {
+				return
+			}
+		}
+	}
+}
+
+// logOf reads entries as the log service gives them: a transaction's parts, then its COMMIT.
+func logOf(entries []pagestest.Entry) compute.Log {
+	return func(_ context.Context, from, to logcore.LSN) iter.Seq2[compute.Entry, error] {
+		return func(yield func(compute.Entry, error) bool) {
+			for _, e := range entries {
+				for i, p := range e.Payloads {
+					lsn := e.LSN - logcore.LSN(len(e.Payloads)-1-i)
+					if lsn < from || lsn > to {
+						continue
+					}
+					out := compute.Entry{LSN: lsn, Kind: logcore.KindData, Payload: p}
+					if len(e.Payloads) > 1 {
+						out.Kind = logcore.KindPart
+						if i == len(e.Payloads)-1 {
+							out.Kind = logcore.KindCommit
+						}
+					}
+					if !yield(out, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// tree reads all files of a directory; the control file's and the checkpoint's times are made equal.
+func tree(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			files[rel+"/"] = nil
+			return nil
+		}
+		files[rel], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// A data directory made from what the page server has is, file by file, the one made by replaying the log from its base backup, wherever both end, and
+// however far behind the page server is.
+func TestFromPagesAsByReplay(t *testing.T) {
+	for _, sample := range []struct {
+		name string
+		walsample.Sample
+	}{{"various", walsample.Various}, {"consistency", walsample.Consistency}} {
+		t.Run(sample.name, func(t *testing.T) {
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			rng := rand.New(rand.NewPCG(seed, 1))
+			files, err := pagestest.FilesFor(sample.Sample)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries, err := pagestest.Log(sample.Sample, files, rng)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := pagestest.NewMemory()
+			last, compared := entries[len(entries)-1].LSN, 0
+			for i, e := range entries {
+				if err := take(m, e); errors.Is(err, logcore.ErrUnsupportedVersion) {
+					refused(t, entries, e.LSN, err)
+					break
+				} else if err != nil {
+					t.Fatalf("LSN %d: %v", e.LSN, err)
+				}
+				if m.Objects["base"] == nil || i%7 != 0 && e.LSN != last && i < len(entries)-3 {
+					continue
+				}
+				ahead := entries[min(len(entries)-1, i+rng.IntN(3))].LSN
+				if compareBuilds(t, memoryStore{m, e.LSN}, entries, ahead) {
+					compared++
+				}
+			}
+			if compared < 3 {
+				t.Errorf("%d directories compared of %d entries", compared, len(entries))
+			}
+		})
+	}
+}
+
+func take(m *pagestest.Memory, e pagestest.Entry) error {
+	for _, p := range e.Payloads {
+		if err := m.Payload(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused checks that the replay refuses the log at the same entry, for the same reason.
+func refused(t *testing.T, entries []pagestest.Entry, at logcore.LSN, reason error) {
+	t.Helper()
+	_, err := compute.Materialise(t.Context(), filepath.Join(t.TempDir(), "a"), nil, logOf(entries), at, compute.Target{}, slog.New(slog.DiscardHandler))
+	if !errors.Is(err, logcore.ErrUnsupportedVersion) || !strings.Contains(err.Error(), "set wal_consistency_checking") {
+		t.Errorf("LSN %d: the page server says %v, the replay %v", at, reason, err)
+	}
+}
+
+// compareBuilds makes the directory both ways. It reports false when the log can't be replayed on files up to there, as a
+// log can't that changes pages of before its base backup.
+func compareBuilds(t *testing.T, s memoryStore, entries []pagestest.Entry, to logcore.LSN) bool {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	byReplay, byPages := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	target := compute.Target{Fork: true}
+	want, err := compute.Materialise(t.Context(), byReplay, nil, logOf(entries), to, target, quiet)
+	if err != nil {
+		if !strings.Contains(err.Error(), "neither in the base backup nor made by the log") && !errors.Is(err, compute.ErrNoBase) {
+			t.Fatal(err)
+		}
+		return false
+	}
+	got, err := compute.Materialise(t.Context(), byPages, s, logOf(entries), to, target, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Pages == 0 {
+		t.Fatalf("LSN %d: not made from pages", s.at)
+	}
+	if got.End != want.End || got.LSN != want.LSN || got.Timeline != want.Timeline || !got.LastCommit.Equal(want.LastCommit) || string(got.History) != string(want.History) {
+		t.Errorf("LSN %d to %d: %+v,\nwant %+v", s.at, to, got, want)
+	}
+	a, b := tree(t, byReplay), tree(t, byPages)
+	for name, x := range a {
+		y, ok := b[name]
+		if !ok {
+			t.Errorf("LSN %d to %d: %s is missing", s.at, to, name)
+		} else if !same(name, x, y) {
+			t.Errorf("LSN %d to %d: %s differs: %s", s.at, to, name, difference(x, y))
+		}
+	}
+	for name, y := range b {
+		if _, ok := a[name]; !ok && (!strings.HasSuffix(name, "_vm") || len(bytes.Trim(y, "\x00")) > 0) {
+			t.Errorf("LSN %d to %d: %s is more than there should be", s.at, to, name)
+		}
+	}
+	return !t.Failed()
+}
+
+// same compares two files: the end of a visibility map or of an SLRU may be zeros or not be there.
+func same(name string, x, y []byte) bool {
+	if name == "global/pg_control" {
+		return bytes.Equal(timeless(x), timeless(y))
+	}
+	if strings.HasPrefix(name, "pg_wal/") {
+		return len(x) == len(y) // the time in the checkpoint differs; the positions were compared
+	}
+	if strings.HasSuffix(name, "_vm") || strings.HasPrefix(name, "pg_xact") || strings.HasPrefix(name, "pg_multixact") || strings.HasPrefix(name, "pg_commit_ts") {
+		return bytes.Equal(bytes.TrimRight(x, "\x00"), bytes.TrimRight(y, "\x00"))
+	}
+	if strings.HasSuffix(name, "/1003") {
+		x = x[:8192] // less than a page follows
+	}
+	return bytes.Equal(x, y)
+}
+
+// timeless returns a pg_control without the times in it.
+func timeless(b []byte) []byte {
+	c, err := effect.ParseControl(b)
+	if err != nil {
+		return nil
+	}
+	counters := c.Counters()
+	counters.Time = 0
+	c.ShutDown(1, counters)
+	return c
+}
+
+func difference(x, y []byte) string {
+	if len(x) != len(y) {
+		return fmt.Sprintf("%d bytes, want %d", len(y), len(x))
+	}
+	for i := range x {
+		if x[i] != y[i] {
+			return fmt.Sprintf("at %d: %x, want %x", i, y[i:min(i+16, len(y))], x[i:min(i+16, len(x))])
+		}
+	}
+	return "not"
+}
