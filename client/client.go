@@ -79,7 +79,7 @@ func (c *Client) member(addr string) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &member{addr: addr, conn: conn, logs: logcorev1.NewLogCoreServiceClient(conn), admin: logcorev1.NewAdminServiceClient(conn), archive: logcorev1.NewArchiveServiceClient(conn), history: logcorev1.NewHistoryServiceClient(conn)}
+	m := &member{addr: addr, conn: conn, logs: logcorev1.NewLogCoreServiceClient(conn), admin: logcorev1.NewAdminServiceClient(conn), archive: logcorev1.NewArchiveServiceClient(conn), history: logcorev1.NewHistoryServiceClient(conn), stripes: logcorev1.NewStripeServiceClient(conn)}
 	m.appender = newAppender(c, m)
 	return m, nil
 }

@@ -23,6 +23,7 @@ type member struct {
 	admin    logcorev1.AdminServiceClient
 	archive  logcorev1.ArchiveServiceClient
 	history  logcorev1.HistoryServiceClient
+	stripes  logcorev1.StripeServiceClient
 	appender *appender
 	failed   time.Time // when it could not be reached, or was of no use, last; guarded by the router's mu
 }

@@ -51,6 +51,8 @@ type Options struct {
 	StagedBytesMax int64
 	// Lease is how long a writer that is silent counts as alive; 0 means 5 s.
 	Lease time.Duration
+	// PageServerLease is how long a page server that is silent counts as there; 0 means 10 s.
+	PageServerLease time.Duration
 	// ReadWait is how long a read that doesn't follow waits for an LSN that is in the
 	// future; 0 means 2 s.
 	ReadWait time.Duration
@@ -81,7 +83,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
-	}{{&o.Lease, 5 * time.Second}, {&o.ReadWait, 2 * time.Second}, {&o.HeartbeatEvery, 200 * time.Millisecond}, {&o.TrimEvery, time.Second}} {
+	}{{&o.Lease, 5 * time.Second}, {&o.PageServerLease, 10 * time.Second}, {&o.ReadWait, 2 * time.Second}, {&o.HeartbeatEvery, 200 * time.Millisecond}, {&o.TrimEvery, time.Second}} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
@@ -115,8 +117,8 @@ func (o Options) validate() error {
 	if o.StagedBytesMax < int64(o.EntryBytesMax+messageOverheadMax) {
 		bad("StagedBytesMax %d: want at least EntryBytesMax and %d more", o.StagedBytesMax, messageOverheadMax)
 	}
-	if o.Lease < 0 || o.ReadWait < 0 || o.HeartbeatEvery < 0 || o.TrimEvery < 0 || o.HotBytesKeep < 0 {
-		bad("Lease %v, ReadWait %v, HeartbeatEvery %v, TrimEvery %v and HotBytesKeep %d must not be negative", o.Lease, o.ReadWait, o.HeartbeatEvery, o.TrimEvery, o.HotBytesKeep)
+	if o.Lease < 0 || o.PageServerLease < 0 || o.ReadWait < 0 || o.HeartbeatEvery < 0 || o.TrimEvery < 0 || o.HotBytesKeep < 0 {
+		bad("Lease %v, PageServerLease %v, ReadWait %v, HeartbeatEvery %v, TrimEvery %v and HotBytesKeep %d must not be negative", o.Lease, o.PageServerLease, o.ReadWait, o.HeartbeatEvery, o.TrimEvery, o.HotBytesKeep)
 	}
 	return errors.Join(errs...)
 }

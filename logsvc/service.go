@@ -37,6 +37,8 @@ type Service struct {
 
 	// leases is touched by Prepare functions only, which run on the group's loop.
 	leases leases
+	// pageServers is touched there too.
+	pageServers pageServers
 
 	tail  *tail
 	debts *debts
@@ -58,7 +60,7 @@ func New(opts Options) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{opts: opts, group: opts.Group, log: opts.Logger, health: health.NewServer(), started: time.Now(), budget: newBudget(opts.StagedBytesMax),
-		leases: leases{duration: opts.Lease, now: time.Now}, leader: leaderConn{certs: opts.LeaderCerts}}
+		leases: leases{duration: opts.Lease, now: time.Now}, leader: leaderConn{certs: opts.LeaderCerts}, pageServers: pageServers{duration: opts.PageServerLease, now: time.Now}}
 	var err error
 	if s.metrics, err = newMetrics(opts.Registerer, opts.Group, s.budget); err != nil {
 		return nil, err
@@ -102,6 +104,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	logcorev1.RegisterLogCoreServiceServer(r, s)
 	logcorev1.RegisterAdminServiceServer(r, admin{s: s})
 	logcorev1.RegisterHistoryServiceServer(r, histories{s: s})
+	logcorev1.RegisterStripeServiceServer(r, stripes{s: s})
 	healthv1.RegisterHealthServer(r, s.health)
 }
 
