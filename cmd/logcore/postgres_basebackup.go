@@ -49,6 +49,7 @@ func (f *targetFlags) target() (compute.Target, error) {
 func (a *app) basebackupCommand() *cobra.Command {
 	var f targetFlags
 	var dir string
+	var logOnly bool
 	var timeline uint32
 	cmd := &cobra.Command{
 		Use:   "basebackup LOG --to DIR",
@@ -69,18 +70,19 @@ own, so that its WAL can't be taken for the log's.`,
 			}
 			defer c.Close()
 			started := time.Now()
-			r, err := a.buildPGDATA(cmd.Context(), c, args[0], dir, t)
+			r, err := a.buildPGDATA(cmd.Context(), c, args[0], dir, t, logOnly)
 			if err != nil {
 				return err
 			}
 			return a.writeFields([]field{{"data directory", dir}, {"as of", fmt.Sprintf("LSN %d, position %v", r.LSN, r.End)},
 				{"last commit", timeOrNever(r.LastCommit)}, {"timeline", fmt.Sprint(r.Timeline)},
-				{"read", fmt.Sprintf("base backup %s, WAL %s, %d records", sizeText(r.BaseBytes), sizeText(r.WALBytes), r.Records)},
+				{"read", sourceText(r)},
 				{"took", time.Since(started).Round(time.Millisecond).String()}})
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&dir, "to", "", "the directory, empty or to be made")
+	cmd.Flags().BoolVar(&logOnly, "log-only", false, "don't ask the page server: apply the whole log to its base backup")
 	cmd.Flags().Uint32Var(&timeline, "timeline", 100, "the timeline that the server begins; it must be above the log's")
 	_ = cmd.MarkFlagRequired("to") // the flag exists
 	a.connectFlags(cmd)
@@ -101,7 +103,7 @@ recovers from them without LogCore: point restore_command to the WAL and make re
 				return err
 			}
 			defer c.Close()
-			if err := compute.Export(cmd.Context(), base, wal, compute.Entries(cmd.Context(), c, args[0], 0)); err != nil {
+			if err := compute.Export(cmd.Context(), base, wal, compute.EntriesOf(c, args[0])(cmd.Context(), 0, 0)); err != nil {
 				return err
 			}
 			return errors.Join(ownAsPostgres(base, os.Getuid()), ownAsPostgres(wal, os.Getuid()))
@@ -122,10 +124,26 @@ func timeOrNever(t time.Time) string {
 }
 
 // buildPGDATA materialises a log. Without a target LSN it goes to the end that the log has now.
-func (a *app) buildPGDATA(ctx context.Context, c *client.Client, log, dir string, t compute.Target) (compute.Result, error) {
-	r, err := compute.Build(ctx, dir, compute.Entries(ctx, c, log, t.LSN), t, quiet(a))
+func (a *app) buildPGDATA(ctx context.Context, c *client.Client, log, dir string, t compute.Target, logOnly bool) (compute.Result, error) {
+	end, err := logEnd(ctx, c, log)
+	if err != nil {
+		return compute.Result{}, err
+	}
+	var pages compute.Store
+	if !logOnly {
+		pages = compute.PagesOf(c, log)
+	}
+	r, err := compute.Materialise(ctx, dir, pages, compute.EntriesOf(c, log), end, t, quiet(a))
 	if err != nil {
 		return r, err
 	}
 	return r, ownAsPostgres(dir, os.Getuid())
+}
+
+// sourceText says what a data directory was made from.
+func sourceText(r compute.Result) string {
+	if r.Pages > 0 {
+		return fmt.Sprintf("%d pages of the page server, WAL %s", r.Pages, sizeText(r.WALBytes))
+	}
+	return fmt.Sprintf("base backup %s, WAL %s, %d records", sizeText(r.BaseBytes), sizeText(r.WALBytes), r.Records)
 }

@@ -20,7 +20,7 @@ type postgresRunFlags struct {
 	dir, socket, listen, binary, user string
 	port                              int
 	set                               []string
-	takeover                          bool
+	takeover, logOnly                 bool
 	branch                            string
 	target                            targetFlags
 }
@@ -77,6 +77,7 @@ full_page_writes=off and synchronous_standby_names belong to the node; others ca
 	cmd.Flags().StringArrayVarP(&f.set, "set", "c", nil, "a setting of the server, such as shared_buffers=1GB; can be repeated")
 	cmd.Flags().BoolVar(&f.takeover, "takeover", false, "take the log over from a node that still holds it: that one is fenced")
 	cmd.Flags().StringVar(&f.branch, "branch", "", "run on this branch of LOG, and make it when it doesn't exist")
+	cmd.Flags().BoolVar(&f.logOnly, "log-only", false, "don't ask the page server: apply the whole log to its base backup each time")
 	f.target.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("branch", "position")
 	_ = cmd.MarkFlagRequired("dir") // the flag exists
@@ -118,13 +119,13 @@ func (f *postgresRunFlags) options(a *app, log string) (compute.RunOptions, erro
 	}
 	host, _ := os.Hostname()
 	return compute.RunOptions{
-		Log: log, Takeover: f.takeover, Name: fmt.Sprintf("postgres run at %s, process %d", host, os.Getpid()),
+		Log: log, Takeover: f.takeover, LogOnly: f.logOnly, Name: fmt.Sprintf("postgres run at %s, process %d", host, os.Getpid()),
 		Server: compute.ServerOptions{Dir: filepath.Join(dir, "pgdata"), Binary: f.binary, Port: f.port, Listen: f.listen, SocketDir: f.socket, User: f.user,
 			Set: f.set, UID: uid, GID: gid, Output: a.err},
 		Own: func(dir string) error { return ownAsPostgres(dir, os.Getuid()) },
 		Ready: func(s compute.Started) {
-			fmt.Fprintf(a.out, "ready: PostgreSQL takes connections on port %d, as of LSN %d, position %v; data directory in %v (base backup %s, WAL %s), start in %v\n",
-				f.port, s.Result.LSN, s.Result.End, s.Build.Round(time.Millisecond), sizeText(s.Result.BaseBytes), sizeText(s.Result.WALBytes), s.Start.Round(time.Millisecond))
+			fmt.Fprintf(a.out, "ready: PostgreSQL takes connections on port %d, as of LSN %d, position %v; data directory in %v (%s), start in %v\n",
+				f.port, s.Result.LSN, s.Result.End, s.Build.Round(time.Millisecond), sourceText(s.Result), s.Start.Round(time.Millisecond))
 		},
 		Logger: agentLog(a),
 	}, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/pages"
+	postgres "github.com/logcore/logcore/engine/postgres/pages"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
 	"github.com/logcore/logcore/logsvc"
@@ -124,7 +125,7 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 }
 
 // payloadFormats are the payloads that a page server can decode.
-func payloadFormats() *engine.Mux { return engine.NewMux(pages.Format()) }
+func payloadFormats() *engine.Mux { return engine.NewMux(pages.Format(), postgres.Format()) }
 
 // buildPageServer connects to the log service and starts a page server that follows it.
 func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*pageserver.Server, error) {

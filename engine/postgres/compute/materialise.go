@@ -13,11 +13,11 @@ import (
 	"github.com/logcore/logcore/engine/postgres/wal"
 )
 
-// Waits for a page server, and how far it may be behind the log: the rest is applied here.
-const (
-	ingestWait = 10 * time.Second
-	clockSkew  = time.Minute // between the database's clock and the log's
-)
+// ingestWait is how long a page server that is behind is waited for; the rest of the log is applied here.
+const ingestWait = 10 * time.Second
+
+// clockSkews are by how much the database's clock may be ahead of the log's: they are tried in turn.
+var clockSkews = []time.Duration{0, time.Minute, time.Hour}
 
 // errNotBefore says that the store has no state that is certainly before the target.
 var errNotBefore = errors.New("compute: the page server has nothing from before that moment")
@@ -33,23 +33,28 @@ func Materialise(ctx context.Context, dir string, s Store, log Log, to logcore.L
 		target.LSN = to
 	}
 	if s != nil {
-		r, err := fromStore(ctx, dir, s, log, target, logger)
-		if err == nil || ctx.Err() != nil || errors.Is(err, logcore.ErrInvalid) {
-			return r, err
-		}
-		logger.Warn("compute: the data directory is made from the log alone, which takes longer", "err", err)
-		if err := clearDir(dir); err != nil {
+		if err := emptyDir(dir); err != nil {
 			return Result{}, err
+		}
+		for _, skew := range clockSkews {
+			r, err := fromStore(ctx, dir, s, log, target, skew, logger)
+			if err == nil || ctx.Err() != nil || errors.Is(err, logcore.ErrInvalid) {
+				return r, err
+			}
+			if err := clearDir(dir); err != nil {
+				return Result{}, err
+			}
+			if target.Time.IsZero() || !errors.Is(err, errNotBefore) {
+				logger.Warn("compute: the data directory is made from the log alone, which takes longer", "err", err)
+				break
+			}
 		}
 	}
 	return Build(ctx, dir, log(ctx, 0, target.LSN), target, logger)
 }
 
-func fromStore(ctx context.Context, dir string, s Store, log Log, target Target, logger *slog.Logger) (Result, error) {
-	if err := emptyDir(dir); err != nil {
-		return Result{}, err
-	}
-	at, err := storeLSN(ctx, s, log, target)
+func fromStore(ctx context.Context, dir string, s Store, log Log, target Target, skew time.Duration, logger *slog.Logger) (Result, error) {
+	at, err := storeLSN(ctx, s, log, target, skew)
 	if err != nil {
 		return Result{}, err
 	}
@@ -81,12 +86,12 @@ func fromStore(ctx context.Context, dir string, s Store, log Log, target Target,
 }
 
 // storeLSN returns the LSN as of which the store is read: the target, or, when what is asked for is no LSN or the store isn't there yet, one before it.
-func storeLSN(ctx context.Context, s Store, log Log, target Target) (at logcore.LSN, err error) {
+func storeLSN(ctx context.Context, s Store, log Log, target Target, skew time.Duration) (at logcore.LSN, err error) {
 	at = target.LSN
 	switch {
 	case !target.Time.IsZero():
 		var before logcore.LSN
-		if before, err = s.Before(ctx, target.Time.Add(-clockSkew)); err == nil {
+		if before, err = s.Before(ctx, target.Time.Add(-skew)); err == nil {
 			at = min(at, before)
 		}
 	case target.Position != 0:

@@ -19,6 +19,7 @@ type RunOptions struct {
 	Log      string
 	Takeover bool // fence a node that still writes the log
 	Name     string
+	LogOnly  bool // make data directories without the page server
 	Server   ServerOptions
 	// Own, when it is set, gives a data directory to the user that the server runs as.
 	Own    func(dir string) error
@@ -182,7 +183,15 @@ func materialise(ctx context.Context, c *client.Client, o RunOptions, t Target) 
 	if err := os.RemoveAll(o.Server.Dir); err != nil {
 		return Result{}, fmt.Errorf("compute: %w", err)
 	}
-	r, err := Build(ctx, o.Server.Dir, Entries(ctx, c, o.Log, t.LSN), t, o.Logger)
+	info, err := c.Info(ctx, o.Log)
+	if err != nil {
+		return Result{}, err
+	}
+	var pages Store
+	if !o.LogOnly {
+		pages = PagesOf(c, o.Log)
+	}
+	r, err := Materialise(ctx, o.Server.Dir, pages, EntriesOf(c, o.Log), max(info.LastLSN, info.BranchLSN), t, o.Logger)
 	if err != nil || o.Own == nil {
 		return r, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -179,6 +180,9 @@ func branchAt(t *testing.T, service *service, name string, m moment) {
 	if line := queryOne(t, n.conn, "select timeline_id from pg_control_checkpoint()"); line != "2" {
 		t.Errorf("timeline %s, want 2", line)
 	}
+	if out := n.process.output.String(); strings.Count(out, fromPages) != strings.Count(out, "ready:") {
+		t.Errorf("not made from pages:\n%s", out)
+	}
 	n.process.stop()
 	v := vanilla(t, service, name)
 	if got := queryOne(t, v.connString(), answer); got != want {
@@ -189,12 +193,17 @@ func branchAt(t *testing.T, service *service, name string, m moment) {
 	}
 }
 
+// fromPages says in the output of a command that the page server had what the data directory was made of.
+const fromPages = "of the page server"
+
 // openAt starts a server on a data directory made as of some moment.
 func openAt(t *testing.T, service *service, log string, flags ...string) *server {
 	t.Helper()
 	dir := workDir(t)
 	s := &server{data: filepath.Join(dir, "data"), socket: dir, port: freePort(t)}
-	service.must(t, append([]string{"postgres", "basebackup", log, "--to", s.data}, flags...)...)
+	if out := service.must(t, append([]string{"postgres", "basebackup", log, "--to", s.data}, flags...)...); !contains(out, fromPages) {
+		t.Errorf("not made from pages:\n%s", out)
+	}
 	if _, err := os.Stat(filepath.Join(s.data, "backup_label")); err == nil {
 		t.Error("there is a backup_label: the server would recover")
 	}

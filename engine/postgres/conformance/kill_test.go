@@ -40,14 +40,18 @@ func (b *bank) setUp(t *testing.T) {
 		create extension amcheck`)
 }
 
-// work runs transactions on all connections until they break.
-func (b *bank) work(t *testing.T) {
+// work runs transactions on all connections until they break, and calls begun once they are open.
+func (b *bank) work(t *testing.T, begun func()) {
 	var wg sync.WaitGroup
-	for i := range clients {
-		c, err := pgconn.Connect(t.Context(), b.conn)
-		if err != nil {
+	var open [clients]*pgconn.PgConn
+	for i := range open {
+		var err error
+		if open[i], err = pgconn.Connect(t.Context(), b.conn); err != nil {
 			t.Fatal(err)
 		}
+	}
+	begun()
+	for i, c := range open {
 		wg.Go(func() {
 			defer c.Close(context.Background())
 			rng := rand.New(rand.NewPCG(uint64(i), uint64(b.asked[i])))
@@ -113,8 +117,9 @@ func TestKilledComputeNodes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	there := 0
 	for kill := 1; kill <= kills; kill++ {
-		time.AfterFunc(time.Duration(200+rng.IntN(1500))*time.Millisecond, func() { killPostmaster(filepath.Join(dir, "pgdata")) })
-		b.work(t)
+		b.work(t, func() {
+			time.AfterFunc(time.Duration(200+rng.IntN(1500))*time.Millisecond, func() { killPostmaster(filepath.Join(dir, "pgdata")) })
+		})
 		node.waitFor(t, "ready:", kill+1)
 		if there = b.check(t); t.Failed() {
 			t.Fatalf("after kill %d", kill)
@@ -123,6 +128,9 @@ func TestKilledComputeNodes(t *testing.T) {
 	t.Logf("%d kills, %d transactions acknowledged, none lost", kills, there)
 	if there < kills*20 {
 		t.Errorf("%d transactions, want %d: nothing was shown", there, kills*20)
+	}
+	if out := node.output.String(); strings.Count(out, fromPages) != kills+1 {
+		t.Errorf("%d of %d nodes were made from pages", strings.Count(out, fromPages), kills+1)
 	}
 	node.stop()
 	vanillaReplays(t, service, b, there)

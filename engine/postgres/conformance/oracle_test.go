@@ -51,7 +51,9 @@ func TestStandbyAsOracle(t *testing.T) {
 	s.stop(t)
 
 	ours := filepath.Join(workDir(t), "data")
-	service.must(t, "postgres", "basebackup", "oracle", "--to", ours, "--position", end)
+	if out := service.must(t, "postgres", "basebackup", "oracle", "--to", ours, "--position", end); !contains(out, fromPages) {
+		t.Errorf("not made from pages:\n%s", out)
+	}
 	run(t, binaries+"pg_checksums", "--check", "-D", ours)
 	compareClusters(t, standby, ours)
 }

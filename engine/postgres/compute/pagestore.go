@@ -1,0 +1,114 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/engine"
+)
+
+// PagesOf returns what the page server that c reaches has of a log.
+func PagesOf(c *client.Client, log string) Store { return pageStore{c, log} }
+
+type pageStore struct {
+	c   *client.Client
+	log string
+}
+
+// Ingested implements Store. A page server that is behind, or that has stopped to ingest the log, has what it has.
+func (s pageStore) Ingested(ctx context.Context, lsn logcore.LSN, wait time.Duration) (logcore.LSN, error) {
+	at, err := s.c.WaitLSN(ctx, s.log, lsn, wait)
+	if err == nil || ctx.Err() != nil {
+		return at, err
+	}
+	at, newestErr := s.c.WaitLSN(ctx, s.log, 0, 0)
+	if newestErr != nil {
+		return 0, err
+	}
+	return at, nil
+}
+
+// Spaces implements Store.
+func (s pageStore) Spaces(ctx context.Context, at logcore.LSN) iter.Seq2[SpaceInfo, error] {
+	return func(yield func(SpaceInfo, error) bool) {
+		of := client.SpaceRange{HiThrough: ^uint64(0)}
+		for {
+			list, err := s.c.ListSpaces(ctx, s.log, of, client.ReadAt{LSN: at})
+			if err != nil {
+				yield(SpaceInfo{}, err)
+				return
+			}
+			for _, i := range list.Spaces {
+				if !yield(SpaceInfo(i), nil) {
+					return
+				}
+			}
+			if !list.More || len(list.Spaces) == 0 {
+				return
+			}
+			of.After = &list.Spaces[len(list.Spaces)-1].Space
+		}
+	}
+}
+
+// Pages implements Store.
+func (s pageStore) Pages(ctx context.Context, space engine.Space, first, n uint32, at logcore.LSN) ([][]byte, error) {
+	numbers := make([]uint32, n)
+	for i := range numbers {
+		numbers[i] = first + uint32(i)
+	}
+	set, err := s.c.GetPages(ctx, s.log, space, numbers, client.ReadAt{LSN: at})
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(set.Pages))
+	for i, p := range set.Pages {
+		out[i] = p.Data
+	}
+	return out, nil
+}
+
+// Object implements Store.
+func (s pageStore) Object(ctx context.Context, key string, at logcore.LSN) ([]byte, error) {
+	list, err := s.c.GetObject(ctx, s.log, []byte(key), client.ReadAt{LSN: at})
+	if err != nil {
+		return nil, err
+	}
+	return list.Objects[0].Data, nil
+}
+
+// Objects implements Store.
+func (s pageStore) Objects(ctx context.Context, prefix string, at logcore.LSN) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		var after []byte
+		for {
+			list, err := s.c.ListObjects(ctx, s.log, []byte(prefix), after, 0, client.ReadAt{LSN: at})
+			if err != nil {
+				yield(Object{}, err)
+				return
+			}
+			for _, o := range list.Objects {
+				if !yield(Object{string(o.Key), o.Data}, nil) {
+					return
+				}
+				after = o.Key
+			}
+			if !list.More || len(list.Objects) == 0 {
+				return
+			}
+		}
+	}
+}
+
+// Before implements Store.
+func (s pageStore) Before(ctx context.Context, at time.Time) (logcore.LSN, error) {
+	lsn, _, err := s.c.ResolveTime(ctx, s.log, at)
+	if errors.Is(err, logcore.ErrTrimmed) {
+		return 0, errNotBefore
+	}
+	return lsn, err
+}
