@@ -146,7 +146,7 @@ func TestConnectionsThatBreak(t *testing.T) {
 			_ = cmd.Run() // what it did is looked at below
 		}
 	}()
-	b.work(t)
+	b.work(t, func() {})
 	attach.waitFor(t, "trying again", 6)
 	attach.stop()
 	node := openAt(t, service, "broken")
