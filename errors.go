@@ -16,6 +16,8 @@ var (
 	ErrWriterActive = errors.New("logcore: another writer is active")
 	// ErrNotLeader: this member does not lead the log's shard.
 	ErrNotLeader = errors.New("logcore: not the leader of this shard")
+	// ErrMoved: the log is in another shard, or on its way there; see MovedError.
+	ErrMoved = errors.New("logcore: the log has moved to another shard")
 	// ErrOverloaded: a bounded queue is full; nothing was written.
 	ErrOverloaded = errors.New("logcore: overloaded, try again")
 	// ErrTooLarge: an entry exceeds the configured limit.
@@ -122,3 +124,25 @@ func (e *NotLeaderError) Error() string {
 
 // Unwrap makes errors.Is(err, ErrNotLeader) true.
 func (e *NotLeaderError) Unwrap() error { return ErrNotLeader }
+
+// MovedError says where a log is that is not in the shard that was asked. It wraps
+// ErrMoved. Nothing of what was asked was done.
+type MovedError struct {
+	Log   string
+	Shard ShardID // where it is, or is about to be
+	// Leader is the member that leads that shard, as far as is known, Address where its service
+	// can be reached; 0 and empty when that is not known.
+	Leader  uint64
+	Address string
+}
+
+// Error names the log and the shard.
+func (e *MovedError) Error() string {
+	if e.Address == "" {
+		return fmt.Sprintf("%v: log %q is in shard %d, or about to be", ErrMoved, e.Log, e.Shard)
+	}
+	return fmt.Sprintf("%v: log %q is in shard %d, which is led at %s", ErrMoved, e.Log, e.Shard, e.Address)
+}
+
+// Unwrap makes errors.Is(err, ErrMoved) true.
+func (e *MovedError) Unwrap() error { return ErrMoved }

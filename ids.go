@@ -26,6 +26,9 @@ func ParseLSN(s string) (LSN, error) {
 // ShardID names a shard: one Raft group, one hot log on each member.
 type ShardID uint32
 
+// NoShard is no shard.
+const NoShard = ^ShardID(0)
+
 // LogID names a log inside a cluster. Ids are never used again. Zero is no log.
 type LogID uint64
 

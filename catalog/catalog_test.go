@@ -284,7 +284,7 @@ func TestVersions(t *testing.T) {
 		{"checkpoint", "newer", map[int]byte{4: 9, 6: 3}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "older", map[int]byte{4: 1, 6: 1}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "flag", map[int]byte{8: 0x80}, logcore.ErrUnsupportedVersion},
-		{"checkpoint", "log flag", map[int]byte{40 + 96: 5}, logcore.ErrUnsupportedVersion},
+		{"checkpoint", "log flag", map[int]byte{40 + 96: 17}, logcore.ErrUnsupportedVersion},
 		{"checkpoint", "magic", map[int]byte{0: 0}, logcore.ErrCorrupt},
 	} {
 		b := bytes.Clone(good[c.what])

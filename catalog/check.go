@@ -17,6 +17,9 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		if err != nil {
 			return err
 		}
+		if err := l.present(); err != nil {
+			return err
+		}
 		if c.Epoch != l.Epoch+1 {
 			return fmt.Errorf("%w: log %q: epoch %d after %d", logcore.ErrFenced, l.Name, c.Epoch, l.Epoch)
 		}
@@ -38,8 +41,11 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		if err != nil {
 			return err
 		}
-		if c.LSN > lsn {
-			return &logcore.LagError{Asked: c.LSN, Available: lsn}
+		if err := l.present(); err != nil {
+			return err
+		}
+		if last := lsn + l.Base; c.LSN > last {
+			return &logcore.LagError{Asked: c.LSN, Available: last}
 		}
 		if c.LSN <= l.FirstLSN() {
 			return fmt.Errorf("%w: log %q begins at LSN %d, nothing to truncate before %d", logcore.ErrInvalid, l.Name, l.FirstLSN(), c.LSN)
@@ -56,6 +62,22 @@ func (s *State) Check(c Command, lsn logcore.LSN) error {
 		return s.stripes.Check(c.Stripes)
 	case OpDelete, OpReset, OpRetention, OpHorizon, OpLease, OpHold:
 		return s.checkHistory(c, lsn)
+	case OpShards:
+		return s.checkShards(c)
+	case OpEnter:
+		return s.checkEnter(c)
+	case OpMove:
+		return s.checkMove(c)
+	case OpSettle:
+		return s.checkSettle(c)
+	case OpDrop:
+		return s.checkDrop(c)
+	case OpOwn:
+		return s.checkOwn(c)
+	case OpLeave:
+		return s.checkLeave(c)
+	case OpPlace:
+		return s.checkPlace(c)
 	}
 	return fmt.Errorf("%w: catalog command %v", logcore.ErrUnsupportedVersion, c.Op)
 }
@@ -93,8 +115,8 @@ func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
 	if err := logcore.ValidateLogName(c.Name); err != nil {
 		return err
 	}
-	if _, taken := s.names[c.Name]; taken {
-		return fmt.Errorf("%w: %q", logcore.ErrLogExists, c.Name)
+	if err := s.nameTaken(c.Name); err != nil {
+		return err
 	}
 	if c.Log != s.nextLog {
 		return fmt.Errorf("%w: log id %d, the next is %d", logcore.ErrInvalid, c.Log, s.nextLog)
@@ -115,6 +137,9 @@ func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkBranch(parent); err != nil {
+		return err
+	}
 	return s.checkFork(parent, c.LSN, lsn)
 }
 
@@ -122,6 +147,8 @@ func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
 func (s *State) create(c Command, lsn logcore.LSN) {
 	l := &Log{ID: c.Log, Name: c.Name, Epoch: s.histories.epochFloor, CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN, Durability: c.Durability}
 	if parent := s.logs[c.Parent]; parent != nil {
+		l.Base = parent.Base // a family counts alike
+		l.CreatedLSN = lsn + l.Base
 		l.OriginLSN, l.TruncatedBefore = parent.OriginLSN, parent.TruncatedBefore
 		l.LastLSN, l.LastTime = parent.LastLSN, parent.LastTime
 		l.PayloadFormat = parent.PayloadFormat
@@ -146,22 +173,32 @@ func (s *State) applyCommand(c Command, e logcore.Entry) {
 		s.applyHistory(c, e)
 	case OpOpenWriter:
 		l := s.logs[c.Log]
-		s.reserved += reserveLog + reserveWindow - l.reserve()
+		s.reserved -= l.reserve()
 		l.Epoch, l.Writer, l.WriterOpen = c.Epoch, c.Writer, true
 		l.Sequence, l.window = 0, window{}
 		if c.PayloadFormat != "" {
 			l.PayloadFormat = c.PayloadFormat
 		}
+		s.reserved += l.reserve()
 	case OpCloseWriter:
 		l := s.logs[c.Log]
-		s.reserved += reserveLog - l.reserve()
+		s.reserved -= l.reserve()
 		l.WriterOpen, l.window = false, window{} // nothing of a closed epoch is answered again
+		s.reserved += l.reserve()
 	case OpTruncate:
 		s.logs[c.Log].TruncatedBefore = c.LSN
 	case OpNode:
 		s.applyNode(c)
 	case OpPageServers:
 		s.applyStripes(c, e.LSN)
+	case OpShards, OpEnter, OpMove, OpSettle, OpDrop:
+		s.applyDirectory(c)
+	case OpOwn:
+		s.nextLog = firstLog(c.Shard)
+	case OpLeave:
+		s.applyLeave(c, e.LSN)
+	case OpPlace:
+		s.applyPlace(c, e.LSN)
 	case OpIncarnation:
 		s.Incarnation = c.Incarnation
 		s.stripes.Servers = nil // they have pages of another history; those that come back say so
@@ -169,7 +206,10 @@ func (s *State) applyCommand(c Command, e logcore.Entry) {
 		for _, l := range s.logs {
 			l.WriterOpen, l.window = false, window{}
 		}
-		s.reserved = reserveLog * len(s.logs)
+		s.reserved = reservePlacement * len(s.dir.byName)
+		for _, l := range s.logs {
+			s.reserved += l.reserve()
+		}
 	}
 	s.histories.expire(e.Time)
 }

@@ -24,6 +24,9 @@ func (s *State) EncodeCheckpoint() []byte {
 	if history {
 		flags |= checkpointFlagHistory
 	}
+	if !s.dir.empty() {
+		flags |= checkpointFlagDirectory
+	}
 	b = binary.LittleEndian.AppendUint32(b, flags)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.logs)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.LSN))
@@ -41,6 +44,9 @@ func (s *State) EncodeCheckpoint() []byte {
 	if history {
 		b = s.appendHistory(b)
 	}
+	if !s.dir.empty() {
+		b = s.appendDirectory(b)
+	}
 	return b
 }
 
@@ -51,6 +57,13 @@ func (l *Log) append(b []byte) []byte {
 	}
 	if l.Durability == DurabilityArchive {
 		flags |= logFlagArchive
+	}
+	moving := !l.Moving.isZero()
+	if moving {
+		flags |= logFlagMoving
+	}
+	if l.Gone {
+		flags |= logFlagGone
 	}
 	n := l.window.count(l.Sequence)
 	for _, v := range []uint64{uint64(l.ID), uint64(l.Epoch), l.Sequence, uint64(l.CreatedLSN), uint64(l.OriginLSN), uint64(l.TruncatedBefore),
@@ -70,6 +83,9 @@ func (l *Log) append(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(p.Time-prev.Time))
 		b = binary.LittleEndian.AppendUint32(b, p.tx)
 		prev = p
+	}
+	if moving {
+		b = l.Moving.append(b)
 	}
 	return b
 }
@@ -121,6 +137,11 @@ func DecodeCheckpoint(payload []byte) (*State, error) {
 			return nil, err
 		}
 	}
+	if flags&checkpointFlagDirectory != 0 {
+		if err := s.decodeDirectory(&src); err != nil {
+			return nil, err
+		}
+	}
 	if len(src.b) != 0 {
 		return nil, corrupt("checkpoint: %d bytes too many", len(src.b))
 	}
@@ -161,6 +182,17 @@ func decodeLog(src *source) (*Log, error) {
 	if src.bad {
 		return nil, corrupt("checkpoint: log %d is cut short", l.ID)
 	}
+	if flags&logFlagMoving != 0 {
+		m, err := decodeMoving(src, l.ID)
+		if err != nil {
+			return nil, err
+		}
+		l.Moving = m
+	}
+	l.Gone = flags&logFlagGone != 0
+	if flags&logFlagMoving != 0 && l.Moving.isZero() || l.Gone && flags&logFlagMoving == 0 {
+		return nil, corrupt("checkpoint: log %d: flags %#x do not fit its extents", l.ID, flags)
+	}
 	return l, nil
 }
 
@@ -172,8 +204,11 @@ func (s *State) insert(l *Log, prev logcore.LogID) error {
 	if err := ValidatePayloadFormat(l.PayloadFormat); err != nil {
 		return corrupt("checkpoint: log %d: %v", l.ID, err)
 	}
+	if err := l.checkExtents(); err != nil {
+		return err
+	}
 	_, taken := s.names[l.Name]
-	if l.ID <= prev || l.ID >= s.nextLog || taken || l.WriterOpen && l.Epoch == 0 {
+	if l.ID <= prev || l.ID >= s.nextLog && l.ID>>logIDShardBits == s.nextLog>>logIDShardBits || taken || l.WriterOpen && l.Epoch == 0 {
 		return corrupt("checkpoint: log %d after %d, %q, epoch %d, next id %d: doubled or out of range", l.ID, prev, l.Name, l.Epoch, s.nextLog)
 	}
 	s.logs[l.ID], s.names[l.Name] = l, l.ID

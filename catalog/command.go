@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/stripemap"
@@ -43,14 +44,34 @@ const (
 	OpLease Op = 12
 	// OpHold keeps the history of Log from LSN on, under Name, or lifts the hold when LSN is 0.
 	OpHold Op = 13
+	// OpShards says that the cluster has Shards shards. This one and the next four are the directory's,
+	// in shard 0.
+	OpShards Op = 14
+	// OpEnter enters a new log, Name: a root, that Shard is to create, or a branch of the log called Writer, of the
+	// family of Root, at LSN; with Durability.
+	OpEnter Op = 15
+	// OpMove says that the family of the root Name is to go to Shard, as its move Gen.
+	OpMove Op = 16
+	// OpSettle says that the log Name is where move Gen took it, or was created, as its shard showed at the index LSN.
+	OpSettle Op = 17
+	// OpDrop gives up the name of a branch that is gone, or was never created.
+	OpDrop Op = 18
+	// OpOwn tells a shard, before it has logs, which one it is.
+	OpOwn Op = 19
+	// OpLeave ends the family of the root Log in this shard, as its move Gen, which takes it to Shard: no entry of it
+	// follows here.
+	OpLeave Op = 20
+	// OpPlace begins the family of the root Log in this shard, as its move Gen, with the catalog Placed.
+	OpPlace Op = 21
 )
 
 var opNames = [...]string{OpCreate: "create", OpOpenWriter: "open-writer", OpCloseWriter: "close-writer",
 	OpTruncate: "truncate", OpIncarnation: "incarnation", OpNode: "node", OpPageServers: "page-servers", OpDelete: "delete", OpReset: "reset",
-	OpRetention: "retention", OpHorizon: "horizon", OpLease: "lease", OpHold: "hold"}
+	OpRetention: "retention", OpHorizon: "horizon", OpLease: "lease", OpHold: "hold", OpShards: "shards", OpEnter: "enter", OpMove: "move", OpSettle: "settle",
+	OpDrop: "drop", OpOwn: "own", OpLeave: "leave", OpPlace: "place"}
 
 // opMax is the last command that this build knows.
-const opMax = OpHold
+const opMax = OpPlace
 
 // String returns the command's name, or its number when it has none.
 func (o Op) String() string {
@@ -79,6 +100,19 @@ type Command struct {
 	WindowBytes   uint64           // OpRetention
 	Lease         uint64           // OpLease
 	TTLMs         uint64           // OpLease
+	Gen           uint64           // OpMove, OpSettle, OpDrop, OpLeave, OpPlace
+	Shard         logcore.ShardID  // OpEnter, OpMove, OpOwn, OpLeave
+	Shards        uint32           // OpShards
+	Root          string           // OpEnter of a branch
+	Placed        string           // OpPlace: a checkpoint of the family's catalog
+}
+
+// rest is what stands behind the names.
+func (c Command) rest() string {
+	if c.Op == OpEnter {
+		return c.Root
+	}
+	return c.Placed
 }
 
 // Encode returns the command's bytes. Name, Writer and PayloadFormat must be within
@@ -90,7 +124,7 @@ func (c Command) Encode() []byte {
 	if len(c.Name) > logcore.LogNameMax || len(c.Writer) > WriterNameMax || len(c.PayloadFormat) > PayloadFormatMax {
 		panic(fmt.Sprintf("catalog: names of %d, %d and %d bytes were not refused before", len(c.Name), len(c.Writer), len(c.PayloadFormat)))
 	}
-	b := make([]byte, 0, commandHeaderBytes+len(c.Name)+len(c.Writer)+len(c.PayloadFormat))
+	b := make([]byte, 0, commandHeaderBytes+len(c.Name)+len(c.Writer)+len(c.PayloadFormat)+len(c.rest()))
 	b = binary.LittleEndian.AppendUint16(b, commandMagic)
 	var flags byte
 	if c.Durability == DurabilityArchive {
@@ -110,15 +144,23 @@ func (c Command) Encode() []byte {
 	case OpLease:
 		first, second = c.Lease, c.TTLMs
 	}
-	for _, v := range []uint64{subject, first, uint64(c.LSN), second, c.Incarnation} {
+	third := c.Incarnation
+	switch {
+	case c.Op == OpShards:
+		third = uint64(c.Shards)
+	case c.Op > OpShards:
+		first, third = c.Gen, uint64(c.Shard)
+	}
+	for _, v := range []uint64{subject, first, uint64(c.LSN), second, third} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Name)))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Writer)))
-	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(c.rest())))
 	b = append(b, c.Name...)
 	b = append(b, c.Writer...)
-	return append(b, c.PayloadFormat...)
+	b = append(b, c.PayloadFormat...)
+	return append(b, c.rest()...)
 }
 
 // DecodeCommand reads the payload of a KindCatalog entry. Errors wrap
@@ -145,7 +187,14 @@ func DecodeCommand(payload []byte) (Command, error) {
 	c.Log, c.Epoch, c.LSN = logcore.LogID(s.u64()), logcore.Epoch(s.u64()), logcore.LSN(s.u64())
 	c.Parent, c.Incarnation = logcore.LogID(s.u64()), s.u64()
 	nameBytes, writerBytes := int(s.u16()), int(s.u16())
-	reserved := s.u32()
+	restBytes := int(s.u32())
+	third := c.Incarnation
+	switch {
+	case c.Op == OpShards:
+		c.Shards, c.Incarnation = uint32(third), 0
+	case c.Op > OpShards && c.Op <= opMax:
+		c.Gen, c.Shard, c.Epoch, c.Incarnation = uint64(c.Epoch), logcore.ShardID(third), 0, 0
+	}
 	switch c.Op {
 	case OpNode, OpPageServers:
 		c.Node, c.Log = uint64(c.Log), 0
@@ -156,12 +205,23 @@ func DecodeCommand(payload []byte) (Command, error) {
 	}
 	c.Name, c.Writer = string(s.bytes(nameBytes)), string(s.bytes(writerBytes))
 	c.PayloadFormat = string(s.bytes(formatBytes))
+	rest := string(s.bytes(restBytes))
+	switch c.Op {
+	case OpEnter:
+		c.Root = rest
+	case OpPlace:
+		c.Placed = rest
+	}
 	switch {
-	case s.bad || len(s.b) != 0 || reserved != 0:
-		return Command{}, corrupt("command of %d bytes with names of %d, %d and %d, reserved %#x", len(payload), nameBytes, writerBytes, formatBytes, reserved)
+	case s.bad || len(s.b) != 0 || rest != c.rest() && c.Op <= opMax:
+		return Command{}, corrupt("command of %d bytes with names of %d, %d and %d, and %d more", len(payload), nameBytes, writerBytes, formatBytes, restBytes)
+	case c.Op >= OpShards && c.Op <= opMax && third > math.MaxUint32:
+		return Command{}, corrupt("command %v with shard %d", c.Op, third)
+	case len(c.Root) > logcore.LogNameMax || c.Op == OpEnter && writerBytes > logcore.LogNameMax:
+		return Command{}, corrupt("command: names of %d and %d bytes", writerBytes, len(c.Root))
 	case nameBytes > logcore.LogNameMax || writerBytes > WriterNameMax || formatBytes > PayloadFormatMax:
 		return Command{}, corrupt("command: names of %d, %d and %d bytes", nameBytes, writerBytes, formatBytes)
-	case c.Durability != DurabilityQuorum && c.Op != OpCreate:
+	case c.Durability != DurabilityQuorum && c.Op != OpCreate && c.Op != OpEnter:
 		return Command{}, corrupt("command %v with durability %v", c.Op, c.Durability)
 	case c.Op == 0:
 		return Command{}, corrupt("command 0")

@@ -26,18 +26,25 @@ const (
 	checkpointHeaderBytes = 40
 	logFixedBytes         = 106
 
-	checkpointFlagNodes   = 1 << 0 // nodes follow the logs
-	checkpointFlagStripes = 1 << 1 // page servers follow the nodes
-	checkpointFlagHistory = 1 << 2 // what is kept of the logs' histories follows the page servers
-	checkpointFlagsKnown  = checkpointFlagNodes | checkpointFlagStripes | checkpointFlagHistory
-	nodeFixedBytes        = 12
+	checkpointFlagNodes     = 1 << 0 // nodes follow the logs
+	checkpointFlagStripes   = 1 << 1 // page servers follow the nodes
+	checkpointFlagHistory   = 1 << 2 // what is kept of the logs' histories follows the page servers
+	checkpointFlagDirectory = 1 << 3 // the directory of all shards' logs follows the histories
+	checkpointFlagsKnown    = checkpointFlagNodes | checkpointFlagStripes | checkpointFlagHistory | checkpointFlagDirectory
+	nodeFixedBytes          = 12
 
 	pageServerFlagDraining = 1 << 0
 	pageServerFlagsKnown   = pageServerFlagDraining
 
 	logFlagWriterOpen = 1 << 0
 	logFlagArchive    = 1 << 1 // acknowledged when archived
-	logFlagsKnown     = logFlagWriterOpen | logFlagArchive
+	logFlagMoving     = 1 << 2 // its moves and extents follow its places
+	logFlagGone       = 1 << 3 // it has left for another shard
+	logFlagsKnown     = logFlagWriterOpen | logFlagArchive | logFlagMoving | logFlagGone
+
+	placementFlagCreating = 1 << 0 // a branch that is to be created
+	placementFlagArchive  = 1 << 1 // it is created as a log that is acknowledged when archived
+	placementFlagsKnown   = placementFlagCreating | placementFlagArchive
 
 	commandFlagArchive  = 1 << 0 // of create: acknowledged when archived
 	commandFlagDraining = 1 << 1 // of page-servers: it is to hold nothing
@@ -63,7 +70,13 @@ const (
 	// with open writers, or 10,000 branches at rest and 2,700 writers. The rest is for leases, holds and nodes.
 	reserveLog    = 560
 	reserveWindow = 3536
+	reserveMoving = 38 // of a log that has been moved, and for each of its extents:
+	reserveExtent = 28
 	reserveMax    = 15 << 20
+	// ShardsMax is the most shards of a cluster.
+	ShardsMax = 1024
+	// ExtentsMax is the most extents of a log.
+	ExtentsMax = 64
 	// NodesMax is the most nodes of a cluster.
 	NodesMax = 256
 	// NodeAddressMax is the longest address of a node, in bytes.
@@ -156,10 +169,14 @@ func (s *source) uvarint() uint64 {
 
 // reserve is what the log may take in a checkpoint.
 func (l *Log) reserve() int {
+	n := reserveLog
 	if l.WriterOpen {
-		return reserveLog + reserveWindow
+		n += reserveWindow
 	}
-	return reserveLog
+	if !l.Moving.isZero() {
+		n += reserveMoving + reserveExtent*len(l.Extents)
+	}
+	return n
 }
 
 // checkRoom says whether a checkpoint has room for more.

@@ -210,6 +210,9 @@ func (s *State) checkHistory(c Command, lsn logcore.LSN) error {
 	if err != nil {
 		return err
 	}
+	if err := l.present(); err != nil {
+		return err
+	}
 	switch c.Op {
 	case OpDelete:
 		return s.checkGone(l, "deleted")
@@ -243,9 +246,15 @@ func (s *State) checkGone(l *Log, done string) error {
 	return nil
 }
 
+// CheckFork says whether a log of this shard can be branched at an LSN, as far as the state knows.
+func (s *State) CheckFork(parent *Log, at logcore.LSN) error { return s.checkFork(parent, at, s.LSN+1) }
+
 // checkFork says whether a log can be branched at an LSN.
-func (s *State) checkFork(parent *Log, at, lsn logcore.LSN) error {
-	switch {
+func (s *State) checkFork(parent *Log, at, index logcore.LSN) error {
+	if err := parent.present(); err != nil {
+		return err
+	}
+	switch lsn := index + parent.Base; {
 	case at == 0:
 		return fmt.Errorf("%w: a branch of %q needs the LSN to fork at", logcore.ErrInvalid, parent.Name)
 	case at >= lsn:
@@ -256,7 +265,8 @@ func (s *State) checkFork(parent *Log, at, lsn logcore.LSN) error {
 	return s.CheckReadable(parent, at)
 }
 
-func (s *State) checkHorizon(l *Log, at, lsn logcore.LSN) error {
+func (s *State) checkHorizon(l *Log, at, index logcore.LSN) error {
+	lsn := index + l.Base
 	if at >= lsn {
 		return &logcore.LagError{Asked: at, Available: lsn - 1}
 	}
@@ -269,7 +279,8 @@ func (s *State) checkHorizon(l *Log, at, lsn logcore.LSN) error {
 	return nil
 }
 
-func (s *State) checkLease(l *Log, c Command, lsn logcore.LSN) error {
+func (s *State) checkLease(l *Log, c Command, index logcore.LSN) error {
+	lsn := index + l.Base
 	was, renewed := s.histories.leases[c.Lease]
 	switch {
 	case c.Lease == 0:
@@ -294,7 +305,8 @@ func (s *State) checkLease(l *Log, c Command, lsn logcore.LSN) error {
 	return s.CheckReadable(l, c.LSN)
 }
 
-func (s *State) checkHold(l *Log, c Command, lsn logcore.LSN) error {
+func (s *State) checkHold(l *Log, c Command, index logcore.LSN) error {
+	lsn := index + l.Base
 	key := holdKey{c.Log, c.Name}
 	was, replaced := s.histories.holds[key]
 	switch {

@@ -30,6 +30,8 @@ type State struct {
 	histories histories
 	// reserved is what the logs may take in a checkpoint, at most; derived.
 	reserved int
+	dir      directory
+	folded   uint64 // bytes of records; of no checkpoint
 }
 
 // Log is what the catalog knows of one log. Read-only for callers.
@@ -62,6 +64,7 @@ type Log struct {
 	// WindowMs and WindowBytes say how long, and for how many bytes of the log, its
 	// history is kept: as long as either does. Both 0: for ever.
 	WindowMs, WindowBytes uint64
+	Moving
 
 	window window
 }
@@ -75,8 +78,12 @@ func (l *Log) Placed(sequence uint64) (Place, bool) { return l.window.get(sequen
 
 // NewState returns the empty catalog.
 func NewState() *State {
-	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}, nodes: map[uint64]Node{}, histories: newHistories()}
+	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}, nodes: map[uint64]Node{}, histories: newHistories(), dir: newDirectory()}
 }
+
+// Folded returns how many bytes of bodies this state has folded. It is not part of a checkpoint: only
+// the difference of two readings means something.
+func (s *State) Folded() uint64 { return s.folded }
 
 // Clone returns an independent copy.
 func (s *State) Clone() *State {
@@ -85,30 +92,51 @@ func (s *State) Clone() *State {
 	for id, l := range s.logs {
 		copied := *l
 		copied.window.places = slices.Clone(l.window.places)
+		copied.Extents = slices.Clone(l.Extents)
 		c.logs[id] = &copied
 	}
 	c.names = maps.Clone(s.names)
 	c.nodes = maps.Clone(s.nodes)
 	c.stripes = s.stripes.Clone()
 	c.histories = s.histories.clone()
+	c.dir = s.dir.clone()
 	return &c
 }
 
 // NextLog returns the id that the next log gets.
 func (s *State) NextLog() logcore.LogID { return s.nextLog }
 
-// Len returns the number of logs.
-func (s *State) Len() int { return len(s.logs) }
+// Len returns the number of logs that are here.
+func (s *State) Len() int {
+	n := 0
+	for _, l := range s.logs {
+		if !l.Gone {
+			n++
+		}
+	}
+	return n
+}
 
-// ByName returns a log; an unknown name is logcore.ErrLogNotFound.
+// ByName returns a log; an unknown name is logcore.ErrLogNotFound, one that has left for
+// another shard a logcore.MovedError.
 func (s *State) ByName(name string) (*Log, error) {
 	if id, ok := s.names[name]; ok {
-		return s.logs[id], nil
+		l := s.logs[id]
+		if err := l.present(); err != nil {
+			return nil, err
+		}
+		return l, nil
 	}
 	return nil, fmt.Errorf("%w: %q", logcore.ErrLogNotFound, name)
 }
 
-// ByID returns a log; an unknown id is logcore.ErrLogNotFound.
+// Named returns a log, also one that is Gone.
+func (s *State) Named(name string) (*Log, bool) {
+	l := s.logs[s.names[name]]
+	return l, l != nil
+}
+
+// ByID returns a log, also one that is Gone; an unknown id is logcore.ErrLogNotFound.
 func (s *State) ByID(id logcore.LogID) (*Log, error) {
 	if l, ok := s.logs[id]; ok {
 		return l, nil
@@ -116,7 +144,7 @@ func (s *State) ByID(id logcore.LogID) (*Log, error) {
 	return nil, fmt.Errorf("%w: id %d", logcore.ErrLogNotFound, id)
 }
 
-// Logs returns every log, by id.
+// Logs returns every log, by id, those that are Gone too.
 func (s *State) Logs() []*Log {
 	out := make([]*Log, 0, len(s.logs))
 	for _, id := range slices.Sorted(maps.Keys(s.logs)) {
@@ -126,10 +154,13 @@ func (s *State) Logs() []*Log {
 }
 
 // CheckWriter says whether a log may be appended to under an epoch: logcore.ErrFenced
-// when the epoch is not the current one or was closed.
+// when the epoch is not the current one or was closed, a logcore.MovedError when the log has left.
 func (s *State) CheckWriter(id logcore.LogID, epoch logcore.Epoch) (*Log, error) {
 	l, err := s.ByID(id)
 	if err != nil {
+		return nil, err
+	}
+	if err := l.present(); err != nil {
 		return nil, err
 	}
 	if epoch != l.Epoch {
@@ -202,10 +233,12 @@ func (s *State) applyRecord(e logcore.Entry, r Record) error {
 		return corrupt("log %q: sequence %d after %d", l.Name, r.Sequence, l.Sequence)
 	}
 	l.Sequence = r.Sequence
-	l.LastLSN, l.LastTime = e.LSN, e.Time
+	lsn := e.LSN + l.Base
+	l.LastLSN, l.LastTime = lsn, e.Time
 	l.Entries++
 	l.Bytes += r.BodyBytes()
-	l.window.put(r.Sequence, Place{LSN: e.LSN, Time: e.Time, tx: txSum(e.Tx)})
+	s.folded += r.BodyBytes()
+	l.window.put(r.Sequence, Place{LSN: lsn, Time: e.Time, tx: txSum(e.Tx)})
 	return nil
 }
 

@@ -38,17 +38,8 @@ type appendOp struct {
 	give func()
 	// archived: acknowledged once the archive covers it, as its log asks.
 	archived bool
-}
-
-// last is the highest LSN of the message, once it is durable. Appends that are tried again
-// may have theirs anywhere.
-func (op *appendOp) last() (lsn logcore.LSN) { return lastOf(op.places) }
-
-func lastOf(places []catalog.Place) (lsn logcore.LSN) {
-	for _, p := range places {
-		lsn = max(lsn, p.LSN)
-	}
-	return lsn
+	// index is the highest in the shard of the message's entries; written by prepare.
+	index logcore.LSN
 }
 
 // admit waits for memory, checks what can be checked without the catalog and lays the
@@ -151,9 +142,11 @@ func (s *Service) record(t Token, e *wire.Entry) (r catalog.Record, kind logcore
 // prepare runs on the loop.
 func (op *appendOp) prepare(p *replication.Proposer) error {
 	op.s.leases.enter(p.Term(), p.Since())
-	if err := PrepareAppend(p, op.token, op.first, op.drafts, op.places); err != nil {
+	index, err := PrepareAppend(p, op.token, op.first, op.drafts, op.places)
+	if err != nil {
 		return err
 	}
+	op.index = index
 	op.s.leases.renew(op.token.Log)
 	return nil
 }
@@ -188,7 +181,7 @@ func (s *Service) Append(ctx context.Context, req *logcorev1.AppendRequest) (*lo
 		err = s.await(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(error) { op.done() }}, op.done)
 	}
 	if err == nil && l.Durability == catalog.DurabilityArchive {
-		err = s.coverage.wait(ctx, op.last())
+		err = s.coverage.wait(ctx, op.index)
 	}
 	if err != nil {
 		return nil, s.status(err, req.Log)

@@ -24,8 +24,8 @@ type Membership interface {
 	RemoveMember(ctx context.Context, node uint64) error
 	// ReplaceMember takes a node in and a member out, in one step.
 	ReplaceMember(ctx context.Context, node uint64, peerAddr string) (uint64, error)
-	// TransferLeader asks another member to lead, 0 for any that is fit, and returns who does.
-	TransferLeader(ctx context.Context, node uint64) (uint64, error)
+	// TransferLeader asks another member to lead a shard, 0 for any that is fit, and returns who does.
+	TransferLeader(ctx context.Context, shard logcore.ShardID, node uint64) (uint64, error)
 }
 
 // membership returns the cluster, or why there is none.
@@ -98,6 +98,6 @@ func (a admin) TransferLeader(ctx context.Context, req *logcorev1.TransferLeader
 	if err != nil {
 		return nil, err
 	}
-	leader, err := m.TransferLeader(ctx, req.Node)
+	leader, err := m.TransferLeader(ctx, logcore.ShardID(req.Shard), req.Node)
 	return &logcorev1.TransferLeaderResponse{Leader: leader}, memberStatus(err)
 }

@@ -69,10 +69,31 @@ func (s *Service) status(err error, log string) error { return wire.ToStatus(s.l
 
 func (s *Service) located(err error) error {
 	var elsewhere *logcore.NotLeaderError
-	if !errors.As(err, &elsewhere) || elsewhere.Address != "" || elsewhere.Leader == 0 || elsewhere.Leader == s.group.Status().Member {
-		return err
+	if errors.As(err, &elsewhere) {
+		by := s.of(elsewhere.Shard)
+		if elsewhere.Address != "" || elsewhere.Leader == 0 || elsewhere.Leader == by.group.Status().Member {
+			return err
+		}
+		at := *elsewhere
+		at.Address = s.opts.AddressOf(at.Leader)
+		return &at
 	}
-	at := *elsewhere
-	at.Address = s.opts.AddressOf(at.Leader)
-	return &at
+	var moved *logcore.MovedError
+	if errors.As(err, &moved) && moved.Address == "" {
+		at := *moved
+		by := s.of(moved.Shard)
+		if at.Leader = by.group.Leader(); at.Leader != 0 {
+			at.Address = s.opts.AddressOf(at.Leader)
+		}
+		return &at
+	}
+	return err
+}
+
+// of returns the service of another shard in this process.
+func (s *Service) of(shard logcore.ShardID) *Service {
+	if int(shard) < len(s.shards.all) {
+		return s.shards.all[shard]
+	}
+	return s
 }

@@ -18,7 +18,7 @@ type heldAnswers struct{ queue []heldAnswer }
 type heldAnswer struct {
 	ch      *channel
 	b       []byte      // encoded
-	lsn     logcore.LSN // may go once the archive covers it; 0 = once what is before has gone
+	lsn     logcore.LSN // its index: it may go once the archive covers that; 0 = once what is before has gone
 	begun   time.Time
 	entries int
 	bytes   int
@@ -52,13 +52,13 @@ func (h *heldAnswers) last() (lsn logcore.LSN) {
 }
 
 // release sends what was held and is covered by now, and asks for the rest.
-func (st *logsStream) release() error {
-	if st.held.empty() {
+func (st *logsStream) release(l *lane) error {
+	if l.held.empty() {
 		return nil
 	}
-	free := st.held.take(st.s.archived())
-	if !st.held.empty() {
-		st.s.coverage.ask(st.held.last())
+	free := l.held.take(l.s.archived())
+	if !l.held.empty() {
+		l.s.coverage.ask(l.held.last())
 	}
 	for len(free) > 0 {
 		var raw wire.Raw
@@ -67,7 +67,7 @@ func (st *logsStream) release() error {
 		for ; n < len(free) && (n == 0 || len(b) < answerBytes/2); n++ {
 			b = append(b, free[n].b...)
 			if free[n].entries > 0 {
-				st.s.metrics.acknowledged(free[n].begun, free[n].entries, free[n].bytes)
+				l.s.metrics.acknowledged(free[n].begun, free[n].entries, free[n].bytes)
 			}
 		}
 		free = free[n:]

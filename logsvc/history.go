@@ -1,10 +1,12 @@
 package logsvc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -173,6 +175,11 @@ func (h histories) ListHistories(ctx context.Context, _ *logcorev1.ListHistories
 	if err := h.s.fresh(ctx, 0); err != nil {
 		return nil, h.s.status(err, "")
 	}
+	return h.list(), nil
+}
+
+// list is ListHistories of this shard, as this member knows it.
+func (h histories) list() *logcorev1.ListHistoriesResponse {
 	resp := &logcorev1.ListHistoriesResponse{}
 	h.s.group.View(func(state *catalog.State) {
 		resp.Incarnation = state.Incarnation
@@ -187,5 +194,16 @@ func (h histories) ListHistories(ctx context.Context, _ *logcorev1.ListHistories
 			resp.Holds = append(resp.Holds, &logcorev1.HistoryHold{LogId: uint64(held.Log), Name: held.Name, Lsn: uint64(held.LSN)})
 		}
 	})
-	return resp, nil
+	return resp
+}
+
+// sortHistories puts what comes from several shards in order: logs by id, the rest by log.
+func sortHistories(r *logcorev1.ListHistoriesResponse) {
+	slices.SortFunc(r.Logs, func(a, b *logcorev1.LogHistory) int { return cmp.Compare(a.LogId, b.LogId) })
+	slices.SortFunc(r.Leases, func(a, b *logcorev1.HistoryLease) int {
+		return cmp.Or(cmp.Compare(a.LogId, b.LogId), cmp.Compare(a.Lsn, b.Lsn), cmp.Compare(a.Lease, b.Lease))
+	})
+	slices.SortFunc(r.Holds, func(a, b *logcorev1.HistoryHold) int {
+		return cmp.Or(cmp.Compare(a.LogId, b.LogId), cmp.Compare(a.Name, b.Name))
+	})
 }

@@ -19,7 +19,8 @@ import (
 
 // Flush implements logcorev1.LogCoreServiceServer.
 func (s *Service) Flush(ctx context.Context, req *logcorev1.FlushRequest) (*logcorev1.FlushResponse, error) {
-	if _, err := s.logByName(req.Log); err != nil {
+	l, err := s.logByName(req.Log)
+	if err != nil {
 		return nil, s.status(err, req.Log)
 	}
 	if s.opts.Archive == nil {
@@ -27,11 +28,32 @@ func (s *Service) Flush(ctx context.Context, req *logcorev1.FlushRequest) (*logc
 	}
 	ctx, cancel := s.within(ctx)
 	defer cancel()
+	if err := s.flushedBefore(ctx, req.Log); err != nil {
+		return nil, s.status(err, req.Log)
+	}
 	committed := s.group.Committed()
 	if err := s.opts.Archive.Flush(ctx, s.group.Shard(), committed); err != nil {
 		return nil, s.status(fmt.Errorf("flush up to LSN %d: %w", committed, err), req.Log)
 	}
-	return &logcorev1.FlushResponse{ArchivedLsn: uint64(s.archived())}, nil
+	return &logcorev1.FlushResponse{ArchivedLsn: uint64(s.archived() + l.Base)}, nil
+}
+
+// flushedBefore returns once what a log has in other shards is archived, which their archivers see to.
+func (s *Service) flushedBefore(ctx context.Context, log string) error {
+	v, err := s.lineage(log)
+	if err != nil {
+		return err
+	}
+	for i, e := range v.chain[:max(len(v.chain)-1, 0)] {
+		for other := v.services[i]; other.archived() < e.Index(e.Last); {
+			select {
+			case <-time.After(coveragePoll):
+			case <-ctx.Done():
+				return fmt.Errorf("LSN %d in shard %d: %w", e.Last, e.Shard, context.Cause(ctx))
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Service) archived() logcore.LSN {
@@ -93,10 +115,13 @@ func (s *Service) frame() frame {
 func (f frame) info(state *catalog.State, l *catalog.Log) *logcorev1.InfoResponse {
 	resp := &logcorev1.InfoResponse{
 		LogId: uint64(l.ID), Log: l.Name, Shard: uint32(f.shard), Epoch: uint64(l.Epoch),
-		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(state.LSN),
-		ArchivedLsn: uint64(f.archived), HotFirstLsn: uint64(f.hotLSN), Entries: l.Entries, Bytes: l.Bytes,
+		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(state.LSN + l.Base),
+		ArchivedLsn: uint64(f.archived + l.Base), HotFirstLsn: uint64(f.hotLSN + l.Base), Entries: l.Entries, Bytes: l.Bytes,
 		BranchLsn: uint64(l.BranchLSN), ParentId: uint64(l.Parent), Writer: l.Writer, Incarnation: state.Incarnation, PayloadFormat: l.PayloadFormat,
-		Durability: durability(l.Durability), HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, WriterOpen: l.WriterOpen,
+		Durability: durability(l.Durability), BaseLsn: uint64(l.Base), HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, WriterOpen: l.WriterOpen,
+	}
+	for _, e := range l.Extents {
+		resp.Extents = append(resp.Extents, &logcorev1.LogExtent{Shard: uint32(e.Shard), FirstLsn: uint64(e.First), LastLsn: uint64(e.Last)})
 	}
 	if parent, err := state.ByID(l.Parent); err == nil {
 		resp.Parent = parent.Name
@@ -120,62 +145,52 @@ type admin struct {
 
 // CreateLog implements logcorev1.AdminServiceServer.
 func (a admin) CreateLog(ctx context.Context, req *logcorev1.CreateLogRequest) (*logcorev1.CreateLogResponse, error) {
-	resp := &logcorev1.CreateLogResponse{}
-	if req.Parent == "" && req.BranchLsn != 0 {
-		return nil, a.s.status(fmt.Errorf("%w: branch LSN %d without a parent", logcore.ErrInvalid, req.BranchLsn), req.Log)
-	}
-	about := req.Log
-	err := a.s.do(ctx, func(p *replication.Proposer) error {
-		c := catalog.Command{Op: catalog.OpCreate, Log: p.Catalog().NextLog(), Name: req.Log, LSN: logcore.LSN(req.BranchLsn)}
-		if req.Parent != "" {
-			parent, err := p.Catalog().ByName(req.Parent)
-			if err != nil {
-				about = req.Parent
-				return err
-			}
-			c.Parent = parent.ID
-		}
-		switch req.Durability {
-		case logcorev1.Durability_DURABILITY_UNSPECIFIED:
-			if parent, err := p.Catalog().ByID(c.Parent); err == nil {
-				c.Durability = parent.Durability
-			}
-		case logcorev1.Durability_DURABILITY_QUORUM:
-		case logcorev1.Durability_DURABILITY_QUORUM_ARCHIVE:
-			c.Durability = catalog.DurabilityArchive
-		default:
-			return fmt.Errorf("%w: durability %v", logcore.ErrInvalid, req.Durability)
-		}
-		if err := a.s.coverage.check(&catalog.Log{Name: req.Log, Durability: c.Durability}); err != nil {
-			return err
-		}
-		if err := p.DiskFull(); err != nil {
-			return err
-		}
-		_, err := p.Command(c)
-		resp.LogId = uint64(c.Log)
-		return err
-	})
+	id, err := a.s.shards.create(ctx, req)
 	if err != nil {
+		about := req.Log
+		var other *aboutError
+		if errors.As(err, &other) {
+			about = other.log
+		}
 		return nil, a.s.status(err, about)
 	}
-	return resp, nil
+	return &logcorev1.CreateLogResponse{LogId: uint64(id)}, nil
 }
 
-// ListLogs implements logcorev1.AdminServiceServer: every log, by name.
+// ListLogs implements logcorev1.AdminServiceServer: every log, by name. The list is complete; of logs in shards
+// that are led elsewhere it says what this member knows.
 func (a admin) ListLogs(ctx context.Context, _ *logcorev1.ListLogsRequest) (*logcorev1.ListLogsResponse, error) {
 	if err := a.s.fresh(ctx, 0); err != nil {
 		return nil, a.s.status(err, "")
 	}
 	resp := &logcorev1.ListLogsResponse{}
-	f := a.s.frame()
+	listed, names := map[string]bool{}, map[uint64]string{}
+	for _, s := range a.s.shards.all {
+		f := s.frame()
+		s.group.View(func(state *catalog.State) {
+			for _, l := range state.Logs() {
+				names[uint64(l.ID)] = l.Name
+				if !l.Gone && !listed[l.Name] {
+					listed[l.Name] = true
+					info := f.info(state, l)
+					info.Ingest = s.debts.of(l)
+					resp.Logs = append(resp.Logs, info)
+				}
+			}
+		})
+	}
 	a.s.group.View(func(state *catalog.State) {
-		for _, l := range state.Logs() {
-			info := f.info(state, l)
-			info.Ingest = a.s.debts.of(l)
-			resp.Logs = append(resp.Logs, info)
+		for _, p := range state.Placements() {
+			if !listed[p.Name] && !p.Creating { // this member lags, or it is on its way
+				resp.Logs = append(resp.Logs, &logcorev1.InfoResponse{Log: p.Name, Shard: uint32(p.At()), Incarnation: state.Incarnation, Durability: durability(p.Durability)})
+			}
 		}
 	})
+	for _, l := range resp.Logs {
+		if l.Parent == "" && l.ParentId != 0 {
+			l.Parent = names[l.ParentId]
+		}
+	}
 	slices.SortFunc(resp.Logs, func(x, y *logcorev1.InfoResponse) int { return strings.Compare(x.Log, y.Log) })
 	return resp, nil
 }
@@ -199,18 +214,33 @@ func (a admin) ListTargets(ctx context.Context, _ *logcorev1.ListTargetsRequest)
 
 // Status implements logcorev1.AdminServiceServer.
 func (a admin) Status(context.Context, *logcorev1.StatusRequest) (*logcorev1.StatusResponse, error) {
-	s := a.s
+	resp := &logcorev1.StatusResponse{Cluster: a.s.opts.Cluster, Version: a.s.opts.Version,
+		Corruptions: a.s.opts.Corruptions(), UptimeMs: uint64(sinceMilliseconds(a.s.started))}
+	for _, s := range a.s.shards.all {
+		s.shardStatus(resp)
+	}
+	resp.Healthy = len(resp.Problems) == 0
+	return resp, nil
+}
+
+// shardStatus adds what there is to say of the shard.
+func (s *Service) shardStatus(resp *logcorev1.StatusResponse) {
 	g := s.group.Status()
 	shard := &logcorev1.ShardStatus{Shard: uint32(s.group.Shard()), Term: g.Term, FirstLsn: uint64(g.First), LastLsn: uint64(g.Last),
-		CommittedLsn: uint64(g.Committed), ArchivedLsn: uint64(s.archived())}
+		CommittedLsn: uint64(g.Committed), ArchivedLsn: uint64(s.archived()), Leader: g.Leader, LoadBytes: uint64(s.load.now())}
+	resp.Shards = append(resp.Shards, shard)
 	for _, seg := range s.group.HotLog().Segments() {
 		shard.Segments++
 		shard.HotBytes += uint64(seg.Bytes)
 	}
-	resp := &logcorev1.StatusResponse{Cluster: s.opts.Cluster, Version: s.opts.Version, Shards: []*logcorev1.ShardStatus{shard},
-		Corruptions: s.opts.Corruptions(), UptimeMs: uint64(sinceMilliseconds(s.started))}
-	s.group.View(func(state *catalog.State) { resp.Logs = uint64(state.Len()) })
-	problem := func(format string, args ...any) { resp.Problems = append(resp.Problems, fmt.Sprintf(format, args...)) }
+	s.group.View(func(state *catalog.State) { shard.Logs = uint64(state.Len()) })
+	resp.Logs += shard.Logs
+	problem := func(format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if !slices.Contains(resp.Problems, text) { // what is wrong with the archive is so for every shard
+			resp.Problems = append(resp.Problems, text)
+		}
+	}
 	if g.Err != nil {
 		shard.Error = g.Err.Error()
 		problem("shard %d: %v", shard.Shard, g.Err)
@@ -229,8 +259,8 @@ func (a admin) Status(context.Context, *logcorev1.StatusRequest) (*logcorev1.Sta
 	if s.opts.Archive != nil {
 		st := s.opts.Archive.Status(s.group.Shard())
 		shard.ArchiveLagMs = uint64(st.Lag.Milliseconds())
-		resp.Problems = append(resp.Problems, st.Problems...)
+		for _, text := range st.Problems {
+			problem("%s", text)
+		}
 	}
-	resp.Healthy = len(resp.Problems) == 0
-	return resp, nil
 }

@@ -83,9 +83,12 @@ func (s *Service) follow(ctx context.Context, leader uint64, log string) error {
 		}
 		return wire.FromStatus(err)
 	}
+	if info.Shard != uint32(s.group.Shard()) {
+		return &logcore.MovedError{Log: log, Shard: logcore.ShardID(info.Shard)}
+	}
 	for {
 		changed := s.group.Changed()
-		if s.group.Committed() >= logcore.LSN(info.CommittedLsn) {
+		if s.group.Committed() >= logcore.LSN(info.CommittedLsn-info.BaseLsn) {
 			return nil
 		}
 		if err := s.group.Err(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -14,7 +15,8 @@ import (
 
 // logsOp is one message of an AppendLogs stream on its way through the loop.
 type logsOp struct {
-	s     *Service
+	s     *Service // of its shard
+	lane  *lane
 	parts []logsPart
 	bytes int // on the disk
 	count int // entries
@@ -32,33 +34,51 @@ type logsPart struct {
 	first  uint64 // sequence of the first draft
 	drafts []replication.Draft
 	places []catalog.Place // written by prepare
+	index  logcore.LSN     // in the shard, of the last of them; written by prepare
 	// err refuses it: from the start, when the receiver found it wanting, or by prepare.
 	err error
 }
 
 // stage waits for memory and lays the entries of a message out as they will be stored:
-// all in one block, for they live and die together. An error ends the stream; what is wrong with
-// one log's entries is kept in its part.
-func (st *logsStream) stage(ctx context.Context, raw *wire.Raw, reader *wire.AppendsReader) (*logsOp, error) {
+// all in one block, for they live and die together; and makes of them one op for each shard that
+// they are for. An error ends the stream; what is wrong with one log's entries is kept in its part.
+func (st *logsStream) stage(ctx context.Context, raw *wire.Raw, reader *wire.AppendsReader) ([]*logsOp, error) {
 	b := raw.Bytes()
 	defer raw.Free()
 	give, err := st.s.budget.take(ctx, int64(len(b)))
 	if err != nil {
 		return nil, err
 	}
-	op := &logsOp{s: st.s, begun: time.Now(), give: give}
+	g := stager{st: st, begun: time.Now()}
 	var size stageSize
 	if err = reader.Read(b, size.count); err == nil {
-		op.parts = make([]logsPart, 0, size.parts)
-		stager := stager{st: st, op: op, block: make([]byte, 0, size.bytes), drafts: make([]replication.Draft, size.entries), places: make([]catalog.Place, size.entries)}
-		err = reader.Read(b, stager.add)
+		g.parts, g.block = size.parts, make([]byte, 0, size.bytes)
+		g.drafts, g.places = make([]replication.Draft, size.entries), make([]catalog.Place, size.entries)
+		err = reader.Read(b, g.add)
 	}
-	if err != nil {
+	if err != nil || len(g.ops) == 0 {
 		give()
 		return nil, err
 	}
-	st.s.budget.staged.Add(int64(op.bytes))
-	return op, nil
+	if len(g.ops) > 1 {
+		give = shared(len(g.ops), give)
+	}
+	for _, op := range g.ops {
+		op.give = give
+		st.s.budget.staged.Add(int64(op.bytes))
+	}
+	return g.ops, nil
+}
+
+// shared returns a function of which the n-th call calls f.
+func shared(n int, f func()) func() {
+	var left atomic.Int32
+	left.Store(int32(n))
+	return func() {
+		if left.Add(-1) == 0 {
+			f()
+		}
+	}
 }
 
 // stageSize is what a message needs when it is laid out.
@@ -77,7 +97,9 @@ func (n *stageSize) count(a *wire.LogAppend) error {
 // stager lays out one message.
 type stager struct {
 	st     *logsStream
-	op     *logsOp
+	ops    []*logsOp // one for each shard
+	begun  time.Time
+	parts  int                 // the message has so many
 	block  []byte              // the drafts, one behind the other
 	drafts []replication.Draft // what is left of the message's lists
 	places []catalog.Place
@@ -100,8 +122,25 @@ func (g *stager) add(a *wire.LogAppend) error {
 		ch.closed = true
 		part.drafts, part.places = nil, nil
 	}
-	g.op.parts = append(g.op.parts, part)
+	op := g.op(ch.s)
+	op.parts = append(op.parts, part)
+	for _, d := range part.drafts {
+		op.bytes += len(d) + frameBytes
+	}
+	op.count += len(part.drafts)
 	return nil
+}
+
+// op returns the message's op for a shard.
+func (g *stager) op(s *Service) *logsOp {
+	for _, op := range g.ops {
+		if op.s == s {
+			return op
+		}
+	}
+	op := &logsOp{s: s, lane: g.st.lane(s), begun: g.begun, parts: make([]logsPart, 0, g.parts)}
+	g.ops = append(g.ops, op)
+	return op
 }
 
 // channel returns the channel that a is for, opened if it is new. An error with a channel
@@ -116,12 +155,17 @@ func (st *logsStream) channel(a *wire.LogAppend) (*channel, error) {
 	if len(st.channels) >= channelsMax {
 		return nil, fmt.Errorf("%w: the stream has opened %d channels: open another stream", logcore.ErrOverloaded, channelsMax)
 	}
-	ch := &channel{id: a.Channel, log: a.Log}
+	ch := &channel{id: a.Channel, log: a.Log, s: st.s}
 	st.channels[a.Channel] = ch
-	l, err := st.s.logByName(a.Log)
+	s, err := st.s.shards.find(a.Log)
+	if err != nil {
+		return ch, err
+	}
+	ch.s = s
+	l, err := s.logByName(a.Log)
 	ch.token = Token{l.ID, logcore.Epoch(a.Epoch), a.Incarnation}
 	if err == nil {
-		ch.archived, err = l.Durability == catalog.DurabilityArchive, st.s.coverage.check(&l)
+		ch.archived, err = l.Durability == catalog.DurabilityArchive, s.coverage.check(&l)
 	}
 	return ch, err
 }
@@ -149,9 +193,7 @@ func (g *stager) lay(part *logsPart, a *wire.LogAppend) error {
 		from := len(g.block)
 		g.block = r.Append(replication.AppendDraft(g.block, kind, tx))
 		part.drafts[i] = replication.Draft(g.block[from:len(g.block):len(g.block)])
-		g.op.bytes += len(part.drafts[i]) + frameBytes
 	}
-	g.op.count += n
 	return nil
 }
 
@@ -174,7 +216,7 @@ func (op *logsOp) prepare(p *replication.Proposer) error {
 		case len(part.drafts) == 0:
 			_, part.err = ch.token.check(p)
 		default:
-			part.err = PrepareAppend(p, ch.token, part.first, part.drafts, part.places)
+			part.index, part.err = PrepareAppend(p, ch.token, part.first, part.drafts, part.places)
 		}
 		if ch.failed = part.err; part.err == nil {
 			op.s.leases.renew(ch.token.Log)
@@ -198,7 +240,7 @@ func (op *logsOp) done() {
 	for i := range op.parts {
 		op.parts[i].drafts = nil
 	}
-	op.s.budget.staged.Add(-int64(op.bytes))
+	op.lane.s.shards.all[0].budget.staged.Add(-int64(op.bytes))
 	op.give()
 }
 
@@ -233,7 +275,7 @@ func (op *logsOp) answer(b []byte, held *heldAnswers) []byte {
 				a.LSNs, a.Times = append(a.LSNs, uint64(p.LSN)), append(a.Times, uint64(p.Time))
 			}
 			if part.ch.archived {
-				held.hold(heldAnswer{ch: part.ch, b: wire.AppendAppended(nil, &a), lsn: lastOf(part.places), begun: op.begun, entries: len(part.places), bytes: bytes})
+				held.hold(heldAnswer{ch: part.ch, b: wire.AppendAppended(nil, &a), lsn: part.index, begun: op.begun, entries: len(part.places), bytes: bytes})
 				bytes = 0
 				continue
 			}

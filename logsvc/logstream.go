@@ -25,28 +25,55 @@ type logsServer = grpc.BidiStreamingServer[logcorev1.AppendLogsRequest, logcorev
 // whatever logs it is for, as one request of the loop; the loop marks it done, and the handler
 // answers in the order of the messages, so a channel's answers are in order too.
 type logsStream struct {
-	s      *Service
+	s      *Service // of shard 0
 	server logsServer
 
 	channels map[uint32]*channel // only the receiver's
 
 	mu       sync.Mutex
-	slots    []*logsOp // in the order received; guarded by mu
-	bytes    int       // of slots; guarded by mu
-	finished bool      // nothing more will be received; guarded by mu
-	over     bool      // the handler has ended; guarded by mu
-	failed   error     // why the receiver ended, nil when the client did; guarded by mu
+	lanes    []*lane // guarded by mu
+	count    int     // of the messages in all lanes; guarded by mu
+	bytes    int     // of them; guarded by mu
+	finished bool    // nothing more will be received; guarded by mu
+	over     bool    // the handler has ended; guarded by mu
+	failed   error   // why the receiver ended, nil when the client did; guarded by mu
 
-	held heldAnswers // only the handler's
+	ready chan struct{} // to the handler: look at the lanes
+	room  chan struct{} // to the receiver: the lanes shrank
+}
 
-	ready chan struct{} // to the handler: look at slots
-	room  chan struct{} // to the receiver: slots shrank
+// lane is what a stream has under way in one shard. Answers of different shards overtake each other.
+type lane struct {
+	s     *Service
+	slots []*logsOp   // in the order received; guarded by the stream's mu
+	held  heldAnswers // only the handler's
+}
+
+// lane returns a shard's, which may be a new one.
+func (st *logsStream) lane(s *Service) *lane {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, l := range st.lanes {
+		if l.s == s {
+			return l
+		}
+	}
+	l := &lane{s: s}
+	st.lanes = append(st.lanes, l)
+	return l
+}
+
+func (st *logsStream) lanesNow() []*lane {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.lanes[:len(st.lanes):len(st.lanes)]
 }
 
 // channel is one log's part of a stream.
 type channel struct {
 	id    uint32
 	log   string
+	s     *Service // of the shard that the log is in
 	token Token
 	// closed: the receiver takes nothing more for it, because it refused something.
 	closed bool // only the receiver's
@@ -87,11 +114,19 @@ func (st *logsStream) receive(ctx context.Context) {
 		if err = st.server.RecvMsg(&raw); err != nil {
 			break
 		}
-		var op *logsOp
-		if op, err = st.stage(ctx, &raw, &reader); err != nil {
+		var ops []*logsOp
+		if ops, err = st.stage(ctx, &raw, &reader); err != nil {
 			break
 		}
-		if err = st.queue(ctx, op); err != nil {
+		for i, op := range ops {
+			if err = st.queue(ctx, op); err != nil {
+				for _, rest := range ops[i+1:] {
+					rest.done()
+				}
+				break
+			}
+		}
+		if err != nil {
 			break
 		}
 	}
@@ -113,7 +148,7 @@ func (st *logsStream) queue(ctx context.Context, op *logsOp) error {
 			op.done()
 			return logcore.ErrClosed
 		}
-		if n := len(st.slots); n == 0 || n < streamMessagesMax && st.bytes+op.bytes <= streamBytesMax {
+		if n := st.count; n == 0 || n < streamMessagesMax && st.bytes+op.bytes <= streamBytesMax {
 			break
 		}
 		st.mu.Unlock()
@@ -124,10 +159,11 @@ func (st *logsStream) queue(ctx context.Context, op *logsOp) error {
 			return context.Cause(ctx)
 		}
 	}
-	st.slots = append(st.slots, op)
+	op.lane.slots = append(op.lane.slots, op)
+	st.count++
 	st.bytes += op.bytes
 	st.mu.Unlock()
-	err := st.s.submit(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(err error) {
+	err := op.s.submit(ctx, replication.Request{Bytes: op.bytes, Prepare: op.prepare, Done: func(err error) {
 		op.fail(err)
 		st.finish(op, err)
 	}})
@@ -168,7 +204,7 @@ func (st *logsStream) finish(op *logsOp, err error) {
 	op.done()
 	st.mu.Lock()
 	op.err, op.finished = err, true
-	first := len(st.slots) > 0 && st.slots[0] == op
+	first := len(op.lane.slots) > 0 && op.lane.slots[0] == op
 	st.mu.Unlock()
 	if first {
 		signal(st.ready)
@@ -180,27 +216,38 @@ func (st *logsStream) finish(op *logsOp, err error) {
 func (st *logsStream) answer(ctx context.Context) error {
 	var done []*logsOp
 	for {
+		lanes := st.lanesNow()
+		var rises <-chan struct{}
+		if len(lanes) == 1 {
+			rises = lanes[0].s.coverage.risen()
+		}
 		var end bool
 		var failed error
-		rises := st.s.coverage.risen()
-		if done = done[:0]; !st.held.full() {
-			done, end, failed = st.take(done)
-		}
+		done, end, failed = st.take(done[:0])
 		if err := st.send(done); err != nil {
 			return err
 		}
 		if len(done) > 0 {
 			signal(st.room)
 		}
-		if err := st.release(); err != nil {
-			return err
+		waits := false
+		for _, l := range st.lanesNow() {
+			if err := st.release(l); err != nil {
+				return err
+			}
+			waits = waits || !l.held.empty()
 		}
-		if end && st.held.empty() {
+		if end && !waits {
 			return failed
+		}
+		var poll <-chan time.Time
+		if waits && rises == nil { // several shards, or one that was not there before
+			poll = time.After(coveragePoll)
 		}
 		select {
 		case <-st.ready:
 		case <-rises:
+		case <-poll:
 		case <-ctx.Done():
 			if st.s.stopped.Err() != nil {
 				return fmt.Errorf("logsvc: the service stops: %w", logcore.ErrClosed)
@@ -215,16 +262,25 @@ func (st *logsStream) answer(ctx context.Context) error {
 func (st *logsStream) take(done []*logsOp) (_ []*logsOp, end bool, failed error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	n := 0
-	for ; n < len(st.slots) && st.slots[n].finished; n++ {
-		done = append(done, st.slots[n])
-		st.bytes -= st.slots[n].bytes
+	for _, l := range st.lanes {
+		if l.held.full() {
+			continue
+		}
+		n := 0
+		for ; n < len(l.slots) && l.slots[n].finished; n++ {
+			done = append(done, l.slots[n])
+			st.bytes -= l.slots[n].bytes
+		}
+		st.count -= n
+		rest := copy(l.slots, l.slots[n:])
+		clear(l.slots[rest:])
+		l.slots = l.slots[:rest]
 	}
-	rest := copy(st.slots, st.slots[n:])
-	clear(st.slots[rest:])
-	st.slots = st.slots[:rest]
-	return done, st.finished && rest == 0, st.failed
+	return done, st.finished && st.count == 0, st.failed
 }
+
+// coveragePoll is how often a stream of several shards looks what the archive covers.
+const coveragePoll = 5 * time.Millisecond
 
 // send answers messages that are done, in as few of its own as fit answerBytes.
 func (st *logsStream) send(done []*logsOp) error {
@@ -236,7 +292,7 @@ func (st *logsStream) send(done []*logsOp) error {
 		var raw wire.Raw
 		b := raw.New(size)
 		for _, op := range done[:n] {
-			b = op.answer(b, &st.held)
+			b = op.answer(b, &op.lane.held)
 		}
 		done = done[n:]
 		if len(b) == 0 {

@@ -30,37 +30,42 @@ func (t Token) check(p *replication.Proposer) (*catalog.Log, error) {
 
 // PrepareAppend proposes a writer's entries, whose sequences rise by one from first,
 // and writes into places, one for each draft, where they go. Entries that were
-// written before are answered with the place they have; none is written twice. After an error
+// written before are answered with the place they have; none is written twice. It returns the highest index
+// in the shard of them; 0 when they were all written before the log came to it. After an error
 // nothing was proposed. The drafts that were proposed belong to the group.
-func PrepareAppend(p *replication.Proposer, t Token, first uint64, drafts []replication.Draft, places []catalog.Place) error {
+func PrepareAppend(p *replication.Proposer, t Token, first uint64, drafts []replication.Draft, places []catalog.Place) (index logcore.LSN, err error) {
 	l, err := t.check(p)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if first > l.Sequence+1 {
-		return fmt.Errorf("%w: log %q: sequence %d after %d", logcore.ErrSequenceGap, l.Name, first, l.Sequence)
+		return 0, fmt.Errorf("%w: log %q: sequence %d after %d", logcore.ErrSequenceGap, l.Name, first, l.Sequence)
 	}
 	again := int(min(l.Sequence+1-first, uint64(len(drafts))))
 	for i := range again {
 		place, ok := l.Placed(first + uint64(i))
 		if !ok {
-			return fmt.Errorf("%w: log %q: sequence %d was written, but only the last %d of %d can be answered again", logcore.ErrSequenceGap, l.Name, first+uint64(i), catalog.WindowEntries, l.Sequence)
+			return 0, fmt.Errorf("%w: log %q: sequence %d was written, but only the last %d of %d can be answered again", logcore.ErrSequenceGap, l.Name, first+uint64(i), catalog.WindowEntries, l.Sequence)
 		}
 		if !place.Holds(drafts[i].Tx()) {
-			return fmt.Errorf("%w: log %q, epoch %d: sequence %d was written at LSN %d by another transaction: open another writer", logcore.ErrSequenceReused, l.Name, l.Epoch, first+uint64(i), place.LSN)
+			return 0, fmt.Errorf("%w: log %q, epoch %d: sequence %d was written at LSN %d by another transaction: open another writer", logcore.ErrSequenceReused, l.Name, l.Epoch, first+uint64(i), place.LSN)
 		}
 		places[i] = place
-		p.WaitFor(place.LSN)
+		at := l.Index(place.LSN)
+		p.WaitFor(at)
+		index = max(index, at)
 	}
 	if again < len(drafts) {
 		if err := p.DiskFull(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for i := again; i < len(drafts); i++ {
 		places[i] = p.Propose(drafts[i])
+		index = places[i].LSN
+		places[i].LSN += l.Base
 	}
-	return nil
+	return index, nil
 }
 
 // Opening says who wants to write which log.

@@ -23,8 +23,9 @@ const (
 
 type readServer = grpc.ServerStreamingServer[logcorev1.ReadResponse]
 
-// Read implements logcorev1.LogCoreServiceServer. A branch is read through: its
-// parent's entries up to the fork, then its own.
+// Read implements logcorev1.LogCoreServiceServer. A log is read through all its extents: those that a
+// branch has from its parents up to the fork, those in the shards that it was in before, then
+// what it has here.
 func (s *Service) Read(req *logcorev1.ReadRequest, server readServer) error {
 	ctx, cancel := s.within(server.Context())
 	defer cancel()
@@ -51,18 +52,18 @@ func (s *Service) read(ctx context.Context, req *logcorev1.ReadRequest, server r
 	if v.truncatedBefore != 0 && from != 0 && from < v.truncatedBefore {
 		return fmt.Errorf("%w: log %q begins at LSN %d", logcore.ErrTrimmed, req.Log, v.first)
 	}
-	r := &reader{s: s, ctx: ctx, server: server, lineage: v, next: max(from, v.first), to: to, follow: req.Follow, limit: req.Limit, bound: bound}
+	r := &reader{ctx: ctx, server: server, lineage: v, next: max(from, v.first), to: to, follow: req.Follow, limit: req.Limit, bound: bound}
 	return r.run()
 }
 
-// lineage is a log and what it inherits: which entries of the shard it shows.
+// lineage is a log and what it inherits.
 type lineage struct {
 	own             logcore.LogID // the log itself
 	name            string
 	first           logcore.LSN
 	truncatedBefore logcore.LSN
-	upTo            map[logcore.LogID]logcore.LSN // the last LSN shown of each log
-	logs            []logcore.LogID               // the keys of upTo
+	chain           []catalog.Extent
+	services        []*Service // of the chain's shards
 }
 
 func (s *Service) lineage(name string) (v lineage, err error) {
@@ -71,30 +72,27 @@ func (s *Service) lineage(name string) (v lineage, err error) {
 		if l, err = state.ByName(name); err != nil {
 			return
 		}
-		v = lineage{own: l.ID, name: name, first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore, upTo: map[logcore.LogID]logcore.LSN{}}
-		for upTo := ^logcore.LSN(0); ; {
-			v.upTo[l.ID], v.logs = upTo, append(v.logs, l.ID)
-			if l.Parent == 0 {
-				return
-			}
-			upTo = min(upTo, l.BranchLSN)
-			if l, err = state.ByID(l.Parent); err != nil {
-				return
-			}
-		}
+		v = lineage{own: l.ID, name: name, first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore}
+		v.chain, err = state.Chain(l.ID, s.group.Shard())
 	})
+	for _, e := range v.chain {
+		if e.Shard == s.group.Shard() {
+			v.services = append(v.services, s)
+			continue
+		}
+		if int(e.Shard) >= len(s.shards.all) {
+			return v, fmt.Errorf("%w: log %q has LSNs %d to %d in shard %d, which this member does not have", logcore.ErrCorrupt, name, e.First, e.Last, e.Shard)
+		}
+		v.services = append(v.services, s.shards.all[e.Shard])
+	}
 	return v, err
 }
 
-// shows reports whether an entry at lsn of a log belongs to the lineage.
-func (v lineage) shows(log logcore.LogID, lsn logcore.LSN) bool {
-	upTo, ok := v.upTo[log]
-	return ok && lsn <= upTo
-}
-
-// reader is one Read call.
+// reader is one Read call. Its LSNs are the log's; those of the shard, which it asks for entries, are
+// called indexes: lower by extent.Base.
 type reader struct {
-	s       *Service
+	s       *Service       // of the extent's shard
+	extent  catalog.Extent // that is being read
 	ctx     context.Context
 	server  readServer
 	lineage lineage
@@ -111,13 +109,64 @@ type reader struct {
 	toldAt   time.Time
 }
 
-// run reads what is there, and waits for more, until the end that was asked for.
+// run reads one extent after the other, until the end that was asked for.
 func (r *reader) run() error {
 	r.msg, r.toldAt = &logcorev1.ReadResponse{}, time.Now()
+	for i, e := range r.lineage.chain {
+		r.s, r.extent = r.lineage.services[i], e
+		if r.next > e.Last || e.First > e.Last {
+			continue
+		}
+		r.next = max(r.next, e.First)
+		if err := r.runExtent(); err != nil || r.over {
+			return err
+		}
+		if r.to != 0 && r.next > r.to {
+			return r.flush(r.to)
+		}
+	}
+	// The log has left meanwhile: the rest is where it went.
+	if err := r.flush(r.next - 1); err != nil {
+		return err
+	}
+	if _, err := r.s.logByName(r.lineage.name); err != nil {
+		return err
+	}
+	return &logcore.MovedError{Log: r.lineage.name, Shard: r.s.group.Shard()} // it is back already
+}
+
+// committed returns up to which LSN of the extent all is there, and notes where the extent ends if it has
+// ended. It asks in this order: what is committed, then whether the log has left, which it then had not
+// before that.
+func (r *reader) committed() logcore.LSN {
+	end := r.s.group.Committed() + r.extent.Base
+	if r.extent.Last == catalog.Open {
+		r.s.group.View(func(state *catalog.State) {
+			if l, err := state.ByID(r.lineage.own); err == nil && (l.Gone || l.PlacedLSN >= r.extent.First) {
+				r.extent.Last = leftAt(l, r.extent)
+			}
+		})
+	}
+	return min(end, r.extent.Last)
+}
+
+// leftAt returns where an extent ends of a log that has left, or is back since.
+func leftAt(l *catalog.Log, extent catalog.Extent) logcore.LSN {
+	for _, e := range l.Extents {
+		if e.Shard == extent.Shard && e.Log == extent.Log && e.First == extent.First {
+			return e.Last
+		}
+	}
+	return l.LeftLSN
+}
+
+// runExtent reads what is there of an extent, and waits for more, until its end or the one that was
+// asked for.
+func (r *reader) runExtent() error {
 	for {
 		changed := r.s.group.Changed()
-		end := r.s.group.Committed()
-		if !r.follow && r.to == 0 && r.next <= end+1 {
+		end := r.committed()
+		if !r.follow && r.to == 0 && r.extent.Log == r.lineage.own && r.isLast() && r.next <= end+1 {
 			r.to = end // what is committed now: the end must not run away from the reader
 		}
 		if r.to != 0 {
@@ -128,10 +177,10 @@ func (r *reader) run() error {
 				return err
 			}
 		}
-		if r.to != 0 && r.next > r.to {
-			return r.flush(r.to)
+		if r.to != 0 && r.next > r.to || r.next > r.extent.Last {
+			return nil
 		}
-		if r.follow && r.next > end {
+		if r.follow && r.next > end && r.extent.Last == catalog.Open {
 			if ended, err := r.followTail(); err != nil || ended {
 				return err
 			}
@@ -141,6 +190,11 @@ func (r *reader) run() error {
 			return err
 		}
 	}
+}
+
+// isLast reports whether the extent is the one that the log was appended to when the read began.
+func (r *reader) isLast() bool {
+	return r.extent.First == r.lineage.chain[len(r.lineage.chain)-1].First
 }
 
 // wait waits a while for the shard to get as far as a reader wants that doesn't follow.
@@ -154,13 +208,13 @@ func (r *reader) wait(changed <-chan struct{}) error {
 	timer := time.NewTimer(r.s.opts.ReadWait)
 	defer timer.Stop()
 	for {
-		committed := r.s.group.Committed()
-		if r.next <= committed && (r.to == 0 || committed >= r.to) {
+		committed := r.committed()
+		if r.next <= committed && (r.to == 0 || committed >= min(r.to, r.extent.Last)) || r.next > r.extent.Last {
 			return nil
 		}
 		select {
 		case <-changed:
-			if err := r.s.group.Err(); err != nil && r.next > r.s.group.Committed() {
+			if err := r.s.group.Err(); err != nil && r.next > r.committed() {
 				return err
 			}
 			changed = r.s.group.Changed()
@@ -173,13 +227,16 @@ func (r *reader) wait(changed <-chan struct{}) error {
 }
 
 // followTail is a follower that has caught up: it takes what the tail gives it, and tells
-// the client from time to time how far the shard is. It returns when the read has ended, or when
+// the client from time to time how far the shard is. It returns when the read or the extent has ended, or when
 // it fell behind and must read by itself.
 func (r *reader) followTail() (ended bool, err error) {
-	f := r.s.tail.join(r.lineage.own)
+	f := r.s.tail.join(r.extent.Log)
 	defer f.leave()
-	if r.next < f.from {
-		if err := r.readTo(f.from - 1); err != nil || r.over {
+	if from := f.from + r.extent.Base; r.next < from {
+		if r.committed() < from-1 {
+			return false, nil // the log has left
+		}
+		if err := r.readTo(from - 1); err != nil || r.over {
 			return r.over, err
 		}
 	}
@@ -187,14 +244,15 @@ func (r *reader) followTail() (ended bool, err error) {
 	defer timer.Stop()
 	for due := false; ; {
 		entries, through, behind, err := f.take()
-		if err := r.takeShown(entries, through); err != nil || r.over {
+		last := min(through+r.extent.Base, r.committed())
+		if err := r.takeShown(entries, last); err != nil || r.over {
 			return r.over, err
 		}
-		if err != nil || behind {
+		if err != nil || behind || r.extent.Last != catalog.Open {
 			return false, err
 		}
 		if r.to != 0 && r.next > r.to {
-			return true, r.flush(r.to)
+			return true, nil
 		}
 		if len(r.msg.Entries) > 0 || due && r.next-1 > r.told {
 			if err := r.flush(r.next - 1); err != nil {
@@ -219,12 +277,12 @@ func (r *reader) followTail() (ended bool, err error) {
 // takeShown takes entries of the log, and notes that there are no others up to through.
 func (r *reader) takeShown(entries []*logcorev1.LogEntry, through logcore.LSN) error {
 	for _, e := range entries {
-		lsn := logcore.LSN(e.Lsn)
-		if lsn < r.next || r.to != 0 && lsn > r.to {
+		lsn := logcore.LSN(e.Lsn) + r.extent.Base
+		if lsn < r.next || r.to != 0 && lsn > r.to || lsn > r.extent.Last {
 			continue
 		}
 		r.next = lsn + 1
-		if err := r.add(e); err != nil || r.over {
+		if err := r.add(shifted(e, r.extent.Base)); err != nil || r.over {
 			return err
 		}
 	}
@@ -232,24 +290,34 @@ func (r *reader) takeShown(entries []*logcorev1.LogEntry, through logcore.LSN) e
 	return nil
 }
 
+// shifted returns an entry that others may have too under the LSN it has in the log.
+func shifted(e *logcorev1.LogEntry, base logcore.LSN) *logcorev1.LogEntry {
+	if base == 0 {
+		return e
+	}
+	return &logcorev1.LogEntry{Lsn: e.Lsn + uint64(base), Time: e.Time, Kind: e.Kind, TransactionId: e.TransactionId, Payload: e.Payload,
+		PayloadCrc32C: e.PayloadCrc32C, EnginePosition: e.EnginePosition, Epoch: e.Epoch, Sequence: e.Sequence}
+}
+
 // readTo goes through the entries in [next, end], from the hot tier where it has them.
 func (r *reader) readTo(end logcore.LSN) error {
+	base := r.extent.Base
 	for r.next <= end && !r.over {
 		hot := r.s.group.HotLog()
-		if first := hot.First(); r.next < first {
+		if first := hot.First() + base; r.next < first {
 			if err := r.readArchive(min(end, first-1)); err != nil {
 				return err
 			}
 			continue
 		}
-		if next := hot.NextOf(r.next, end+1, r.lineage.logs...); next > r.next {
-			r.next = next // the segments between hold nothing of these logs
+		if next := hot.NextOf(r.next-base, end-base+1, r.extent.Log) + base; next > r.next {
+			r.next = next // the segments between hold nothing of the log
 			if err := r.tell(); err != nil {
 				return err
 			}
 			continue
 		}
-		entries, err := hot.Entries(r.next, end+1, readChunkBytes)
+		entries, err := hot.Entries(r.next-base, end-base+1, readChunkBytes)
 		if errors.Is(err, logcore.ErrTrimmed) && r.s.opts.Archive != nil {
 			continue // trimmed just now: the archive has it
 		}
@@ -271,15 +339,16 @@ func (r *reader) readTo(end logcore.LSN) error {
 
 // readArchive goes through the entries in [next, end] from the archive.
 func (r *reader) readArchive(end logcore.LSN) error {
+	base := r.extent.Base
 	if r.s.opts.Archive == nil {
-		return fmt.Errorf("%w: LSN %d: the hot tier begins at %d and there is no archive", logcore.ErrTrimmed, r.next, r.s.group.HotLog().First())
+		return fmt.Errorf("%w: LSN %d: the hot tier begins at %d and there is no archive", logcore.ErrTrimmed, r.next, r.s.group.HotLog().First()+base)
 	}
-	for e, err := range r.s.opts.Archive.Read(r.ctx, r.s.group.Shard(), r.next, end) {
+	for e, err := range r.s.opts.Archive.Read(r.ctx, r.s.group.Shard(), r.next-base, end-base) {
 		if err != nil {
 			return fmt.Errorf("read LSN %d from the archive: %w", r.next, err)
 		}
-		if e.LSN != r.next {
-			return &logcore.CorruptionError{Place: "archive", Object: "entries", Offset: -1, LSN: r.next, Reason: fmt.Sprintf("LSN %d came instead", e.LSN)}
+		if e.LSN+base != r.next {
+			return &logcore.CorruptionError{Place: "archive", Object: "entries", Offset: -1, LSN: r.next - base, Reason: fmt.Sprintf("LSN %d came instead", e.LSN)}
 		}
 		e.Payload = append([]byte(nil), e.Payload...) // the message outlives the iteration
 		if err := r.take(&e); err != nil || r.over {
@@ -297,19 +366,21 @@ func (r *reader) readArchive(end logcore.LSN) error {
 
 // take adds an entry to the message when the log shows it, and sends a full message.
 func (r *reader) take(e *logcore.Entry) error {
-	lsn := e.LSN
-	r.next = lsn + 1
+	index := e.LSN
+	r.next = index + r.extent.Base + 1
 	if !e.Kind.OfLog() {
 		return nil
 	}
 	rec, err := catalog.DecodeRecord(e.Payload)
 	if err != nil {
-		return fmt.Errorf("LSN %d: %w", lsn, err)
+		return fmt.Errorf("shard %d, entry %d: %w", r.s.group.Shard(), index, err)
 	}
-	if !r.lineage.shows(rec.Log, lsn) {
+	if rec.Log != r.extent.Log {
 		return nil
 	}
-	return r.add(logEntry(e, rec))
+	shown := logEntry(e, rec)
+	shown.Lsn += uint64(r.extent.Base)
+	return r.add(shown)
 }
 
 // add adds an entry to the message, and sends a full one.

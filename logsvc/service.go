@@ -21,12 +21,11 @@ import (
 	"github.com/logcore/logcore/replication"
 )
 
-// Service serves LogCoreService, AdminService and the health of both.
+// Service serves the logs of one shard, and as the first of a process's Shards the requests for all of them.
 type Service struct {
-	logcorev1.UnimplementedLogCoreServiceServer
-
 	opts    Options
 	group   *replication.Group
+	shards  *Shards // this one among the process's others
 	log     *slog.Logger
 	metrics *metrics
 	health  *health.Server
@@ -46,6 +45,7 @@ type Service struct {
 	// since started.
 	freshAt atomic.Int64
 	leader  leaderConn
+	load    load
 
 	// running counts the service's goroutines; stop ends them and every stream.
 	running sync.WaitGroup
@@ -53,8 +53,17 @@ type Service struct {
 	stopped context.Context
 }
 
-// New returns a service over a group and starts its housekeeping. Close it before the group.
+// New returns a service over the one group of a process and starts its housekeeping. Close it before the group.
 func New(opts Options) (*Service, error) {
+	sh, err := NewShards(opts)
+	if err != nil {
+		return nil, err
+	}
+	return sh.all[0], nil
+}
+
+// newService returns a service that does nothing yet.
+func newService(opts Options) (*Service, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
 		return nil, err
@@ -68,13 +77,17 @@ func New(opts Options) (*Service, error) {
 	s.tail, s.debts = newTail(s), newDebts()
 	s.freshAt.Store(-1 << 62) // never
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.setHealth()
 	s.coverage = newCoverage(s)
+	return s, nil
+}
+
+// start begins what a service does by itself.
+func (s *Service) start() {
+	s.setHealth()
 	s.running.Go(s.housekeep)
-	if opts.Archive != nil {
+	if s.opts.Archive != nil {
 		s.running.Go(func() { s.coverage.run(s.stopped) })
 	}
-	return s, nil
 }
 
 // ServerOptions returns the options a gRPC server needs to serve entries of up to
@@ -99,12 +112,12 @@ func ServerOptions(entryBytesMax int) []grpc.ServerOption {
 	}
 }
 
-// Register registers the services, health included.
+// Register registers the services, health included: for all shards that the service was joined with.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
-	logcorev1.RegisterLogCoreServiceServer(r, s)
-	logcorev1.RegisterAdminServiceServer(r, admin{s: s})
-	logcorev1.RegisterHistoryServiceServer(r, histories{s: s})
-	logcorev1.RegisterStripeServiceServer(r, stripes{s: s})
+	logcorev1.RegisterLogCoreServiceServer(r, front{sh: s.shards})
+	logcorev1.RegisterAdminServiceServer(r, admin{s: s.shards.all[0]})
+	logcorev1.RegisterHistoryServiceServer(r, historyFront{sh: s.shards})
+	logcorev1.RegisterStripeServiceServer(r, stripes{s: s.shards.all[0]})
 	healthv1.RegisterHealthServer(r, s.health)
 }
 
@@ -151,6 +164,7 @@ func (s *Service) logByName(name string) (l catalog.Log, err error) {
 func (s *Service) housekeep() {
 	tick := time.NewTicker(s.opts.TrimEvery)
 	defer tick.Stop()
+	var folded uint64
 	for {
 		select {
 		case <-s.stopped.Done():
@@ -158,6 +172,8 @@ func (s *Service) housekeep() {
 		case <-tick.C:
 		}
 		s.setHealth()
+		s.group.View(func(state *catalog.State) { folded = state.Folded() })
+		s.load.measure(folded, time.Now())
 		if err := s.TrimHot(); err != nil {
 			s.log.Error("logsvc: the hot tier was not trimmed", "err", err)
 		}
@@ -166,8 +182,10 @@ func (s *Service) housekeep() {
 
 func (s *Service) setHealth() {
 	state := healthv1.HealthCheckResponse_SERVING
-	if s.group.Err() != nil || s.group.Leader() == 0 {
-		state = healthv1.HealthCheckResponse_NOT_SERVING
+	for _, shard := range s.shards.all {
+		if shard.group.Err() != nil || shard.group.Leader() == 0 {
+			state = healthv1.HealthCheckResponse_NOT_SERVING
+		}
 	}
 	s.health.SetServingStatus("", state)
 	s.health.SetServingStatus(logcorev1.LogCoreService_ServiceDesc.ServiceName, state)

@@ -54,14 +54,14 @@ type slot struct {
 	done bool
 }
 
-// AppendStream implements logcorev1.LogCoreServiceServer.
-func (s *Service) AppendStream(server appendServer) error {
+// appendStream is AppendStream of a log of this shard, from its first message on.
+func (s *Service) appendStream(server appendServer, first *logcorev1.AppendStreamRequest) error {
 	ctx, cancel := s.within(server.Context())
 	defer cancel()
 	st := &appendStream{s: s, server: server, ready: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	// The receiver ends when the handler returns, because that ends Recv; the service
 	// waits for it.
-	s.running.Go(func() { st.receive(ctx) })
+	s.running.Go(func() { st.receive(ctx, first) })
 	err := st.acknowledge(ctx)
 	st.mu.Lock()
 	st.over = true
@@ -79,11 +79,14 @@ func signal(c chan struct{}) {
 
 // receive takes messages until the client ends the stream, a message can't be taken,
 // or ctx ends.
-func (st *appendStream) receive(ctx context.Context) {
+func (st *appendStream) receive(ctx context.Context, req *logcorev1.AppendStreamRequest) {
 	var t Token
 	archived := false
 	for first := true; ; first = false {
-		req, err := st.server.Recv()
+		var err error
+		if !first {
+			req, err = st.server.Recv()
+		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -232,7 +235,7 @@ func (st *appendStream) acknowledge(ctx context.Context) error {
 func (st *appendStream) covered(ctx context.Context, done []*appendOp) error {
 	var last logcore.LSN
 	for _, op := range done {
-		last = max(last, op.last())
+		last = max(last, op.index)
 	}
 	err := st.s.coverage.wait(ctx, last)
 	if err != nil && st.s.stopped.Err() != nil {

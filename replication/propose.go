@@ -56,6 +56,10 @@ func (p *Proposer) command(c catalog.Command) catalog.Place {
 // applied.
 func (p *Proposer) WaitFor(lsn logcore.LSN) { p.waitFor = max(p.waitFor, lsn) }
 
+// After makes all times that are given from now on greater than t, a reading of another shard of the
+// same cluster.
+func (p *Proposer) After(t logcore.HLC) { p.m.opts.Clock.Restore(t) }
+
 // Term returns the term of the present leadership.
 func (p *Proposer) Term() uint64 { return p.m.state.Term }
 

@@ -22,6 +22,7 @@ type devFlags struct {
 	targets              []string
 	entryBytesMax        config.Bytes
 	hotBytesKeep         config.Bytes
+	shards               int
 	logging              config.Logging
 }
 
@@ -51,6 +52,7 @@ SIGTERM or Ctrl-C stops it cleanly.`,
 	cmd.Flags().Var(config.Strings(&f.targets), "targets", "buckets of the archive as URLs, instead of six local directories")
 	cmd.Flags().Var(&f.entryBytesMax, "entry-bytes-max", "largest payload of one entry")
 	cmd.Flags().Var(&f.hotBytesKeep, "hot-bytes-keep", "archived segments that stay in the hot tier")
+	cmd.Flags().IntVar(&f.shards, "shards", 0, "number of shards; 0 for those that DIR has, one in a new DIR; more can be added, none taken away")
 	cmd.Flags().StringVar(&f.logging.Level, "log-level", f.logging.Level, "least severe messages to log: debug, info, warn or error")
 	cmd.Flags().StringVar(&f.logging.Format, "log-format", f.logging.Format, "form of the messages: text or json")
 	return cmd
@@ -60,6 +62,7 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 	log := f.logging.Logger(a.err)
 	cfg := config.DefaultLogService()
 	cfg.SegmentBytes, cfg.EntryBytesMax, cfg.HotBytesKeep, cfg.Logging = devSegmentBytes, f.entryBytesMax, f.hotBytesKeep, f.logging
+	cfg.Shards = f.shards
 	cfg.QueueBytesMax = max(cfg.QueueBytesMax, 2*cfg.EntryBytesMax)
 	var dir roles.DevDir
 	prepare := func(ctx context.Context) (d roles.DevDir, err error) {

@@ -4,8 +4,11 @@ import "time"
 
 // LogService configures the log service role: hot log, replication, archive, API.
 type LogService struct {
-	// Dir holds the hot log; the role creates it.
+	// Dir holds the hot logs; the role creates it.
 	Dir string
+	// Shards is how many shards a new service has; 0 means one, or those that are there. More can be added to one
+	// that has no other members; none can be taken away.
+	Shards int
 	// Listen is the gRPC address.
 	Listen string
 	// Address is where clients reach Listen, as other members tell them; empty means Listen itself.
@@ -71,6 +74,7 @@ func DefaultLogService() *LogService {
 func (c *LogService) Fields() []Field {
 	return append([]Field{
 		{"dir", "directory of the hot log; created when missing", String(&c.Dir)},
+		{"shards", "number of shards of a new service, or of one that is to get more; 0 for those it has", Int(&c.Shards)},
 		{"listen", "address of the gRPC service", String(&c.Listen)},
 		{"address", "where clients reach the gRPC service, as the other members tell them; empty for listen", String(&c.Address)},
 		{"peer_listen", "address for the other nodes of a cluster; empty when there are none", String(&c.PeerListen)},
@@ -94,6 +98,9 @@ func (c *LogService) Fields() []Field {
 	}, append(c.TLS.fields(), c.Logging.fields()...)...)
 }
 
+// shardsMax is the most shards of a cluster.
+const shardsMax = 1024
+
 // targetsMin is how many targets an archive has at least: an object has 4+2 fragments,
 // each on a target of its own.
 const targetsMin = 6
@@ -102,6 +109,9 @@ const targetsMin = 6
 func (c *LogService) Validate() []Problem {
 	var v checks
 	v.required("dir", c.Dir, "say where the hot log lives, on a local disk")
+	if c.Shards < 0 || c.Shards > shardsMax {
+		v.add("shards", "%d: want 0 to %d", c.Shards, shardsMax)
+	}
 	v.required("listen", c.Listen, "give HOST:PORT")
 	v.hostPort("listen", c.Listen)
 	v.tls(c.TLS, c.Listen)

@@ -56,6 +56,22 @@ func (v *stringValue) Type() string       { return "string" }
 // String is a field's value over a string.
 func String(p *string) *stringValue { return (*stringValue)(p) }
 
+type intValue int
+
+func (v *intValue) String() string { return strconv.Itoa(int(*v)) }
+func (v *intValue) Type() string   { return "number" }
+func (v *intValue) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a whole number", s)
+	}
+	*v = intValue(n)
+	return nil
+}
+
+// Int is a field's value over an int.
+func Int(p *int) *intValue { return (*intValue)(p) }
+
 type durationValue time.Duration
 
 func (v *durationValue) String() string { return time.Duration(*v).String() }

@@ -14,10 +14,9 @@ import (
 )
 
 // needsFeed is told by the member, on its loop, of a leader that lacks the entries this member needs.
-func (n *Node) needsFeed(m *raftpb.Message) {
-	select {
-	case n.feeds <- m:
-	default: // one is being carried out, or about to be
+func (m *member) needsFeed(msg *raftpb.Message) {
+	if m.toFeed.Swap(msg) == nil {
+		m.n.feeds <- m // it is in it once at most: there is room
 	}
 }
 
@@ -28,8 +27,8 @@ func (n *Node) feedLoop() {
 		case <-n.stopped.Done():
 			return
 		case m := <-n.feeds:
-			if err := n.feed(n.stopped, m); err != nil && n.stopped.Err() == nil {
-				n.log.Warn("node: catching up came to nothing; it is tried again", "err", err)
+			if err := m.feed(n.stopped, m.toFeed.Swap(nil)); err != nil && n.stopped.Err() == nil {
+				n.log.Warn("node: catching up came to nothing; it is tried again", "shard", m.shard, "err", err)
 			}
 		}
 	}
@@ -37,35 +36,36 @@ func (n *Node) feedLoop() {
 
 // feed brings the member's log up to what the leader said is committed: from the leader, from any other member,
 // or from the archive, whoever has the entries. It goes on where an earlier attempt ended.
-func (n *Node) feed(ctx context.Context, m *raftpb.Message) error {
-	upTo := logcore.LSN(m.GetSnapshot().GetMetadata().GetIndex())
-	f, err := n.group.Feed(ctx, m)
+func (m *member) feed(ctx context.Context, msg *raftpb.Message) error {
+	n := m.n
+	upTo := logcore.LSN(msg.GetSnapshot().GetMetadata().GetIndex())
+	f, err := m.group.Feed(ctx, msg)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	n.log.Info("node: catching up", "from", f.Next(), "to", upTo)
+	n.log.Info("node: catching up", "shard", m.shard, "from", f.Next(), "to", upTo)
 	var errs []error
 	var end chainEnd
-	for _, addr := range n.others() {
+	for _, addr := range m.others() {
 		if f.Next() > upTo {
 			break
 		}
-		errs = append(errs, n.feedFrom(ctx, f, addr, upTo, &end))
+		errs = append(errs, m.feedFrom(ctx, f, addr, upTo, &end))
 	}
 	if f.Next() <= upTo && n.opts.Archived != nil && ctx.Err() == nil {
-		errs = append(errs, feedSpans(ctx, f, upTo, n.opts.Archived(ctx, f.Next(), upTo), &end))
+		errs = append(errs, feedSpans(ctx, f, upTo, n.opts.Archived(ctx, m.shard, f.Next(), upTo), &end))
 	}
 	if f.Next() <= upTo {
 		return fmt.Errorf("at LSN %d of %d: %w", f.Next()-1, upTo, errors.Join(errs...))
 	}
-	if err := n.checkFed(ctx, f, &end); err != nil {
+	if err := m.checkFed(ctx, f, &end); err != nil {
 		return err
 	}
 	if err := f.Finish(ctx); err != nil {
 		return err
 	}
-	n.log.Info("node: caught up", "lsn", upTo)
+	n.log.Info("node: caught up", "shard", m.shard, "lsn", upTo)
 	return nil
 }
 
@@ -77,32 +77,32 @@ type chainEnd struct {
 }
 
 // checkFed holds the log that was fed against the one it came from.
-func (n *Node) checkFed(ctx context.Context, f *replication.Feeding, end *chainEnd) error {
+func (m *member) checkFed(ctx context.Context, f *replication.Feeding, end *chainEnd) error {
 	if end.lsn == 0 {
 		return nil
 	}
 	if err := f.Settle(ctx); err != nil {
 		return err
 	}
-	own, err := n.group.HotLog().Span(end.lsn, end.lsn)
+	own, err := m.group.HotLog().Span(end.lsn, end.lsn)
 	if err != nil {
 		return err
 	}
 	if own.Sum != end.sum {
-		n.opts.Log.Corruptions.Inc()
-		return &logcore.CorruptionError{Place: n.opts.Log.Dir, Object: "hot log", Offset: -1, LSN: end.lsn,
+		m.n.opts.Log.Corruptions.Inc()
+		return &logcore.CorruptionError{Place: m.n.opts.LogOf(m.shard).Dir, Object: "hot log", Offset: -1, LSN: end.lsn,
 			Reason: fmt.Sprintf("fed from elsewhere it has checksum %08x, there it has %08x: the logs part before it", own.Sum, end.sum)}
 	}
 	return nil
 }
 
-func (n *Node) feedFrom(ctx context.Context, f *replication.Feeding, addr string, upTo logcore.LSN, end *chainEnd) error {
-	conn, err := n.transport.Dial(addr)
+func (m *member) feedFrom(ctx context.Context, f *replication.Feeding, addr string, upTo logcore.LSN, end *chainEnd) error {
+	conn, err := m.n.transport.Dial(addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := feedSpans(ctx, f, upTo, fetchFrom(ctx, conn, n.request(f.Next(), upTo)), end); err != nil {
+	if err := feedSpans(ctx, f, upTo, fetchFrom(ctx, conn, m.request(f.Next(), upTo)), end); err != nil {
 		return fmt.Errorf("node at %s: %w", addr, err)
 	}
 	return nil

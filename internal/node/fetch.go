@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -55,24 +56,24 @@ func fetchFrom(ctx context.Context, conn grpc.ClientConnInterface, req *logcorev
 	}
 }
 
-func (n *Node) request(from, to logcore.LSN) *logcorev1.FetchRequest {
-	return &logcorev1.FetchRequest{Cluster: n.opts.Cluster[:], Shard: uint32(n.opts.Log.Shard), Incarnation: n.group.Status().Incarnation, FromLsn: uint64(from), ToLsn: uint64(to)}
+func (m *member) request(from, to logcore.LSN) *logcorev1.FetchRequest {
+	return &logcorev1.FetchRequest{Cluster: m.n.opts.Cluster[:], Shard: uint32(m.shard), Incarnation: m.group.Status().Incarnation, FromLsn: uint64(from), ToLsn: uint64(to)}
 }
 
 // others returns the peer addresses of the other members, the leader's first.
-func (n *Node) others() []string {
+func (m *member) others() []string {
 	var out []string
-	leader := n.group.Leader()
+	leader := m.group.Leader()
 	add := func(id uint64) {
-		if addr, ok := n.resolve(id); ok && id != n.id {
+		if addr, ok := m.n.resolve(id); ok && id != m.n.id {
 			out = append(out, addr)
 		}
 	}
 	if leader != 0 {
 		add(leader)
 	}
-	m := n.group.Members()
-	for _, list := range [][]uint64{m.Voters, m.Learners} {
+	all := m.group.Members()
+	for _, list := range [][]uint64{all.Voters, all.Learners} {
 		for _, id := range list {
 			if id != leader {
 				add(id)
@@ -88,7 +89,7 @@ func (n *Node) others() []string {
 func Spans(ctx context.Context, o JoinOptions, cluster [16]byte, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
 	return func(yield func(segment.Span, error) bool) {
 		state, err := replication.ReadState(o.Log.Dir)
-		seeds, seedsErr := readSeeds(o.Log.Dir)
+		seeds, seedsErr := readSeeds(shardDir(filepath.Dir(o.Log.Dir), 0))
 		if err = errors.Join(err, seedsErr); err != nil {
 			yield(segment.Span{}, err)
 			return
@@ -125,13 +126,14 @@ func spansAt(ctx context.Context, o JoinOptions, addr string, req *logcorev1.Fet
 	return begun, errors.New("it has nothing of it")
 }
 
-// Segment returns the sealed segment with the given first and last LSN from another member, whole. The
+// Segment returns the sealed segment of a shard with the given first and last LSN from another member, whole. The
 // caller holds it against what it knows of the segment.
-func (n *Node) Segment(ctx context.Context, first, last logcore.LSN) (segment.Span, error) {
+func (n *Node) Segment(ctx context.Context, shard logcore.ShardID, first, last logcore.LSN) (segment.Span, error) {
+	m := n.members[shard]
 	err := fmt.Errorf("%w: no other member is known", logcore.ErrTrimmed)
-	for _, addr := range n.others() {
+	for _, addr := range m.others() {
 		var span segment.Span
-		if span, err = n.segmentFrom(ctx, addr, first, last); err == nil {
+		if span, err = m.segmentFrom(ctx, addr, first, last); err == nil {
 			return span, nil
 		}
 		err = fmt.Errorf("node at %s: %w", addr, err)
@@ -139,13 +141,13 @@ func (n *Node) Segment(ctx context.Context, first, last logcore.LSN) (segment.Sp
 	return segment.Span{}, err
 }
 
-func (n *Node) segmentFrom(ctx context.Context, addr string, first, last logcore.LSN) (whole segment.Span, err error) {
-	conn, err := n.transport.Dial(addr)
+func (m *member) segmentFrom(ctx context.Context, addr string, first, last logcore.LSN) (whole segment.Span, err error) {
+	conn, err := m.n.transport.Dial(addr)
 	if err != nil {
 		return whole, err
 	}
 	defer conn.Close()
-	for part, err := range fetchFrom(ctx, conn, n.request(first, last)) {
+	for part, err := range fetchFrom(ctx, conn, m.request(first, last)) {
 		if err != nil {
 			return whole, err
 		}

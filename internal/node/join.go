@@ -22,7 +22,7 @@ import (
 
 // JoinOptions says how a fresh directory becomes that of a node of an existing cluster.
 type JoinOptions struct {
-	// Log configures the hot log; Log.Dir, which must hold none, and Log.Shard are the shard's.
+	// Log configures the hot log of shard 0, whose directory must hold none; the other shards' are beside it.
 	Log hotlog.Options
 	// Peers are addresses of nodes of the cluster; one that answers is enough.
 	Peers        []string
@@ -84,13 +84,52 @@ func Identify(ctx context.Context, addr string, certificates *certs.Certificates
 }
 
 // Join makes a fresh directory that of a node of the peers' cluster: under a random id, without a vote, with
-// the beginning of the log where that is no longer LSN 1. The cluster knows nothing of the node until one of
+// the beginning of each shard's log where that is no longer LSN 1. The cluster knows nothing of the node until one of
 // its members takes it in (Node.AddMember). A directory that has been joined, or is in use, is left as it is. A
 // join that did not finish begins again.
 func Join(ctx context.Context, opts JoinOptions) error {
 	dir := opts.Log.Dir
 	if _, err := replication.ReadState(dir); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, finished(dir)) // joined before, or can't be read
+	}
+	answers, err := ask(ctx, opts.Peers, opts.Certificates)
+	if err != nil {
+		return fmt.Errorf("node: join: %w", err)
+	}
+	shards := uint32(0)
+	for _, a := range answers {
+		for _, g := range a.Groups {
+			shards = max(shards, g.Shard+1)
+		}
+	}
+	id := uint64(0)
+	for shard := uint32(1); shard < min(shards, catalog.ShardsMax); shard++ {
+		if s, err := replication.ReadState(shardDir(filepath.Dir(dir), logcore.ShardID(shard))); err == nil {
+			id = s.Member // of a join that did not finish; nobody has heard of it
+		}
+	}
+	if id == 0 {
+		id = replication.NewMemberID()
+	}
+	// Shard 0 last: with it the directory is a node's.
+	for shard := int(min(shards, catalog.ShardsMax)) - 1; shard >= 0; shard-- {
+		o := opts
+		o.Log.Dir, o.Log.Shard = shardDir(filepath.Dir(dir), logcore.ShardID(shard)), logcore.ShardID(shard)
+		if shard == 0 {
+			o.Log = opts.Log
+		}
+		if err := joinShard(ctx, o, answers, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// joinShard is Join of one shard.
+func joinShard(ctx context.Context, opts JoinOptions, answers []*logcorev1.IdentifyResponse, id uint64) error {
+	dir := opts.Log.Dir
+	if _, err := replication.ReadState(dir); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, finished(dir))
 	}
 	if err := emptied(dir); err != nil {
 		return err
@@ -101,16 +140,13 @@ func Join(ctx context.Context, opts JoinOptions) error {
 	if err := durable.WriteFile(dir+joiningSuffix, []byte("the directory beside this file is being filled by a node that joins a cluster\n"), 0o600); err != nil {
 		return fmt.Errorf("node: join: %w", err)
 	}
-	answers, err := ask(ctx, opts.Peers, opts.Certificates)
-	if err != nil {
-		return fmt.Errorf("node: join: %w", err)
-	}
 	from, group := best(answers, uint32(opts.Log.Shard))
 	if group == nil {
 		return fmt.Errorf("node: join: %w: no peer has shard %d", logcore.ErrInvalid, opts.Log.Shard)
 	}
 	commit := logcore.LSN(0)
 	if group.FirstLsn > 1 {
+		var err error
 		if commit, err = importBeginning(ctx, opts, from, group); err != nil {
 			return fmt.Errorf("node: join: %w", err)
 		}
@@ -122,10 +158,12 @@ func Join(ctx context.Context, opts JoinOptions) error {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("node: join: %w", err)
 	}
-	if err := writeSeeds(dir, seeds); err != nil {
-		return err
+	if opts.Log.Shard == 0 {
+		if err := writeSeeds(dir, seeds); err != nil {
+			return err
+		}
 	}
-	state := replication.JoiningState(opts.Log.Shard, replication.NewMemberID(), group.Incarnation,
+	state := replication.JoiningState(opts.Log.Shard, id, group.Incarnation,
 		replication.Members{Voters: group.Voters, Learners: group.Learners, Outgoing: group.Outgoing, LearnersNext: group.LearnersNext, LSN: logcore.LSN(group.MembersLsn)})
 	state.Commit = uint64(commit)
 	// Commit point: with the state the directory is a node's.

@@ -69,19 +69,27 @@ func contains(ids []uint64, id uint64) bool {
 // stay a learner. When ctx ends meanwhile it stays a learner; calling again goes on. It returns the node's id.
 func (n *Node) AddMember(ctx context.Context, peerAddr string, learner bool) (uint64, error) {
 	id, err := n.addLearner(ctx, peerAddr, 0)
-	if err != nil || learner {
-		return id, err
+	if err == nil && !learner {
+		err = n.promote(ctx, id, 0)
 	}
-	return id, n.promote(ctx, id, 0)
+	if err == nil {
+		err = n.followed(ctx)
+	}
+	return id, err
 }
 
 // ReplaceMember takes the node at an address in and the member old out, in one step once the new one has caught
 // up. It returns the new node's id.
-func (n *Node) ReplaceMember(ctx context.Context, old uint64, peerAddr string) (uint64, error) {
+func (n *Node) ReplaceMember(ctx context.Context, old uint64, peerAddr string) (id uint64, err error) {
 	if m := n.group.Members(); !m.Has(old) {
 		return 0, fmt.Errorf("%w: %x", replication.ErrNoMember, old)
 	}
-	id, err := n.addLearner(ctx, peerAddr, old)
+	defer func() {
+		if err == nil {
+			err = n.followed(ctx)
+		}
+	}()
+	id, err = n.addLearner(ctx, peerAddr, old)
 	if err != nil {
 		return id, err
 	}
@@ -114,8 +122,13 @@ func (n *Node) addLearner(ctx context.Context, peerAddr string, instead uint64) 
 	if members.Has(a.Node) {
 		return a.Node, nil
 	}
-	if g := n.group.Status(); len(a.Groups) != 1 || a.Groups[0].Shard != uint32(n.opts.Log.Shard) || a.Groups[0].Incarnation != g.Incarnation {
-		return 0, fmt.Errorf("%w: the node at %s holds another incarnation of shard %d: start it with an empty directory", logcore.ErrInvalid, peerAddr, n.opts.Log.Shard)
+	if len(a.Groups) != len(n.members) {
+		return 0, fmt.Errorf("%w: the node at %s has %d shards, this cluster %d: start it with an empty directory", logcore.ErrInvalid, peerAddr, len(a.Groups), len(n.members))
+	}
+	for i, g := range a.Groups {
+		if own := n.members[i].group.Status(); g.Shard != uint32(i) || g.Incarnation != own.Incarnation {
+			return 0, fmt.Errorf("%w: the node at %s holds another incarnation of shard %d: start it with an empty directory", logcore.ErrInvalid, peerAddr, i)
+		}
 	}
 	if old, ok := n.node(instead); ok && old.PeerAddress == a.PeerAddress {
 		if err := n.setNode(ctx, catalog.Node{ID: instead}); err != nil {
@@ -143,6 +156,9 @@ func (n *Node) promote(ctx context.Context, id, instead uint64) error {
 	}
 	for {
 		if m := n.group.Members(); contains(m.Voters, id) && len(m.Outgoing) == 0 {
+			if err := n.followed(ctx); err != nil {
+				return err
+			}
 			return n.forget(ctx, instead)
 		}
 		err := n.change(ctx, change)
@@ -172,6 +188,9 @@ func (n *Node) RemoveMember(ctx context.Context, id uint64) error {
 	} else if _, known := n.node(id); !known {
 		return fmt.Errorf("%w: %x", replication.ErrNoMember, id)
 	}
+	if err := n.followed(ctx); err != nil {
+		return err
+	}
 	return n.forget(ctx, id)
 }
 
@@ -187,21 +206,26 @@ func (n *Node) forget(ctx context.Context, id uint64) error {
 	return n.setNode(ctx, catalog.Node{ID: id})
 }
 
+// change carries a change of shard 0's members out.
+func (n *Node) change(ctx context.Context, c replication.MemberChange) error {
+	return n.members[0].change(ctx, c)
+}
+
 // change carries a change of members out, and waits until a joint configuration is left again. One that
 // is in the way is waited for.
-func (n *Node) change(ctx context.Context, c replication.MemberChange) error {
+func (m *member) change(ctx context.Context, c replication.MemberChange) error {
 	for {
-		err := n.group.Do(ctx, commandBytes, func(p *replication.Proposer) error { return p.ChangeMembers(c) })
+		err := m.group.Do(ctx, commandBytes, func(p *replication.Proposer) error { return p.ChangeMembers(c) })
 		if err != nil && !errors.Is(err, replication.ErrMembersChanging) {
 			return err
 		}
-		for len(n.group.Members().Outgoing) > 0 || errors.Is(err, replication.ErrMembersChanging) {
-			changed := n.group.Changed()
-			if len(n.group.Members().Outgoing) == 0 {
+		for len(m.group.Members().Outgoing) > 0 || errors.Is(err, replication.ErrMembersChanging) {
+			changed := m.group.Changed()
+			if len(m.group.Members().Outgoing) == 0 {
 				break
 			}
-			if !n.group.Leading() {
-				return n.notLeader()
+			if !m.group.Leading() {
+				return m.notLeader()
 			}
 			select {
 			case <-changed:
@@ -220,41 +244,51 @@ func (n *Node) change(ctx context.Context, c replication.MemberChange) error {
 	}
 }
 
-// notLeader says who leads.
-func (n *Node) notLeader() error {
-	leader := n.group.Leader()
-	return &logcore.NotLeaderError{Shard: n.opts.Log.Shard, Leader: leader, Address: n.Address(leader)}
+// notLeader says who leads shard 0.
+func (n *Node) notLeader() error { return n.members[0].notLeader() }
+
+func (m *member) notLeader() error {
+	leader := m.group.Leader()
+	return &logcore.NotLeaderError{Shard: m.shard, Leader: leader, Address: m.n.Address(leader)}
 }
 
-// TransferLeader asks another voter to lead, 0 for the one that is furthest, and waits until one does. It
+// TransferLeader asks another voter to lead a shard, 0 for the one that is furthest, and waits until one does. It
 // returns who leads.
-func (n *Node) TransferLeader(ctx context.Context, to uint64) (uint64, error) {
+func (n *Node) TransferLeader(ctx context.Context, shard logcore.ShardID, to uint64) (uint64, error) {
+	if int(shard) >= len(n.members) {
+		return 0, fmt.Errorf("%w: there is no shard %d: the cluster has %d, from 0 on", logcore.ErrInvalid, shard, len(n.members))
+	}
+	return n.members[shard].transfer(ctx, to)
+}
+
+func (m *member) transfer(ctx context.Context, to uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandWithin)
 	defer cancel()
-	if !n.group.Leading() {
-		return 0, n.notLeader()
+	if !m.group.Leading() {
+		return 0, m.notLeader()
 	}
-	err := n.group.Do(ctx, commandBytes, func(p *replication.Proposer) error {
+	own := m.n.id
+	err := m.group.Do(ctx, commandBytes, func(p *replication.Proposer) error {
 		if to == 0 {
-			to = furthest(p.Progress(), n.group.Members().Voters)
+			to = furthest(p.Progress(), m.group.Members().Voters)
 		}
 		if to == 0 {
 			return fmt.Errorf("%w: there is no other voter in working order", replication.ErrQuorum)
 		}
 		return p.TransferLeader(to)
 	})
-	if err != nil || to == n.id {
-		return n.group.Leader(), err
+	if err != nil || to == own {
+		return m.group.Leader(), err
 	}
 	for {
-		changed := n.group.Changed()
-		if leader := n.group.Leader(); leader != n.id && leader != 0 {
+		changed := m.group.Changed()
+		if leader := m.group.Leader(); leader != own && leader != 0 {
 			return leader, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return n.group.Leader(), fmt.Errorf("%w: member %x did not take over: %w", replication.ErrQuorum, to, ctx.Err())
+			return m.group.Leader(), fmt.Errorf("%w: member %x did not take over: %w", replication.ErrQuorum, to, ctx.Err())
 		}
 	}
 }

@@ -1,10 +1,11 @@
-// Package node makes a process a node of a cluster: a member of a shard's Raft group with the
+// Package node makes a process a node of a cluster: a member of every shard's Raft group with the
 // transport to the others, the service that they ask (who are you, give me entries), joining,
 // catching up, and the changes of the members.
 //
-// A node's id is the Raft id of its member: random, kept in the state file. A node that comes back with an
+// A node's id is the Raft id of its members: random, kept in the state files. A node that comes back with an
 // empty directory is another node, which the cluster takes in as a learner; under the old id nobody
-// votes any more. Where the nodes are is in the catalog of the shard.
+// votes any more. Where the nodes are is in the catalog of shard 0, and who the members are is decided there:
+// the other shards follow, and their leaderships are spread over the nodes.
 package node
 
 import (
@@ -15,7 +16,9 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,8 +37,12 @@ import (
 type Options struct {
 	// Cluster is the id of the cluster. Required.
 	Cluster [16]byte
-	// Log configures the hot log; Log.Dir and Log.Shard are the shard's.
+	// Log configures the hot log of shard 0; Log.Dir is its directory, the other shards' are beside it.
 	Log hotlog.Options
+	// LogOf configures the hot log of any shard; nil means as Log, without metrics but for shard 0.
+	LogOf func(logcore.ShardID) hotlog.Options
+	// Shards is how many shards a cluster that this node founds is to have; 0 means 1.
+	Shards int
 	// Listener takes the other nodes' connections. Required. The node closes it.
 	Listener net.Listener
 	// PeerAddress is where others reach Listener, Address where the services of this process are; HOST:PORT.
@@ -43,9 +50,9 @@ type Options struct {
 	PeerAddress, Address string
 	// Certificates for mutual TLS between nodes; nil means plain text, on loopback addresses only.
 	Certificates *certs.Certificates
-	// Archived yields the archived entries of [from, to] as spans of the hot log; nil when there is no
+	// Archived yields the archived entries of [from, to] of a shard as spans of the hot log; nil when there is no
 	// archive.
-	Archived func(ctx context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error]
+	Archived func(ctx context.Context, shard logcore.ShardID, from, to logcore.LSN) iter.Seq2[segment.Span, error]
 	// FetchBytesPerSecond bounds what one node that catches up is sent; 0 means 128 MiB.
 	FetchBytesPerSecond int64
 	// Logger; nil means slog.Default().
@@ -68,6 +75,17 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log.Corruptions == nil {
 		o.Log.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "corruptions"})
 	}
+	if o.LogOf == nil {
+		dir := filepath.Dir(o.Log.Dir)
+		o.LogOf = func(shard logcore.ShardID) hotlog.Options {
+			if shard == 0 {
+				return o.Log
+			}
+			l := o.Log
+			l.Dir, l.Shard, l.Registerer = shardDir(dir, shard), shard, nil
+			return l
+		}
+	}
 	return o, nil
 }
 
@@ -77,10 +95,11 @@ type Node struct {
 	id        uint64
 	log       *slog.Logger
 	transport *transport.Transport
-	group     *replication.Group
-	feeds     chan *raftpb.Message // what OnSnapshot was told of; the newest only
-	seeds     map[uint64]string    // peer addresses that the catalog may not have yet; never changes
-	written   map[uint64]string    // what the peers file says; announceLoop's
+	group     *replication.Group // of shard 0: where the nodes are is in its catalog
+	members   []*member          // of every shard; never changes
+	feeds     chan *member       // those that are to be fed; each is in it once at most
+	seeds     map[uint64]string  // peer addresses that the catalog may not have yet; never changes
+	written   map[uint64]string  // what the peers file says; announceLoop's
 
 	running sync.WaitGroup
 	stop    context.CancelFunc
@@ -94,7 +113,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{opts: opts, log: opts.Logger, feeds: make(chan *raftpb.Message, 1)}
+	n := &Node{opts: opts, log: opts.Logger, feeds: make(chan *member, catalog.ShardsMax)}
 	n.stopped, n.stop = context.WithCancel(context.Background())
 	if n.seeds, err = readSeeds(opts.Log.Dir); err != nil {
 		return nil, errors.Join(err, opts.Listener.Close())
@@ -107,49 +126,90 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	return n, nil
 }
 
+// member is the node's part of one shard.
+type member struct {
+	n     *Node
+	shard logcore.ShardID
+	group *replication.Group
+	// toFeed is what OnSnapshot was told of and nobody has begun to do; the newest only.
+	toFeed atomic.Pointer[raftpb.Message]
+	led    time.Time // since when this node leads it, as balance has seen it; only balance's
+}
+
 // lateNet is the net of a group whose transport needs the member's id first.
 type lateNet struct {
+	n     *Node
 	shard logcore.ShardID
-	mu    sync.RWMutex
-	t     *transport.Transport
+	ready *atomic.Bool // n.transport is set
 }
 
 func (l *lateNet) Send(m *raftpb.Message) {
-	l.mu.RLock()
-	t := l.t
-	l.mu.RUnlock()
-	if t != nil {
-		t.Send(l.shard, m)
+	if l.ready.Load() {
+		l.n.transport.Send(l.shard, m)
 	}
 }
 
 func (n *Node) start(ctx context.Context) (err error) {
-	sender := &lateNet{shard: n.opts.Log.Shard}
-	if n.group, err = replication.Open(ctx, replication.Options{Log: n.opts.Log, Net: sender, OnSnapshot: n.needsFeed}); err != nil {
+	var ready atomic.Bool
+	waiting := map[logcore.ShardID]*member{}
+	groups, err := OpenGroups(ctx, GroupsOptions{Log: n.opts.LogOf, Shards: n.opts.Shards, Logger: n.log, Group: func(o *replication.Options) {
+		m := &member{n: n, shard: o.Log.Shard}
+		waiting[m.shard] = m
+		o.Net, o.OnSnapshot = &lateNet{n: n, shard: m.shard, ready: &ready}, m.needsFeed
+	}})
+	for _, g := range groups {
+		m := waiting[g.Shard()]
+		m.group = g
+		n.members = append(n.members, m)
+	}
+	if err != nil {
 		return errors.Join(err, n.opts.Listener.Close())
 	}
+	n.group = groups[0]
 	n.id = n.group.Status().Member
 	n.transport, err = transport.New(transport.Options{Cluster: n.opts.Cluster, Node: n.id, Certificates: n.opts.Certificates, Logger: n.log,
-		Deliver: n.deliver, Resolve: n.resolve, Unreachable: n.group.Unreachable, Gone: n.group.Gone, Backend: &peerService{n: n}})
+		Deliver: n.deliver, Resolve: n.resolve, Unreachable: n.unreachable, Gone: n.gone, Backend: &peerService{n: n}})
 	if err != nil {
 		return errors.Join(err, n.opts.Listener.Close())
 	}
 	if err := n.transport.Serve(n.opts.Listener); err != nil {
 		return err
 	}
-	sender.mu.Lock()
-	sender.t = n.transport
-	sender.mu.Unlock()
+	ready.Store(true)
 	for _, id := range n.group.Members().All() {
 		n.transport.Meet(id)
 	}
 	n.running.Go(n.feedLoop)
 	n.running.Go(n.announceLoop)
+	if len(n.members) > 1 {
+		n.running.Go(n.followLoop)
+	}
 	return nil
 }
 
-// Group returns the node's member.
+func (n *Node) unreachable(id uint64) {
+	for _, m := range n.members {
+		m.group.Unreachable(id)
+	}
+}
+
+func (n *Node) gone(id uint64) {
+	for _, m := range n.members {
+		m.group.Gone(id)
+	}
+}
+
+// Group returns the node's member of shard 0.
 func (n *Node) Group() *replication.Group { return n.group }
+
+// Groups returns the node's members of all shards, by shard.
+func (n *Node) Groups() []*replication.Group {
+	out := make([]*replication.Group, len(n.members))
+	for i, m := range n.members {
+		out[i] = m.group
+	}
+	return out
+}
 
 // ID returns the node's id.
 func (n *Node) ID() uint64 { return n.id }
@@ -167,33 +227,40 @@ func (n *Node) Close() error {
 		n.opts.Listener.Close()
 	}
 	n.running.Wait()
-	if n.group != nil {
-		return n.group.Close()
+	var errs []error
+	for _, m := range n.members {
+		errs = append(errs, m.group.Close())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // handOverWithin bounds the wait for another member to lead instead of one that is about to close.
 const handOverWithin = 2 * time.Second
 
-// handOver lets another voter lead, if there is one that is fit: appends go on sooner than when the others find out by
-// themselves.
+// handOver lets another voter lead each shard that this node leads, if there is one that is fit: appends go on sooner than
+// when the others find out by themselves.
 func (n *Node) handOver() {
-	if n.group == nil || !n.group.Leading() || len(n.group.Members().Voters) < 2 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(n.stopped, handOverWithin)
 	defer cancel()
-	if to, err := n.TransferLeader(ctx, 0); err != nil {
-		n.log.Warn("node: the leadership was not handed over", "err", err)
-	} else {
-		n.log.Info("node: the leadership was handed over", "to", fmt.Sprintf("%x", to))
+	var running sync.WaitGroup
+	for _, m := range n.members {
+		if !m.group.Leading() || len(m.group.Members().Voters) < 2 {
+			continue
+		}
+		running.Go(func() {
+			if to, err := m.transfer(ctx, 0); err != nil {
+				n.log.Warn("node: the leadership was not handed over", "shard", m.shard, "err", err)
+			} else {
+				n.log.Info("node: the leadership was handed over", "shard", m.shard, "to", fmt.Sprintf("%x", to))
+			}
+		})
 	}
+	running.Wait()
 }
 
 func (n *Node) deliver(shard logcore.ShardID, m *raftpb.Message) {
-	if shard == n.opts.Log.Shard {
-		n.group.Deliver(m)
+	if int(shard) < len(n.members) {
+		n.members[shard].group.Deliver(m)
 	}
 }
 

@@ -36,7 +36,7 @@ type process struct {
 	addr string // of its peer service, once it had one
 	log  hotlog.Options
 	// archived is its archive; nil for none.
-	archived func(ctx context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error]
+	archived func(ctx context.Context, shard logcore.ShardID, from, to logcore.LSN) iter.Seq2[segment.Span, error]
 }
 
 func newProcess(t testing.TB) *process {
@@ -396,7 +396,7 @@ func TestCatchUpFromArchive(t *testing.T) {
 		trimAll(t, p)
 	}
 	asked := 0
-	away.archived = func(_ context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
+	away.archived = func(_ context.Context, _ logcore.ShardID, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
 		asked++
 		return func(yield func(segment.Span, error) bool) {
 			for _, s := range archive {
@@ -449,7 +449,7 @@ func TestSegmentFromPeer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := p.Segment(within(t), s.First, s.Last)
+	got, err := p.Segment(within(t), 0, s.First, s.Last)
 	if err != nil || !bytes.Equal(got.Frames, want.Frames) || got.Sum != want.Sum || !got.Sealed || got.Prev != want.Prev {
 		t.Fatalf("%+v, %v", got.ID, err)
 	}
@@ -483,12 +483,12 @@ func TestTransferAndRefusals(t *testing.T) {
 	if id, err := leader.AddMember(within(t), follower.addr, false); err != nil || id != follower.ID() {
 		t.Errorf("added a member again: %x, %v", id, err)
 	}
-	to, err := leader.TransferLeader(within(t), follower.ID())
+	to, err := leader.TransferLeader(within(t), 0, follower.ID())
 	if err != nil || to != follower.ID() {
 		t.Fatalf("transferred to %x, %v", to, err)
 	}
 	until(t, "the new leader takes requests", follower.Group().Leading)
-	if to, err = follower.TransferLeader(within(t), 0); err != nil || to == follower.ID() {
+	if to, err = follower.TransferLeader(within(t), 0, 0); err != nil || to == follower.ID() {
 		t.Fatalf("transferred to %x, %v", to, err)
 	}
 	// Another cluster's node.

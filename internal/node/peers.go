@@ -41,10 +41,13 @@ func (s *peerService) Identify(_ context.Context, req *logcorev1.IdentifyRequest
 			return nil, err
 		}
 	}
-	g := n.group.Status()
-	return &logcorev1.IdentifyResponse{Cluster: n.opts.Cluster[:], Node: n.id, Address: n.opts.Address, PeerAddress: n.opts.PeerAddress, TimeMs: uint64(time.Now().UnixMilli()),
-		Groups: []*logcorev1.GroupState{{Shard: uint32(n.opts.Log.Shard), Incarnation: g.Incarnation, Term: g.Term, Leader: g.Leader, FirstLsn: uint64(g.First), CommittedLsn: uint64(g.Committed),
-			Voters: g.Members.Voters, Learners: g.Members.Learners, Outgoing: g.Members.Outgoing, LearnersNext: g.Members.LearnersNext, MembersLsn: uint64(g.Members.LSN)}}}, nil
+	resp := &logcorev1.IdentifyResponse{Cluster: n.opts.Cluster[:], Node: n.id, Address: n.opts.Address, PeerAddress: n.opts.PeerAddress, TimeMs: uint64(time.Now().UnixMilli())}
+	for _, m := range n.members {
+		g := m.group.Status()
+		resp.Groups = append(resp.Groups, &logcorev1.GroupState{Shard: uint32(m.shard), Incarnation: g.Incarnation, Term: g.Term, Leader: g.Leader, FirstLsn: uint64(g.First), CommittedLsn: uint64(g.Committed),
+			Voters: g.Members.Voters, Learners: g.Members.Learners, Outgoing: g.Members.Outgoing, LearnersNext: g.Members.LearnersNext, MembersLsn: uint64(g.Members.LSN)})
+	}
+	return resp, nil
 }
 
 // Fetch implements logcorev1.PeerServiceServer.
@@ -53,19 +56,23 @@ func (s *peerService) Fetch(req *logcorev1.FetchRequest, stream grpc.ServerStrea
 	if err := n.owns(req.Cluster); err != nil {
 		return err
 	}
-	g := n.group.Status()
-	if req.Shard != uint32(n.opts.Log.Shard) || req.Incarnation != g.Incarnation {
-		return status.Errorf(codes.FailedPrecondition, "node %x has shard %d of incarnation %#x, not shard %d of incarnation %#x", n.id, n.opts.Log.Shard, g.Incarnation, req.Shard, req.Incarnation)
+	if int(req.Shard) >= len(n.members) {
+		return status.Errorf(codes.FailedPrecondition, "node %x has %d shards, not shard %d", n.id, len(n.members), req.Shard)
+	}
+	m := n.members[req.Shard]
+	g := m.group.Status()
+	if req.Incarnation != g.Incarnation {
+		return status.Errorf(codes.FailedPrecondition, "node %x has shard %d of incarnation %#x, not of incarnation %#x", n.id, m.shard, g.Incarnation, req.Incarnation)
 	}
 	to := g.Committed
 	if req.ToLsn != 0 {
 		to = min(to, logcore.LSN(req.ToLsn))
 	}
-	return wire.ToStatus(n.fetch(stream, logcore.LSN(req.FromLsn), to), "")
+	return wire.ToStatus(m.fetch(stream, logcore.LSN(req.FromLsn), to), "")
 }
 
-func (n *Node) fetch(stream grpc.ServerStreamingServer[logcorev1.FetchResponse], from, to logcore.LSN) error {
-	hot := n.group.HotLog()
+func (m *member) fetch(stream grpc.ServerStreamingServer[logcorev1.FetchResponse], from, to logcore.LSN) error {
+	n, hot := m.n, m.group.HotLog()
 	begun, sent := time.Now(), int64(0)
 	for lsn := from; lsn <= to; {
 		last, err := runFrom(hot, lsn, to)
@@ -78,7 +85,7 @@ func (n *Node) fetch(stream grpc.ServerStreamingServer[logcorev1.FetchResponse],
 		}
 		err = stream.Send(&logcorev1.FetchResponse{SegmentFirstLsn: uint64(span.ID.First), FirstLsn: uint64(span.First), LastLsn: uint64(span.Last), PrevSum: span.Prev, Sum: span.Sum,
 			Sealed: span.Sealed, FirstTime: uint64(span.FirstTime), LastTime: uint64(span.LastTime), Frames: span.Frames, FramesCrc32C: crc32.Checksum(span.Frames, castagnoli),
-			CommittedLsn: uint64(n.group.Committed())})
+			CommittedLsn: uint64(m.group.Committed())})
 		if err != nil {
 			return err
 		}

@@ -49,15 +49,15 @@ func (t *addedTargets) close() error {
 
 // archiver returns the archiver, or an error that says who has it.
 func (a archiveService) archiver() (*tiering.Archiver, error) {
-	if archiver := a.s.archiver.Load(); archiver != nil {
+	if archiver := a.s.parts[0].archiver.Load(); archiver != nil {
 		return archiver, nil
 	}
 	if len(a.s.targets.All) == 0 {
 		return nil, status.Error(codes.FailedPrecondition, "there is no archive: no targets are configured")
 	}
-	if a.s.node != nil && !a.s.group.Leading() {
-		leader := a.s.group.Leader()
-		return nil, wire.ToStatus(&logcore.NotLeaderError{Shard: shard, Leader: leader, Address: a.s.node.Address(leader)}, "")
+	if group := a.s.parts[0].group; a.s.node != nil && !group.Leading() {
+		leader := group.Leader()
+		return nil, wire.ToStatus(&logcore.NotLeaderError{Shard: 0, Leader: leader, Address: a.s.node.Address(leader)}, "")
 	}
 	return nil, status.Error(codes.Unavailable, "the archiver has not started yet: too few targets answer")
 }
@@ -113,7 +113,7 @@ func tombstones(all []tiering.Tombstone) (out []*logcorev1.ArchiveTombstone) {
 // names returns the names of the logs.
 func (a archiveService) names() map[logcore.LogID]string {
 	names := map[logcore.LogID]string{}
-	a.s.group.View(func(s *catalog.State) {
+	a.s.parts[0].group.View(func(s *catalog.State) {
 		for _, l := range s.Logs() {
 			names[l.ID] = l.Name
 		}
@@ -126,7 +126,7 @@ func (a archiveService) logID(name string) (id logcore.LogID, err error) {
 	if name == "" {
 		return 0, nil
 	}
-	a.s.group.View(func(s *catalog.State) {
+	a.s.parts[0].group.View(func(s *catalog.State) {
 		var l *catalog.Log
 		if l, err = s.ByName(name); err == nil {
 			id = l.ID

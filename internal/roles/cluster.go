@@ -28,7 +28,7 @@ func (s *logService) meetPeers(ctx context.Context) error {
 	if s.cfg.PeerListen == "" || len(s.cfg.Peers) == 0 {
 		return nil
 	}
-	if _, err := replication.ReadState(s.shardDir()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := replication.ReadState(s.shardDir(0)); !errors.Is(err, fs.ErrNotExist) {
 		return nil // it is a node's already, or damaged: openGroup will see
 	}
 	certificates, err := s.certificates()
@@ -71,13 +71,13 @@ func (s *logService) certificates() (*certs.Certificates, error) {
 }
 
 // replicateInCluster opens the node, after it has joined where that is due.
-func (s *logService) replicateInCluster(ctx context.Context) (*replication.Group, error) {
+func (s *logService) replicateInCluster(ctx context.Context) ([]*replication.Group, error) {
 	certificates, err := s.certificates()
 	if err != nil {
 		return nil, err
 	}
 	if s.joining {
-		if err := node.Join(ctx, node.JoinOptions{Log: s.hotLog(), Peers: s.cfg.Peers, Certificates: certificates}); err != nil {
+		if err := node.Join(ctx, node.JoinOptions{Log: s.hotLog(0), Peers: s.cfg.Peers, Certificates: certificates}); err != nil {
 			return nil, err
 		}
 	}
@@ -85,7 +85,7 @@ func (s *logService) replicateInCluster(ctx context.Context) (*replication.Group
 	if err != nil {
 		return nil, fmt.Errorf("peer_listen: %w", err)
 	}
-	opts := node.Options{Cluster: s.identity.ID, Log: s.hotLog(), Listener: l, PeerAddress: s.cfg.PeerAddress, Address: s.address, Certificates: certificates, Logger: s.process.log}
+	opts := node.Options{Cluster: s.identity.ID, Log: s.hotLog(0), LogOf: s.hotLog, Shards: s.cfg.Shards, Listener: l, PeerAddress: s.cfg.PeerAddress, Address: s.address, Certificates: certificates, Logger: s.process.log}
 	if len(s.targets.All) > 0 {
 		opts.Archived = s.archived
 	}
@@ -95,13 +95,13 @@ func (s *logService) replicateInCluster(ctx context.Context) (*replication.Group
 	}
 	s.node = n
 	s.process.log.Info("node of a cluster", "cluster", s.identity.ID, "node", fmt.Sprintf("%x", n.ID()), "peer_address", n.PeerAddress())
-	return n.Group(), nil
+	return n.Groups(), nil
 }
 
 // archived yields archived entries as spans of the hot log.
-func (s *logService) archived(ctx context.Context, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
+func (s *logService) archived(ctx context.Context, shard logcore.ShardID, from, to logcore.LSN) iter.Seq2[segment.Span, error] {
 	return func(yield func(segment.Span, error) bool) {
-		r, err := s.openReader(ctx)
+		r, err := (&shardPart{logService: s, id: shard}).openReader(ctx)
 		if err != nil {
 			yield(segment.Span{}, err)
 			return

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"math"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
@@ -15,6 +14,7 @@ import (
 
 // content knows what is in the frames of the archive, for its compaction.
 type content struct {
+	shard logcore.ShardID
 	// view calls f with the catalog as it is.
 	view func(f func(*catalog.State))
 }
@@ -27,6 +27,9 @@ func (c content) Version(context.Context) (version string, err error) {
 	c.view(func(s *catalog.State) {
 		for _, l := range s.Logs() {
 			fmt.Fprintf(h, "%d %d %d %d;", l.ID, l.Parent, l.BranchLSN, l.TruncatedBefore)
+			if l.Gone || len(l.Extents) > 0 {
+				fmt.Fprintf(h, "%d %v;", l.Base, l.Gone)
+			}
 		}
 	})
 	return fmt.Sprintf("%016x", h.Sum64()), nil
@@ -42,27 +45,46 @@ type heir struct {
 type needs struct {
 	from  map[logcore.LogID]logcore.LSN // below it a log has given its entries up; a log that is not there and below next was deleted
 	next  logcore.LogID
-	heirs map[logcore.LogID][]heir      // of its branches, theirs, and so on
+	heirs map[logcore.LogID][]heir // of its branches, theirs, and so on
 }
 
 func (c content) needs() needs {
 	n := needs{from: map[logcore.LogID]logcore.LSN{}, heirs: map[logcore.LogID][]heir{}}
 	c.view(func(s *catalog.State) {
-		byID := map[logcore.LogID]*catalog.Log{}
 		n.next = s.NextLog()
 		for _, l := range s.Logs() {
-			byID[l.ID] = l
-			n.from[l.ID] = l.TruncatedBefore
+			n.from[l.ID] = givenUpBefore(l)
 		}
-		for _, l := range byID {
-			upTo := logcore.LSN(math.MaxUint64)
-			for p := l; p != nil && p.Parent != 0; p = byID[p.Parent] {
-				upTo = min(upTo, p.BranchLSN)
-				n.heirs[p.Parent] = append(n.heirs[p.Parent], heir{l.ID, l.TruncatedBefore, upTo})
+		for _, l := range s.Logs() {
+			chain, err := s.Chain(l.ID, c.shard)
+			if err != nil {
+				continue // there is no log without its parents
+			}
+			for _, e := range chain {
+				if e.Shard == c.shard && e.Log != l.ID {
+					n.heirs[e.Log] = append(n.heirs[e.Log], heir{l.ID, heirFrom(l, e), e.Last - e.Base})
+				}
 			}
 		}
 	})
 	return n
+}
+
+// givenUpBefore returns the index in the shard below which a log has given its entries up. Of one that has been in
+// several shards nothing counts as given up: what it is truncated before is known where it is now.
+func givenUpBefore(l *catalog.Log) logcore.LSN {
+	if l.Gone || len(l.Extents) > 0 {
+		return 0
+	}
+	return l.Index(l.TruncatedBefore)
+}
+
+// heirFrom returns the index of the first entry that a branch needs of an extent.
+func heirFrom(l *catalog.Log, e catalog.Extent) logcore.LSN {
+	if l.Gone || l.TruncatedBefore <= e.Base {
+		return 0
+	}
+	return l.TruncatedBefore - e.Base
 }
 
 // of returns the branches that need an entry, and whether nobody does.

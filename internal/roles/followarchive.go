@@ -28,7 +28,7 @@ const (
 // followedArchive is the archive as a node of a cluster has it: where the group is led an archiver
 // runs, fenced by the term; everywhere else it is read. Its methods may be used by many goroutines.
 type followedArchive struct {
-	s *logService
+	s *shardPart
 
 	mu     sync.Mutex
 	leads  *archive        // guarded by mu; nil while this node does not archive
@@ -38,7 +38,7 @@ type followedArchive struct {
 
 var _ logsvc.Archive = (*followedArchive)(nil)
 
-func (s *logService) followArchive() *followedArchive {
+func (s *shardPart) followArchive() *followedArchive {
 	f := &followedArchive{s: s}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

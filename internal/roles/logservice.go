@@ -26,9 +26,6 @@ import (
 // leadWithin bounds how long a shard may take to get its leader at the start.
 const leadWithin = 60 * time.Second
 
-// shard is the one there is.
-const shard logcore.ShardID = 0
-
 // logService is the log service without its listener. Build order, each on top of
 // those before it; the group stops them in reverse:
 //
@@ -45,18 +42,24 @@ type logService struct {
 	address  string // where its services are
 	targets  *Targets
 	keys     tiering.KeyProvider
-	group    *replication.Group
-	node     *node.Node // nil when this is no node of a cluster
-	joining  bool       // the directory is to become a node's of the peers' cluster
-	service  *logsvc.Service
+	parts    []*shardPart // of every shard
+	node     *node.Node   // nil when this is no node of a cluster
+	joining  bool         // the directory is to become a node's of the peers' cluster
+	shards   *logsvc.Shards
 	identity cluster.Identity
 
 	capabilities capabilities
 	added        addedTargets
-	archiver     atomic.Pointer[tiering.Archiver] // nil while this member does not archive
+	damage       damages                       // that the running hot logs found and that is not repaired
+	mending      chan *logcore.CorruptionError // to mend
+}
 
-	damage  damage                        // that the running hot log found and that is not repaired
-	mending chan *logcore.CorruptionError // to mend
+// shardPart is what the service has of one shard.
+type shardPart struct {
+	*logService
+	id       logcore.ShardID
+	group    *replication.Group
+	archiver atomic.Pointer[tiering.Archiver] // nil while this member does not archive
 }
 
 // process is what the parts of one process share.
@@ -68,7 +71,7 @@ type process struct {
 	version  string
 }
 
-func (s *logService) shardDir() string {
+func (s *logService) shardDir(shard logcore.ShardID) string {
 	return filepath.Join(s.cfg.Dir, fmt.Sprintf("shard-%d", shard))
 }
 
@@ -135,7 +138,7 @@ func (s *logService) identify(ctx context.Context) error {
 		s.process.corrupt.WithLabelValues("manifest").Inc()
 		s.process.log.Warn("a target's marker was damaged; written again", "target", name)
 	}
-	if s.identity, err = identify(ctx, s.cfg.Dir, s.shardDir(), s.targets, s.joining, s.process.log); err != nil {
+	if s.identity, err = identify(ctx, s.cfg.Dir, s.shardDir(0), s.targets, s.joining, s.process.log); err != nil {
 		return err
 	}
 	if err := s.targets.follow(s.identity.ID); err != nil {
@@ -145,42 +148,46 @@ func (s *logService) identify(ctx context.Context) error {
 }
 
 func (s *logService) openService(ctx context.Context) error {
-	opts := logsvc.Options{Group: s.group, EntryBytesMax: int(s.cfg.EntryBytesMax), HotBytesKeep: int64(s.cfg.HotBytesKeep), Cluster: s.identity.ID.String(),
-		Version: s.process.version, Corruptions: func() uint64 { return total(s.process.corrupt) }, Logger: s.process.log, Registerer: s.process.registry}
-	if s.node != nil {
-		opts.Membership, opts.AddressOf = s.node, s.node.Address
-		var err error
-		if opts.LeaderCerts, err = s.leaderCerts(); err != nil {
-			return err
+	var all []logsvc.Options
+	for _, p := range s.parts {
+		opts := logsvc.Options{Group: p.group, EntryBytesMax: int(s.cfg.EntryBytesMax), HotBytesKeep: int64(s.cfg.HotBytesKeep), Cluster: s.identity.ID.String(),
+			Version: s.process.version, Corruptions: func() uint64 { return total(s.process.corrupt) }, Logger: s.process.log, Registerer: s.registry(p.id)}
+		if s.node != nil {
+			opts.Membership, opts.AddressOf = s.node, s.node.Address
+			var err error
+			if opts.LeaderCerts, err = s.leaderCerts(); err != nil {
+				return err
+			}
 		}
-	}
-	switch {
-	case len(s.targets.All) == 0:
-	case s.node != nil:
-		opts.Archive = s.followArchive()
-	default:
-		a, err := s.openArchive(ctx)
-		if err != nil {
-			return err
+		switch {
+		case len(s.targets.All) == 0:
+		case s.node != nil:
+			opts.Archive = p.followArchive()
+		default:
+			a, err := p.openArchive(ctx)
+			if err != nil {
+				return err
+			}
+			opts.Archive = a
 		}
-		opts.Archive = a
+		all = append(all, opts)
 	}
-	service, err := logsvc.New(opts)
+	shards, err := logsvc.NewShards(all...)
 	if err != nil {
 		return err
 	}
-	s.service = service
-	s.process.group.add("log service", func(context.Context) error { return service.Close() })
+	s.shards = shards
+	s.process.group.add("log service", func(context.Context) error { return shards.Close() })
 	return nil
 }
 
 // openArchive starts the archiver of a group of one.
-func (s *logService) openArchive(ctx context.Context) (*archive, error) {
-	a, stop, err := s.startArchiver(ctx, s.process.registry, func(err error) { s.process.group.fail("archive", err) })
+func (p *shardPart) openArchive(ctx context.Context) (*archive, error) {
+	a, stop, err := p.startArchiver(ctx, p.process.registry, func(err error) { p.process.group.fail("archive", err) })
 	if err != nil {
 		return nil, err
 	}
-	s.process.group.add("archiver", func(context.Context) error {
+	p.process.group.add("archiver", func(context.Context) error {
 		stop()
 		return nil
 	})
@@ -189,15 +196,16 @@ func (s *logService) openArchive(ctx context.Context) (*archive, error) {
 
 // startArchiver starts an archiver; stop ends it and waits for it. Its fencing token is the Raft term: whoever
 // leads later archives under a higher one. failed is told when it ends by itself.
-func (s *logService) startArchiver(ctx context.Context, registry prometheus.Registerer, failed func(error)) (_ *archive, stop func(), err error) {
-	source, status := &hotSource{group: s.group}, s.group.Status()
-	a, err := tiering.Open(ctx, tiering.Options{Cluster: s.identity.ID, Shard: shard, Epoch: status.Term,
-		Incarnation: status.Incarnation, Supersedes: s.identity.Supersedes, Targets: s.targets.All, Keys: s.keys,
-		Content: content{view: s.group.View}, ProbeLock: probeLock,
-		Source: source, MaxAge: s.cfg.ArchiveMaxAge, MemoryMax: int64(s.cfg.ArchiveMemoryBytes), Compression: tiering.Compression(s.cfg.ArchiveCompression), Logger: s.process.log, Registerer: registry,
-		Corruptions: s.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: s.process.corrupt.WithLabelValues("manifest")})
+func (p *shardPart) startArchiver(ctx context.Context, registry prometheus.Registerer, failed func(error)) (_ *archive, stop func(), err error) {
+	source, status := &hotSource{group: p.group}, p.group.Status()
+	memory := max(int64(p.cfg.ArchiveMemoryBytes)/int64(len(p.parts)), archiveMemoryMin)
+	a, err := tiering.Open(ctx, tiering.Options{Cluster: p.identity.ID, Shard: p.id, Epoch: status.Term,
+		Incarnation: status.Incarnation, Supersedes: p.identity.Supersedes, Targets: p.targets.All, Keys: p.keys,
+		Content: content{shard: p.id, view: p.group.View}, ProbeLock: probeLock,
+		Source: source, MaxAge: p.cfg.ArchiveMaxAge, MemoryMax: memory, Compression: tiering.Compression(p.cfg.ArchiveCompression), Logger: p.process.log, Registerer: registry,
+		Corruptions: p.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: p.process.corrupt.WithLabelValues("manifest")})
 	if err != nil {
-		return nil, nil, s.targets.Explain(err)
+		return nil, nil, p.targets.Explain(err)
 	}
 	run, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -210,31 +218,41 @@ func (s *logService) startArchiver(ctx context.Context, registry prometheus.Regi
 	probed := make(chan struct{})
 	go func() {
 		defer close(probed)
-		s.capabilities.probe(run, a.Targets)
+		if p.id == 0 { // the targets are the same for every shard
+			p.capabilities.probe(run, a.Targets)
+		}
 	}()
-	out := &archive{archiver: a, source: source, hotDamage: s.damage.list, capabilities: &s.capabilities}
-	s.archiver.Store(a)
+	out := &archive{archiver: a, source: source, hotDamage: p.damage.list, capabilities: &p.capabilities}
+	p.archiver.Store(a)
 	return out, func() {
-		s.archiver.CompareAndSwap(a, nil)
+		p.archiver.CompareAndSwap(a, nil)
 		cancel()
 		<-done
 		<-probed
 	}, nil
 }
 
+// archiveMemoryMin is the least that one shard's archiver gets of the memory for all.
+const archiveMemoryMin = 16 << 20
+
 // problems says in words what is wrong, for /healthz.
 func (s *logService) problems() []string {
-	if err := s.group.Err(); err != nil {
-		return []string{err.Error()}
-	}
-	if s.group.Leader() == 0 {
-		return []string{"the shard has no leader"}
+	for _, p := range s.parts {
+		if err := p.group.Err(); err != nil {
+			return []string{err.Error()}
+		}
+		if p.group.Leader() == 0 && len(s.parts) == 1 {
+			return []string{"the shard has no leader"}
+		}
+		if p.group.Leader() == 0 {
+			return []string{fmt.Sprintf("shard %d has no leader", p.id)}
+		}
 	}
 	return s.damage.list()
 }
 
 // register adds the services to a gRPC server.
 func (s *logService) register(srv *grpc.Server) {
-	s.service.Register(srv)
+	s.shards.Register(srv)
 	logcorev1.RegisterArchiveServiceServer(srv, archiveService{s: s})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -20,29 +21,29 @@ const (
 	mendQueueMax = 64               // more damage than that is found again by whoever reads it
 )
 
-// damage is what is known to be damaged, by file.
-type damage struct {
+// damages is what is known to be damaged, by file.
+type damages struct {
 	mu sync.Mutex
 	by map[string]*logcore.CorruptionError
 }
 
-func (d *damage) add(e *logcore.CorruptionError) {
+func (d *damages) add(e *logcore.CorruptionError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.by == nil {
 		d.by = map[string]*logcore.CorruptionError{}
 	}
-	d.by[e.Object] = e
+	d.by[e.Place+"/"+e.Object] = e
 }
 
-func (d *damage) gone(e *logcore.CorruptionError) {
+func (d *damages) gone(e *logcore.CorruptionError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.by, e.Object)
+	delete(d.by, e.Place+"/"+e.Object)
 }
 
 // list says in words what is damaged.
-func (d *damage) list() (out []string) {
+func (d *damages) list() (out []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(d.by)) {
@@ -78,7 +79,8 @@ func (s *logService) mend(ctx context.Context) {
 func (s *logService) mendSegment(ctx context.Context, e *logcore.CorruptionError) error {
 	ctx, cancel := context.WithTimeout(ctx, mendWithin)
 	defer cancel()
-	hot := s.group.HotLog()
+	p := s.partOf(e.Place)
+	hot := p.group.HotLog()
 	info, err := segmentOf(hot, e.LSN)
 	if err != nil {
 		return err
@@ -88,7 +90,7 @@ func (s *logService) mendSegment(ctx context.Context, e *logcore.CorruptionError
 		return nil
 	}
 	if s.node != nil {
-		whole, err := s.node.Segment(ctx, info.First, info.Last)
+		whole, err := s.node.Segment(ctx, p.id, info.First, info.Last)
 		if err == nil {
 			err = hot.Repair(whole)
 		}
@@ -98,7 +100,7 @@ func (s *logService) mendSegment(ctx context.Context, e *logcore.CorruptionError
 		}
 		s.process.log.Warn("a damaged segment was not repaired from another member; the archive is asked", "segment", e.Object, "err", err)
 	}
-	archive, err := s.openReader(ctx)
+	archive, err := p.openReader(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,6 +122,16 @@ func (s *logService) mendSegment(ctx context.Context, e *logcore.CorruptionError
 	}
 	s.damage.gone(e)
 	return nil
+}
+
+// partOf returns the shard whose directory it is.
+func (s *logService) partOf(dir string) *shardPart {
+	for _, p := range s.parts {
+		if filepath.Clean(dir) == filepath.Clean(s.shardDir(p.id)) {
+			return p
+		}
+	}
+	return s.parts[0]
 }
 
 // segmentOf returns the sealed segment that holds an LSN.

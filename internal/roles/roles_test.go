@@ -600,7 +600,7 @@ func TestReadSpanRespectsTheLimit(t *testing.T) {
 	for range 30 {
 		appendOne(t, c, "l", strings.Repeat("x", 5000))
 	}
-	source := &hotSource{group: s.group}
+	source := &hotSource{group: s.parts[0].group}
 	last := source.Committed()
 	for _, limit := range []int64{1, 6000, 20000, 1 << 20} {
 		next := logcore.LSN(1)

@@ -118,7 +118,7 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 			return err
 		}
 		pages.Register(late)
-		s.service.Health().SetServingStatus(logcorev1.PageService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+		s.shards.Service(0).Health().SetServingStatus(logcorev1.PageService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
 		b.healthy = s.problems
 		return nil
 	})

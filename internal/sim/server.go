@@ -56,7 +56,8 @@ func (n *node) append(t logsvc.Token, sequence uint64, tx logcore.TxID, answer f
 		}
 		r := catalog.Record{Log: t.Log, Epoch: t.Epoch, Sequence: sequence, Body: body(tx)}
 		drafts := []replication.Draft{r.Append(replication.NewDraft(logcore.KindData, tx, r.Size()))}
-		return logsvc.PrepareAppend(p, t, sequence, drafts, places)
+		_, err := logsvc.PrepareAppend(p, t, sequence, drafts, places)
+		return err
 	}, Done: func(err error) { answer(appended{err, m.Leader(), places[0]}) }})
 	if err != nil {
 		answer(appended{err: err, leader: m.Leader()})

@@ -28,6 +28,7 @@ var mapping = []struct {
 	{logcore.ErrFenced, codes.FailedPrecondition, logcorev1.ErrorReason_ERROR_REASON_FENCED},
 	{logcore.ErrWriterActive, codes.Aborted, logcorev1.ErrorReason_ERROR_REASON_WRITER_ACTIVE},
 	{logcore.ErrNotLeader, codes.Unavailable, logcorev1.ErrorReason_ERROR_REASON_NOT_LEADER},
+	{logcore.ErrMoved, codes.Unavailable, logcorev1.ErrorReason_ERROR_REASON_MOVED},
 	{logcore.ErrOverloaded, codes.ResourceExhausted, logcorev1.ErrorReason_ERROR_REASON_OVERLOADED},
 	{logcore.ErrTooLarge, codes.InvalidArgument, logcorev1.ErrorReason_ERROR_REASON_TOO_LARGE},
 	{logcore.ErrLogNotFound, codes.NotFound, logcorev1.ErrorReason_ERROR_REASON_LOG_NOT_FOUND},
@@ -86,7 +87,11 @@ func detailed(err error, code codes.Code, d *logcorev1.ErrorDetail) error {
 	}
 	var elsewhere *logcore.NotLeaderError
 	if errors.As(err, &elsewhere) {
-		d.LeaderHint = elsewhere.Address
+		d.LeaderHint, d.Shard = elsewhere.Address, uint32(elsewhere.Shard)
+	}
+	var moved *logcore.MovedError
+	if errors.As(err, &moved) {
+		d.LeaderHint, d.Shard = moved.Address, uint32(moved.Shard)
 	}
 	if d.Reason == logcorev1.ErrorReason_ERROR_REASON_OVERLOADED {
 		d.RetryAfterMs = uint32(RetryAfter.Milliseconds())

@@ -21,6 +21,103 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type MoveLogRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveLogRequest) Reset() {
+	*x = MoveLogRequest{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveLogRequest) ProtoMessage() {}
+
+func (x *MoveLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveLogRequest.ProtoReflect.Descriptor instead.
+func (*MoveLogRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *MoveLogRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *MoveLogRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+type MoveLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last LSN that the log can have had in the shard that it left; 0 when it was where it is.
+	LeftLsn       uint64 `protobuf:"varint,1,opt,name=left_lsn,json=leftLsn,proto3" json:"left_lsn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveLogResponse) Reset() {
+	*x = MoveLogResponse{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveLogResponse) ProtoMessage() {}
+
+func (x *MoveLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveLogResponse.ProtoReflect.Descriptor instead.
+func (*MoveLogResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MoveLogResponse) GetLeftLsn() uint64 {
+	if x != nil {
+		return x.LeftLsn
+	}
+	return 0
+}
+
 type CreateLogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
@@ -35,7 +132,7 @@ type CreateLogRequest struct {
 
 func (x *CreateLogRequest) Reset() {
 	*x = CreateLogRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	mi := &file_logcore_v1_admin_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -47,7 +144,7 @@ func (x *CreateLogRequest) String() string {
 func (*CreateLogRequest) ProtoMessage() {}
 
 func (x *CreateLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	mi := &file_logcore_v1_admin_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -60,7 +157,7 @@ func (x *CreateLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLogRequest.ProtoReflect.Descriptor instead.
 func (*CreateLogRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreateLogRequest) GetLog() string {
@@ -100,7 +197,7 @@ type CreateLogResponse struct {
 
 func (x *CreateLogResponse) Reset() {
 	*x = CreateLogResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	mi := &file_logcore_v1_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -112,7 +209,7 @@ func (x *CreateLogResponse) String() string {
 func (*CreateLogResponse) ProtoMessage() {}
 
 func (x *CreateLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	mi := &file_logcore_v1_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -125,7 +222,7 @@ func (x *CreateLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLogResponse.ProtoReflect.Descriptor instead.
 func (*CreateLogResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateLogResponse) GetLogId() uint64 {
@@ -143,7 +240,7 @@ type ListLogsRequest struct {
 
 func (x *ListLogsRequest) Reset() {
 	*x = ListLogsRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[2]
+	mi := &file_logcore_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -155,7 +252,7 @@ func (x *ListLogsRequest) String() string {
 func (*ListLogsRequest) ProtoMessage() {}
 
 func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[2]
+	mi := &file_logcore_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -168,7 +265,7 @@ func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsRequest.ProtoReflect.Descriptor instead.
 func (*ListLogsRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 type ListLogsResponse struct {
@@ -180,7 +277,7 @@ type ListLogsResponse struct {
 
 func (x *ListLogsResponse) Reset() {
 	*x = ListLogsResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[3]
+	mi := &file_logcore_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +289,7 @@ func (x *ListLogsResponse) String() string {
 func (*ListLogsResponse) ProtoMessage() {}
 
 func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[3]
+	mi := &file_logcore_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +302,7 @@ func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsResponse.ProtoReflect.Descriptor instead.
 func (*ListLogsResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListLogsResponse) GetLogs() []*InfoResponse {
@@ -223,7 +320,7 @@ type ListTargetsRequest struct {
 
 func (x *ListTargetsRequest) Reset() {
 	*x = ListTargetsRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[4]
+	mi := &file_logcore_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +332,7 @@ func (x *ListTargetsRequest) String() string {
 func (*ListTargetsRequest) ProtoMessage() {}
 
 func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[4]
+	mi := &file_logcore_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +345,7 @@ func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsRequest.ProtoReflect.Descriptor instead.
 func (*ListTargetsRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 // Target is one bucket at one provider.
@@ -271,7 +368,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[5]
+	mi := &file_logcore_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +380,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[5]
+	mi := &file_logcore_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +393,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Target) GetName() string {
@@ -371,7 +468,7 @@ type ListTargetsResponse struct {
 
 func (x *ListTargetsResponse) Reset() {
 	*x = ListTargetsResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[6]
+	mi := &file_logcore_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +480,7 @@ func (x *ListTargetsResponse) String() string {
 func (*ListTargetsResponse) ProtoMessage() {}
 
 func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[6]
+	mi := &file_logcore_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +493,7 @@ func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsResponse.ProtoReflect.Descriptor instead.
 func (*ListTargetsResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListTargetsResponse) GetTargets() []*Target {
@@ -414,7 +511,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[7]
+	mi := &file_logcore_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +523,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[7]
+	mi := &file_logcore_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +536,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 type ShardStatus struct {
@@ -451,17 +548,23 @@ type ShardStatus struct {
 	CommittedLsn uint64                 `protobuf:"varint,5,opt,name=committed_lsn,json=committedLsn,proto3" json:"committed_lsn,omitempty"`
 	ArchivedLsn  uint64                 `protobuf:"varint,6,opt,name=archived_lsn,json=archivedLsn,proto3" json:"archived_lsn,omitempty"`
 	// Age of the oldest acknowledged entry that no manifest covers, in milliseconds.
-	ArchiveLagMs  uint64 `protobuf:"varint,7,opt,name=archive_lag_ms,json=archiveLagMs,proto3" json:"archive_lag_ms,omitempty"`
-	Segments      uint64 `protobuf:"varint,8,opt,name=segments,proto3" json:"segments,omitempty"`
-	HotBytes      uint64 `protobuf:"varint,9,opt,name=hot_bytes,json=hotBytes,proto3" json:"hot_bytes,omitempty"`
-	Error         string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	ArchiveLagMs uint64 `protobuf:"varint,7,opt,name=archive_lag_ms,json=archiveLagMs,proto3" json:"archive_lag_ms,omitempty"`
+	Segments     uint64 `protobuf:"varint,8,opt,name=segments,proto3" json:"segments,omitempty"`
+	HotBytes     uint64 `protobuf:"varint,9,opt,name=hot_bytes,json=hotBytes,proto3" json:"hot_bytes,omitempty"`
+	Error        string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	// The node that leads, as far as is known; 0 when nobody does.
+	Leader uint64 `protobuf:"varint,11,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Logs that live in it.
+	Logs uint64 `protobuf:"varint,12,opt,name=logs,proto3" json:"logs,omitempty"`
+	// Bytes that are appended in a second, averaged over about a minute.
+	LoadBytes     uint64 `protobuf:"varint,13,opt,name=load_bytes,json=loadBytes,proto3" json:"load_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShardStatus) Reset() {
 	*x = ShardStatus{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[8]
+	mi := &file_logcore_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +576,7 @@ func (x *ShardStatus) String() string {
 func (*ShardStatus) ProtoMessage() {}
 
 func (x *ShardStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[8]
+	mi := &file_logcore_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +589,7 @@ func (x *ShardStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStatus.ProtoReflect.Descriptor instead.
 func (*ShardStatus) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ShardStatus) GetShard() uint32 {
@@ -559,6 +662,27 @@ func (x *ShardStatus) GetError() string {
 	return ""
 }
 
+func (x *ShardStatus) GetLeader() uint64 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *ShardStatus) GetLogs() uint64 {
+	if x != nil {
+		return x.Logs
+	}
+	return 0
+}
+
+func (x *ShardStatus) GetLoadBytes() uint64 {
+	if x != nil {
+		return x.LoadBytes
+	}
+	return 0
+}
+
 type StatusResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -576,7 +700,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[9]
+	mi := &file_logcore_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +712,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[9]
+	mi := &file_logcore_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +725,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusResponse) GetCluster() string {
@@ -668,7 +792,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[10]
+	mi := &file_logcore_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +804,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[10]
+	mi := &file_logcore_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +817,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 type ClusterStatusResponse struct {
@@ -706,14 +830,16 @@ type ClusterStatusResponse struct {
 	Term         uint64           `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
 	CommittedLsn uint64           `protobuf:"varint,6,opt,name=committed_lsn,json=committedLsn,proto3" json:"committed_lsn,omitempty"`
 	// A change of the members is under way.
-	Changing      bool `protobuf:"varint,7,opt,name=changing,proto3" json:"changing,omitempty"`
+	Changing bool `protobuf:"varint,7,opt,name=changing,proto3" json:"changing,omitempty"`
+	// The fields above are those of shard 0.
+	Shards        []*ShardPlacement `protobuf:"bytes,8,rep,name=shards,proto3" json:"shards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[11]
+	mi := &file_logcore_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +851,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[11]
+	mi := &file_logcore_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +864,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ClusterStatusResponse) GetCluster() string {
@@ -790,6 +916,123 @@ func (x *ClusterStatusResponse) GetChanging() bool {
 	return false
 }
 
+func (x *ClusterStatusResponse) GetShards() []*ShardPlacement {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+// ShardPlacement is where a shard is, as the node that answers knows it.
+type ShardPlacement struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Shard        uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Leader       uint64                 `protobuf:"varint,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	Term         uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	CommittedLsn uint64                 `protobuf:"varint,4,opt,name=committed_lsn,json=committedLsn,proto3" json:"committed_lsn,omitempty"`
+	Voters       []uint64               `protobuf:"varint,5,rep,packed,name=voters,proto3" json:"voters,omitempty"`
+	Learners     []uint64               `protobuf:"varint,6,rep,packed,name=learners,proto3" json:"learners,omitempty"`
+	Logs         uint64                 `protobuf:"varint,7,opt,name=logs,proto3" json:"logs,omitempty"`
+	LoadBytes    uint64                 `protobuf:"varint,8,opt,name=load_bytes,json=loadBytes,proto3" json:"load_bytes,omitempty"`
+	// No member of it says anything until something is to be done.
+	Quiet         bool `protobuf:"varint,9,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardPlacement) Reset() {
+	*x = ShardPlacement{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardPlacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardPlacement) ProtoMessage() {}
+
+func (x *ShardPlacement) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardPlacement.ProtoReflect.Descriptor instead.
+func (*ShardPlacement) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ShardPlacement) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ShardPlacement) GetLeader() uint64 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *ShardPlacement) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ShardPlacement) GetCommittedLsn() uint64 {
+	if x != nil {
+		return x.CommittedLsn
+	}
+	return 0
+}
+
+func (x *ShardPlacement) GetVoters() []uint64 {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *ShardPlacement) GetLearners() []uint64 {
+	if x != nil {
+		return x.Learners
+	}
+	return nil
+}
+
+func (x *ShardPlacement) GetLogs() uint64 {
+	if x != nil {
+		return x.Logs
+	}
+	return 0
+}
+
+func (x *ShardPlacement) GetLoadBytes() uint64 {
+	if x != nil {
+		return x.LoadBytes
+	}
+	return 0
+}
+
+func (x *ShardPlacement) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
 type ClusterMember struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Node  uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -807,7 +1050,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[12]
+	mi := &file_logcore_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +1062,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[12]
+	mi := &file_logcore_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +1075,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClusterMember) GetNode() uint64 {
@@ -896,7 +1139,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[13]
+	mi := &file_logcore_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1151,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[13]
+	mi := &file_logcore_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1164,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AddMemberRequest) GetPeerAddress() string {
@@ -947,7 +1190,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	mi := &file_logcore_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1202,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	mi := &file_logcore_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1215,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AddMemberResponse) GetNode() uint64 {
@@ -991,7 +1234,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[15]
+	mi := &file_logcore_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1246,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[15]
+	mi := &file_logcore_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1259,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveMemberRequest) GetNode() uint64 {
@@ -1034,7 +1277,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[16]
+	mi := &file_logcore_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1289,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[16]
+	mi := &file_logcore_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1302,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 type ReplaceMemberRequest struct {
@@ -1072,7 +1315,7 @@ type ReplaceMemberRequest struct {
 
 func (x *ReplaceMemberRequest) Reset() {
 	*x = ReplaceMemberRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[17]
+	mi := &file_logcore_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1327,7 @@ func (x *ReplaceMemberRequest) String() string {
 func (*ReplaceMemberRequest) ProtoMessage() {}
 
 func (x *ReplaceMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[17]
+	mi := &file_logcore_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1340,7 @@ func (x *ReplaceMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMemberRequest.ProtoReflect.Descriptor instead.
 func (*ReplaceMemberRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReplaceMemberRequest) GetNode() uint64 {
@@ -1123,7 +1366,7 @@ type ReplaceMemberResponse struct {
 
 func (x *ReplaceMemberResponse) Reset() {
 	*x = ReplaceMemberResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[18]
+	mi := &file_logcore_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1378,7 @@ func (x *ReplaceMemberResponse) String() string {
 func (*ReplaceMemberResponse) ProtoMessage() {}
 
 func (x *ReplaceMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[18]
+	mi := &file_logcore_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1391,7 @@ func (x *ReplaceMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMemberResponse.ProtoReflect.Descriptor instead.
 func (*ReplaceMemberResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplaceMemberResponse) GetNode() uint64 {
@@ -1162,13 +1405,14 @@ type TransferLeaderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 0: whoever is fit.
 	Node          uint64 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	Shard         uint32 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[19]
+	mi := &file_logcore_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1424,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[19]
+	mi := &file_logcore_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,12 +1437,19 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TransferLeaderRequest) GetNode() uint64 {
 	if x != nil {
 		return x.Node
+	}
+	return 0
+}
+
+func (x *TransferLeaderRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
 	}
 	return 0
 }
@@ -1212,7 +1463,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[20]
+	mi := &file_logcore_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1475,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[20]
+	mi := &file_logcore_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1488,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TransferLeaderResponse) GetLeader() uint64 {
@@ -1252,7 +1503,12 @@ var File_logcore_v1_admin_proto protoreflect.FileDescriptor
 const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16logcore/v1/admin.proto\x12\n" +
-	"logcore.v1\x1a\x14logcore/v1/log.proto\"\x93\x01\n" +
+	"logcore.v1\x1a\x14logcore/v1/log.proto\"8\n" +
+	"\x0eMoveLogRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\",\n" +
+	"\x0fMoveLogResponse\x12\x19\n" +
+	"\bleft_lsn\x18\x01 \x01(\x04R\aleftLsn\"\x93\x01\n" +
 	"\x10CreateLogRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\tR\x06parent\x12\x1d\n" +
@@ -1279,7 +1535,7 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\fcapabilities\x18\t \x03(\tR\fcapabilities\"C\n" +
 	"\x13ListTargetsResponse\x12,\n" +
 	"\atargets\x18\x01 \x03(\v2\x12.logcore.v1.TargetR\atargets\"\x0f\n" +
-	"\rStatusRequest\"\xac\x02\n" +
+	"\rStatusRequest\"\xf7\x02\n" +
 	"\vShardStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1b\n" +
@@ -1291,7 +1547,11 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\bsegments\x18\b \x01(\x04R\bsegments\x12\x1b\n" +
 	"\thot_bytes\x18\t \x01(\x04R\bhotBytes\x12\x14\n" +
 	"\x05error\x18\n" +
-	" \x01(\tR\x05error\"\xfe\x01\n" +
+	" \x01(\tR\x05error\x12\x16\n" +
+	"\x06leader\x18\v \x01(\x04R\x06leader\x12\x12\n" +
+	"\x04logs\x18\f \x01(\x04R\x04logs\x12\x1d\n" +
+	"\n" +
+	"load_bytes\x18\r \x01(\x04R\tloadBytes\"\xfe\x01\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
@@ -1301,7 +1561,7 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\x04logs\x18\x06 \x01(\x04R\x04logs\x12 \n" +
 	"\vcorruptions\x18\a \x01(\x04R\vcorruptions\x12\x1b\n" +
 	"\tuptime_ms\x18\b \x01(\x04R\buptimeMs\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xe7\x01\n" +
+	"\x14ClusterStatusRequest\"\x9b\x02\n" +
 	"\x15ClusterStatusResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\x123\n" +
@@ -1309,7 +1569,19 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\x06leader\x18\x04 \x01(\x04R\x06leader\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12#\n" +
 	"\rcommitted_lsn\x18\x06 \x01(\x04R\fcommittedLsn\x12\x1a\n" +
-	"\bchanging\x18\a \x01(\bR\bchanging\"\xc1\x01\n" +
+	"\bchanging\x18\a \x01(\bR\bchanging\x122\n" +
+	"\x06shards\x18\b \x03(\v2\x1a.logcore.v1.ShardPlacementR\x06shards\"\xf4\x01\n" +
+	"\x0eShardPlacement\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
+	"\x06leader\x18\x02 \x01(\x04R\x06leader\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12#\n" +
+	"\rcommitted_lsn\x18\x04 \x01(\x04R\fcommittedLsn\x12\x16\n" +
+	"\x06voters\x18\x05 \x03(\x04R\x06voters\x12\x1a\n" +
+	"\blearners\x18\x06 \x03(\x04R\blearners\x12\x12\n" +
+	"\x04logs\x18\a \x01(\x04R\x04logs\x12\x1d\n" +
+	"\n" +
+	"load_bytes\x18\b \x01(\x04R\tloadBytes\x12\x14\n" +
+	"\x05quiet\x18\t \x01(\bR\x05quiet\"\xc1\x01\n" +
 	"\rClusterMember\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x18\n" +
@@ -1330,11 +1602,12 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12!\n" +
 	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\"+\n" +
 	"\x15ReplaceMemberResponse\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\x04R\x04node\"+\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\"A\n" +
 	"\x15TransferLeaderRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\x04R\x04node\"0\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\"0\n" +
 	"\x16TransferLeaderResponse\x12\x16\n" +
-	"\x06leader\x18\x01 \x01(\x04R\x06leader2\xd2\x05\n" +
+	"\x06leader\x18\x01 \x01(\x04R\x06leader2\x96\x06\n" +
 	"\fAdminService\x12H\n" +
 	"\tCreateLog\x12\x1c.logcore.v1.CreateLogRequest\x1a\x1d.logcore.v1.CreateLogResponse\x12E\n" +
 	"\bListLogs\x12\x1b.logcore.v1.ListLogsRequest\x1a\x1c.logcore.v1.ListLogsResponse\x12N\n" +
@@ -1344,7 +1617,8 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\tAddMember\x12\x1c.logcore.v1.AddMemberRequest\x1a\x1d.logcore.v1.AddMemberResponse\x12Q\n" +
 	"\fRemoveMember\x12\x1f.logcore.v1.RemoveMemberRequest\x1a .logcore.v1.RemoveMemberResponse\x12T\n" +
 	"\rReplaceMember\x12 .logcore.v1.ReplaceMemberRequest\x1a!.logcore.v1.ReplaceMemberResponse\x12W\n" +
-	"\x0eTransferLeader\x12!.logcore.v1.TransferLeaderRequest\x1a\".logcore.v1.TransferLeaderResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\x0eTransferLeader\x12!.logcore.v1.TransferLeaderRequest\x1a\".logcore.v1.TransferLeaderResponse\x12B\n" +
+	"\aMoveLog\x12\x1a.logcore.v1.MoveLogRequest\x1a\x1b.logcore.v1.MoveLogResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_admin_proto_rawDescOnce sync.Once
@@ -1358,61 +1632,67 @@ func file_logcore_v1_admin_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_admin_proto_rawDescData
 }
 
-var file_logcore_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_logcore_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_logcore_v1_admin_proto_goTypes = []any{
-	(*CreateLogRequest)(nil),       // 0: logcore.v1.CreateLogRequest
-	(*CreateLogResponse)(nil),      // 1: logcore.v1.CreateLogResponse
-	(*ListLogsRequest)(nil),        // 2: logcore.v1.ListLogsRequest
-	(*ListLogsResponse)(nil),       // 3: logcore.v1.ListLogsResponse
-	(*ListTargetsRequest)(nil),     // 4: logcore.v1.ListTargetsRequest
-	(*Target)(nil),                 // 5: logcore.v1.Target
-	(*ListTargetsResponse)(nil),    // 6: logcore.v1.ListTargetsResponse
-	(*StatusRequest)(nil),          // 7: logcore.v1.StatusRequest
-	(*ShardStatus)(nil),            // 8: logcore.v1.ShardStatus
-	(*StatusResponse)(nil),         // 9: logcore.v1.StatusResponse
-	(*ClusterStatusRequest)(nil),   // 10: logcore.v1.ClusterStatusRequest
-	(*ClusterStatusResponse)(nil),  // 11: logcore.v1.ClusterStatusResponse
-	(*ClusterMember)(nil),          // 12: logcore.v1.ClusterMember
-	(*AddMemberRequest)(nil),       // 13: logcore.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),      // 14: logcore.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),    // 15: logcore.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 16: logcore.v1.RemoveMemberResponse
-	(*ReplaceMemberRequest)(nil),   // 17: logcore.v1.ReplaceMemberRequest
-	(*ReplaceMemberResponse)(nil),  // 18: logcore.v1.ReplaceMemberResponse
-	(*TransferLeaderRequest)(nil),  // 19: logcore.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 20: logcore.v1.TransferLeaderResponse
-	(Durability)(0),                // 21: logcore.v1.Durability
-	(*InfoResponse)(nil),           // 22: logcore.v1.InfoResponse
+	(*MoveLogRequest)(nil),         // 0: logcore.v1.MoveLogRequest
+	(*MoveLogResponse)(nil),        // 1: logcore.v1.MoveLogResponse
+	(*CreateLogRequest)(nil),       // 2: logcore.v1.CreateLogRequest
+	(*CreateLogResponse)(nil),      // 3: logcore.v1.CreateLogResponse
+	(*ListLogsRequest)(nil),        // 4: logcore.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),       // 5: logcore.v1.ListLogsResponse
+	(*ListTargetsRequest)(nil),     // 6: logcore.v1.ListTargetsRequest
+	(*Target)(nil),                 // 7: logcore.v1.Target
+	(*ListTargetsResponse)(nil),    // 8: logcore.v1.ListTargetsResponse
+	(*StatusRequest)(nil),          // 9: logcore.v1.StatusRequest
+	(*ShardStatus)(nil),            // 10: logcore.v1.ShardStatus
+	(*StatusResponse)(nil),         // 11: logcore.v1.StatusResponse
+	(*ClusterStatusRequest)(nil),   // 12: logcore.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),  // 13: logcore.v1.ClusterStatusResponse
+	(*ShardPlacement)(nil),         // 14: logcore.v1.ShardPlacement
+	(*ClusterMember)(nil),          // 15: logcore.v1.ClusterMember
+	(*AddMemberRequest)(nil),       // 16: logcore.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),      // 17: logcore.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),    // 18: logcore.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 19: logcore.v1.RemoveMemberResponse
+	(*ReplaceMemberRequest)(nil),   // 20: logcore.v1.ReplaceMemberRequest
+	(*ReplaceMemberResponse)(nil),  // 21: logcore.v1.ReplaceMemberResponse
+	(*TransferLeaderRequest)(nil),  // 22: logcore.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 23: logcore.v1.TransferLeaderResponse
+	(Durability)(0),                // 24: logcore.v1.Durability
+	(*InfoResponse)(nil),           // 25: logcore.v1.InfoResponse
 }
 var file_logcore_v1_admin_proto_depIdxs = []int32{
-	21, // 0: logcore.v1.CreateLogRequest.durability:type_name -> logcore.v1.Durability
-	22, // 1: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
-	5,  // 2: logcore.v1.ListTargetsResponse.targets:type_name -> logcore.v1.Target
-	8,  // 3: logcore.v1.StatusResponse.shards:type_name -> logcore.v1.ShardStatus
-	12, // 4: logcore.v1.ClusterStatusResponse.members:type_name -> logcore.v1.ClusterMember
-	0,  // 5: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
-	2,  // 6: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
-	4,  // 7: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
-	7,  // 8: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
-	10, // 9: logcore.v1.AdminService.ClusterStatus:input_type -> logcore.v1.ClusterStatusRequest
-	13, // 10: logcore.v1.AdminService.AddMember:input_type -> logcore.v1.AddMemberRequest
-	15, // 11: logcore.v1.AdminService.RemoveMember:input_type -> logcore.v1.RemoveMemberRequest
-	17, // 12: logcore.v1.AdminService.ReplaceMember:input_type -> logcore.v1.ReplaceMemberRequest
-	19, // 13: logcore.v1.AdminService.TransferLeader:input_type -> logcore.v1.TransferLeaderRequest
-	1,  // 14: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
-	3,  // 15: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
-	6,  // 16: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
-	9,  // 17: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
-	11, // 18: logcore.v1.AdminService.ClusterStatus:output_type -> logcore.v1.ClusterStatusResponse
-	14, // 19: logcore.v1.AdminService.AddMember:output_type -> logcore.v1.AddMemberResponse
-	16, // 20: logcore.v1.AdminService.RemoveMember:output_type -> logcore.v1.RemoveMemberResponse
-	18, // 21: logcore.v1.AdminService.ReplaceMember:output_type -> logcore.v1.ReplaceMemberResponse
-	20, // 22: logcore.v1.AdminService.TransferLeader:output_type -> logcore.v1.TransferLeaderResponse
-	14, // [14:23] is the sub-list for method output_type
-	5,  // [5:14] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	24, // 0: logcore.v1.CreateLogRequest.durability:type_name -> logcore.v1.Durability
+	25, // 1: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
+	7,  // 2: logcore.v1.ListTargetsResponse.targets:type_name -> logcore.v1.Target
+	10, // 3: logcore.v1.StatusResponse.shards:type_name -> logcore.v1.ShardStatus
+	15, // 4: logcore.v1.ClusterStatusResponse.members:type_name -> logcore.v1.ClusterMember
+	14, // 5: logcore.v1.ClusterStatusResponse.shards:type_name -> logcore.v1.ShardPlacement
+	2,  // 6: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
+	4,  // 7: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
+	6,  // 8: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
+	9,  // 9: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
+	12, // 10: logcore.v1.AdminService.ClusterStatus:input_type -> logcore.v1.ClusterStatusRequest
+	16, // 11: logcore.v1.AdminService.AddMember:input_type -> logcore.v1.AddMemberRequest
+	18, // 12: logcore.v1.AdminService.RemoveMember:input_type -> logcore.v1.RemoveMemberRequest
+	20, // 13: logcore.v1.AdminService.ReplaceMember:input_type -> logcore.v1.ReplaceMemberRequest
+	22, // 14: logcore.v1.AdminService.TransferLeader:input_type -> logcore.v1.TransferLeaderRequest
+	0,  // 15: logcore.v1.AdminService.MoveLog:input_type -> logcore.v1.MoveLogRequest
+	3,  // 16: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
+	5,  // 17: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
+	8,  // 18: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
+	11, // 19: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
+	13, // 20: logcore.v1.AdminService.ClusterStatus:output_type -> logcore.v1.ClusterStatusResponse
+	17, // 21: logcore.v1.AdminService.AddMember:output_type -> logcore.v1.AddMemberResponse
+	19, // 22: logcore.v1.AdminService.RemoveMember:output_type -> logcore.v1.RemoveMemberResponse
+	21, // 23: logcore.v1.AdminService.ReplaceMember:output_type -> logcore.v1.ReplaceMemberResponse
+	23, // 24: logcore.v1.AdminService.TransferLeader:output_type -> logcore.v1.TransferLeaderResponse
+	1,  // 25: logcore.v1.AdminService.MoveLog:output_type -> logcore.v1.MoveLogResponse
+	16, // [16:26] is the sub-list for method output_type
+	6,  // [6:16] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_admin_proto_init() }
@@ -1427,7 +1707,7 @@ func file_logcore_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_admin_proto_rawDesc), len(file_logcore_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

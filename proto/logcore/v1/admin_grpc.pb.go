@@ -28,6 +28,7 @@ const (
 	AdminService_RemoveMember_FullMethodName   = "/logcore.v1.AdminService/RemoveMember"
 	AdminService_ReplaceMember_FullMethodName  = "/logcore.v1.AdminService/ReplaceMember"
 	AdminService_TransferLeader_FullMethodName = "/logcore.v1.AdminService/TransferLeader"
+	AdminService_MoveLog_FullMethodName        = "/logcore.v1.AdminService/MoveLog"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -51,6 +52,9 @@ type AdminServiceClient interface {
 	ReplaceMember(ctx context.Context, in *ReplaceMemberRequest, opts ...grpc.CallOption) (*ReplaceMemberResponse, error)
 	// TransferLeader asks another member to lead.
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
+	// MoveLog moves a log to another shard and returns when it is there. Writers and readers go on. A
+	// call that ends early leaves a move that finishes by itself; calling again waits for it.
+	MoveLog(ctx context.Context, in *MoveLogRequest, opts ...grpc.CallOption) (*MoveLogResponse, error)
 }
 
 type adminServiceClient struct {
@@ -151,6 +155,16 @@ func (c *adminServiceClient) TransferLeader(ctx context.Context, in *TransferLea
 	return out, nil
 }
 
+func (c *adminServiceClient) MoveLog(ctx context.Context, in *MoveLogRequest, opts ...grpc.CallOption) (*MoveLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MoveLogResponse)
+	err := c.cc.Invoke(ctx, AdminService_MoveLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -172,6 +186,9 @@ type AdminServiceServer interface {
 	ReplaceMember(context.Context, *ReplaceMemberRequest) (*ReplaceMemberResponse, error)
 	// TransferLeader asks another member to lead.
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
+	// MoveLog moves a log to another shard and returns when it is there. Writers and readers go on. A
+	// call that ends early leaves a move that finishes by itself; calling again waits for it.
+	MoveLog(context.Context, *MoveLogRequest) (*MoveLogResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -208,6 +225,9 @@ func (UnimplementedAdminServiceServer) ReplaceMember(context.Context, *ReplaceMe
 }
 func (UnimplementedAdminServiceServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
+}
+func (UnimplementedAdminServiceServer) MoveLog(context.Context, *MoveLogRequest) (*MoveLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveLog not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -392,6 +412,24 @@ func _AdminService_TransferLeader_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_MoveLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).MoveLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_MoveLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).MoveLog(ctx, req.(*MoveLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -434,6 +472,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TransferLeader",
 			Handler:    _AdminService_TransferLeader_Handler,
+		},
+		{
+			MethodName: "MoveLog",
+			Handler:    _AdminService_MoveLog_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

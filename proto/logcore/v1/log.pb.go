@@ -1635,6 +1635,10 @@ type InfoResponse struct {
 	PayloadFormat string `protobuf:"bytes,18,opt,name=payload_format,json=payloadFormat,proto3" json:"payload_format,omitempty"`
 	// When its entries are acknowledged.
 	Durability Durability `protobuf:"varint,19,opt,name=durability,proto3,enum=logcore.v1.Durability" json:"durability,omitempty"`
+	// LSNs of the log are the shard's own numbers plus this. It is above 0 in a log that has moved.
+	BaseLsn uint64 `protobuf:"varint,20,opt,name=base_lsn,json=baseLsn,proto3" json:"base_lsn,omitempty"`
+	// Where the log's own entries were before, oldest first.
+	Extents []*LogExtent `protobuf:"bytes,21,rep,name=extents,proto3" json:"extents,omitempty"`
 	// The lowest LSN that every page can be read at; see HistoryService.
 	HorizonLsn  uint64 `protobuf:"varint,30,opt,name=horizon_lsn,json=horizonLsn,proto3" json:"horizon_lsn,omitempty"`
 	WindowMs    uint64 `protobuf:"varint,31,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
@@ -1810,6 +1814,20 @@ func (x *InfoResponse) GetDurability() Durability {
 	return Durability_DURABILITY_UNSPECIFIED
 }
 
+func (x *InfoResponse) GetBaseLsn() uint64 {
+	if x != nil {
+		return x.BaseLsn
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetExtents() []*LogExtent {
+	if x != nil {
+		return x.Extents
+	}
+	return nil
+}
+
 func (x *InfoResponse) GetHorizonLsn() uint64 {
 	if x != nil {
 		return x.HorizonLsn
@@ -1845,6 +1863,67 @@ func (x *InfoResponse) GetIngest() *IngestDebt {
 	return nil
 }
 
+// LogExtent is a stretch of a log on one shard that is not its present one.
+type LogExtent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	FirstLsn      uint64                 `protobuf:"varint,2,opt,name=first_lsn,json=firstLsn,proto3" json:"first_lsn,omitempty"`
+	LastLsn       uint64                 `protobuf:"varint,3,opt,name=last_lsn,json=lastLsn,proto3" json:"last_lsn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogExtent) Reset() {
+	*x = LogExtent{}
+	mi := &file_logcore_v1_log_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogExtent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogExtent) ProtoMessage() {}
+
+func (x *LogExtent) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_log_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogExtent.ProtoReflect.Descriptor instead.
+func (*LogExtent) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LogExtent) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *LogExtent) GetFirstLsn() uint64 {
+	if x != nil {
+		return x.FirstLsn
+	}
+	return 0
+}
+
+func (x *LogExtent) GetLastLsn() uint64 {
+	if x != nil {
+		return x.LastLsn
+	}
+	return 0
+}
+
 // IngestDebt is how far the slowest page server is behind a log.
 type IngestDebt struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1864,7 +1943,7 @@ type IngestDebt struct {
 
 func (x *IngestDebt) Reset() {
 	*x = IngestDebt{}
-	mi := &file_logcore_v1_log_proto_msgTypes[25]
+	mi := &file_logcore_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +1955,7 @@ func (x *IngestDebt) String() string {
 func (*IngestDebt) ProtoMessage() {}
 
 func (x *IngestDebt) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_log_proto_msgTypes[25]
+	mi := &file_logcore_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +1968,7 @@ func (x *IngestDebt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestDebt.ProtoReflect.Descriptor instead.
 func (*IngestDebt) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_logcore_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *IngestDebt) GetIngestedLsn() uint64 {
@@ -2041,7 +2120,7 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\tfirst_lsn\x18\x01 \x01(\x04R\bfirstLsn\"I\n" +
 	"\vInfoRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12(\n" +
-	"\x10max_staleness_ms\x18\x02 \x01(\rR\x0emaxStalenessMs\"\xf3\x05\n" +
+	"\x10max_staleness_ms\x18\x02 \x01(\rR\x0emaxStalenessMs\"\xbf\x06\n" +
 	"\fInfoResponse\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x14\n" +
@@ -2065,14 +2144,20 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\x0epayload_format\x18\x12 \x01(\tR\rpayloadFormat\x126\n" +
 	"\n" +
 	"durability\x18\x13 \x01(\x0e2\x16.logcore.v1.DurabilityR\n" +
-	"durability\x12\x1f\n" +
+	"durability\x12\x19\n" +
+	"\bbase_lsn\x18\x14 \x01(\x04R\abaseLsn\x12/\n" +
+	"\aextents\x18\x15 \x03(\v2\x15.logcore.v1.LogExtentR\aextents\x12\x1f\n" +
 	"\vhorizon_lsn\x18\x1e \x01(\x04R\n" +
 	"horizonLsn\x12\x1b\n" +
 	"\twindow_ms\x18\x1f \x01(\x04R\bwindowMs\x12!\n" +
 	"\fwindow_bytes\x18  \x01(\x04R\vwindowBytes\x12\x1f\n" +
 	"\vwriter_open\x18! \x01(\bR\n" +
 	"writerOpen\x12.\n" +
-	"\x06ingest\x18\" \x01(\v2\x16.logcore.v1.IngestDebtR\x06ingest\"\xdf\x01\n" +
+	"\x06ingest\x18\" \x01(\v2\x16.logcore.v1.IngestDebtR\x06ingest\"Y\n" +
+	"\tLogExtent\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x1b\n" +
+	"\tfirst_lsn\x18\x02 \x01(\x04R\bfirstLsn\x12\x19\n" +
+	"\blast_lsn\x18\x03 \x01(\x04R\alastLsn\"\xdf\x01\n" +
 	"\n" +
 	"IngestDebt\x12!\n" +
 	"\fingested_lsn\x18\x01 \x01(\x04R\vingestedLsn\x12\x1f\n" +
@@ -2114,7 +2199,7 @@ func file_logcore_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_logcore_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_logcore_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_logcore_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_logcore_v1_log_proto_goTypes = []any{
 	(Durability)(0),              // 0: logcore.v1.Durability
 	(*OpenWriterRequest)(nil),    // 1: logcore.v1.OpenWriterRequest
@@ -2142,12 +2227,13 @@ var file_logcore_v1_log_proto_goTypes = []any{
 	(*TruncateResponse)(nil),     // 23: logcore.v1.TruncateResponse
 	(*InfoRequest)(nil),          // 24: logcore.v1.InfoRequest
 	(*InfoResponse)(nil),         // 25: logcore.v1.InfoResponse
-	(*IngestDebt)(nil),           // 26: logcore.v1.IngestDebt
-	(EntryKind)(0),               // 27: logcore.v1.EntryKind
-	(*ErrorDetail)(nil),          // 28: logcore.v1.ErrorDetail
+	(*LogExtent)(nil),            // 26: logcore.v1.LogExtent
+	(*IngestDebt)(nil),           // 27: logcore.v1.IngestDebt
+	(EntryKind)(0),               // 28: logcore.v1.EntryKind
+	(*ErrorDetail)(nil),          // 29: logcore.v1.ErrorDetail
 }
 var file_logcore_v1_log_proto_depIdxs = []int32{
-	27, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
+	28, // 0: logcore.v1.NewEntry.kind:type_name -> logcore.v1.EntryKind
 	7,  // 1: logcore.v1.AppendRequest.entries:type_name -> logcore.v1.NewEntry
 	10, // 2: logcore.v1.AppendResponse.entries:type_name -> logcore.v1.Appended
 	7,  // 3: logcore.v1.AppendStreamRequest.entries:type_name -> logcore.v1.NewEntry
@@ -2155,36 +2241,37 @@ var file_logcore_v1_log_proto_depIdxs = []int32{
 	14, // 5: logcore.v1.AppendLogsRequest.appends:type_name -> logcore.v1.LogAppend
 	7,  // 6: logcore.v1.LogAppend.entries:type_name -> logcore.v1.NewEntry
 	16, // 7: logcore.v1.AppendLogsResponse.appends:type_name -> logcore.v1.LogAppended
-	28, // 8: logcore.v1.LogAppended.detail:type_name -> logcore.v1.ErrorDetail
-	27, // 9: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
+	29, // 8: logcore.v1.LogAppended.detail:type_name -> logcore.v1.ErrorDetail
+	28, // 9: logcore.v1.LogEntry.kind:type_name -> logcore.v1.EntryKind
 	18, // 10: logcore.v1.ReadResponse.entries:type_name -> logcore.v1.LogEntry
 	0,  // 11: logcore.v1.InfoResponse.durability:type_name -> logcore.v1.Durability
-	26, // 12: logcore.v1.InfoResponse.ingest:type_name -> logcore.v1.IngestDebt
-	1,  // 13: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
-	3,  // 14: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
-	5,  // 15: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
-	8,  // 16: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
-	11, // 17: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
-	13, // 18: logcore.v1.LogCoreService.AppendLogs:input_type -> logcore.v1.AppendLogsRequest
-	17, // 19: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
-	20, // 20: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
-	22, // 21: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
-	24, // 22: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
-	2,  // 23: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
-	4,  // 24: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
-	6,  // 25: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
-	9,  // 26: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
-	12, // 27: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
-	15, // 28: logcore.v1.LogCoreService.AppendLogs:output_type -> logcore.v1.AppendLogsResponse
-	19, // 29: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
-	21, // 30: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
-	23, // 31: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
-	25, // 32: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
-	23, // [23:33] is the sub-list for method output_type
-	13, // [13:23] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	26, // 12: logcore.v1.InfoResponse.extents:type_name -> logcore.v1.LogExtent
+	27, // 13: logcore.v1.InfoResponse.ingest:type_name -> logcore.v1.IngestDebt
+	1,  // 14: logcore.v1.LogCoreService.OpenWriter:input_type -> logcore.v1.OpenWriterRequest
+	3,  // 15: logcore.v1.LogCoreService.CloseWriter:input_type -> logcore.v1.CloseWriterRequest
+	5,  // 16: logcore.v1.LogCoreService.RenewWriter:input_type -> logcore.v1.RenewWriterRequest
+	8,  // 17: logcore.v1.LogCoreService.Append:input_type -> logcore.v1.AppendRequest
+	11, // 18: logcore.v1.LogCoreService.AppendStream:input_type -> logcore.v1.AppendStreamRequest
+	13, // 19: logcore.v1.LogCoreService.AppendLogs:input_type -> logcore.v1.AppendLogsRequest
+	17, // 20: logcore.v1.LogCoreService.Read:input_type -> logcore.v1.ReadRequest
+	20, // 21: logcore.v1.LogCoreService.Flush:input_type -> logcore.v1.FlushRequest
+	22, // 22: logcore.v1.LogCoreService.Truncate:input_type -> logcore.v1.TruncateRequest
+	24, // 23: logcore.v1.LogCoreService.Info:input_type -> logcore.v1.InfoRequest
+	2,  // 24: logcore.v1.LogCoreService.OpenWriter:output_type -> logcore.v1.OpenWriterResponse
+	4,  // 25: logcore.v1.LogCoreService.CloseWriter:output_type -> logcore.v1.CloseWriterResponse
+	6,  // 26: logcore.v1.LogCoreService.RenewWriter:output_type -> logcore.v1.RenewWriterResponse
+	9,  // 27: logcore.v1.LogCoreService.Append:output_type -> logcore.v1.AppendResponse
+	12, // 28: logcore.v1.LogCoreService.AppendStream:output_type -> logcore.v1.AppendStreamResponse
+	15, // 29: logcore.v1.LogCoreService.AppendLogs:output_type -> logcore.v1.AppendLogsResponse
+	19, // 30: logcore.v1.LogCoreService.Read:output_type -> logcore.v1.ReadResponse
+	21, // 31: logcore.v1.LogCoreService.Flush:output_type -> logcore.v1.FlushResponse
+	23, // 32: logcore.v1.LogCoreService.Truncate:output_type -> logcore.v1.TruncateResponse
+	25, // 33: logcore.v1.LogCoreService.Info:output_type -> logcore.v1.InfoResponse
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_log_proto_init() }
@@ -2199,7 +2286,7 @@ func file_logcore_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_log_proto_rawDesc), len(file_logcore_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -126,6 +126,9 @@ const (
 	// Pages of a stripe that this page server does not hold: FAILED_PRECONDITION. Ask it for the
 	// stripe map.
 	ErrorReason_ERROR_REASON_WRONG_PAGE_SERVER ErrorReason = 18
+	// The log is in another shard, or on its way there; shard names it, leader_hint who leads it, when
+	// that is known. Nothing was done: ask again, there. UNAVAILABLE.
+	ErrorReason_ERROR_REASON_MOVED ErrorReason = 19
 )
 
 // Enum value maps for ErrorReason.
@@ -150,6 +153,7 @@ var (
 		16: "ERROR_REASON_PAYLOAD_FORMAT",
 		17: "ERROR_REASON_UNSUPPORTED_VERSION",
 		18: "ERROR_REASON_WRONG_PAGE_SERVER",
+		19: "ERROR_REASON_MOVED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":         0,
@@ -171,6 +175,7 @@ var (
 		"ERROR_REASON_PAYLOAD_FORMAT":      16,
 		"ERROR_REASON_UNSUPPORTED_VERSION": 17,
 		"ERROR_REASON_WRONG_PAGE_SERVER":   18,
+		"ERROR_REASON_MOVED":               19,
 	}
 )
 
@@ -212,14 +217,16 @@ type ErrorDetail struct {
 	// LSN_IN_FUTURE: the highest LSN that could be served instead.
 	AvailableLsn uint64 `protobuf:"varint,4,opt,name=available_lsn,json=availableLsn,proto3" json:"available_lsn,omitempty"`
 	RetryAfterMs uint32 `protobuf:"varint,5,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
-	// NOT_LEADER: host:port of the leader, when known.
+	// NOT_LEADER and MOVED: host:port of the leader, when known.
 	LeaderHint string `protobuf:"bytes,6,opt,name=leader_hint,json=leaderHint,proto3" json:"leader_hint,omitempty"`
 	// TOO_LARGE: the limit in bytes.
 	Limit uint64 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
 	// CORRUPT: file and offset, or target and key.
 	Place string `protobuf:"bytes,8,opt,name=place,proto3" json:"place,omitempty"`
 	// FENCED and WRITER_ACTIVE: the epoch that is in force.
-	CurrentEpoch  uint64 `protobuf:"varint,9,opt,name=current_epoch,json=currentEpoch,proto3" json:"current_epoch,omitempty"`
+	CurrentEpoch uint64 `protobuf:"varint,9,opt,name=current_epoch,json=currentEpoch,proto3" json:"current_epoch,omitempty"`
+	// NOT_LEADER and MOVED: the shard concerned.
+	Shard         uint32 `protobuf:"varint,10,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,12 +324,19 @@ func (x *ErrorDetail) GetCurrentEpoch() uint64 {
 	return 0
 }
 
+func (x *ErrorDetail) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
 var File_logcore_v1_types_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"\x16logcore/v1/types.proto\x12\n" +
-	"logcore.v1\"\x9f\x02\n" +
+	"logcore.v1\"\xb5\x02\n" +
 	"\vErrorDetail\x12/\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x17.logcore.v1.ErrorReasonR\x06reason\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x10\n" +
@@ -333,13 +347,15 @@ const file_logcore_v1_types_proto_rawDesc = "" +
 	"leaderHint\x12\x14\n" +
 	"\x05limit\x18\a \x01(\x04R\x05limit\x12\x14\n" +
 	"\x05place\x18\b \x01(\tR\x05place\x12#\n" +
-	"\rcurrent_epoch\x18\t \x01(\x04R\fcurrentEpoch*~\n" +
+	"\rcurrent_epoch\x18\t \x01(\x04R\fcurrentEpoch\x12\x14\n" +
+	"\x05shard\x18\n" +
+	" \x01(\rR\x05shard*~\n" +
 	"\tEntryKind\x12\x1a\n" +
 	"\x16ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fENTRY_KIND_DATA\x10\x01\x12\x13\n" +
 	"\x0fENTRY_KIND_PART\x10\x02\x12\x15\n" +
 	"\x11ENTRY_KIND_COMMIT\x10\x03\x12\x14\n" +
-	"\x10ENTRY_KIND_ABORT\x10\x04*\xcc\x04\n" +
+	"\x10ENTRY_KIND_ABORT\x10\x04*\xe4\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ERROR_REASON_FENCED\x10\x01\x12\x1b\n" +
@@ -360,7 +376,8 @@ const file_logcore_v1_types_proto_rawDesc = "" +
 	"\x1cERROR_REASON_SEQUENCE_REUSED\x10\x0f\x12\x1f\n" +
 	"\x1bERROR_REASON_PAYLOAD_FORMAT\x10\x10\x12$\n" +
 	" ERROR_REASON_UNSUPPORTED_VERSION\x10\x11\x12\"\n" +
-	"\x1eERROR_REASON_WRONG_PAGE_SERVER\x10\x12B7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\x1eERROR_REASON_WRONG_PAGE_SERVER\x10\x12\x12\x16\n" +
+	"\x12ERROR_REASON_MOVED\x10\x13B7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_types_proto_rawDescOnce sync.Once

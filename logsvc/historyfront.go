@@ -1,0 +1,167 @@
+package logsvc
+
+import (
+	"context"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// historyFront is HistoryService: it passes each request on to the shard of its log.
+type historyFront struct {
+	logcorev1.UnimplementedHistoryServiceServer
+	sh *Shards
+}
+
+func (f historyFront) at(log string) (histories, error) {
+	s, err := f.sh.find(log)
+	if err != nil {
+		return histories{}, f.sh.all[0].status(err, log)
+	}
+	return histories{s: s}, nil
+}
+
+// settled is at for what may take a branch's name away: not before the directory knows that it is there.
+func (f historyFront) settled(branch string) (histories, error) {
+	h, err := f.at(branch)
+	if err == nil && len(f.sh.all) > 1 && h.s != f.sh.all[0] {
+		if p := f.sh.all[0].placement(branch); p.Name == "" || !p.Settled() {
+			err = f.sh.all[0].status(&logcore.MovedError{Log: branch, Shard: h.s.group.Shard()}, branch)
+		}
+	}
+	return h, err
+}
+
+// DeleteBranch implements logcorev1.HistoryServiceServer.
+func (f historyFront) DeleteBranch(ctx context.Context, req *logcorev1.DeleteBranchRequest) (*logcorev1.DeleteBranchResponse, error) {
+	h, err := f.settled(req.Branch)
+	if err != nil {
+		return nil, err
+	}
+	return h.DeleteBranch(ctx, req)
+}
+
+// ResetBranch implements logcorev1.HistoryServiceServer.
+func (f historyFront) ResetBranch(ctx context.Context, req *logcorev1.ResetBranchRequest) (*logcorev1.ResetBranchResponse, error) {
+	h, err := f.settled(req.Branch)
+	if err != nil {
+		return nil, err
+	}
+	return h.ResetBranch(ctx, req)
+}
+
+// SetHistoryWindow implements logcorev1.HistoryServiceServer.
+func (f historyFront) SetHistoryWindow(ctx context.Context, req *logcorev1.SetHistoryWindowRequest) (*logcorev1.SetHistoryWindowResponse, error) {
+	h, err := f.at(req.Log)
+	if err != nil {
+		return nil, err
+	}
+	return h.SetHistoryWindow(ctx, req)
+}
+
+// HoldHistory implements logcorev1.HistoryServiceServer.
+func (f historyFront) HoldHistory(ctx context.Context, req *logcorev1.HoldHistoryRequest) (*logcorev1.HoldHistoryResponse, error) {
+	h, err := f.at(req.Log)
+	if err != nil {
+		return nil, err
+	}
+	return h.HoldHistory(ctx, req)
+}
+
+// AcquireLease implements logcorev1.HistoryServiceServer.
+func (f historyFront) AcquireLease(ctx context.Context, req *logcorev1.AcquireLeaseRequest) (*logcorev1.AcquireLeaseResponse, error) {
+	h, err := f.at(req.Log)
+	if err != nil {
+		return nil, err
+	}
+	return h.AcquireLease(ctx, req)
+}
+
+// RenewLease implements logcorev1.HistoryServiceServer.
+func (f historyFront) RenewLease(ctx context.Context, req *logcorev1.RenewLeaseRequest) (*logcorev1.RenewLeaseResponse, error) {
+	h, err := f.at(req.Log)
+	if err != nil {
+		return nil, err
+	}
+	return h.RenewLease(ctx, req)
+}
+
+// ReleaseLease implements logcorev1.HistoryServiceServer.
+func (f historyFront) ReleaseLease(ctx context.Context, req *logcorev1.ReleaseLeaseRequest) (*logcorev1.ReleaseLeaseResponse, error) {
+	h, err := f.at(req.Log)
+	if err != nil {
+		return nil, err
+	}
+	return h.ReleaseLease(ctx, req)
+}
+
+// AdvanceHorizon implements logcorev1.HistoryServiceServer. It names its log by id.
+func (f historyFront) AdvanceHorizon(ctx context.Context, req *logcorev1.AdvanceHorizonRequest) (*logcorev1.AdvanceHorizonResponse, error) {
+	at := f.sh.all[0]
+	for _, s := range f.sh.all {
+		here := false
+		s.group.View(func(state *catalog.State) {
+			l, err := state.ByID(logcore.LogID(req.LogId))
+			here = err == nil && !l.Gone
+		})
+		if here {
+			at = s
+			break
+		}
+	}
+	return histories{s: at}.AdvanceHorizon(ctx, req)
+}
+
+// ListHistories implements logcorev1.HistoryServiceServer. Of shards that are led elsewhere it is what this member
+// knows: an older list is as good, because nothing is granted below a horizon. A family that is between two shards is
+// listed as it left.
+func (f historyFront) ListHistories(ctx context.Context, req *logcorev1.ListHistoriesRequest) (*logcorev1.ListHistoriesResponse, error) {
+	resp, err := histories{s: f.sh.all[0]}.ListHistories(ctx, req)
+	if err != nil || len(f.sh.all) == 1 {
+		return resp, err
+	}
+	of := map[uint64]*Service{} // where each log is
+	for _, gone := range []bool{false, true} {
+		for _, s := range f.sh.all {
+			s.group.View(func(state *catalog.State) {
+				for _, l := range state.Logs() {
+					if of[uint64(l.ID)] == nil && l.Gone == gone {
+						of[uint64(l.ID)] = s
+					}
+				}
+			})
+		}
+	}
+	all := &logcorev1.ListHistoriesResponse{Incarnation: resp.Incarnation}
+	for _, s := range f.sh.all {
+		part := histories{s: s}.list()
+		for _, l := range part.Logs {
+			if of[l.LogId] == s {
+				all.Logs = append(all.Logs, l)
+			}
+		}
+		for _, l := range part.Leases {
+			if of[l.LogId] == s {
+				all.Leases = append(all.Leases, l)
+			}
+		}
+		for _, h := range part.Holds {
+			if of[h.LogId] == s {
+				all.Holds = append(all.Holds, h)
+			}
+		}
+	}
+	sortHistories(all)
+	return all, nil
+}
+
+// ReportIngest implements logcorev1.HistoryServiceServer.
+func (f historyFront) ReportIngest(ctx context.Context, req *logcorev1.ReportIngestRequest) (*logcorev1.ReportIngestResponse, error) {
+	for _, s := range f.sh.all {
+		if resp, err := (histories{s: s}).ReportIngest(ctx, req); err != nil {
+			return resp, err
+		}
+	}
+	return &logcorev1.ReportIngestResponse{}, nil
+}
