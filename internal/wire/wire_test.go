@@ -19,7 +19,7 @@ var sentinels = []error{
 	logcore.ErrFenced, logcore.ErrWriterActive, logcore.ErrNotLeader, logcore.ErrOverloaded, logcore.ErrTooLarge,
 	logcore.ErrLogNotFound, logcore.ErrLogExists, logcore.ErrCorrupt, logcore.ErrLSNInFuture, logcore.ErrTrimmed,
 	logcore.ErrSequenceGap, logcore.ErrDiskFull, logcore.ErrPoisoned, logcore.ErrInvalid, logcore.ErrUnsupportedVersion,
-	logcore.ErrSequenceReused, logcore.ErrPayloadFormat, logcore.ErrWrongPageServer, context.Canceled, context.DeadlineExceeded,
+	logcore.ErrSequenceReused, logcore.ErrPayloadFormat, logcore.ErrWrongPageServer, logcore.ErrMoved, context.Canceled, context.DeadlineExceeded,
 }
 
 // What a server returns is what a client can branch on: exactly that sentinel.
