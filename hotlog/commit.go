@@ -189,7 +189,6 @@ func (l *Log) publish(b *batch) {
 	b.seg.committed = committed{last: b.last, end: b.end, sum: b.sum, sealed: b.sealed}
 	l.durable.Store(uint64(b.last))
 	l.queued -= b.bytes
-	l.freeSpace()
 	l.announce()
 	l.mu.Unlock()
 
@@ -243,15 +242,7 @@ func (l *Log) retire(b *batch) {
 	l.mu.Unlock()
 }
 
-// freeSpace wakes those who wait for room in the queue; mu is held.
-func (l *Log) freeSpace() {
-	if l.space != nil {
-		close(l.space)
-		l.space = nil
-	}
-}
-
-// announce wakes those who wait for Durable to rise; mu is held.
+// announce wakes those who wait for Durable to rise or for room in the queue; mu is held.
 func (l *Log) announce() {
 	if l.advanced != nil {
 		close(l.advanced)
@@ -307,7 +298,6 @@ func (l *Log) rewind(b *batch, err error) {
 	for _, f := range failed {
 		l.queued -= f.bytes
 	}
-	l.freeSpace()
 	l.announce()
 	l.mu.Unlock()
 	if len(failed) > 0 && l.opts.OnDurable != nil {

@@ -75,12 +75,12 @@ func (l *Log) settled(t Ticket) (bool, error) {
 // tickets up to it need no Wait of their own. When ctx ends first, the outcome of the
 // entries is unknown.
 func (l *Log) Wait(ctx context.Context, t Ticket) (logcore.LSN, error) {
-	err := l.await(ctx, t.LSN, func() (bool, error) { return l.settled(t) })
+	err := l.await(ctx, func() (bool, error) { return l.settled(t) })
 	return l.Durable(), err
 }
 
 // await returns when settled says so, which is called with mu held, or ctx ends.
-func (l *Log) await(ctx context.Context, lsn logcore.LSN, settled func() (bool, error)) error {
+func (l *Log) await(ctx context.Context, settled func() (bool, error)) error {
 	for {
 		l.mu.Lock()
 		if done, err := settled(); done {
@@ -95,7 +95,7 @@ func (l *Log) await(ctx context.Context, lsn logcore.LSN, settled func() (bool, 
 		select {
 		case <-advanced:
 		case <-ctx.Done():
-			return fmt.Errorf("hotlog: wait for LSN %d, durable is %d: %w", lsn, l.Durable(), ctx.Err())
+			return fmt.Errorf("hotlog: waited, LSN %d is durable: %w", l.Durable(), ctx.Err())
 		}
 	}
 }

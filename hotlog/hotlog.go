@@ -63,8 +63,7 @@ type Log struct {
 	spare    []*batch      // emptied batches
 	newest   *batch        // the last one begun
 	queued   int64         // bytes of entries not yet completed
-	space    chan struct{} // closed when queued shrinks; nil = nobody waits
-	advanced chan struct{} // closed and replaced when durable rises or the log ends; nil = nobody waits
+	advanced chan struct{} // closed and replaced when durable rises, queued shrinks or the log ends; nil = nobody waits
 	cache    cache
 	pool     []poolFile
 	nextSlot uint64
@@ -112,6 +111,18 @@ type Log struct {
 // second Open fails with an error that wraps logcore.ErrInUse. Corruption below
 // the durable LSN is an error that wraps logcore.ErrCorrupt; nothing is cut then.
 func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
+	return open(ctx, opts, openMode{})
+}
+
+// OpenImport opens a fresh log whose first segment begins as the header says, in a directory
+// that is marked as an import under way: package importer's way in.
+func OpenImport(ctx context.Context, opts Options, begin segment.Header) (*Log, error) {
+	l, _, err := open(ctx, opts, openMode{importing: true, start: begin})
+	return l, err
+}
+
+// open takes the directory, chooses its medium, and opens the log.
+func open(ctx context.Context, opts Options, mode openMode) (*Log, RecoveryReport, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, RecoveryReport{}, err
@@ -127,7 +138,7 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 	}
 	opts.Logger.Info("hot log: medium chosen", "dir", opts.Dir, "medium", dir.Medium(), "because", why)
 	set := segdir.NewFiles(dir, segdir.OpenFilesMax)
-	l, report, err := openOn(ctx, set, opts, openMode{})
+	l, report, err := openOn(ctx, set, opts, mode)
 	if err != nil {
 		return nil, report, errors.Join(err, set.Close(), lock.Unlock())
 	}
@@ -138,7 +149,7 @@ func Open(ctx context.Context, opts Options) (*Log, RecoveryReport, error) {
 // openMode is how a log begins.
 type openMode struct {
 	inline    bool           // see Log.inline
-	importing bool           // a fresh log for Import
+	importing bool           // a fresh log in a directory that is marked so
 	start     segment.Header // first segment of a fresh log; zero = LSN 1
 }
 
@@ -247,6 +258,18 @@ func (l *Log) Last() logcore.LSN {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
+}
+
+// Tail returns where the next entry goes: its segment, and LSN and checksum of the last
+// entry submitted.
+func (l *Log) Tail() (at segment.ID, last logcore.LSN, sum uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at = l.tail.header.ID
+	if l.tail.sealed {
+		at.First = l.last + 1
+	}
+	return at, l.last, l.lastSum
 }
 
 // Durable returns the highest LSN that is on stable storage, First-1 when there is none.

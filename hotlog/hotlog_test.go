@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -305,95 +303,6 @@ func waitFinished(t testing.TB, l *Log) {
 			t.Fatal("the finisher does not come to an end")
 		default:
 			time.Sleep(time.Millisecond)
-		}
-	}
-}
-
-func spansOf(t *testing.T, l *Log, step logcore.LSN) iter.Seq2[segment.Span, error] {
-	return func(yield func(segment.Span, error) bool) {
-		for _, s := range l.Segments() {
-			for first := s.First; first <= s.Last; first += step {
-				if !yield(l.Span(first, min(first+step-1, s.Last))) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Import gives the same segments and bytes, and the log goes on from there.
-func TestImport(t *testing.T) {
-	ctx := context.Background()
-	src := mustOpen(t, testOptions(filepath.Join(t.TempDir(), "src")))
-	fill(t, src, 230, 40, 7)
-	if err := src.TrimHead(40); err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []logcore.LSN{1000, 13} {
-		o := testOptions(filepath.Join(t.TempDir(), "dst"))
-		if err := Import(ctx, o, spansOf(t, src, step)); err != nil {
-			t.Fatal(err)
-		}
-		dst := mustOpen(t, o)
-		if fmt.Sprint(dst.Segments()) != fmt.Sprint(src.Segments()) {
-			t.Fatalf("segments %+v; want %+v", dst.Segments(), src.Segments())
-		}
-		for _, s := range src.Segments() {
-			if s.Sealed && !bytes.Equal(sealedBytes(t, dst, s), sealedBytes(t, src, s)) {
-				t.Fatalf("segment %d differs", s.First)
-			}
-		}
-		fill(t, dst, 300, 40, 7)
-		if err := Import(ctx, testOptions(o.Dir), spansOf(t, src, step)); !errors.Is(err, logcore.ErrInUse) {
-			t.Fatalf("import into an open log: %v", err)
-		}
-		if err := dst.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := Import(ctx, o, spansOf(t, src, step)); !errors.Is(err, logcore.ErrInvalid) {
-			t.Fatalf("import over a log: %v", err)
-		}
-	}
-}
-
-// What does not fit, or is damaged, ends the import, and the half is never opened.
-func TestImportRefuses(t *testing.T) {
-	ctx := context.Background()
-	src := mustOpen(t, testOptions(filepath.Join(t.TempDir(), "src")))
-	fill(t, src, 100, 40, 7)
-	var good []segment.Span
-	for s, err := range spansOf(t, src, 1000) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		good = append(good, s)
-	}
-	for name, change := range map[string]func(s []segment.Span) error{
-		"gap":   func(s []segment.Span) error { s[1] = s[2]; return logcore.ErrInvalid },
-		"twice": func(s []segment.Span) error { s[2] = s[1]; return logcore.ErrInvalid },
-		"flip": func(s []segment.Span) error {
-			s[1].Frames = bytes.Clone(s[1].Frames)
-			s[1].Frames[999] ^= 1
-			return logcore.ErrCorrupt
-		},
-		"shard":  func(s []segment.Span) error { s[0].ID.Shard = 4; return logcore.ErrInvalid },
-		"middle": func(s []segment.Span) error { s[0].First++; return logcore.ErrInvalid },
-	} {
-		spans := append([]segment.Span{}, good...)
-		want := change(spans)
-		o := testOptions(filepath.Join(t.TempDir(), "dst"))
-		err := Import(ctx, o, func(yield func(segment.Span, error) bool) {
-			for _, s := range spans {
-				if !yield(s, nil) {
-					return
-				}
-			}
-		})
-		if !errors.Is(err, want) {
-			t.Errorf("%s: %v; want %v", name, err, want)
-		}
-		if _, _, err := Open(ctx, o); !errors.Is(err, logcore.ErrInvalid) || !strings.Contains(err.Error(), "import") {
-			t.Errorf("%s: opened a half import: %v", name, err)
 		}
 	}
 }

@@ -154,7 +154,7 @@ func (l *Log) Term(lsn logcore.LSN) (uint64, error) {
 // WaitDurable returns nil once Durable() >= lsn, ctx's error when that ends first,
 // or the log's when it will not write any more.
 func (l *Log) WaitDurable(ctx context.Context, lsn logcore.LSN) error {
-	return l.await(ctx, lsn, func() (bool, error) {
+	return l.await(ctx, func() (bool, error) {
 		if l.Durable() >= lsn {
 			return true, nil
 		}

@@ -44,7 +44,7 @@ func (l *Log) recover(ctx context.Context, mode openMode) (report RecoveryReport
 	if err != nil {
 		return report, err
 	}
-	if c.Importing && !mode.importing {
+	if c.Importing != mode.importing || mode.importing && len(c.Live) > 0 {
 		return report, fmt.Errorf("%w: hotlog: an import into %s did not finish: remove the directory and import again", logcore.ErrInvalid, l.dir.Path())
 	}
 	l.nextSlot = c.SlotMax

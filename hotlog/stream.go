@@ -134,50 +134,26 @@ func (l *Log) NextOf(lo, hi logcore.LSN, logs ...logcore.LogID) logcore.LSN {
 // SeekTime returns the LSN of the first entry whose time is t or later, Durable()+1 when
 // no durable entry is. When it is First(), earlier ones may have been trimmed.
 func (l *Log) SeekTime(t logcore.HLC) (logcore.LSN, error) {
-	for {
-		lsn, err := l.seekTime(t)
-		if !errors.Is(err, errGone) {
-			return lsn, err
-		}
-	}
-}
-
-func (l *Log) seekTime(t logcore.HLC) (logcore.LSN, error) {
 	durable, view := l.Durable(), *l.view.Load()
 	if len(view) == 0 {
 		return 0, l.readable(0, durable)
 	}
+	from := durable + 1
 	l.mu.Lock()
-	i := slices.IndexFunc(view, func(s *segfile) bool { return s.sum.LastTime >= t })
+	if i := slices.IndexFunc(view, func(s *segfile) bool { return s.sum.LastTime >= t }); i >= 0 {
+		from = segment.SeekTime(view[i].sum.Points, t).LSN
+	}
 	l.mu.Unlock()
-	if i < 0 || view[i].header.ID.First > durable {
-		return durable + 1, nil
-	}
-	s, src, c, points, err := l.locate(view[i].header.ID.First)
-	if err != nil {
-		return durable + 1, ignoreLag(err) // a segment without durable entries
-	}
-	frames := segment.NewReader(src, s.header.ID, segment.SeekTime(points, t), c.end)
-	for frames.NextLSN() <= c.last {
-		e, _, err := frames.Next()
-		if err != nil {
-			if errors.Is(err, errGone) {
-				return 0, err
-			}
-			return 0, l.readError(s, frames, err)
-		}
-		if e.Time >= t {
+	for e, err := range l.Stream(StreamOptions{From: from, To: durable}) {
+		var lag *logcore.LagError
+		switch {
+		case errors.Is(err, logcore.ErrTrimmed) || errors.As(err, &lag):
+			return l.SeekTime(t) // what was there was trimmed or truncated meanwhile
+		case err != nil:
+			return 0, err
+		case e.Time >= t:
 			return e.LSN, nil
 		}
 	}
-	return c.last + 1, nil
-}
-
-// ignoreLag drops an error that says that nothing is there yet.
-func ignoreLag(err error) error {
-	var lag *logcore.LagError
-	if errors.As(err, &lag) {
-		return nil
-	}
-	return err
+	return durable + 1, nil
 }

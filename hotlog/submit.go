@@ -208,10 +208,9 @@ func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) 
 		if !errors.Is(err, logcore.ErrOverloaded) {
 			return err
 		}
-		select {
-		case <-l.awaitSpace(entries):
-		case <-ctx.Done():
-			return fmt.Errorf("hotlog: append: %w: %w", err, ctx.Err())
+		bytes, _ := l.check(entries, number)
+		if waitErr := l.await(ctx, func() (bool, error) { return l.queued+bytes <= l.opts.QueueBytesMax, nil }); waitErr != nil {
+			return fmt.Errorf("hotlog: append: %w: %w", err, waitErr)
 		}
 	}
 }
@@ -260,23 +259,6 @@ func (l *Log) outcome(t Ticket) error {
 	}
 	_, err := l.Done(t)
 	return err
-}
-
-// awaitSpace returns a channel that is closed when entries leave the queue, or already
-// is when these fit now.
-func (l *Log) awaitSpace(entries []logcore.Entry) <-chan struct{} {
-	bytes, _ := l.check(entries, true)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.queued+bytes <= l.opts.QueueBytesMax {
-		now := make(chan struct{})
-		close(now)
-		return now
-	}
-	if l.space == nil {
-		l.space = make(chan struct{})
-	}
-	return l.space
 }
 
 // SealDue reports whether the open segment has passed the size at which it should be

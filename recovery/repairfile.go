@@ -13,6 +13,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/importer"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/durable"
 )
@@ -144,7 +145,7 @@ func replaceSegment(ctx context.Context, o RepairOptions, f segmentFile, want ex
 		}
 	}
 	size := max(min(f.size, hotlog.SegmentBytesMax), hotlog.SegmentBytesMin)
-	if err := hotlog.Import(ctx, hotlog.Options{Dir: work, Shard: want.id.Shard, SegmentBytes: size, LogOf: catalog.LogOf, Logger: o.Logger}, each); err != nil {
+	if err := importer.Import(ctx, hotlog.Options{Dir: work, Shard: want.id.Shard, SegmentBytes: size, LogOf: catalog.LogOf, Logger: o.Logger}, each); err != nil {
 		return err
 	}
 	fresh, err := findSegment(work, want.id.First)

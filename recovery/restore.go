@@ -11,6 +11,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/importer"
 	"github.com/logcore/logcore/hotlog/inspect"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/tiering"
@@ -151,7 +152,7 @@ func (r *restore) rebuild(ctx context.Context) error {
 		r.o.Progress(Progress{Step: "rebuild", LSN: r.replay.last.LSN, Last: r.extent.Last, Bytes: r.replay.frames, Total: r.extent.RawBytes})
 	}
 	spans := r.replay.through(r.spans(ctx), r.point(), passed)
-	err := hotlog.Import(ctx, r.hotlogOptions(), spans)
+	err := importer.Import(ctx, r.hotlogOptions(), spans)
 	if err != nil {
 		r.noteLoss(ctx, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/importer"
 )
 
 func testOptions(dir string) Options {
@@ -315,7 +316,7 @@ func TestRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := testOptions(t.TempDir())
-	err = hotlog.Import(ctx, restored.Log, func(yield func(span, error) bool) {
+	err = importer.Import(ctx, restored.Log, func(yield func(span, error) bool) {
 		for _, s := range segments[1:] { // the first is gone
 			if !yield(g.HotLog().Span(s.First, min(s.Last, cut))) {
 				return

@@ -111,7 +111,7 @@ func loadState(opts Options, log *hotlog.Log) (*stateFile, MemberState, error) {
 	return sf, s, nil
 }
 
-// InitRestored makes a directory that hotlog.Import filled from the archive ready for
+// InitRestored makes a directory that importer.Import filled from the archive ready for
 // Open: the group of one goes on above the term of the last entry, everything imported counts as
 // committed, and the shard gets a new incarnation, which it returns. On return the
 // state file is durable. A directory that has one is refused with logcore.ErrInvalid.

@@ -12,6 +12,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/hotlog/importer"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/internal/durable"
@@ -228,7 +229,7 @@ func importBeginning(ctx context.Context, opts JoinOptions, from *logcorev1.Iden
 	log := opts.Log
 	log.LogOf = catalog.LogOf
 	req := &logcorev1.FetchRequest{Cluster: from.Cluster, Shard: group.Shard, Incarnation: group.Incarnation, FromLsn: group.FirstLsn}
-	err = hotlog.Import(ctx, log, func(yield func(segment.Span, error) bool) {
+	err = importer.Import(ctx, log, func(yield func(segment.Span, error) bool) {
 		for span, err := range fetchFrom(ctx, conn, req) {
 			if err == nil && span.ID.First != logcore.LSN(group.FirstLsn) {
 				return // the next segment

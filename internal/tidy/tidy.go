@@ -127,7 +127,7 @@ var layers = []layer{
 	{"vocabulary", []string{"."}},
 	{"leaves", []string{"proto/", "internal/certs", "internal/durable", "internal/metrics", "internal/stripemap", "internal/tidy", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "internal/certs/certstest", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "hotlog/segdir", "hotlog/inspect", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/postgres/wal", "engine/postgres/page"}},
-	{"parts", []string{"hotlog", "tiering", "tiering/target", "pageserver", "pageserver/checkpoint", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
+	{"parts", []string{"hotlog", "hotlog/importer", "tiering", "tiering/target", "pageserver", "pageserver/checkpoint", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
 	{"PostgreSQL's effects", []string{"engine/postgres/effect", "engine/postgres/backup"}},
 	{"PostgreSQL in pages", []string{"engine/postgres/pages"}},
 	{"PostgreSQL's tests", []string{"engine/postgres/pagestest"}},
@@ -147,7 +147,8 @@ var within = map[string][]string{
 	"hotlog/segment/":  {"hotlog/segment", "hotlog/media"},
 	"hotlog/segdir":    {"hotlog/segment", "hotlog/media"},
 	"hotlog/inspect":   {"hotlog/segdir", "hotlog/segment", "hotlog/media"}, // the tools need no open log
-	"pageserver":       {"pageserver/checkpoint"}, // the store's files in a bucket
+	"pageserver":       {"pageserver/checkpoint"},                           // the store's files in a bucket
+	"hotlog/importer":  {"hotlog"},
 	"internal/wire":    {},
 	"cmd/":             {"cmd/"},
 	"loadtest/":        {"loadtest/appendload", "loadtest/proc"}, // the load that benchmarks and chaos use
