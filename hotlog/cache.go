@@ -127,20 +127,12 @@ type run struct {
 // runs returns what the cache holds of [lo, hi) from lo on, for good; empty when lo is
 // not in it.
 func (c *cache) runs(lo, hi logcore.LSN) []run {
-	out := c.find(lo, hi)
-	for _, r := range out {
-		r.in.lent = true
-	}
-	return out
+	return c.find(lo, hi, func(k *chunk) { k.lent = true })
 }
 
 // pinned is runs for a moment: until unpin.
 func (c *cache) pinned(lo, hi logcore.LSN) []run {
-	out := c.find(lo, hi)
-	for _, r := range out {
-		r.in.pins++
-	}
-	return out
+	return c.find(lo, hi, func(k *chunk) { k.pins++ })
 }
 
 func unpin(runs []run) {
@@ -149,7 +141,8 @@ func unpin(runs []run) {
 	}
 }
 
-func (c *cache) find(lo, hi logcore.LSN) []run {
+// find returns the runs and tells use of the chunk of each.
+func (c *cache) find(lo, hi logcore.LSN, use func(*chunk)) []run {
 	i := sort.Search(len(c.chunks), func(i int) bool { return c.chunks[i].end() > lo })
 	if lo >= hi || i == len(c.chunks) || c.chunks[i].first > lo {
 		return nil
@@ -158,6 +151,7 @@ func (c *cache) find(lo, hi logcore.LSN) []run {
 	for ; i < len(c.chunks) && c.chunks[i].first < hi; i++ {
 		k := c.chunks[i]
 		from, to := max(lo, k.first)-k.first, min(hi, k.end())-k.first
+		use(k)
 		out = append(out, run{buf: k.buf, offs: k.offs[from:to:to], in: k})
 	}
 	return out

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -120,8 +121,7 @@ func (l *Log) nextBatch() *batch {
 		return nil
 	}
 	b := l.pending[0]
-	copy(l.pending, l.pending[1:])
-	l.pending = l.pending[:len(l.pending)-1]
+	l.pending = slices.Delete(l.pending, 0, 1)
 	if b == l.filling {
 		l.filling = nil
 	}

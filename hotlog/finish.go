@@ -170,7 +170,7 @@ func (s *segfile) writeFooter(c committed, footer []byte) error {
 	if err := s.f.Sync(); err != nil {
 		return err
 	}
-	for range slotsOf(true) {
+	for range 2 {
 		m := s.next(c, s.mark.Reach)
 		m.State, m.Clean = segment.StateSealed, true
 		if err := s.writeMark(m); err != nil {

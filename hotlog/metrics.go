@@ -1,7 +1,6 @@
 package hotlog
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -15,8 +14,21 @@ type metrics struct {
 	durableLSN, paceSync, paceCohort, pieces                         prometheus.Gauge
 	begun                                                            [len(paceNames)]prometheus.Counter // by paceDecision
 
-	reg  prometheus.Registerer
-	regd []prometheus.Collector
+	all []prometheus.Collector
+	reg prometheus.Registerer // nil: they are not registered
+}
+
+// Describe and Collect make them one collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.all {
+		c.Describe(ch)
+	}
+}
+
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.all {
+		c.Collect(ch)
+	}
 }
 
 func newMetrics(o Options) (*metrics, error) {
@@ -50,22 +62,13 @@ func newMetrics(o Options) (*metrics, error) {
 	for d := paceFull; int(d) < len(paceNames); d++ {
 		m.begun[d] = begun.WithLabelValues(paceNames[d])
 	}
+	m.all = []prometheus.Collector{m.commitLatency, m.syncSeconds, m.batchEntries, m.batchBytes,
+		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.checkedBytes, m.durableLSN, m.paceSync, m.paceCohort, m.pieces, begun}
 	if o.Registerer == nil {
 		return m, nil
 	}
 	m.reg = prometheus.WrapRegistererWith(prometheus.Labels{"shard": strconv.FormatUint(uint64(o.Shard), 10)}, o.Registerer)
-	all := []prometheus.Collector{m.commitLatency, m.syncSeconds, m.batchEntries, m.batchBytes,
-		m.appendedBytes, m.writtenBytes, m.rolls, m.inlinePrepares, m.checkedBytes, m.durableLSN, m.paceSync, m.paceCohort, m.pieces, begun}
-	var errs []error
-	for _, c := range all {
-		if err := m.reg.Register(c); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		m.regd = append(m.regd, c)
-	}
-	if err := errors.Join(errs...); err != nil {
-		m.unregister()
+	if err := m.reg.Register(m); err != nil {
 		return nil, fmt.Errorf("hotlog: register metrics: %w", err)
 	}
 	return m, nil
@@ -73,8 +76,7 @@ func newMetrics(o Options) (*metrics, error) {
 
 // unregister makes room for the log's next opening in the same process.
 func (m *metrics) unregister() {
-	for _, c := range m.regd {
-		m.reg.Unregister(c)
+	if m.reg != nil {
+		m.reg.Unregister(m)
 	}
-	m.regd = nil
 }

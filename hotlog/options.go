@@ -1,6 +1,7 @@
 package hotlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,11 +68,11 @@ type Options struct {
 // withDefaults fills in defaults and reports every bad field together, with errors
 // that wrap logcore.ErrInvalid.
 func (o Options) withDefaults() (Options, error) {
-	o.SegmentBytes = wholeBlocks(orDefault(o.SegmentBytes, SegmentBytesDefault))
-	o.EntryBytesMax = orDefault(o.EntryBytesMax, EntryBytesMaxDefault)
-	o.CacheBytes = orDefault(o.CacheBytes, CacheBytesDefault)
-	o.QueueBytesMax = orDefault(o.QueueBytesMax, max(QueueBytesMaxDefault, 2*int64(o.EntryBytesMax)))
-	o.DiskReserveBytes = orDefault(o.DiskReserveBytes, o.SegmentBytes)
+	o.SegmentBytes = wholeBlocks(cmp.Or(o.SegmentBytes, SegmentBytesDefault))
+	o.EntryBytesMax = cmp.Or(o.EntryBytesMax, EntryBytesMaxDefault)
+	o.CacheBytes = cmp.Or(o.CacheBytes, CacheBytesDefault)
+	o.QueueBytesMax = cmp.Or(o.QueueBytesMax, max(QueueBytesMaxDefault, 2*int64(o.EntryBytesMax)))
+	o.DiskReserveBytes = cmp.Or(o.DiskReserveBytes, o.SegmentBytes)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -79,13 +80,6 @@ func (o Options) withDefaults() (Options, error) {
 		o.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "corruptions"})
 	}
 	return o, o.validate()
-}
-
-func orDefault[T int | int64](v, d T) T {
-	if v == 0 {
-		return d
-	}
-	return v
 }
 
 func (o Options) validate() error {

@@ -67,7 +67,11 @@ func (l *Log) markIdle(clean bool) {
 	if err != nil || s.mark.LSN == c.last && s.mark.Clean == clean {
 		return
 	}
-	for range slotsOf(clean) {
+	slots := 1
+	if clean {
+		slots = 2
+	}
+	for range slots {
 		m := s.next(c, s.mark.Reach)
 		m.Clean = clean
 		if err := s.writeMark(m); err != nil {
@@ -92,12 +96,4 @@ func (l *Log) markUnfollowed() {
 	case err != nil:
 		l.poison(nil, fmt.Errorf("mark: %w", err))
 	}
-}
-
-// slotsOf returns how many slots a mark goes into.
-func slotsOf(clean bool) int {
-	if clean {
-		return 2
-	}
-	return 1
 }

@@ -200,15 +200,18 @@ func (l *Log) Append(ctx context.Context, entries []logcore.Entry) error {
 
 // append is Append and AppendNext.
 func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) error {
+	bytes, err := l.check(entries, number)
+	if err != nil {
+		return err
+	}
 	for {
-		t, err := l.queueAndWait(ctx, entries, number)
+		t, err := l.queueAndWait(ctx, entries, bytes, number)
 		if err == nil {
 			return l.outcome(t)
 		}
 		if !errors.Is(err, logcore.ErrOverloaded) {
 			return err
 		}
-		bytes, _ := l.check(entries, number)
 		if waitErr := l.await(ctx, func() (bool, error) { return l.queued+bytes <= l.opts.QueueBytesMax, nil }); waitErr != nil {
 			return fmt.Errorf("hotlog: append: %w: %w", err, waitErr)
 		}
@@ -217,11 +220,7 @@ func (l *Log) append(ctx context.Context, entries []logcore.Entry, number bool) 
 
 // queueAndWait puts entries into the log and returns when they are settled. The waiters of
 // a batch are woken all at once, which costs less than a channel for each.
-func (l *Log) queueAndWait(ctx context.Context, entries []logcore.Entry, number bool) (Ticket, error) {
-	bytes, err := l.check(entries, number)
-	if err != nil {
-		return Ticket{}, err
-	}
+func (l *Log) queueAndWait(ctx context.Context, entries []logcore.Entry, bytes int64, number bool) (Ticket, error) {
 	l.lockSoon()
 	t, b, err := l.queue(entries, bytes, number)
 	if err != nil {

@@ -3,6 +3,7 @@ package media
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/logcore/logcore"
 )
@@ -23,7 +24,7 @@ var byName = []struct {
 // Open returns the fastest medium that the directory offers, and why it was chosen, in
 // words. With a name ("pmem", "nvme", "file") that one or none is opened.
 func Open(path, name string) (d Dir, reason string, err error) {
-	var passed []error
+	var passed []string // over, and why
 	for _, m := range byName {
 		if name != "" && name != m.name {
 			continue
@@ -33,19 +34,11 @@ func Open(path, name string) (d Dir, reason string, err error) {
 		case err == nil && name != "":
 			return d, "asked for", nil
 		case err == nil:
-			return d, reasons(m.why(), passed), nil
+			return d, strings.Join(append([]string{m.why()}, passed...), "; "), nil
 		case name != "" || !errors.Is(err, errors.ErrUnsupported):
 			return nil, "", err
 		}
-		passed = append(passed, err)
+		passed = append(passed, err.Error())
 	}
 	return nil, "", fmt.Errorf("media: %w: there is no medium %q: want pmem, nvme or file", logcore.ErrInvalid, name)
-}
-
-// reasons says why one medium was chosen and the faster ones were not.
-func reasons(why string, passed []error) string {
-	for _, err := range passed {
-		why += "; " + err.Error()
-	}
-	return why
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"sort"
 
 	"github.com/logcore/logcore"
@@ -85,12 +84,6 @@ func Seek(points []Point, lsn logcore.LSN) Point {
 func SeekTime(points []Point, t logcore.HLC) Point {
 	i := sort.Search(len(points), func(i int) bool { return points[i].Time >= t })
 	return points[max(i-1, 0)]
-}
-
-// Clone returns a copy that shares nothing with s.
-func (s Summary) Clone() Summary {
-	s.Points = slices.Clone(s.Points)
-	return s
 }
 
 // FooterBytes is the size of the footer of s.

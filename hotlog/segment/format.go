@@ -55,6 +55,9 @@ const (
 	preBytes     = 32
 )
 
+// blockCRC is where the checksum of a header or mark block lies, 4.
+const blockCRC = 4092
+
 // Known flag bits. None yet.
 const (
 	headerFlagsKnown = 0
@@ -72,8 +75,7 @@ const (
 	hdrKeyID    = 56 // 8, 0 = not encrypted
 	hdrCipher   = 64 // 2, 0 = none
 	hdrTagBytes = 66 // 2, AEAD tag at the end of each payload, 0 = none
-	hdrReserved = 68 // zero up to hdrCRC
-	hdrCRC      = 4092
+	hdrReserved = 68 // zero up to blockCRC
 )
 
 // Mark block.
@@ -87,8 +89,7 @@ const (
 	mrkSum      = 72 // 4, checksum of that frame
 	mrkClean    = 76 // 4, 1 = nothing follows mrkEnd
 	mrkReach    = 80 // 8, no byte at or behind it was written in this life of the file
-	mrkReserved = 88 // zero up to mrkCRC
-	mrkCRC      = 4092
+	mrkReserved = 88 // zero up to blockCRC
 )
 
 // Frame.

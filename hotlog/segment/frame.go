@@ -18,17 +18,12 @@ func FrameBytes(n int) int64 {
 }
 
 // salt is the checksum state that every frame of a segment begins with: the CRC-32C of
-// shard and first LSN. Bytewise, because a slice handed to the hardware version would
-// be an allocation for each frame.
+// shard and first LSN.
 func (id ID) salt() uint32 {
-	sum := ^uint32(0)
-	for i := range 4 {
-		sum = castagnoli[byte(sum)^byte(id.Shard>>(8*i))] ^ sum>>8
-	}
-	for i := range 8 {
-		sum = castagnoli[byte(sum)^byte(id.First>>(8*i))] ^ sum>>8
-	}
-	return ^sum
+	var b [12]byte
+	le.PutUint32(b[:], uint32(id.Shard))
+	le.PutUint64(b[4:], uint64(id.First))
+	return crc32.Checksum(b[:], castagnoli)
 }
 
 // saltedSumPortable is saltedSum on any processor: the checksum of everything but the

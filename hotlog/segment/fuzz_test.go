@@ -39,7 +39,7 @@ func FuzzDecodeHeader(f *testing.F) {
 	f.Add(build(f, 10, []int{4}, false, 0).bytes[:BlockBytes])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := DecodeHeader(b)
-		if typed(t, err) && !bytes.Equal(h.Append(nil)[hdrShard:hdrCRC], b[hdrShard:hdrCRC]) {
+		if typed(t, err) && !bytes.Equal(h.Append(nil)[hdrShard:blockCRC], b[hdrShard:blockCRC]) {
 			t.Fatal("not the same bytes again")
 		}
 	})
@@ -51,7 +51,7 @@ func FuzzDecodeMark(f *testing.F) {
 	f.Add(Mark{Seq: 1, State: StateFree}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := DecodeMark(b)
-		if typed(t, err) && !bytes.Equal(m.Append(nil)[mrkSeq:mrkCRC], b[mrkSeq:mrkCRC]) {
+		if typed(t, err) && !bytes.Equal(m.Append(nil)[mrkSeq:blockCRC], b[mrkSeq:blockCRC]) {
 			t.Fatal("not the same bytes again")
 		}
 	})

@@ -28,7 +28,7 @@ func (h Header) Append(dst []byte) []byte {
 	le.PutUint32(b[hdrPrev:], h.Prev)
 	le.PutUint64(b[hdrFirst:], uint64(h.ID.First))
 	le.PutUint64(b[hdrPrevTerm:], h.PrevTerm)
-	le.PutUint32(b[hdrCRC:], crc32.Checksum(b[:hdrCRC], castagnoli))
+	le.PutUint32(b[blockCRC:], crc32.Checksum(b[:blockCRC], castagnoli))
 	return dst
 }
 
@@ -36,20 +36,10 @@ func (h Header) Append(dst []byte) []byte {
 // logcore.ErrCorrupt or logcore.ErrUnsupportedVersion.
 func DecodeHeader(b []byte) (Header, error) {
 	var h Header
-	if len(b) < BlockBytes {
-		return h, damage("header: %d bytes, want %d", len(b), BlockBytes)
-	}
-	length, err := checkPreamble(b, "segment header", headerMagic, headerFlagsKnown)
-	if err != nil {
+	if err := checkBlock(b, "segment header", headerMagic, headerFlagsKnown); err != nil {
 		return h, err
 	}
-	if length != BlockBytes {
-		return h, damage("header: length is %d, want %d", length, BlockBytes)
-	}
-	if got, want := crc32.Checksum(b[:hdrCRC], castagnoli), le.Uint32(b[hdrCRC:]); got != want {
-		return h, damage("header checksum is %08x, stored %08x", got, want)
-	}
-	if !allZero(b[hdrKeyID:hdrCRC]) {
+	if !allZero(b[hdrKeyID:blockCRC]) {
 		return h, fmt.Errorf("%w: segment header uses fields (key, cipher or later ones) that this build does not know: use a newer build", logcore.ErrUnsupportedVersion)
 	}
 	h.ID = ID{Shard: logcore.ShardID(le.Uint32(b[hdrShard:])), First: logcore.LSN(le.Uint64(b[hdrFirst:]))}

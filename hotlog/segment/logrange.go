@@ -88,7 +88,8 @@ func (b *Builder) Add(e *logcore.Entry, sum uint32, frame []byte) {
 
 // Summary returns the summary of what was added.
 func (b *Builder) Summary() Summary {
-	s := b.sum.Clone()
+	s := b.sum
+	s.Points = slices.Clone(s.Points)
 	if b.digest != nil {
 		s.DigestKind = b.kind
 		b.digest.Sum(s.Digest[:0])

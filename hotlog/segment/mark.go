@@ -52,7 +52,7 @@ func (m Mark) Append(dst []byte) []byte {
 		le.PutUint32(b[mrkClean:], 1)
 	}
 	le.PutUint64(b[mrkReach:], uint64(m.Reach))
-	le.PutUint32(b[mrkCRC:], crc32.Checksum(b[:mrkCRC], castagnoli))
+	le.PutUint32(b[blockCRC:], crc32.Checksum(b[:blockCRC], castagnoli))
 	return dst
 }
 
@@ -62,18 +62,8 @@ var zeroBlock [BlockBytes]byte
 // or logcore.ErrUnsupportedVersion.
 func DecodeMark(b []byte) (Mark, error) {
 	var m Mark
-	if len(b) < BlockBytes {
-		return m, damage("mark: %d bytes, want %d", len(b), BlockBytes)
-	}
-	length, err := checkPreamble(b, "segment mark", markMagic, markFlagsKnown)
-	if err != nil {
+	if err := checkBlock(b, "segment mark", markMagic, markFlagsKnown); err != nil {
 		return m, err
-	}
-	if length != BlockBytes {
-		return m, damage("mark: length is %d, want %d", length, BlockBytes)
-	}
-	if got, want := crc32.Checksum(b[:mrkCRC], castagnoli), le.Uint32(b[mrkCRC:]); got != want {
-		return m, damage("mark checksum is %08x, stored %08x", got, want)
 	}
 	m = Mark{
 		Seq:   le.Uint64(b[mrkSeq:]),
@@ -85,7 +75,7 @@ func DecodeMark(b []byte) (Mark, error) {
 		Clean: le.Uint32(b[mrkClean:]) != 0,
 		Reach: int64(le.Uint64(b[mrkReach:])),
 	}
-	if m.State < StateFree || m.State > StateSealed || le.Uint32(b[mrkClean:]) > 1 || !allZero(b[mrkReserved:mrkCRC]) {
+	if m.State < StateFree || m.State > StateSealed || le.Uint32(b[mrkClean:]) > 1 || !allZero(b[mrkReserved:blockCRC]) {
 		return m, fmt.Errorf("%w: segment mark uses a state (%d) or fields that this build does not know: use a newer build", logcore.ErrUnsupportedVersion, m.State)
 	}
 	return m, m.validate()

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -43,6 +44,25 @@ func checkPreamble(b []byte, what, magic string, flagsKnown uint64) (length int,
 	return int(le.Uint32(b[preLength:])), nil
 }
 
+// checkBlock is checkPreamble for a header or a mark, which is one block with its checksum
+// at the end.
+func checkBlock(b []byte, what, magic string, flagsKnown uint64) error {
+	if len(b) < BlockBytes {
+		return damage("%s: %d bytes, want %d", what, len(b), BlockBytes)
+	}
+	length, err := checkPreamble(b, what, magic, flagsKnown)
+	if err != nil {
+		return err
+	}
+	if length != BlockBytes {
+		return damage("%s: length is %d, want %d", what, length, BlockBytes)
+	}
+	if got, want := crc32.Checksum(b[:blockCRC], castagnoli), le.Uint32(b[blockCRC:]); got != want {
+		return damage("%s checksum is %08x, stored %08x", what, got, want)
+	}
+	return nil
+}
+
 // DamageError says why bytes are not what they should be. It wraps
 // logcore.ErrCorrupt; whoever knows the place wraps it in a CorruptionError.
 type DamageError struct{ Reason string }
@@ -58,17 +78,4 @@ func damage(format string, args ...any) error {
 }
 
 // allZero reports whether b holds only zeros.
-func allZero(b []byte) bool {
-	for len(b) >= 8 {
-		if le.Uint64(b) != 0 {
-			return false
-		}
-		b = b[8:]
-	}
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+func allZero(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }

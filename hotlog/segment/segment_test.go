@@ -403,18 +403,18 @@ func TestUnsupportedIsNotCorrupt(t *testing.T) {
 		"header version": block(func(im *image) {
 			le.PutUint32(im.bytes[preMinReader:], 2)
 			seal(im.bytes, preCRC)
-			seal(im.bytes, hdrCRC)
+			seal(im.bytes, blockCRC)
 		}),
-		"header flag":  block(func(im *image) { im.bytes[preFlags] = 1; seal(im.bytes, preCRC); seal(im.bytes, hdrCRC) }),
-		"header key":   block(func(im *image) { im.bytes[hdrKeyID] = 1; seal(im.bytes, hdrCRC) }),
-		"header field": block(func(im *image) { im.bytes[hdrReserved+9] = 1; seal(im.bytes, hdrCRC) }),
+		"header flag":  block(func(im *image) { im.bytes[preFlags] = 1; seal(im.bytes, preCRC); seal(im.bytes, blockCRC) }),
+		"header key":   block(func(im *image) { im.bytes[hdrKeyID] = 1; seal(im.bytes, blockCRC) }),
+		"header field": block(func(im *image) { im.bytes[hdrReserved+9] = 1; seal(im.bytes, blockCRC) }),
 		"mark version": block(func(im *image) {
 			b := im.bytes[MarkOffset:]
 			le.PutUint32(b[preMinReader:], 9)
 			seal(b, preCRC)
-			seal(b, mrkCRC)
+			seal(b, blockCRC)
 		}),
-		"mark state": block(func(im *image) { b := im.bytes[MarkOffset:]; b[mrkState] = 9; seal(b, mrkCRC) }),
+		"mark state": block(func(im *image) { b := im.bytes[MarkOffset:]; b[mrkState] = 9; seal(b, blockCRC) }),
 		"footer version": block(func(im *image) {
 			b := im.bytes[im.summary.End:]
 			le.PutUint32(b[preMinReader:], 2)
@@ -443,7 +443,7 @@ func TestUnsupportedIsNotCorrupt(t *testing.T) {
 	im := build(t, 10, sizes(3, 40), false, 0)
 	le.PutUint32(im.bytes[preVersion:], 7)
 	seal(im.bytes, preCRC)
-	seal(im.bytes, hdrCRC)
+	seal(im.bytes, blockCRC)
 	if _, err := im.open(); err != nil {
 		t.Fatalf("format version 7, min reader 1: %v", err)
 	}

@@ -158,15 +158,15 @@ var cases = []struct {
 	}},
 	{"sealed header of a newer version that this one reads", "golden-v1", "end last=1006 sealed=1", func(im *image) {
 		im.bytes[preVersion] = 9
-		reseal(im.bytes, hdrCRC)
+		reseal(im.bytes, blockCRC)
 	}},
 	{"sealed header for newer readers", "golden-v1", "unsupported", func(im *image) {
 		im.bytes[preVersion], im.bytes[preMinReader] = 2, 2
-		reseal(im.bytes, hdrCRC)
+		reseal(im.bytes, blockCRC)
 	}},
 	{"sealed key id", "golden-v1", "unsupported", func(im *image) {
 		im.bytes[hdrKeyID] = 1
-		reseal(im.bytes, hdrCRC)
+		reseal(im.bytes, blockCRC)
 	}},
 	{"sealed header bit", "golden-v1", "corrupt header", func(im *image) { im.bytes[hdrPrevTerm] ^= 1 }},
 	{"sealed newest mark bad", "golden-v1", "end last=1006 sealed=1", func(im *image) { im.bytes[MarkSlotOffset(7)+mrkLSN] ^= 1 }},
@@ -208,7 +208,7 @@ var cases = []struct {
 	{"open mark with an unknown state", "golden-v1-open", "unsupported", func(im *image) {
 		b := im.bytes[MarkSlotOffset(8):]
 		b[mrkState] = 4
-		reseal(b, mrkCRC)
+		reseal(b, blockCRC)
 	}},
 	{"open frame of another magic", "golden-v1-open", "end last=2002 sealed=0", func(im *image) { im.reframe(3, func(f []byte) { f[frmMagic] = 'M' }) }},
 	{"open frame of another LSN", "golden-v1-open", "end last=2002 sealed=0", func(im *image) { im.reframe(3, func(f []byte) { f[frmLSN]++ }) }},
@@ -217,15 +217,15 @@ var cases = []struct {
 	{"open mark flag", "golden-v1-open", "unsupported", func(im *image) {
 		b := im.bytes[MarkSlotOffset(8):]
 		b[preFlags+3] = 1
-		reseal(b, mrkCRC)
+		reseal(b, blockCRC)
 	}},
 	{"open header flag", "golden-v1-open", "unsupported", func(im *image) {
 		im.bytes[preFlags] = 128
-		reseal(im.bytes, hdrCRC)
+		reseal(im.bytes, blockCRC)
 	}},
 	{"open AEAD tag", "golden-v1-open", "unsupported", func(im *image) {
 		im.bytes[hdrCipher], im.bytes[hdrTagBytes] = 1, 16
-		reseal(im.bytes, hdrCRC)
+		reseal(im.bytes, blockCRC)
 	}},
 	{"recycled", "golden-v1-recycled", "end last=3102 sealed=0", func(*image) {}},
 	{"recycled, torn where the frames of the first life go on", "golden-v1-recycled", "end last=3101 sealed=0", func(im *image) {
