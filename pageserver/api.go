@@ -85,16 +85,20 @@ func (s *Server) GetPages(ctx context.Context, log string, space engine.Space, n
 	set := PageSet{Pages: make([]Page, 0, len(numbers))}
 	var err error
 	set.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
+		if err := s.checkHeld(l, space, numbers...); err != nil {
+			return err
+		}
 		set.Pages, set.Incarnation = set.Pages[:0], r.incarnation
 		for _, n := range numbers {
 			s.heat.note(l.id, space, n)
 			p, err := r.pageAtLSN(l, space, n, lsn)
 			if err != nil {
-				return err
+				return errors.Join(s.checkHeld(l, space, n), err)
 			}
 			set.Pages = append(set.Pages, Page{n, p.data, p.digest, p.last})
 		}
-		return nil
+		// Those that went meanwhile may have been removed under the reader.
+		return s.checkHeld(l, space, numbers...)
 	})
 	if err != nil {
 		return PageSet{}, err
@@ -202,7 +206,7 @@ func (s *Server) read(ctx context.Context, log string, at ReadAt, visit func(*re
 		}
 		switch {
 		case errors.Is(err, errVanished):
-		case err == nil || !errors.Is(err, logcore.ErrCorrupt), isRedoError(err):
+		case err == nil || !errors.Is(err, logcore.ErrCorrupt), isRedoError(err), errors.Is(err, logcore.ErrWrongPageServer):
 			return lsn, err
 		case errors.Is(err, errStopped):
 			return 0, err // the log's own entries are at fault, not the store

@@ -18,7 +18,7 @@ func (e *badEntry) Unwrap() error { return e.err }
 // returns the place after them: the next one, unless groups of spaces are concerned,
 // which take places of their own; see groupPlaces.
 func (w *ingester) payload(at pos, payload []byte) (pos, error) {
-	records, next, err := w.decode(payload)
+	records, next, err := w.decode(at, payload)
 	if err != nil {
 		return at, &badEntry{fmt.Errorf("entry at LSN %d, place %d: %w", at.lsn, at.seq, err)}
 	}
@@ -60,7 +60,7 @@ func (w *ingester) check(r *engine.Record) error {
 }
 
 // decode returns the records of a payload and the decoder's state after it.
-func (w *ingester) decode(payload []byte) ([]engine.Record, []byte, error) {
+func (w *ingester) decode(at pos, payload []byte) ([]engine.Record, []byte, error) {
 	if w.decoder == nil {
 		format, err := w.s.opts.Formats.Of(payload)
 		if err != nil {
@@ -72,7 +72,8 @@ func (w *ingester) decode(payload []byte) ([]engine.Record, []byte, error) {
 	if err := w.loadState(); err != nil {
 		return nil, nil, err
 	}
-	records, next, err := w.decoder.Decode(w.state, payload)
+	key := decodingKey{w.l.id, w.pos.incarnation, at}
+	records, next, err := w.s.opts.Decodings.get(key, payload, func(payload []byte) ([]engine.Record, []byte, error) { return w.decoder.Decode(w.state, payload) })
 	if err == nil && len(next) > engine.StateBytesMax {
 		err = fmt.Errorf("%w: the decoder has a state of %d bytes, at most %d", logcore.ErrTooLarge, len(next), engine.StateBytesMax)
 	}

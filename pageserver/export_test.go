@@ -96,3 +96,8 @@ func OpenParts(s *Server) (int, error) {
 func SealMarker(b []byte) []byte {
 	return binary.LittleEndian.AppendUint64(b[:16:16], xxh3.Hash(b[:16]))
 }
+
+// Versions returns the number of versions of pages in the store.
+func Versions(s *Server) (int, error) {
+	return s.mapValues([]byte{tagVersion}, func(_, value []byte) []byte { return value })
+}

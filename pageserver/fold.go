@@ -14,7 +14,9 @@ import (
 // records costs no allocation.
 type fold struct {
 	// sizeOf returns a space's length before the entry.
-	sizeOf  func(engine.Space) (sizeValue, error)
+	sizeOf func(engine.Space) (sizeValue, error)
+	// holds reports whether a page's content matters; nil: every page's does.
+	holds   func(engine.Space, uint32) bool
 	spaces  []spaceFold
 	pages   []pageFold
 	objects []*engine.Record
@@ -115,7 +117,9 @@ func (f *fold) add(r *engine.Record) error {
 		sf.size.pages = r.Page
 		return nil
 	}
-	f.change(i, r)
+	if f.holds == nil || f.holds(r.Space, r.Page) {
+		f.change(i, r)
+	}
 	sf.size.pages = max(sf.size.pages, r.Page+1)
 	return nil
 }

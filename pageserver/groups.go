@@ -75,6 +75,9 @@ func (w *ingester) copyGroup(at pos, from, hi uint64) error {
 	return w.eachOfGroup(from, before, func(r *reader, space engine.Space, size sizeValue) error {
 		target := engine.Space{Hi: hi, Lo: space.Lo}
 		for n := range size.pages {
+			if !w.s.holds(w.l, target, n) {
+				continue // nor is what it would be copied from
+			}
 			v, err := r.newest(w.l, space, n, before)
 			if err != nil {
 				return err

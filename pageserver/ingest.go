@@ -65,6 +65,9 @@ func newIngester(s *Server, l *logState) *ingester {
 	w := &ingester{s: s, l: l, sizes: map[engine.Space]sizeValue{}, cuts: map[engine.Space]cutMark{}, pos: l.snapshot()}
 	w.format, w.decoder = w.pos.format, l.decoderOf()
 	w.fold.sizeOf = w.sizeOf
+	if s.opts.Stripes != nil {
+		w.fold.holds = func(space engine.Space, page uint32) bool { return s.holds(l, space, page) }
+	}
 	return w
 }
 

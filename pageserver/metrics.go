@@ -15,6 +15,8 @@ type metrics struct {
 	healed     prometheus.Counter
 	violations *prometheus.CounterVec
 	latency    prometheus.Histogram
+
+	all []prometheus.Collector
 }
 
 func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
@@ -39,10 +41,21 @@ func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 	for _, kind := range []string{violationGap, violationDuplicate, violationBackwards} {
 		m.violations.WithLabelValues(kind)
 	}
+	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.healed, m.violations, m.latency,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
+			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped)}
 	if reg != nil {
-		reg.MustRegister(m.entries, m.records, m.images, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.healed, m.violations, m.latency,
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
-				Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped))
+		reg.MustRegister(m.all...)
 	}
 	return m
+}
+
+// unregister takes the metrics back from where newMetrics put them.
+func (m *metrics) unregister(reg prometheus.Registerer) {
+	if reg == nil {
+		return
+	}
+	for _, c := range m.all {
+		reg.Unregister(c)
+	}
 }

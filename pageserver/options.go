@@ -10,6 +10,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/internal/stripemap"
 	"github.com/logcore/logcore/pageserver/checkpoint"
 )
 
@@ -23,6 +24,12 @@ type Options struct {
 	Formats *engine.Mux
 	// Decoder, when set, decodes every log, whatever it announces.
 	Decoder engine.Decoder
+	// Stripes, when set, returns the stripes whose pages are held; what it returns may become
+	// less, never more: what was left out does not come back. A store that was made with other
+	// stripes must not be opened with it. nil holds all. It may be called at any time.
+	Stripes func() stripemap.Set
+	// Decodings are shared with other Servers of the process; nil shares nothing.
+	Decodings *Decodings
 	// Logger gets what an operator should see; nil means slog.Default().
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil registers nothing.

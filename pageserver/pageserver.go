@@ -83,8 +83,12 @@ func Open(opts Options) (*Server, error) {
 		err = s.openAndLoad()
 	}
 	if err != nil {
+		s.metrics.unregister(opts.Registerer)
 		lock.Unlock()
 		return nil, err
+	}
+	if opts.Decodings != nil {
+		opts.Decodings.users.Add(1)
 	}
 	return s, nil
 }
@@ -121,8 +125,11 @@ func (s *Server) openAndLoad() error {
 
 // Register adds the page service to a gRPC server.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
-	logcorev1.RegisterPageServiceServer(r, &service{s: s})
+	logcorev1.RegisterPageServiceServer(r, s.Service())
 }
+
+// Service returns the page service.
+func (s *Server) Service() logcorev1.PageServiceServer { return &service{s: s} }
 
 // Run follows the source's logs until ctx is done, and returns nil then. It must run
 // once at a time. Errors of the source, of one log or of the store do not end it:
@@ -266,6 +273,10 @@ func (s *Server) Close() error {
 	if s.db == nil {
 		return nil
 	}
+	if s.opts.Decodings != nil {
+		s.opts.Decodings.users.Add(-1)
+	}
+	s.metrics.unregister(s.opts.Registerer)
 	err := s.saveStates()
 	err = errors.Join(err, s.db.Flush(), s.db.Close(), s.local.Close(), s.lock.Unlock())
 	s.db = nil

@@ -105,3 +105,17 @@ func (v *service) ResolveTime(ctx context.Context, req *logcorev1.ResolveTimeReq
 	}
 	return &logcorev1.ResolveTimeResponse{Lsn: uint64(lsn), Time: uint64(hlc)}, nil
 }
+
+// Stripes says that this page server has all pages: one that has not answers through
+// package stripe.
+func (v *service) Stripes(ctx context.Context, req *logcorev1.StripesRequest) (*logcorev1.StripesResponse, error) {
+	resp := &logcorev1.StripesResponse{}
+	if req.Log != "" {
+		root, err := v.s.Root(ctx, req.Log)
+		if err != nil {
+			return nil, wire.ToStatus(err, req.Log)
+		}
+		resp.RootLogId = uint64(root)
+	}
+	return resp, nil
+}

@@ -72,9 +72,18 @@ func (s *Subject) Stop(t testing.TB) {
 	s.stop = nil
 }
 
+// Reader is what pages are read with: a page server, or several that each have some.
+type Reader interface {
+	GetPages(ctx context.Context, log string, space engine.Space, numbers []uint32, at pageserver.ReadAt) (pageserver.PageSet, error)
+	SpaceSize(ctx context.Context, log string, space engine.Space, at pageserver.ReadAt) (pageserver.Size, error)
+	ListSpaces(ctx context.Context, log string, of pageserver.SpaceRange, at pageserver.ReadAt) (pageserver.SpaceList, error)
+	GetObject(ctx context.Context, log string, key []byte, at pageserver.ReadAt) (pageserver.ObjectList, error)
+	ListObjects(ctx context.Context, log string, prefix, after []byte, limit int, at pageserver.ReadAt) (pageserver.ObjectList, error)
+}
+
 // Compare reads a log as of an LSN (0: the newest) and reports the first thing that
 // differs from replaying it. It returns the number of pages compared.
-func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder engine.Decoder, log string, at logcore.LSN, spaces []engine.Space) (int, error) {
+func Compare(ctx context.Context, s Reader, source *Source, decoder engine.Decoder, log string, at logcore.LSN, spaces []engine.Space) (int, error) {
 	compared := 0
 	var want *State
 	if len(spaces) == 0 {
@@ -133,7 +142,7 @@ func Compare(ctx context.Context, s *pageserver.Server, source *Source, decoder 
 }
 
 // compareSpaces compares the list of spaces, asked for piece by piece.
-func compareSpaces(ctx context.Context, s *pageserver.Server, log string, at logcore.LSN, want *State) error {
+func compareSpaces(ctx context.Context, s Reader, log string, at logcore.LSN, want *State) error {
 	of := pageserver.SpaceRange{HiThrough: 1<<64 - 1, Limit: 1 + rand.IntN(4)}
 	expected := slices.SortedFunc(maps.Keys(want.Spaces), engine.Space.Compare)
 	for {
@@ -160,7 +169,7 @@ func compareSpaces(ctx context.Context, s *pageserver.Server, log string, at log
 
 // compareObjects compares the list of objects, asked for piece by piece, and each one by
 // itself.
-func compareObjects(ctx context.Context, s *pageserver.Server, log string, at logcore.LSN, want *State) error {
+func compareObjects(ctx context.Context, s Reader, log string, at logcore.LSN, want *State) error {
 	expected := slices.Sorted(maps.Keys(want.Objects))
 	var after []byte
 	limit := 1 + rand.IntN(5)
