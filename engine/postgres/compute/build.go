@@ -7,13 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine/postgres/backup"
 	"github.com/logcore/logcore/engine/postgres/cluster"
 	"github.com/logcore/logcore/engine/postgres/payload"
 	"github.com/logcore/logcore/engine/postgres/wal"
@@ -65,7 +65,8 @@ type build struct {
 	target  Target
 	log     *slog.Logger
 	result  Result
-	archive *archiveWriter
+	archive *backup.Reader // nil between archives
+	unpack  *cluster.Unpacker
 	cluster *cluster.Cluster
 	replay  *cluster.Replay
 	base    wal.Position
@@ -172,25 +173,26 @@ func (b *build) piece(p payload.Payload) error {
 	if err != nil {
 		return err
 	}
-	if b.archive != nil && b.base != p.Start {
-		_ = b.archive.close() // given up: its end is missing
-		b.archive, b.result.BaseBytes = nil, 0
-		if err := clearDir(b.dir); err != nil {
+	if b.archive != nil && b.base != p.Start { // given up: its end is missing
+		if err := errors.Join(b.unpack.Close(), clearDir(b.dir)); err != nil {
 			return err
 		}
+		b.archive, b.result.BaseBytes = nil, 0
 	}
 	b.base = p.Start
-	if b.archive != nil && b.archive.name != piece.Archive {
-		if err := b.archive.close(); err != nil {
+	if b.archive != nil && b.archive.Archive() != piece.Archive {
+		if err := b.archiveComplete(p); err != nil {
 			return err
 		}
-		b.archive = nil
 	}
 	if b.archive == nil {
-		b.archive = newArchiveWriter(b.dir, piece.Archive)
+		if b.archive, err = backup.NewReader(piece.Archive); err != nil {
+			return err
+		}
+		b.unpack = cluster.NewUnpacker(b.dir)
 	}
 	b.result.BaseBytes += int64(len(piece.Data))
-	return b.archive.write(piece.Data)
+	return b.archive.Feed(piece.Data, b.unpack)
 }
 
 func (b *build) baseComplete(p payload.Payload) error {
@@ -221,9 +223,11 @@ func (b *build) archiveComplete(p payload.Payload) error {
 	if b.archive == nil || p.Start != b.base {
 		return fmt.Errorf("%w: the end of a base backup from %v without its pieces", logcore.ErrCorrupt, p.Start)
 	}
-	err := b.archive.close()
+	if !b.archive.Complete() {
+		return fmt.Errorf("%w: base backup whose archive %s does not end", logcore.ErrCorrupt, b.archive.Archive())
+	}
 	b.archive = nil
-	return err
+	return b.unpack.Close()
 }
 
 func (b *build) wal(p payload.Payload) error {
@@ -291,44 +295,12 @@ func (b *build) finish() (Result, error) {
 
 func (b *build) close() {
 	if b.archive != nil {
-		_ = b.archive.close() // the build failed
+		_ = b.unpack.Close() // the build failed
 		b.archive = nil
 	}
 	if b.cluster != nil {
 		_ = b.cluster.Close()
 	}
-}
-
-// archiveWriter unpacks an archive that comes in pieces.
-type archiveWriter struct {
-	name string
-	pipe *io.PipeWriter
-	done chan error
-}
-
-func newArchiveWriter(dir, name string) *archiveWriter {
-	r, w := io.Pipe()
-	a := &archiveWriter{name: name, pipe: w, done: make(chan error, 1)}
-	go func() {
-		err := cluster.Unpack(dir, name, r)
-		if err == nil {
-			_, err = io.Copy(io.Discard, r) // the padding behind the end
-		}
-		r.CloseWithError(err)
-		a.done <- err
-	}()
-	return a
-}
-
-func (a *archiveWriter) write(b []byte) error {
-	_, err := a.pipe.Write(b)
-	return err
-}
-
-// close waits until everything is unpacked.
-func (a *archiveWriter) close() error {
-	a.pipe.Close()
-	return <-a.done
 }
 
 func clearDir(dir string) error {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/logcore/logcore/client"
 )
 
 const benchRounds = 5
@@ -244,34 +246,104 @@ func benchRedo(b *testing.B, f *figures) {
 	}
 }
 
+// What the return is measured with: pgbench's data, which keeps its size, and rows beside it that are overwritten again and again, which makes much WAL.
+const (
+	returnScale  = 10
+	returnRows   = 20000
+	returnRounds = 5 // of the node; the server's recovery ends with a checkpoint, so there it is one
+)
+
+var returnWAL = []float64{1 << 30, 2 << 30, 4 << 30}
+
+func prepareReturn(b *testing.B, s *server) {
+	pgbenchInit(b, s, returnScale, 50)
+	c := connect(b, s.connString())
+	query(b, c, "create table wide(i int primary key, v text) with (fillfactor = 45)")
+	query(b, c, "alter table wide alter v set storage plain")
+	query(b, c, fmt.Sprintf("insert into wide select g, repeat('x', 1600) from generate_series(1, %d) g", returnRows))
+	query(b, c, "vacuum analyze")
+}
+
+// overwrite writes about so many bytes of WAL without making the data larger.
+func overwrite(b *testing.B, conn string, bytes float64) {
+	b.Helper()
+	c := connect(b, conn)
+	const step = 2000
+	from := 0
+	for end := walBytes(b, conn) + bytes; walBytes(b, conn) < end; from = (from + step) % returnRows {
+		query(b, c, fmt.Sprintf("update wide set v = repeat(md5(random()::text || i), 50) where i between %d and %d", from+1, from+step))
+	}
+}
+
 // benchReturn: from SIGKILL to the first answer, of a server that recovers from its own disk and of a node
-// that is made again from its log.
+// that is made again, with so much WAL since the last checkpoint, and since the base backup.
 func benchReturn(b *testing.B, f *figures) {
-	p := newPair(b, func(*server) {}, "max_wal_size=20GB", "checkpoint_timeout=1h")
-	written := 0.0 // by the node since the base backup
-	for i, size := range []float64{256, 512, 1024} {
-		load(b, p.conn(0), size*(1<<20))
-		more := map[string]any{"wal_mib": size}
+	p := newPair(b, func(s *server) { prepareReturn(b, s) }, "max_wal_size=40GB", "checkpoint_timeout=1h", "autovacuum=off")
+	log, err := client.Dial(b.Context(), client.Options{Addr: p.service.addr})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer log.Close()
+	const ask = "select count(*) from pgbench_accounts where aid < 100"
+	written, ready := 0.0, 1
+	var nodes []float64
+	for _, size := range returnWAL {
+		more := map[string]any{"wal_mib": size / (1 << 20)}
+		query(b, connect(b, p.conn(0)), "checkpoint")
+		overwrite(b, p.conn(0), size)
 		if !killPostmaster(p.local.data) {
 			b.Fatal("the server is not there")
 		}
 		awaitGone(b, p.local) // in its favour: until then it can't be started
 		killed := time.Now()
 		p.local.start(b)
-		queryOne(b, p.local.connString(), "select count(*) from filler where i < 100")
+		queryOne(b, p.local.connString(), ask)
 		local := time.Since(killed).Seconds()
 		f.add("return.local", local, "s, crash recovery", more)
 
-		load(b, p.conn(1), size*(1<<20)-written)
-		written = size * (1 << 20)
-		killed = time.Now()
-		if !killPostmaster(filepath.Join(p.dir, "pgdata")) {
-			b.Fatal("the node is not there")
+		began := time.Now()
+		overwrite(b, p.conn(1), size-written)
+		written = size
+		wrote := time.Since(began)
+		began = time.Now()
+		awaitIngest(b, log, "bench")
+		f.add("return.ingest", (wrote + time.Since(began)).Seconds(), "s, to write the WAL and to ingest it", map[string]any{"wal_mib": size / (1 << 20), "behind_s": time.Since(began).Seconds()})
+		var times []float64
+		for range returnRounds {
+			killed = time.Now()
+			if !killPostmaster(filepath.Join(p.dir, "pgdata")) {
+				b.Fatal("the node is not there")
+			}
+			ready++
+			p.node.waitFor(b, "ready:", ready)
+			queryOne(b, p.conn(1), ask)
+			times = append(times, time.Since(killed).Seconds())
 		}
-		p.node.waitFor(b, "ready:", i+2)
-		queryOne(b, p.conn(1), "select count(*) from filler where i < 100")
-		node := time.Since(killed).Seconds()
-		f.add("return.logcore", node, "s, made from the log", more)
+		node := median(times)
+		nodes = append(nodes, node)
+		more["rounds"] = returnRounds
+		f.add("return.logcore", node, "s, made from the page server's pages", more)
 		f.add("return.ratio", node/local, "LogCore/local", more)
+	}
+	f.add("return.flat", nodes[len(nodes)-1]/nodes[0], "4 GiB/1 GiB", map[string]any{"goal": 1.2})
+	if out := p.node.output.String(); strings.Count(out, fromPages) != ready {
+		b.Errorf("not every node was made from pages:\n%s", tail([]byte(out)))
+	}
+}
+
+// awaitIngest waits until the page server has the log's end.
+func awaitIngest(b *testing.B, c *client.Client, log string) {
+	b.Helper()
+	for deadline := time.Now().Add(10 * time.Minute); ; {
+		info, err := c.Info(b.Context(), log)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err = c.WaitLSN(b.Context(), log, info.LastLSN, 30*time.Second); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("the page server does not catch up: %v", err)
+		}
 	}
 }

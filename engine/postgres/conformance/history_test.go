@@ -150,13 +150,14 @@ func TestEarlierMoments(t *testing.T) {
 type node struct {
 	process   *process
 	data, dir string
+	port      int
 	conn      string
 }
 
 func startNode(t testing.TB, service *service, log string, flags ...string) *node {
 	t.Helper()
 	dir, port := workDir(t), freePort(t)
-	n := &node{dir: dir, data: filepath.Join(dir, "pgdata"), conn: connString(dir, port)}
+	n := &node{dir: dir, port: port, data: filepath.Join(dir, "pgdata"), conn: connString(dir, port)}
 	n.process = service.background(t, append([]string{"postgres", "run", log, "--dir", dir, "--port", strconv.Itoa(port), "--socket-dir", dir, "--addr", service.addr}, flags...)...)
 	n.process.waitFor(t, "ready:", 1)
 	return n
@@ -180,9 +181,7 @@ func branchAt(t *testing.T, service *service, name string, m moment) {
 	if line := queryOne(t, n.conn, "select timeline_id from pg_control_checkpoint()"); line != "2" {
 		t.Errorf("timeline %s, want 2", line)
 	}
-	if out := n.process.output.String(); strings.Count(out, fromPages) != strings.Count(out, "ready:") {
-		t.Errorf("not made from pages:\n%s", out)
-	}
+	allFromPages(t, n.process.output.String())
 	n.process.stop()
 	v := vanilla(t, service, name)
 	if got := queryOne(t, v.connString(), answer); got != want {
@@ -195,6 +194,14 @@ func branchAt(t *testing.T, service *service, name string, m moment) {
 
 // fromPages says in the output of a command that the page server had what the data directory was made of.
 const fromPages = "of the page server"
+
+// allFromPages checks that every node that a command ran was made from pages.
+func allFromPages(t *testing.T, out string) {
+	t.Helper()
+	if got, all := strings.Count(out, fromPages), strings.Count(out, "ready:"); got != all {
+		t.Errorf("%d of %d nodes were made from pages:\n%s", got, all, tail([]byte(out)))
+	}
+}
 
 // openAt starts a server on a data directory made as of some moment.
 func openAt(t *testing.T, service *service, log string, flags ...string) *server {
