@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/pageserver/checkpoint"
 )
@@ -48,7 +50,6 @@ func (s *Server) beginFromCheckpoint() error {
 	if err := s.local.Begin(m); err != nil {
 		return fmt.Errorf("pageserver: begin from checkpoint %d: %w", m.Number, err)
 	}
-	s.fromCheckpoint.Store(true)
 	s.checkpoints.note(func(st *CheckpointStatus) {
 		st.BeganFrom, st.Number, st.Created, st.Tables, st.Bytes = m.Number, m.Number, m.Created, len(m.Tables), m.Bytes()
 	})
@@ -116,24 +117,82 @@ func (d *damagedTables) take() []string {
 	return out
 }
 
-// refetchTables puts the checkpoint's tables in the place of the damaged ones, and
-// reports whether that was possible. The store is closed; the caller holds storeMu.
-func (s *Server) refetchTables(names []string) bool {
-	if len(names) == 0 || s.distrusted.Load() {
-		return false
+// soundTries is how often a store is opened whose states can't be read.
+const soundTries = 4
+
+// openSound opens the store and reads which logs it holds. A store whose states cannot be
+// read is as good as none.
+func (s *Server) openSound() (*pebble.DB, map[logcore.LogID]stateValue, error) {
+	for try := 1; ; try++ {
+		db, err := s.openStore()
+		if err != nil {
+			return nil, nil, err
+		}
+		states, err := loadStates(db)
+		if err == nil {
+			return db, states, nil
+		}
+		s.countDamage(err)
+		s.closeDamaged(db)
+		if try == soundTries {
+			return nil, nil, fmt.Errorf("pageserver: the page store can't be read: %w", err)
+		}
+		if err := s.replaceDamaged(); err != nil {
+			return nil, nil, err
+		}
 	}
+}
+
+// replaceDamaged makes a closed store fit to be opened: tables that were found damaged
+// come from the checkpoint again when that has the very same ones, else the whole store is
+// put aside. Its successor begins from a checkpoint, unless that is where the damage came
+// from.
+func (s *Server) replaceDamaged() error {
+	names := s.tables.take()
+	if len(names) == 0 {
+		// Pebble does not say of every damage where it is.
+		var err error
+		if names, err = s.local.Damaged(context.Background()); err != nil {
+			s.log.Warn("pageserver: the tables of the store can't be compared with the checkpoint", "err", err)
+		}
+	}
+	if s.refetchTables(names) {
+		return nil
+	}
+	for _, name := range names {
+		if s.refetched[name] {
+			s.distrusted.Store(true) // the checkpoint's is damaged as well
+		}
+	}
+	if s.local.Missing() > 0 {
+		s.distrusted.Store(true) // what is not local can't be had
+	}
+	s.log.Error("pageserver: the page store is put aside, to be built again", "dir", s.opts.Dir, "from_checkpoint", !s.distrusted.Load() && s.opts.Checkpoints != nil)
+	s.metrics.rebuilds.Inc()
+	s.refetched = nil
+	return s.putAside()
+}
+
+// refetchTables puts the checkpoint's tables in the place of the damaged ones, each once,
+// and reports whether that was possible. The store is closed.
+func (s *Server) refetchTables(names []string) bool {
 	known := s.local.Known()
 	for _, name := range names {
-		if _, ok := known[name]; !ok {
+		if _, ok := known[name]; !ok || s.refetched[name] {
 			return false
 		}
 	}
 	for _, name := range names {
 		if err := s.local.Refetch(name); err != nil {
-			s.log.Warn("pageserver: a damaged table can't be fetched again: the store is built again", "table", name, "err", err)
+			s.log.Warn("pageserver: a damaged table can't be fetched again", "table", name, "err", err)
 			return false
 		}
+		if s.refetched == nil {
+			s.refetched = map[string]bool{}
+		}
+		s.refetched[name] = true
+		s.metrics.refetched.Inc()
 		s.log.Info("pageserver: a damaged table is fetched again from the checkpoint", "table", name)
 	}
-	return true
+	return len(names) > 0
 }

@@ -2,16 +2,11 @@ package pageserver
 
 import (
 	"bytes"
-	"context"
-	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/objstorage"
-	"github.com/cockroachdb/pebble/v2/sstable"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
@@ -107,54 +102,4 @@ func touchNewest(it *pebble.Iterator, key []byte) error {
 		it.Next()
 	}
 	return it.Error()
-}
-
-// readerOptions are what a table of the store is read with.
-func (s *Server) readerOptions() sstable.ReaderOptions {
-	opts := s.pebbleOptions()
-	opts.EnsureDefaults()
-	return opts.MakeReaderOptions()
-}
-
-// checkTable returns a check of every block of a table.
-func checkTable(opts sstable.ReaderOptions) func(name string, content []byte) error {
-	return func(name string, content []byte) error {
-		r, err := sstable.NewReader(context.Background(), tableBytes(content), opts)
-		if err != nil {
-			return tableError(name, err)
-		}
-		defer r.Close()
-		if err := r.ValidateBlockChecksums(); err != nil {
-			return tableError(name, err)
-		}
-		return nil
-	}
-}
-
-func tableError(name string, err error) error {
-	return &logcore.CorruptionError{Place: storeDir, Object: name, Offset: -1, Reason: err.Error()}
-}
-
-// tableBytes is a table in memory.
-type tableBytes []byte
-
-// ReadAt implements objstorage.Readable.
-func (t tableBytes) ReadAt(_ context.Context, p []byte, off int64) error {
-	if off < 0 || off+int64(len(p)) > int64(len(t)) {
-		return fmt.Errorf("read of %d bytes at %d of %d: %w", len(p), off, len(t), io.ErrUnexpectedEOF)
-	}
-	copy(p, t[off:])
-	return nil
-}
-
-// Close implements objstorage.Readable.
-func (t tableBytes) Close() error { return nil }
-
-// Size implements objstorage.Readable.
-func (t tableBytes) Size() int64 { return int64(len(t)) }
-
-// NewReadHandle implements objstorage.Readable.
-func (t tableBytes) NewReadHandle(objstorage.ReadBeforeSize) objstorage.ReadHandle {
-	h := objstorage.MakeNoopReadHandle(t)
-	return &h
 }

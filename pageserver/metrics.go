@@ -12,6 +12,7 @@ type metrics struct {
 	deltas     prometheus.Counter
 	rebuilds   prometheus.Counter
 	resets     prometheus.Counter
+	refetched  prometheus.Counter
 	healed     prometheus.Counter
 	violations *prometheus.CounterVec
 	latency    prometheus.Histogram
@@ -31,6 +32,7 @@ func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 		cacheHits: counter("page_cache_hits", "Pages or bases of pages found materialised in the cache."),
 		deltas:    counter("deltas_applied", "Deltas applied to serve pages."),
 		rebuilds:  counter("store_rebuilds", "Times the whole store was built again because it was damaged."),
+		refetched: counter("refetched_tables", "Damaged tables of the store that were fetched again from a checkpoint."),
 		resets:    counter("incarnation_resets", "Logs whose state was thrown away because it belonged to another incarnation, or to another history of the same one."),
 		healed:    counter("healed_pages", "Page versions rebuilt from the log because their checksum failed."),
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_pageserver_source_violations_total",
@@ -41,7 +43,7 @@ func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 	for _, kind := range []string{violationGap, violationDuplicate, violationBackwards} {
 		m.violations.WithLabelValues(kind)
 	}
-	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.healed, m.violations, m.latency,
+	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.refetched, m.healed, m.violations, m.latency,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
 			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped)}
 	if reg != nil {

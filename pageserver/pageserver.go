@@ -45,9 +45,10 @@ type Server struct {
 	checkpoints checkpoints
 	heat        heat
 	tables      damagedTables
-	// fromCheckpoint: the store began from a checkpoint. distrusted: and could not be
-	// completed, so the next one is built from the logs.
-	fromCheckpoint, distrusted atomic.Bool
+	refetched   map[string]bool // tables fetched again since the store was begun; of who opens it
+	// distrusted: a store could not be completed from a checkpoint, so the next one is
+	// built from the logs. Another checkpoint ends it.
+	distrusted atomic.Bool
 
 	// rebuild holds why the store has to be built again, once it has to.
 	rebuild chan error
@@ -93,23 +94,11 @@ func Open(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// openAndLoad opens the store and takes over what it holds. A store whose states
-// cannot be read is as good as none.
+// openAndLoad opens the store and takes over what it holds.
 func (s *Server) openAndLoad() error {
-	db, err := s.openStore()
+	db, states, err := s.openSound()
 	if err != nil {
 		return err
-	}
-	states, err := loadStates(db)
-	if err != nil {
-		s.countDamage(err)
-		s.closeDamaged(db)
-		if err := s.putAside(); err != nil {
-			return err
-		}
-		if db, err = s.openStore(); err != nil {
-			return err
-		}
 	}
 	s.drainRebuild()
 	s.db = db
@@ -182,32 +171,22 @@ func (s *Server) runUntilDamaged(ctx context.Context) error {
 	}
 }
 
-// rebuildStore throws the store away and begins a new one; the followers fill it.
+// rebuildStore replaces what is damaged of the store, or throws it away and begins a new
+// one; the followers fill it.
 func (s *Server) rebuildStore(reason error) error {
-	s.log.Error("pageserver: the page store is damaged: put aside, to be built again from the logs", "dir", s.opts.Dir, "reason", reason)
-	s.metrics.rebuilds.Inc()
+	s.log.Error("pageserver: the page store is damaged", "dir", s.opts.Dir, "reason", reason)
 	s.storeMu.Lock()
 	defer s.storeMu.Unlock()
 	s.closeDamaged(s.db)
 	s.db = nil
-	if names := s.tables.take(); !s.refetchTables(names) {
-		// What can't be completed from the checkpoint is not begun from it again.
-		s.distrusted.Store(s.fromCheckpoint.Load() && s.local.Missing() > 0)
-		if err := s.putAside(); err != nil {
-			return err
-		}
+	if err := s.replaceDamaged(); err != nil {
+		return err
 	}
-	db, err := s.openStore()
+	db, states, err := s.openSound()
 	if err != nil {
 		return err
 	}
-	states, err := loadStates(db)
-	if err != nil {
-		s.noteStoreError(err) // Run comes back
-		states = nil
-	} else {
-		s.drainRebuild()
-	}
+	s.drainRebuild()
 	s.db = db
 	for _, l := range s.registry.all() {
 		l.reset(stateValue{incarnation: l.info().Incarnation, parent: l.info().Parent, branchLSN: l.info().BranchLSN, name: l.info().Name, format: l.info().Format})

@@ -103,8 +103,7 @@ func (s *Server) openStore() (*pebble.DB, error) {
 	}
 	// Whatever is wrong with it: all it holds can be derived again.
 	s.countDamage(&logcore.CorruptionError{Place: s.opts.Dir, Object: storeDir, Offset: -1, Reason: err.Error()})
-	s.distrusted.Store(s.fromCheckpoint.Load())
-	if err := s.putAside(); err != nil {
+	if err := s.replaceDamaged(); err != nil {
 		return nil, err
 	}
 	if err := s.beginFromCheckpoint(); err != nil {

@@ -2,8 +2,10 @@ package checkpoint
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -214,6 +216,31 @@ func (l *Local) Refetch(name string) error {
 	l.fs.add(newLazyFile(l, t))
 	l.noteMissing()
 	return nil
+}
+
+// Damaged reads every table that is local and in the last checkpoint, and returns the names
+// of those that are not what the checkpoint says. The store must be closed. It reads the
+// whole store: it is for when something is known to be damaged and not what.
+func (l *Local) Damaged(ctx context.Context) ([]string, error) {
+	var names []string
+	for name, t := range l.Known() {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		f, err := os.Open(filepath.Join(l.dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("checkpoint: %w", err)
+		}
+		h := sha256.New()
+		n, err := io.Copy(h, f)
+		if err = errors.Join(err, f.Close()); err != nil || n != t.Size || Digest(h.Sum(nil)) != t.Content {
+			names = append(names, name) // what can't be read is damaged too
+		}
+	}
+	return names, nil
 }
 
 func (l *Local) partPath(name string) string { return filepath.Join(l.lazy, name) }
