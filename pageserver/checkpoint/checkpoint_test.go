@@ -229,7 +229,7 @@ func TestAStoreBeginsFromACheckpoint(t *testing.T) {
 	if err := b.check(1); err != nil {
 		t.Fatal(err)
 	}
-	if n := faults.Count(bucket.OpGet) - gets; n > 8 {
+	if n := faults.Count(bucket.OpGet) - gets; n > 16 {
 		t.Errorf("the first read took %d requests", n)
 	}
 	if b.local.Missing() < 8<<20 {
