@@ -93,7 +93,7 @@ func TestGetPages(t *testing.T) {
 		t.Errorf("no page: %+v, %v", set, err)
 	}
 	size, err := c.SpaceSize(t.Context(), "db", engine.SpaceOf(1), client.ReadAt{LSN: last, Timeout: time.Minute})
-	if want := (client.Size{LSN: last, LastLSN: last, Pages: 3, PageSize: 64}); err != nil || size != want {
+	if want := (client.Size{LSN: last, LastLSN: last, Incarnation: 1, Pages: 3, PageSize: 64}); err != nil || size != want {
 		t.Errorf("size %+v, want %+v: %v", size, want, err)
 	}
 	if lsn, err := c.WaitLSN(t.Context(), "db", last, time.Minute); err != nil || lsn < last {

@@ -1,8 +1,7 @@
 package pageserver
 
 import (
-	"container/list"
-	"sync"
+	"github.com/maypok86/otter/v2"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
@@ -24,55 +23,66 @@ type image struct {
 	digest uint64
 }
 
-// pageCache keeps recently used images within a byte budget, the least recently used
-// going first. It is our own because a cache library would be a dependency for what
-// is a map and a list here: keys are immutable versions, so nothing ever has to be
-// invalidated, refreshed or expired.
-type pageCache struct {
-	bytesMax int64
-
-	mu    sync.Mutex
-	bytes int64                       // guarded by mu
-	order *list.List                  // of *cacheEntry, most recent first; guarded by mu
-	byID  map[versionID]*list.Element // guarded by mu
-}
-
-type cacheEntry struct {
-	id versionID
-	im image
-}
-
-// cacheEntryOverhead is what the map, the list and the entry take beside the bytes.
+// cacheEntryOverhead is about what the cache takes for an entry beside the page.
 const cacheEntryOverhead = 256
 
+// pageCache keeps recently and often used images within a byte budget. Keys are
+// immutable versions, so nothing ever has to be invalidated.
+type pageCache struct {
+	images *otter.Cache[versionID, image]
+}
+
 func newPageCache(bytesMax int64) *pageCache {
-	return &pageCache{bytesMax: bytesMax, order: list.New(), byID: map[versionID]*list.Element{}}
+	return &pageCache{otter.Must(&otter.Options[versionID, image]{
+		MaximumWeight: uint64(bytesMax),
+		Weigher:       func(_ versionID, im image) uint32 { return uint32(len(im.data) + cacheEntryOverhead) },
+	})}
 }
 
-func (c *pageCache) get(id versionID) (image, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	el, ok := c.byID[id]
-	if !ok {
-		return image{}, false
-	}
-	c.order.MoveToFront(el)
-	return el.Value.(*cacheEntry).im, true
+func (c *pageCache) get(id versionID) (image, bool) { return c.images.GetIfPresent(id) }
+
+func (c *pageCache) put(id versionID, im image) { c.images.Set(id, im) }
+
+// writtenPages keeps, within a byte budget, what pages that were written lately are after
+// their newest version, ahead of readers: a page that is due an image has it here, and
+// does not have to be put together from the store. What is not here is merely read.
+type writtenPages struct {
+	pages *otter.Cache[writtenID, *writtenPage]
 }
 
-func (c *pageCache) put(id versionID, im image) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if el, ok := c.byID[id]; ok {
-		c.order.MoveToFront(el)
+type writtenID struct {
+	generation uint64
+	pageID
+}
+
+// writtenPage is the newest content of a page, as of a place. The log's ingester alone
+// reads and changes it.
+type writtenPage struct {
+	at   pos
+	data []byte
+}
+
+func newWrittenPages(bytesMax int64) *writtenPages {
+	return &writtenPages{otter.Must(&otter.Options[writtenID, *writtenPage]{
+		MaximumWeight: uint64(bytesMax),
+		Weigher:       func(_ writtenID, p *writtenPage) uint32 { return uint32(len(p.data) + cacheEntryOverhead) },
+	})}
+}
+
+// put takes over that a page is data, which is copied, from a place on.
+func (c *writtenPages) put(id writtenID, at pos, data []byte) {
+	if p, ok := c.pages.GetIfPresent(id); ok && len(p.data) == len(data) {
+		p.at = at
+		copy(p.data, data)
 		return
 	}
-	c.byID[id] = c.order.PushFront(&cacheEntry{id, im})
-	c.bytes += int64(len(im.data)) + cacheEntryOverhead
-	for c.bytes > c.bytesMax && c.order.Len() > 0 {
-		oldest := c.order.Back()
-		e := c.order.Remove(oldest).(*cacheEntry)
-		delete(c.byID, e.id)
-		c.bytes -= int64(len(e.im.data)) + cacheEntryOverhead
+	c.pages.Set(id, &writtenPage{at, append([]byte(nil), data...)})
+}
+
+// get returns the page when it is known as of a place.
+func (c *writtenPages) get(id writtenID, at pos) *writtenPage {
+	if p, ok := c.pages.GetIfPresent(id); ok && p.at == at {
+		return p
 	}
+	return nil
 }

@@ -1,10 +1,18 @@
 package pageserver
 
-import "github.com/logcore/logcore/engine"
+import (
+	"cmp"
+
+	"github.com/logcore/logcore/engine"
+)
 
 type pageID struct {
 	space engine.Space
 	page  uint32
+}
+
+func (id pageID) compare(other pageID) int {
+	return cmp.Or(id.space.Compare(other.space), cmp.Compare(id.page, other.page))
 }
 
 // chain says what a page's newest version costs to read.
@@ -12,9 +20,11 @@ type chain struct {
 	exists bool
 	// broken: the decoder refused to bring the page forward.
 	broken bool
-	depth  uint16
-	bytes  uint32
-	at     pos
+	// due: the page waits for an image.
+	due   bool
+	depth uint16
+	bytes uint32
+	at    pos
 	// alive is a place at which no cut had taken the version yet; at least at.
 	alive pos
 }

@@ -3,6 +3,8 @@ package pageserver
 import (
 	"fmt"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
 )
@@ -171,8 +173,11 @@ func (w *ingester) writeCut(at pos, space engine.Space, low uint32) error {
 	return nil
 }
 
-// writePage stores the new version of a page: an image, or what changes, while the
-// chain below it stays short and smaller than an image.
+// depthMax keeps the depth of a chain in its field.
+const depthMax = 1<<16 - 2
+
+// writePage stores the new version of a page: an image, or what changes. A page whose
+// chain has become long, or larger than an image, is due to get an image in its place.
 func (w *ingester) writePage(at pos, sf *spaceFold, pf *pageFold) error {
 	pageSize, id := sf.size.pageSize, pageID{sf.space, pf.page}
 	w.s.current.close(w.l.currentID(id.space, id.page), at.lsn)
@@ -183,10 +188,10 @@ func (w *ingester) writePage(at pos, sf *spaceFold, pf *pageFold) error {
 	switch {
 	case pf.image != nil:
 		h.flags = flagImage
-		return w.writeVersion(at, id, h, pf.image, pf.steps)
+		return w.writeFresh(at, id, h, pf.image, pf.steps)
 	case pf.init:
 		h.flags = flagInit
-		return w.writeVersion(at, id, h, nil, pf.steps)
+		return w.writeFresh(at, id, h, nil, pf.steps)
 	}
 	base, err := w.chainOf(id, at.before())
 	if err != nil {
@@ -194,81 +199,64 @@ func (w *ingester) writePage(at pos, sf *spaceFold, pf *pageFold) error {
 	}
 	if !base.exists {
 		h.flags = flagInit
-		return w.writeVersion(at, id, h, nil, pf.steps)
+		return w.writeFresh(at, id, h, nil, pf.steps)
 	}
-	h.base, h.depth = base.at, base.depth+1
+	h.base, h.depth = base.at, min(base.depth, depthMax)+1
 	if len(pf.steps) == 1 && pf.steps[0].ranges != nil {
 		h.kind, h.chainBytes = kindDelta, h.chainBytes-stepHeaderBytes
 	}
 	h.chainBytes += base.bytes
-	if int(base.depth) < w.s.opts.ChainDeltasMax && h.chainBytes <= pageSize || base.broken && base.depth < depthMax {
-		return w.writeVersion(at, id, h, nil, pf.steps)
+	due := int(h.depth) > w.s.opts.ChainDeltasMax || h.chainBytes > pageSize
+	if page := w.advance(id, base.at, at, pf.steps); page != nil && due {
+		w.s.metrics.images.Inc()
+		return w.writeVersion(at, id, versionHeader{kind: kindImage, pageSize: pageSize}, page, nil)
 	}
-	return w.writeChanged(at, id, h, pf.steps)
-}
-
-// depthMax keeps the depth of a chain in its field.
-const depthMax = 1<<16 - 2
-
-// writeChanged stores a page whose chain has become long as an image. When the decoder
-// refuses to bring the page forward, the chain goes on: who reads the page is told.
-func (w *ingester) writeChanged(at pos, id pageID, h versionHeader, steps []step) error {
-	// What is to be read may be in the batch.
-	if err := w.apply(); err != nil {
+	if err := w.writeVersion(at, id, h, nil, pf.steps); err != nil {
 		return err
 	}
-	before, err := w.below().page(w.l, id.space, id.page, at.before())
-	if err == nil {
-		page := append([]byte(nil), before.data...)
-		if err = w.applyAll(page, steps); err == nil {
-			w.images++
-			return w.writeImage(at, id, page)
-		}
+	if due && !base.due && !base.broken {
+		w.due = append(w.due, id)
 	}
-	if !isRedoError(err) {
-		return err
-	}
-	if err := w.writeVersion(at, id, h, nil, steps); err != nil {
-		return err
-	}
-	w.chains.put(id, chain{exists: true, broken: true, at: at, alive: at, depth: h.depth, bytes: h.chainBytes})
+	w.chains.put(id, chain{exists: true, due: due, broken: base.broken, at: at, alive: at, depth: h.depth, bytes: h.chainBytes})
 	return nil
 }
 
-// applyAll applies steps to a page.
-func (w *ingester) applyAll(page []byte, steps []step) error {
+// writeFresh adds a version that begins at an image, or at zeros.
+func (w *ingester) writeFresh(at pos, id pageID, h versionHeader, image []byte, steps []step) error {
+	wid := writtenID{w.generation, id}
+	w.s.written.put(wid, pos{}, append(make([]byte, 0, h.pageSize), image...)[:h.pageSize])
+	w.advance(id, pos{}, at, steps)
+	return w.writeVersion(at, id, h, image, steps)
+}
+
+// advance brings what is known of a page's newest content forward, and returns it; nil
+// when it is not known.
+func (w *ingester) advance(id pageID, base, at pos, steps []step) []byte {
+	wid := writtenID{w.generation, id}
+	p := w.s.written.get(wid, base)
+	if p == nil {
+		return nil
+	}
+	p.at = pos{} // unknown until all of it is applied
 	for _, s := range steps {
 		if s.ranges != nil {
-			engine.Apply(page, s.ranges)
-		} else if err := redo(w.decoder, page, s.redo); err != nil {
-			return err
+			engine.Apply(p.data, s.ranges)
+		} else if redo(w.decoder, p.data, s.redo) != nil {
+			return nil // who reads it is told
 		}
 	}
-	return nil
+	p.at = at
+	return p.data
 }
 
 func (w *ingester) writeImage(at pos, id pageID, page []byte) error {
+	w.s.written.put(writtenID{w.generation, id}, at, page)
 	return w.writeVersion(at, id, versionHeader{kind: kindImage, pageSize: uint32(len(page))}, page, nil)
 }
 
-// writeVersion lays a version out in the batch itself: nothing is copied twice.
+// writeVersion adds a version to the batch.
 func (w *ingester) writeVersion(at pos, id pageID, h versionHeader, image []byte, steps []step) error {
-	n := h.bytes() + len(image) + checksumBytes
-	if h.kind == kindDelta {
-		n += rangesBytes(steps[0].ranges)
-	} else {
-		n += stepsBytes(steps)
-	}
-	op := w.begin().SetDeferred(versionPrefixBytes+posBytes, n)
-	appendVersionKey(op.Key[:0], w.l.id, id.space, id.page, at)
-	value := append(appendVersionHeader(op.Value[:0], h), image...)
-	if h.kind == kindDelta {
-		value = appendRanges(value, steps[0].ranges)
-	} else {
-		value = appendSteps(value, steps)
-	}
-	seal(op.Key, value)
-	if err := op.Finish(); err != nil {
+	if err := setVersion(w.begin(), w.l.id, at, id, h, image, steps); err != nil {
 		return err
 	}
 	if w.chains.full() {
@@ -280,6 +268,26 @@ func (w *ingester) writeVersion(at pos, id pageID, h versionHeader, image []byte
 	}
 	w.chains.put(id, chain{exists: true, at: at, alive: at, depth: h.depth, bytes: h.chainBytes})
 	return nil
+}
+
+// setVersion lays a version out in a batch itself: nothing is copied twice.
+func setVersion(b *pebble.Batch, log logcore.LogID, at pos, id pageID, h versionHeader, image []byte, steps []step) error {
+	n := h.bytes() + len(image) + checksumBytes
+	if h.kind == kindDelta {
+		n += rangesBytes(steps[0].ranges)
+	} else {
+		n += stepsBytes(steps)
+	}
+	op := b.SetDeferred(versionPrefixBytes+posBytes, n)
+	appendVersionKey(op.Key[:0], log, id.space, id.page, at)
+	value := append(appendVersionHeader(op.Value[:0], h), image...)
+	if h.kind == kindDelta {
+		value = appendRanges(value, steps[0].ranges)
+	} else {
+		value = appendSteps(value, steps)
+	}
+	seal(op.Key, value)
+	return op.Finish()
 }
 
 // cutMark is the newest cut of a space that this ingester wrote, and the batch it was in.

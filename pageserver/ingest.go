@@ -2,6 +2,7 @@ package pageserver
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -21,6 +22,8 @@ type ingester struct {
 	s *Server
 	l *logState
 
+	generation uint64 // of the log's state
+
 	format  string
 	decoder engine.Decoder // nil until the format is known
 	state   []byte         // the decoder's, after pos
@@ -31,7 +34,6 @@ type ingester struct {
 	pos     stateValue
 	entries int
 	records int
-	images  int
 	// dirty: the batch has effects of an entry that isn't whole yet. spilled: so has the
 	// store.
 	dirty, spilled bool
@@ -46,7 +48,9 @@ type ingester struct {
 	batches int
 	// place is where the effects at hand take place.
 	place pos
-	open  map[logcore.TxID]openTx // transactions with parts; nil = not loaded
+	// due are pages whose chains have become long.
+	due  []pageID
+	open map[logcore.TxID]openTx // transactions with parts; nil = not loaded
 }
 
 // batchBytesMax is how large a batch grows before it is applied: large enough that what
@@ -63,7 +67,7 @@ type openTx struct {
 
 func newIngester(s *Server, l *logState) *ingester {
 	w := &ingester{s: s, l: l, sizes: map[engine.Space]sizeValue{}, cuts: map[engine.Space]cutMark{}, pos: l.snapshot()}
-	w.format, w.decoder = w.pos.format, l.decoderOf()
+	w.format, w.decoder, w.generation = w.pos.format, l.decoderOf(), l.generations()[0]
 	w.fold.sizeOf = w.sizeOf
 	if s.opts.Stripes != nil {
 		w.fold.holds = func(space engine.Space, page uint32) bool { return s.holds(l, space, page) }
@@ -194,9 +198,8 @@ func (w *ingester) apply() error {
 	w.l.commitState(w.pos)
 	w.s.metrics.entries.Add(float64(w.entries))
 	w.s.metrics.records.Add(float64(w.records))
-	w.s.metrics.images.Add(float64(w.images))
-	w.entries, w.records, w.images = 0, 0, 0
-	return nil
+	w.entries, w.records = 0, 0
+	return w.makeImages()
 }
 
 // applyFull applies the batch when it is full.
@@ -205,6 +208,65 @@ func (w *ingester) applyFull() error {
 		return nil
 	}
 	return w.apply()
+}
+
+// makeImages gives the pages that are due an image in place of their newest version,
+// which is in the store by now: reads, and the next changes, begin there. Nothing is
+// lost when it does not happen: the page is due again with its next change.
+func (w *ingester) makeImages() error {
+	if len(w.due) == 0 {
+		return nil
+	}
+	due := w.due
+	w.due = w.due[:0]
+	slices.SortFunc(due, pageID.compare)
+	r := w.s.newReader()
+	defer r.close()
+	b := w.s.db.NewBatch()
+	defer func() { b.Close() }()
+	for i, id := range due {
+		if err := w.makeImage(r, b, id); err != nil {
+			return err
+		}
+		if b.Len() >= batchBytesMax || i == len(due)-1 {
+			if err := w.s.db.Apply(b, pebble.NoSync); err != nil {
+				return err
+			}
+			b.Close()
+			b = w.s.db.NewBatch()
+		}
+	}
+	return nil
+}
+
+func (w *ingester) makeImage(r *reader, b *pebble.Batch, id pageID) error {
+	c, ok := w.chains.get(id)
+	if !ok || !c.due {
+		return nil // it got an image with a later change, or was forgotten
+	}
+	c.due = false
+	v, err := r.newest(w.l, id.space, id.page, c.at)
+	if err != nil || !v.alive || v.at != c.at || v.owner != w.l {
+		return err // it is gone
+	}
+	p, err := r.pageOf(v, id.space, id.page)
+	if isRedoError(err) {
+		// Who reads the page is told; the chain goes on.
+		c.broken = true
+		w.chains.put(id, c)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := setVersion(b, w.l.id, c.at, id, versionHeader{kind: kindImage, pageSize: uint32(len(p.data))}, p.data, nil); err != nil {
+		return err
+	}
+	c.depth, c.bytes = 0, 0
+	w.s.written.put(writtenID{w.generation, id}, c.at, p.data)
+	w.chains.put(id, c)
+	w.s.metrics.images.Inc()
+	return nil
 }
 
 // begin returns the batch to write to.

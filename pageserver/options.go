@@ -38,6 +38,9 @@ type Options struct {
 	Corruptions prometheus.Counter
 	// PageCacheBytes bounds the cache of materialised pages. Zero means 64 MiB.
 	PageCacheBytes int64
+	// WriteCacheBytes bounds what is kept of pages that are being written, so that a page
+	// that is due an image need not be read. Zero means half of PageCacheBytes.
+	WriteCacheBytes int64
 	// BlockCacheBytes bounds Pebble's cache of table blocks. Zero means 64 MiB.
 	BlockCacheBytes int64
 	// MemTableBytes is the size of Pebble's write buffer; up to four exist at a time.
@@ -81,6 +84,7 @@ func (o Options) withDefaults() Options {
 		o.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_corruption_total"})
 	}
 	setDefault(&o.PageCacheBytes, 64<<20)
+	setDefault(&o.WriteCacheBytes, max(1, o.PageCacheBytes/2))
 	setDefault(&o.BlockCacheBytes, 64<<20)
 	setDefault(&o.MemTableBytes, 32<<20)
 	setDefault(&o.FlushInterval, 5*time.Second)
@@ -108,6 +112,7 @@ func (o Options) validate() error {
 	check(o.Source != nil, "Source is required")
 	check(o.Formats != nil, "Formats or Decoder is required")
 	check(o.PageCacheBytes > 0, "PageCacheBytes %d: want a positive number", o.PageCacheBytes)
+	check(o.WriteCacheBytes > 0, "WriteCacheBytes %d: want a positive number", o.WriteCacheBytes)
 	check(o.BlockCacheBytes > 0, "BlockCacheBytes %d: want a positive number", o.BlockCacheBytes)
 	check(o.MemTableBytes >= 256<<10 && o.MemTableBytes <= 1<<30, "MemTableBytes %d: want 256 KiB to 1 GiB", o.MemTableBytes)
 	check(o.FlushInterval > 0, "FlushInterval %v: want a positive duration", o.FlushInterval)

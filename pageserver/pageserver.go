@@ -25,6 +25,7 @@ type Server struct {
 	log     *slog.Logger
 	metrics *metrics
 	cache   *pageCache
+	written *writtenPages
 	current *currentPages
 	lock    *durable.DirLock
 
@@ -75,7 +76,7 @@ func Open(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: opts, log: opts.Logger, cache: newPageCache(opts.PageCacheBytes),
+	s := &Server{opts: opts, log: opts.Logger, cache: newPageCache(opts.PageCacheBytes), written: newWrittenPages(opts.WriteCacheBytes),
 		// As many as there can be images of 4 KiB, and a few for tiny caches.
 		current: newCurrentPages(int(max(256, opts.PageCacheBytes>>12))),
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/durable"
@@ -67,11 +69,20 @@ func (s *Server) pebbleOptions() *pebble.Options {
 			},
 		},
 	}
+	// Pebble would put all but a key's newest version apart, for readers of the newest. A
+	// chain is read as a whole: its versions stay side by side.
+	opts.Experimental.SpanPolicyFunc = func([]byte) (pebble.SpanPolicy, []byte, error) {
+		return pebble.SpanPolicy{DisableValueSeparationBySuffix: true}, nil, nil
+	}
 	for i := range opts.Levels {
+		// What is flushed is compacted soon: compressing it costs ingest more than the disk
+		// gains. Below, what decompresses fastest: a read pays for it with every block.
+		opts.Levels[i].Compression = func() *sstable.CompressionProfile { return block.FastestCompression }
 		// 10 bits a page: 1 % of the tables that lack a page are read in vain.
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		opts.Levels[i].FilterType = pebble.TableFilter
 	}
+	opts.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	return opts
 }
 
