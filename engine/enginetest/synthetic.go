@@ -156,7 +156,9 @@ func SyntheticHistory(rng *rand.Rand, transactions int) []Transaction {
 		var t Transaction
 		for range 1 + rng.IntN(4)/3*rng.IntN(4) {
 			if rng.IntN(40) == 0 {
-				ballast = rng.IntN(2) * rng.IntN(140) // up to three values of the store
+				if ballast = 0; rng.IntN(6) == 0 {
+					ballast = 1 + rng.IntN(140) // up to three values of the store
+				}
 			}
 			var records []engine.Record
 			for range 1 + rng.IntN(6) {
