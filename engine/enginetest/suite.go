@@ -230,7 +230,7 @@ func testKill(t *testing.T, e Engine) {
 	seed := f.rng.Uint64()
 	f.source = killSource(e, seed)
 	for range 6 {
-		f.killOnce(seed)
+		f.killOnce(seed, time.Duration(10+f.rng.IntN(60))*time.Millisecond)
 	}
 	f.resumesAfter(1)
 	f.compareAtRandom(f.start(), "db", 60)
@@ -253,7 +253,8 @@ func (f *fixture) resumesAfter(lsn logcore.LSN) {
 	f.t.Logf("resumed at LSN %d of %d", from, f.source.Last())
 }
 
-func (f *fixture) killOnce(seed uint64) {
+// killOnce kills a child some time after it began to ingest.
+func (f *fixture) killOnce(seed uint64, after time.Duration) {
 	t := f.t
 	t.Helper()
 	name := strings.Split(t.Name(), "/")
@@ -273,7 +274,7 @@ func (f *fixture) killOnce(seed uint64) {
 	for !ready && lines.Scan() {
 		ready = strings.HasPrefix(lines.Text(), "ingesting")
 	}
-	time.Sleep(time.Duration(10+f.rng.IntN(60)) * time.Millisecond)
+	time.Sleep(after)
 	cmd.Process.Kill()
 	err = cmd.Wait()
 	if !ready || err == nil || !strings.Contains(err.Error(), "killed") {
