@@ -208,10 +208,14 @@ func (s *State) insert(l *Log, prev logcore.LogID) error {
 		return err
 	}
 	_, taken := s.names[l.Name]
-	if l.ID <= prev || l.ID >= s.nextLog && l.ID>>logIDShardBits == s.nextLog>>logIDShardBits || taken || l.WriterOpen && l.Epoch == 0 {
+	if l.ID <= prev || l.ID >= s.nextLog && l.ID>>logIDShardBits == s.nextLog>>logIDShardBits || taken && !l.Gone || l.WriterOpen && l.Epoch == 0 {
 		return corrupt("checkpoint: log %d after %d, %q, epoch %d, next id %d: doubled or out of range", l.ID, prev, l.Name, l.Epoch, s.nextLog)
 	}
-	s.logs[l.ID], s.names[l.Name] = l, l.ID
+	if s.logs[l.ID] = l; l.Gone {
+		s.gone[l.Name] = l.ID // ids ascend
+	} else {
+		s.names[l.Name] = l.ID
+	}
 	s.reserved += l.reserve()
 	if l.Parent != 0 {
 		s.histories.children[l.Parent]++
@@ -221,8 +225,13 @@ func (s *State) insert(l *Log, prev logcore.LogID) error {
 
 func (s *State) checkParents() error {
 	for _, l := range s.logs {
-		if l.Parent != 0 && (l.Parent >= l.ID || s.logs[l.Parent] == nil) {
-			return corrupt("checkpoint: log %d has no parent %d", l.ID, l.Parent)
+		steps := 0
+		for p := l; p.Parent != 0; p = s.logs[p.Parent] {
+			// Ids of one shard ascend; a family that has been in several has those of several.
+			sameShard := p.Parent>>logIDShardBits == p.ID>>logIDShardBits
+			if steps++; s.logs[p.Parent] == nil || sameShard && p.Parent >= p.ID || steps > len(s.logs) {
+				return corrupt("checkpoint: log %d has no parent %d", p.ID, p.Parent)
+			}
 		}
 	}
 	return nil

@@ -84,13 +84,7 @@ func (s *State) Chain(id logcore.LogID, shard logcore.ShardID) (out []Extent, er
 
 // here is the log's own extent in this shard.
 func (l *Log) here(shard logcore.ShardID) Extent {
-	e := Extent{Shard: shard, Log: l.ID, Base: l.Base, First: l.OriginLSN, Last: Open}
-	switch {
-	case l.PlacedLSN != 0:
-		e.First = l.PlacedLSN + 1
-	case l.Parent != 0:
-		e.First = l.BranchLSN + 1
-	}
+	e := Extent{Shard: shard, Log: l.ID, Base: l.Base, First: max(l.CreatedLSN, l.PlacedLSN) + 1, Last: Open}
 	if l.Gone {
 		e.Last = l.LeftLSN
 	}
@@ -270,6 +264,8 @@ func (s *State) applyLeave(c Command, lsn logcore.LSN) {
 	for _, l := range s.Family(s.logs[c.Log]) {
 		s.reserved -= l.reserve()
 		l.Gone, l.To, l.LeftLSN = true, c.Shard, lsn+l.Base
+		delete(s.names, l.Name)
+		s.gone[l.Name] = max(s.gone[l.Name], l.ID)
 		s.reserved += l.reserve()
 	}
 }
@@ -282,8 +278,13 @@ func (s *State) forget(root *Log) {
 			s.histories.leave(l)
 		}
 		s.reserved -= l.reserve()
-		delete(s.names, l.Name)
 		delete(s.logs, l.ID)
+	}
+	clear(s.gone)
+	for _, l := range s.logs {
+		if l.Gone {
+			s.gone[l.Name] = max(s.gone[l.Name], l.ID)
+		}
 	}
 	for id, lease := range s.histories.leases {
 		if s.logs[lease.Log] == nil {
@@ -315,7 +316,7 @@ func (s *State) checkPlace(c Command) error {
 		if from.Root(l) != root || l.Gone || l.Base != 0 || l.PlacedLSN == 0 {
 			return fmt.Errorf("%w: log %q is placed with log %q, and is not of its family or not ready for it", logcore.ErrInvalid, l.Name, root.Name)
 		}
-		if id, taken := s.names[l.Name]; taken && id != l.ID && s.Root(s.logs[id]).ID != root.ID {
+		if _, taken := s.names[l.Name]; taken {
 			return fmt.Errorf("%w: %q", logcore.ErrLogExists, l.Name)
 		}
 		more += l.reserve()

@@ -23,7 +23,8 @@ type State struct {
 
 	nextLog logcore.LogID
 	logs    map[logcore.LogID]*Log
-	names   map[string]logcore.LogID
+	names   map[string]logcore.LogID // of those that are here
+	gone    map[string]logcore.LogID // of those that are Gone; of several of a name the highest id
 	nodes   map[uint64]Node
 	stripes stripemap.Map
 
@@ -78,7 +79,7 @@ func (l *Log) Placed(sequence uint64) (Place, bool) { return l.window.get(sequen
 
 // NewState returns the empty catalog.
 func NewState() *State {
-	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}, nodes: map[uint64]Node{}, histories: newHistories(), dir: newDirectory()}
+	return &State{nextLog: 1, logs: map[logcore.LogID]*Log{}, names: map[string]logcore.LogID{}, gone: map[string]logcore.LogID{}, nodes: map[uint64]Node{}, histories: newHistories(), dir: newDirectory()}
 }
 
 // Folded returns how many bytes of bodies this state has folded. It is not part of a checkpoint: only
@@ -95,7 +96,7 @@ func (s *State) Clone() *State {
 		copied.Extents = slices.Clone(l.Extents)
 		c.logs[id] = &copied
 	}
-	c.names = maps.Clone(s.names)
+	c.names, c.gone = maps.Clone(s.names), maps.Clone(s.gone)
 	c.nodes = maps.Clone(s.nodes)
 	c.stripes = s.stripes.Clone()
 	c.histories = s.histories.clone()
@@ -120,8 +121,7 @@ func (s *State) Len() int {
 // ByName returns a log; an unknown name is logcore.ErrLogNotFound, one that has left for
 // another shard a logcore.MovedError.
 func (s *State) ByName(name string) (*Log, error) {
-	if id, ok := s.names[name]; ok {
-		l := s.logs[id]
+	if l, ok := s.Named(name); ok {
 		if err := l.present(); err != nil {
 			return nil, err
 		}
@@ -130,9 +130,13 @@ func (s *State) ByName(name string) (*Log, error) {
 	return nil, fmt.Errorf("%w: %q", logcore.ErrLogNotFound, name)
 }
 
-// Named returns a log, also one that is Gone.
+// Named returns a log, also one that is Gone when none of the name is here.
 func (s *State) Named(name string) (*Log, bool) {
-	l := s.logs[s.names[name]]
+	id, ok := s.names[name]
+	if !ok {
+		id = s.gone[name]
+	}
+	l := s.logs[id]
 	return l, l != nil
 }
 

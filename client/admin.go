@@ -31,7 +31,9 @@ type LogInfo struct {
 	// PayloadFormat is what the payloads are; empty while no writer has said it.
 	PayloadFormat string
 	Durability    string // when an entry is acknowledged: quorum or quorum+archive
-	WriterOpen    bool   // the epoch's writer has not closed it
+	// Extents are where its own entries were before, oldest first; none unless it has moved.
+	Extents    []Extent
+	WriterOpen bool // the epoch's writer has not closed it
 	// HorizonLSN is the lowest LSN that every page can be read at.
 	HorizonLSN logcore.LSN
 	// Window and WindowBytes say how long the history of the pages is kept: as long as it
@@ -60,8 +62,31 @@ func logInfo(r *logcorev1.InfoResponse) LogInfo {
 		Entries: r.Entries, Bytes: r.Bytes, Parent: r.Parent, ParentID: logcore.LogID(r.ParentId),
 		BranchLSN: logcore.LSN(r.BranchLsn), Writer: r.Writer, Incarnation: r.Incarnation, PayloadFormat: r.PayloadFormat,
 		Durability: durabilityName(r.Durability), WriterOpen: r.WriterOpen, HorizonLSN: logcore.LSN(r.HorizonLsn),
-		Window: time.Duration(r.WindowMs) * time.Millisecond, WindowBytes: r.WindowBytes, Ingest: ingestDebt(r.Ingest),
+		Extents: extents(r.Extents), Window: time.Duration(r.WindowMs) * time.Millisecond, WindowBytes: r.WindowBytes, Ingest: ingestDebt(r.Ingest),
 	}
+}
+
+// Extent is a stretch of a log on a shard that is not its present one.
+type Extent struct {
+	Shard       logcore.ShardID
+	First, Last logcore.LSN
+}
+
+func extents(list []*logcorev1.LogExtent) (out []Extent) {
+	for _, e := range list {
+		out = append(out, Extent{logcore.ShardID(e.Shard), logcore.LSN(e.FirstLsn), logcore.LSN(e.LastLsn)})
+	}
+	return out
+}
+
+// MoveLog moves a log, with its branches, to another shard, and returns the last LSN that it can have had where it was; 0
+// when it was there already. Writers and readers go on. When ctx ends first the move goes on by itself, and
+// calling again waits for it. A branch is logcore.ErrInvalid: it moves with the log that it is a branch of.
+func (c *Client) MoveLog(ctx context.Context, log string, to logcore.ShardID) (logcore.LSN, error) {
+	resp, err := unary(ctx, c, "", lengthy, func(ctx context.Context, m *member) (*logcorev1.MoveLogResponse, error) {
+		return m.admin.MoveLog(ctx, &logcorev1.MoveLogRequest{Log: log, Shard: uint32(to)})
+	})
+	return logcore.LSN(resp.GetLeftLsn()), err
 }
 
 func ingestDebt(d *logcorev1.IngestDebt) *IngestDebt {
@@ -187,6 +212,9 @@ type ShardStatus struct {
 	Segments   uint64
 	HotBytes   uint64
 	Error      string // empty when all is well
+	Leader     uint64 // the node that leads it; 0 when nobody is known to
+	Logs       uint64 // that are in it
+	LoadBytes  uint64 // appended in a second, averaged over about a minute
 }
 
 // Status describes the service.
@@ -216,6 +244,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 			Shard: logcore.ShardID(s.Shard), Term: s.Term, FirstLSN: logcore.LSN(s.FirstLsn), LastLSN: logcore.LSN(s.LastLsn),
 			Committed: logcore.LSN(s.CommittedLsn), Archived: logcore.LSN(s.ArchivedLsn),
 			ArchiveLag: time.Duration(s.ArchiveLagMs) * time.Millisecond, Segments: s.Segments, HotBytes: s.HotBytes, Error: s.Error,
+			Leader: s.Leader, Logs: s.Logs, LoadBytes: s.LoadBytes,
 		})
 	}
 	return st, nil

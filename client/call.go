@@ -50,9 +50,10 @@ func unary[Resp any](ctx context.Context, c *Client, log string, s safety, call 
 		}
 		hint, next := "", m
 		switch {
-		case errors.Is(err, logcore.ErrNotLeader):
-			hint = wire.LeaderHint(err)
-			next = c.router.moved(log, m, hint)
+		case c.router.learn(log, err):
+			if hint = wire.LeaderHint(err); hint != "" || errors.Is(err, logcore.ErrNotLeader) {
+				next = c.router.moved(log, m, hint)
+			}
 		case errors.Is(err, errUnsent), s != notIdempotent && c.unfit(err):
 			c.router.fails(m)
 			c.router.moved(log, m, "")
@@ -158,7 +159,7 @@ func remote(err error, addr string) error {
 
 // refused reports that the service did nothing and asks to be asked again.
 func refused(err error) bool {
-	return errors.Is(err, logcore.ErrOverloaded) || errors.Is(err, logcore.ErrNotLeader)
+	return errors.Is(err, logcore.ErrOverloaded) || errors.Is(err, logcore.ErrNotLeader) || errors.Is(err, logcore.ErrMoved)
 }
 
 // budget spaces repeated attempts out and ends them.

@@ -49,7 +49,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 		return nil, err
 	}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
-	c.router = &router{dial: c.member, routes: map[string]*member{}}
+	c.router = newRouter(c.member)
 	for _, addr := range opts.Addrs {
 		m, err := c.member(addr)
 		if err != nil {

@@ -7,12 +7,14 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
 const (
 	membersMax = 64      // addresses that one client knows
-	routesMax  = 1 << 16 // logs that are led elsewhere than most
+	routesMax  = 1 << 16 // logs whose shard is remembered
 )
 
 // member is one process of the service: a connection, made when it is first used.
@@ -28,15 +30,37 @@ type member struct {
 	failed   time.Time // when it could not be reached, or was of no use, last; guarded by the router's mu
 }
 
-// router knows the members and who led what when last heard of. It only ever saves a
-// detour: a member that does not lead says so.
+// router knows the members, in which shard logs are and who led which shard when last heard of. It only ever saves a
+// detour: a member that does not lead says so, and where a log is that has moved.
 type router struct {
 	dial func(addr string) (*member, error)
 
 	mu      sync.Mutex
-	members []*member          // those given first, then those heard of; guarded by mu
-	current *member            // leads what routes does not list; guarded by mu
-	routes  map[string]*member // by log; guarded by mu
+	members []*member                   // those given first, then those heard of; guarded by mu
+	current *member                     // leads shard 0, and what nothing else is known of; guarded by mu
+	shards  map[string]logcore.ShardID  // of logs that are not in shard 0; guarded by mu
+	leaders map[logcore.ShardID]*member // of the other shards; guarded by mu
+}
+
+func newRouter(dial func(addr string) (*member, error)) *router {
+	return &router{dial: dial, shards: map[string]logcore.ShardID{}, leaders: map[logcore.ShardID]*member{}}
+}
+
+// learn takes in what a refusal says about the shard that a log is in, and whether it is one that sends elsewhere.
+func (r *router) learn(log string, err error) (elsewhere bool) {
+	shard, ok := wire.ShardHint(err)
+	if !ok {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case shard == 0:
+		delete(r.shards, log)
+	case log != "" && len(r.shards) < routesMax:
+		r.shards[log] = logcore.ShardID(shard)
+	}
+	return true
 }
 
 // to returns the member to ask about a log.
@@ -47,7 +71,7 @@ func (r *router) to(log string) *member {
 }
 
 func (r *router) toLocked(log string) *member {
-	if m := r.routes[log]; m != nil {
+	if m := r.leaders[r.shards[log]]; m != nil {
 		return m
 	}
 	return r.current
@@ -130,14 +154,10 @@ func (r *router) moved(log string, from *member, hint string) *member {
 			return from
 		}
 	}
-	if r.current == from {
-		r.current = next // most likely all the others are with it
-	}
-	switch {
-	case next == r.current:
-		delete(r.routes, log)
-	case len(r.routes) < routesMax:
-		r.routes[log] = next
+	if shard := r.shards[log]; shard != 0 {
+		r.leaders[shard] = next
+	} else {
+		r.current = next // for all logs of the shard
 	}
 	return next
 }

@@ -3,11 +3,14 @@ package client
 import (
 	"testing"
 	"time"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/wire"
 )
 
 // TestRouter: who is asked next.
 func TestRouter(t *testing.T) {
-	r := &router{routes: map[string]*member{}, dial: func(addr string) (*member, error) { return &member{addr: addr}, nil }}
+	r := newRouter(func(addr string) (*member, error) { return &member{addr: addr}, nil })
 	for _, addr := range []string{"a", "b", "c"} {
 		r.members = append(r.members, &member{addr: addr})
 	}
@@ -29,12 +32,19 @@ func TestRouter(t *testing.T) {
 	want("a hint at one that failed just now", r.moved("x", b, "c"), b)
 	c.failed = time.Now().Add(-time.Hour)
 	want("and later", r.moved("x", b, "c"), c)
-	r.routes["y"] = b
-	r.fails(a)
-	want("a log led elsewhere", r.moved("y", b, "a"), b) // a failed just now, too
-	a.failed = time.Time{}
-	want("a log led elsewhere", r.moved("y", b, "a"), a)
+	inShard := func(shard logcore.ShardID) error {
+		return wire.FromStatus(wire.ToStatus(&logcore.NotLeaderError{Shard: shard}, ""))
+	}
+	if !r.learn("y", inShard(3)) || !r.learn("y2", inShard(3)) || r.learn("y", logcore.ErrFenced) {
+		t.Error("what a refusal says of the shard")
+	}
+	want("a log of a shard of which nothing is known", r.to("y"), c)
+	b.failed = time.Time{}
+	want("a log led elsewhere", r.moved("y", c, "b"), b)
 	want("does not take the others along", r.to("x"), c)
+	want("but those of its shard", r.to("y2"), b)
+	r.learn("y", inShard(0))
+	want("and comes back", r.to("y"), c)
 	r.fails(a)
 	want("not the one that failed just now", r.nextLocked(c), b)
 	r.fails(b)

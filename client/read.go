@@ -96,8 +96,10 @@ func (r *reader) stream(ctx context.Context, yield func(ReadBatch, error) bool) 
 	m := r.c.router.to(r.log)
 	err := r.streamFrom(ctx, m, yield)
 	switch { // the next attempt asks another member
-	case errors.Is(err, logcore.ErrNotLeader):
-		r.c.router.moved(r.log, m, wire.LeaderHint(err))
+	case r.c.router.learn(r.log, err):
+		if hint := wire.LeaderHint(err); hint != "" || errors.Is(err, logcore.ErrNotLeader) {
+			r.c.router.moved(r.log, m, hint)
+		}
 	case errors.Is(err, ErrUnavailable):
 		r.c.router.fails(m)
 		r.c.router.moved(r.log, m, "")

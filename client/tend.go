@@ -67,9 +67,10 @@ func (w *Writer) deal(ctx context.Context, fault error, retry *budget, hops int)
 	hint, next := "", at
 	several := w.c.router.several()
 	switch {
-	case errors.Is(fault, logcore.ErrNotLeader):
-		hint = wire.LeaderHint(fault)
-		next = w.c.router.moved(w.log, at, hint)
+	case w.c.router.learn(w.log, fault):
+		if hint = wire.LeaderHint(fault); hint != "" || errors.Is(fault, logcore.ErrNotLeader) {
+			next = w.c.router.moved(w.log, at, hint)
+		}
 	case several && (errors.Is(fault, logcore.ErrSequenceGap) || errors.Is(fault, logcore.ErrLogNotFound)):
 		// A member that does not know yet what another one acknowledged: it leads no more, or not yet.
 		w.c.router.moved(w.log, at, "")

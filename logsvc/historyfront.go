@@ -121,18 +121,7 @@ func (f historyFront) ListHistories(ctx context.Context, req *logcorev1.ListHist
 	if err != nil || len(f.sh.all) == 1 {
 		return resp, err
 	}
-	of := map[uint64]*Service{} // where each log is
-	for _, gone := range []bool{false, true} {
-		for _, s := range f.sh.all {
-			s.group.View(func(state *catalog.State) {
-				for _, l := range state.Logs() {
-					if of[uint64(l.ID)] == nil && l.Gone == gone {
-						of[uint64(l.ID)] = s
-					}
-				}
-			})
-		}
-	}
+	of := f.homes()
 	all := &logcorev1.ListHistoriesResponse{Incarnation: resp.Incarnation}
 	for _, s := range f.sh.all {
 		part := histories{s: s}.list()
@@ -154,6 +143,43 @@ func (f historyFront) ListHistories(ctx context.Context, req *logcorev1.ListHist
 	}
 	sortHistories(all)
 	return all, nil
+}
+
+// homes returns the service that knows each log best: of its root's shard, or, while the family is between two, of the one
+// that it left last.
+func (f historyFront) homes() map[uint64]*Service {
+	type home struct {
+		s   *Service
+		at  uint64 // the higher the newer
+		ids []uint64
+	}
+	best := map[logcore.LogID]home{} // by root
+	for _, s := range f.sh.all {
+		s.group.View(func(state *catalog.State) {
+			families := map[logcore.LogID]home{}
+			for _, l := range state.Logs() {
+				root := state.Root(l)
+				h := families[root.ID]
+				if h.s, h.at = s, 2*root.Gen; !root.Gone {
+					h.at++
+				}
+				h.ids = append(h.ids, uint64(l.ID))
+				families[root.ID] = h
+			}
+			for id, h := range families {
+				if have, ok := best[id]; !ok || h.at > have.at {
+					best[id] = h
+				}
+			}
+		})
+	}
+	of := map[uint64]*Service{}
+	for _, h := range best {
+		for _, id := range h.ids {
+			of[id] = h.s
+		}
+	}
+	return of
 }
 
 // ReportIngest implements logcorev1.HistoryServiceServer.

@@ -35,7 +35,17 @@ func (s *Service) Flush(ctx context.Context, req *logcorev1.FlushRequest) (*logc
 	if err := s.opts.Archive.Flush(ctx, s.group.Shard(), committed); err != nil {
 		return nil, s.status(fmt.Errorf("flush up to LSN %d: %w", committed, err), req.Log)
 	}
-	return &logcorev1.FlushResponse{ArchivedLsn: uint64(s.archived() + l.Base)}, nil
+	return &logcorev1.FlushResponse{ArchivedLsn: uint64(s.archivedOf(&l))}, nil
+}
+
+// archivedOf returns up to which LSN all of a log's own entries are archived, wherever they are.
+func (s *Service) archivedOf(l *catalog.Log) logcore.LSN {
+	for _, e := range l.Extents {
+		if at := s.of(e.Shard).archived(); at < e.Index(e.Last) {
+			return at + e.Base
+		}
+	}
+	return max(s.archived()+l.Base, l.PlacedLSN)
 }
 
 // flushedBefore returns once what a log has in other shards is archived, which their archivers see to.
@@ -104,19 +114,20 @@ func (s *Service) Info(ctx context.Context, req *logcorev1.InfoRequest) (resp *l
 
 // frame is what the descriptions of all logs of the shard share.
 type frame struct {
+	s                *Service
 	shard            logcore.ShardID
 	archived, hotLSN logcore.LSN
 }
 
 func (s *Service) frame() frame {
-	return frame{shard: s.group.Shard(), archived: s.archived(), hotLSN: s.group.HotLog().First()}
+	return frame{s: s, shard: s.group.Shard(), archived: s.archived(), hotLSN: s.group.HotLog().First()}
 }
 
 func (f frame) info(state *catalog.State, l *catalog.Log) *logcorev1.InfoResponse {
 	resp := &logcorev1.InfoResponse{
 		LogId: uint64(l.ID), Log: l.Name, Shard: uint32(f.shard), Epoch: uint64(l.Epoch),
 		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(state.LSN + l.Base),
-		ArchivedLsn: uint64(f.archived + l.Base), HotFirstLsn: uint64(f.hotLSN + l.Base), Entries: l.Entries, Bytes: l.Bytes,
+		ArchivedLsn: uint64(f.s.archivedOf(l)), HotFirstLsn: uint64(f.hotLSN + l.Base), Entries: l.Entries, Bytes: l.Bytes,
 		BranchLsn: uint64(l.BranchLSN), ParentId: uint64(l.Parent), Writer: l.Writer, Incarnation: state.Incarnation, PayloadFormat: l.PayloadFormat,
 		Durability: durability(l.Durability), BaseLsn: uint64(l.Base), HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, WriterOpen: l.WriterOpen,
 	}

@@ -14,7 +14,7 @@ import (
 
 func (a *app) logCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "log", Short: "List, read and write logs; look into the files of the hot tier"}
-	cmd.AddCommand(a.logListCommand(), a.logCreateCommand(), a.logInfoCommand(), a.logAppendCommand(), a.logReadCommand(),
+	cmd.AddCommand(a.logListCommand(), a.logCreateCommand(), a.logInfoCommand(), a.logMoveCommand(), a.logAppendCommand(), a.logReadCommand(),
 		a.logFlushCommand(), a.logDumpCommand(), a.logCheckCommand())
 	return cmd
 }
@@ -100,13 +100,13 @@ func (a *app) listLogs(keep func(client.LogInfo) bool) func(context.Context, *cl
 			if l.Parent != "" {
 				parent = fmt.Sprintf("%s@%d", l.Parent, l.BranchLSN)
 			}
-			rows = append(rows, []string{l.Log, fmt.Sprint(l.ID), fmt.Sprint(l.Epoch), l.FirstLSN.String(), l.LastLSN.String(),
+			rows = append(rows, []string{l.Log, fmt.Sprint(l.ID), fmt.Sprint(l.Shard), fmt.Sprint(l.Epoch), l.FirstLSN.String(), l.LastLSN.String(),
 				timeText(l.LastTime), fmt.Sprint(l.Entries), sizeText(l.Bytes), l.Archived.String(), parent})
 		}
 		if a.format == "json" {
 			return a.writeJSON(list)
 		}
-		return a.writeTable([]string{"LOG", "ID", "EPOCH", "FIRST", "LAST", "LAST TIME", "ENTRIES", "SIZE", "ARCHIVED", "BRANCH OF"}, rows)
+		return a.writeTable([]string{"LOG", "ID", "SHARD", "EPOCH", "FIRST", "LAST", "LAST TIME", "ENTRIES", "SIZE", "ARCHIVED", "BRANCH OF"}, rows)
 	}
 }
 
@@ -161,6 +161,9 @@ func (a *app) logInfoCommand() *cobra.Command {
 					{"first LSN", i.FirstLSN.String()}, {"last LSN", i.LastLSN.String()}, {"last time", timeText(i.LastTime)},
 					{"committed LSN", i.Committed.String()}, {"archived LSN", i.Archived.String()}, {"hot tier from LSN", i.HotFirstLSN.String()},
 					{"entries", fmt.Sprint(i.Entries)}, {"size", sizeText(i.Bytes)}, {"incarnation", fmt.Sprintf("%016x", i.Incarnation)}, {"durability", i.Durability}}
+				for _, e := range i.Extents {
+					fields = append(fields, field{fmt.Sprintf("before in shard %d", e.Shard), fmt.Sprintf("LSN %d to %d", e.First, e.Last)})
+				}
 				if i.Parent != "" {
 					fields = append(fields, field{"branch of", fmt.Sprintf("%s at LSN %d", i.Parent, i.BranchLSN)})
 				}

@@ -159,7 +159,17 @@ func decodePacked(list []uint64, bytes []byte) ([]uint64, error) {
 	return list, nil
 }
 
-// LeaderHint returns the address of the leader that a NOT_LEADER error names, empty when it
+// ShardHint returns the shard that a NOT_LEADER or MOVED error says the log is in; false when it is no such error.
+func ShardHint(err error) (shard uint32, ok bool) {
+	var r *RemoteError
+	if errors.As(err, &r) && r.Detail != nil {
+		reason := r.Detail.Reason
+		return r.Detail.Shard, reason == logcorev1.ErrorReason_ERROR_REASON_NOT_LEADER || reason == logcorev1.ErrorReason_ERROR_REASON_MOVED
+	}
+	return 0, false
+}
+
+// LeaderHint returns the address of the leader that a NOT_LEADER or MOVED error names, empty when it
 // names none.
 func LeaderHint(err error) string {
 	var r *RemoteError
