@@ -1,11 +1,13 @@
 package pageserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -192,7 +194,7 @@ func (s *Server) save(ctx context.Context) (*checkpoint.Manifest, error) {
 	if err := s.look(&content); err != nil {
 		return nil, err
 	}
-	if content.Incarnation == 0 {
+	if len(content.Logs) == 0 {
 		return nil, nil // no log yet
 	}
 	m, err := s.checkpoints.holder.Save(ctx, content)
@@ -240,12 +242,9 @@ func (s *Server) look(c *checkpoint.Content) error {
 		return s.noteStoreError(err)
 	}
 	for id, v := range states {
-		if c.Incarnation != 0 && c.Incarnation != v.incarnation {
-			return fmt.Errorf("pageserver: logs of two incarnations, %016x and %016x: a checkpoint is made when the old ones are gone", c.Incarnation, v.incarnation)
-		}
-		c.Incarnation = v.incarnation
-		c.Logs = append(c.Logs, checkpoint.Log{ID: id, Name: v.name, Ingested: v.ingested, Entry: v.entry})
+		c.Logs = append(c.Logs, checkpoint.Log{ID: id, Name: v.name, Incarnation: v.incarnation, Ingested: v.ingested, Entry: v.entry})
 	}
+	slices.SortFunc(c.Logs, func(a, b checkpoint.Log) int { return cmp.Compare(a.ID, b.ID) })
 	if err := touch(db, s.heat.hottest()); err != nil {
 		return s.noteStoreError(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +39,7 @@ func (s *Server) beginFromCheckpoint() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
 	defer cancel()
-	m, err := s.opts.Checkpoints.Find(ctx, checkpoint.Wanted{Incarnation: s.incarnation(ctx), StoreVersion: markerFormatVersion})
+	m, err := s.opts.Checkpoints.Find(ctx, checkpoint.Wanted{Incarnations: s.incarnations(ctx), StoreVersion: markerFormatVersion})
 	switch {
 	case errors.Is(err, checkpoint.ErrNone):
 		s.log.Info("pageserver: no checkpoint to begin from: the pages are built from the logs", "in", s.opts.Checkpoints, "why", err)
@@ -50,6 +51,11 @@ func (s *Server) beginFromCheckpoint() error {
 	if err := s.local.Begin(m); err != nil {
 		return fmt.Errorf("pageserver: begin from checkpoint %d: %w", m.Number, err)
 	}
+	// What is read first comes while the store is being opened.
+	warm, cancel := context.WithCancel(context.Background())
+	s.stopWarming()
+	s.warming = cancel
+	s.warmers.Go(func() { s.local.Warm(warm) })
 	s.checkpoints.note(func(st *CheckpointStatus) {
 		st.BeganFrom, st.Number, st.Created, st.Tables, st.Bytes = m.Number, m.Number, m.Created, len(m.Tables), m.Bytes()
 	})
@@ -57,16 +63,22 @@ func (s *Server) beginFromCheckpoint() error {
 	return nil
 }
 
-// incarnation asks the log service for the shard's; 0 when it does not answer. A
-// checkpoint of another one would be thrown away log by log when it does.
-func (s *Server) incarnation(ctx context.Context) uint64 {
+// incarnations asks the log service for those of its shards; nil when it does not answer.
+// What a checkpoint has of another one would be thrown away log by log when it does.
+func (s *Server) incarnations(ctx context.Context) []uint64 {
 	ctx, cancel := context.WithTimeout(ctx, incarnationTimeout)
 	defer cancel()
 	infos, err := s.opts.Source.List(ctx)
-	if err != nil || len(infos) == 0 {
-		return 0
+	if err != nil {
+		return nil
 	}
-	return infos[0].Incarnation
+	out := []uint64{}
+	for _, info := range infos {
+		if !slices.Contains(out, info.Incarnation) {
+			out = append(out, info.Incarnation)
+		}
+	}
+	return out
 }
 
 // fetchLoop brings what is not local until nothing is missing.
@@ -117,6 +129,15 @@ func (d *damagedTables) take() []string {
 	return out
 }
 
+// stopWarming ends what beginFromCheckpoint started.
+func (s *Server) stopWarming() {
+	if s.warming != nil {
+		s.warming()
+	}
+	s.warmers.Wait()
+	s.warming = nil
+}
+
 // soundTries is how often a store is opened whose states can't be read.
 const soundTries = 4
 
@@ -148,6 +169,7 @@ func (s *Server) openSound() (*pebble.DB, map[logcore.LogID]stateValue, error) {
 // put aside. Its successor begins from a checkpoint, unless that is where the damage came
 // from.
 func (s *Server) replaceDamaged() error {
+	s.stopWarming()
 	names := s.tables.take()
 	if len(names) == 0 {
 		// Pebble does not say of every damage where it is.

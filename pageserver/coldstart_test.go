@@ -340,7 +340,7 @@ func TestACheckpointOfDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := checkpoint.Content{Incarnation: good.Incarnation, StoreVersion: good.StoreVersion, Logs: good.Logs, Dir: filepath.Join(r.opts.Dir, "store"), FS: vfs.Default}
+	bad := checkpoint.Content{StoreVersion: good.StoreVersion, Logs: good.Logs, Dir: filepath.Join(r.opts.Dir, "store"), FS: vfs.Default}
 	if _, err := h.Save(t.Context(), bad); err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,9 @@ type Server struct {
 	checkpoints checkpoints
 	heat        heat
 	tables      damagedTables
-	refetched   map[string]bool // tables fetched again since the store was begun; of who opens it
+	refetched   map[string]bool    // tables fetched again since the store was begun; of who opens it
+	warming     context.CancelFunc // of what is fetched first; of who opens the store
+	warmers     sync.WaitGroup
 	// distrusted: a store could not be completed from a checkpoint, so the next one is
 	// built from the logs. Another checkpoint ends it.
 	distrusted atomic.Bool
@@ -257,6 +259,7 @@ func (s *Server) Close() error {
 		s.opts.Decodings.users.Add(-1)
 	}
 	s.metrics.unregister(s.opts.Registerer)
+	s.stopWarming()
 	err := s.saveStates()
 	err = errors.Join(err, s.db.Flush(), s.db.Close(), s.local.Close(), s.lock.Unlock())
 	s.db = nil

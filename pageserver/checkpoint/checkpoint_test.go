@@ -119,7 +119,7 @@ func (s *store) save(h *Holder) (*Manifest, error) {
 	if err := s.db.Checkpoint(dir); err != nil {
 		s.t.Fatal(err)
 	}
-	m, err := h.Save(s.t.Context(), Content{Incarnation: 5, StoreVersion: 1, Dir: dir, FS: s.local.FS(), Known: s.local.Known()})
+	m, err := h.Save(s.t.Context(), Content{StoreVersion: 1, Logs: []Log{{ID: 1, Name: "db", Incarnation: 5}}, Dir: dir, FS: s.local.FS(), Known: s.local.Known()})
 	if rerr := s.local.FS().RemoveAll(dir); rerr != nil {
 		s.t.Fatal(rerr)
 	}
@@ -184,7 +184,7 @@ func begin(t testing.TB, r *Repository) *store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := r.Find(t.Context(), Wanted{Incarnation: 5, StoreVersion: 1})
+	m, err := r.Find(t.Context(), Wanted{Incarnations: []uint64{5}, StoreVersion: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

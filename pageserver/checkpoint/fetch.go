@@ -56,6 +56,57 @@ func (p *prefetcher) hint(f *lazyFile, offset, length int64) {
 	}
 }
 
+// Warm brings what the checkpoint says is read first, and returns when that is there, or
+// failed: readers fetch for themselves what they need.
+func (l *Local) Warm(ctx context.Context) {
+	if l.r == nil {
+		return
+	}
+	jobs := make(chan func() error)
+	var workers sync.WaitGroup
+	for range l.r.o.Fetches {
+		workers.Go(func() {
+			for job := range jobs {
+				if err := job(); err != nil && !errors.Is(err, errDropped) && ctx.Err() == nil {
+					l.r.o.Logger.Debug("checkpoint: fetching ahead failed", "err", err)
+				}
+			}
+		})
+	}
+	l.dispatchWarm(ctx, giver(ctx, jobs))
+	close(jobs)
+	workers.Wait()
+}
+
+// giver returns what hands out a job; false when ctx is done.
+func giver(ctx context.Context, jobs chan<- func() error) func(func() error) bool {
+	return func(job func() error) bool {
+		select {
+		case jobs <- job:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// dispatchWarm hands out what is read first.
+func (l *Local) dispatchWarm(ctx context.Context, give func(func() error) bool) bool {
+	l.mu.Lock()
+	warm := l.warm
+	l.mu.Unlock()
+	for _, w := range warm {
+		f := l.fs.find(l.storePath(w.name))
+		if f == nil || f.have[w.block].Load() {
+			continue
+		}
+		if !give(func() error { return f.warm(ctx, w.block) }) {
+			return false
+		}
+	}
+	return true
+}
+
 // Fetch brings everything that is missing: first what the checkpoint says is read first,
 // then what readers are about to read, then the rest, table by table. A table that is
 // whole is checked once more, synced and put in its place. It returns nil when nothing is
@@ -97,25 +148,9 @@ var errDropped = errors.New("checkpoint: the table is not needed any more")
 
 // dispatch hands out the work in order until there is none left or ctx is done.
 func (l *Local) dispatch(ctx context.Context, jobs chan<- func() error) {
-	give := func(job func() error) bool {
-		select {
-		case jobs <- job:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	l.mu.Lock()
-	warm := l.warm
-	l.mu.Unlock()
-	for _, w := range warm {
-		f := l.fs.find(l.storePath(w.name))
-		if f == nil || f.have[w.block].Load() {
-			continue
-		}
-		if !give(func() error { return f.warm(ctx, w.block) }) {
-			return
-		}
+	give := giver(ctx, jobs)
+	if !l.dispatchWarm(ctx, give) {
+		return
 	}
 	for _, f := range l.fs.lazyTables() {
 		for first := 0; first < f.t.blocks(); first += runBlocks {

@@ -74,10 +74,11 @@ type Digest [sha256.Size]byte
 
 // Log is what a checkpoint has of a log.
 type Log struct {
-	ID       logcore.LogID
-	Name     string
-	Ingested logcore.LSN // everything up to it is in the checkpoint
-	Entry    logcore.LSN // the last entry at or below it
+	ID          logcore.LogID
+	Name        string
+	Incarnation uint64      // of the log's shard
+	Ingested    logcore.LSN // everything up to it is in the checkpoint
+	Entry       logcore.LSN // the last entry at or below it
 }
 
 // Table is a stored file: an sstable, which never changes.
@@ -109,7 +110,7 @@ type Manifest struct {
 	Cluster     [16]byte
 	Epoch       uint64 // of its writer, rising along the chain
 	Number      uint64 // in the chain, from 1, gapless
-	Incarnation uint64 // of the shard that the logs belong to; 0 in an empty one
+	Incarnation uint64 // of the first log's shard; 0 in an empty one
 	Prev        Digest // of the manifest before, as stored; zeros in number 1
 	Created     time.Time
 	Server      [16]byte // random, of the process that wrote it
@@ -224,6 +225,7 @@ func (m *Manifest) body() []byte {
 	w.u32(uint32(len(m.Logs)))
 	for _, l := range m.Logs {
 		w.u64(uint64(l.ID))
+		w.u64(l.Incarnation)
 		w.u64(uint64(l.Ingested))
 		w.u64(uint64(l.Entry))
 		w.string16(l.Name)
@@ -255,8 +257,8 @@ func (m *Manifest) parseBody(b []byte) error {
 	r := &reader{b: b}
 	m.Name = r.name()
 	m.StoreVersion = r.u32()
-	for range r.count(logsMax, 26) {
-		l := Log{ID: logcore.LogID(r.u64()), Ingested: logcore.LSN(r.u64()), Entry: logcore.LSN(r.u64())}
+	for range r.count(logsMax, 34) {
+		l := Log{ID: logcore.LogID(r.u64()), Incarnation: r.u64(), Ingested: logcore.LSN(r.u64()), Entry: logcore.LSN(r.u64())}
 		l.Name = string(r.take(int(r.u16())))
 		m.Logs = append(m.Logs, l)
 	}

@@ -29,7 +29,7 @@ func golden(t testing.TB) (*Manifest, []byte, Table, []byte, []byte) {
 	table.Name, table.Epoch = "000123.sst", 2
 	m := &Manifest{Cluster: [16]byte{1, 2, 3}, Epoch: 2, Number: 3, Incarnation: 0xabc, Prev: Digest{9}, Created: time.Unix(1_700_000_000, 5).UTC(), Server: [16]byte{4},
 		Name: "main", StoreVersion: 2,
-		Logs:   []Log{{ID: 7, Name: "orders", Ingested: 99, Entry: 98}},
+		Logs:   []Log{{ID: 7, Name: "orders", Incarnation: 0xabc, Ingested: 99, Entry: 98}},
 		Small:  []Small{{Name: "MANIFEST-000001", Data: []byte("pebble's own")}, {Name: "marker.manifest.000001.MANIFEST-000001", Data: []byte{}}},
 		Tables: []Table{table}, Warm: []Block{{0, 1}, {0, 0}}}
 	b, err := m.seal(t.Context(), testKeys{7})

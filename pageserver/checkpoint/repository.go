@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -16,11 +17,9 @@ const (
 	olderMax = 64
 )
 
-// head returns the number of the newest manifest, 0 when there is none. A listing may be
-// stale, so it looks behind it.
-func (r *Repository) head(ctx context.Context) (uint64, error) {
-	var newest uint64
-	err := r.o.Bucket.List(ctx, r.manifestPrefix(), "", func(a bucket.Attributes) bool {
+// listed returns the number of the newest manifest that a listing shows, 0 for none.
+func (r *Repository) listed(ctx context.Context) (newest uint64, err error) {
+	err = r.o.Bucket.List(ctx, r.manifestPrefix(), "", func(a bucket.Attributes) bool {
 		n, ok := r.parseManifestKey(a.Key)
 		if ok {
 			newest = n
@@ -30,6 +29,11 @@ func (r *Repository) head(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("checkpoint: list the manifests: %w", err)
 	}
+	return newest, nil
+}
+
+// behind returns the newest manifest from number newest on: a listing may be stale.
+func (r *Repository) behind(ctx context.Context, newest uint64) (uint64, error) {
 	for range aheadMax {
 		_, err := r.o.Bucket.Head(ctx, r.manifestKey(newest+1))
 		if errors.Is(err, bucket.ErrNotFound) {
@@ -41,6 +45,42 @@ func (r *Repository) head(ctx context.Context) (uint64, error) {
 		newest++
 	}
 	return 0, fmt.Errorf("checkpoint: %w: more than %d manifests that the listing of %v does not show", logcore.ErrCorrupt, aheadMax, r)
+}
+
+// head returns the number of the newest manifest, 0 when there is none.
+func (r *Repository) head(ctx context.Context) (uint64, error) {
+	number, err := r.listed(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return r.behind(ctx, number)
+}
+
+// headAndLoad is head, which reads the listed manifest meanwhile: it is almost always the
+// newest one, and a new page server waits for it.
+func (r *Repository) headAndLoad(ctx context.Context) (number uint64, load func(context.Context, uint64) (*Manifest, error), err error) {
+	listed, err := r.listed(ctx)
+	if err != nil || listed == 0 {
+		number, err = r.behind(ctx, listed)
+		return number, r.load, err
+	}
+	type loaded struct {
+		m   *Manifest
+		err error
+	}
+	early := make(chan loaded, 1)
+	go func() {
+		m, err := r.load(ctx, listed)
+		early <- loaded{m, err}
+	}()
+	number, err = r.behind(ctx, listed)
+	first := <-early
+	return number, func(ctx context.Context, n uint64) (*Manifest, error) {
+		if n == listed {
+			return first.m, first.err
+		}
+		return r.load(ctx, n)
+	}, err
 }
 
 // load reads a manifest and proves it.
@@ -70,16 +110,25 @@ func (r *Repository) open(ctx context.Context, b []byte) (*Manifest, error) {
 
 // Wanted says which checkpoints a page server can begin from.
 type Wanted struct {
-	// Incarnation of the shard; 0 takes the newest checkpoint's.
-	Incarnation uint64
+	// Incarnations of the shards there are; nil when that is not known. A checkpoint with a
+	// log of another one is not used.
+	Incarnations []uint64
 	// StoreVersion is the format of the store.
 	StoreVersion uint32
+}
+
+func (w Wanted) fit(m *Manifest) bool {
+	if m.StoreVersion != w.StoreVersion {
+		return false
+	}
+	superseded := func(l Log) bool { return !slices.Contains(w.Incarnations, l.Incarnation) }
+	return w.Incarnations == nil || !slices.ContainsFunc(m.Logs, superseded)
 }
 
 // Find returns the newest checkpoint that can be used, or ErrNone. A damaged one is
 // counted, and the one before it is looked at.
 func (r *Repository) Find(ctx context.Context, w Wanted) (*Manifest, error) {
-	number, err := r.head(ctx)
+	number, load, err := r.headAndLoad(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +136,7 @@ func (r *Repository) Find(ctx context.Context, w Wanted) (*Manifest, error) {
 		if number == 0 {
 			break
 		}
-		m, err := r.load(ctx, number)
+		m, err := load(ctx, number)
 		switch {
 		case errors.Is(err, bucket.ErrNotFound):
 			return nil, ErrNone // collected: so is every one before
@@ -96,9 +145,7 @@ func (r *Repository) Find(ctx context.Context, w Wanted) (*Manifest, error) {
 		case err != nil:
 			return nil, err
 		case m.Empty():
-		case w.Incarnation == 0 && m.StoreVersion != w.StoreVersion:
-			return nil, fmt.Errorf("%w: the newest holds a store of format %d, this build has %d", ErrNone, m.StoreVersion, w.StoreVersion)
-		case m.StoreVersion == w.StoreVersion && (w.Incarnation == 0 || m.Incarnation == w.Incarnation):
+		case w.fit(m):
 			return m, nil
 		}
 		number--

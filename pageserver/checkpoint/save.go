@@ -20,7 +20,6 @@ var now = time.Now
 
 // Content is a store at one moment.
 type Content struct {
-	Incarnation  uint64
 	StoreVersion uint32 // not 0
 	Logs         []Log
 	// Dir holds the store's files as Pebble's Checkpoint made them, as FS shows them.
@@ -49,8 +48,11 @@ func (h *Holder) Save(ctx context.Context, c Content) (*Manifest, error) {
 	if err := h.confirm(ctx); err != nil {
 		return nil, err
 	}
-	m := &Manifest{Number: h.last.Number + 1, Epoch: h.epoch, Incarnation: c.Incarnation, Prev: h.last.digest,
+	m := &Manifest{Number: h.last.Number + 1, Epoch: h.epoch, Prev: h.last.digest,
 		Name: h.r.o.Name, StoreVersion: c.StoreVersion, Logs: c.Logs}
+	if len(c.Logs) > 0 {
+		m.Incarnation = c.Logs[0].Incarnation
+	}
 	names, err := c.FS.List(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
