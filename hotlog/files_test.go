@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/hotlog/inspect"
@@ -193,7 +195,10 @@ func withFewFiles(dir string) error {
 	if n := len(l.Segments()); n < fewFiles {
 		return fmt.Errorf("void: %d segments", n)
 	}
-	// No descriptor left, and none that the log could give up.
+	// No descriptor left, and none that the log could give up: the checker has come to an end.
+	for !l.allChecked() {
+		time.Sleep(time.Millisecond)
+	}
 	l.dir.CloseIdle()
 	var taken []*os.File
 	for {
@@ -233,6 +238,14 @@ func withFewFiles(dir string) error {
 	}
 	fmt.Println("few files: passed")
 	return nil
+}
+
+// allChecked reports whether every segment but the last was read by the checker.
+func (l *Log) allChecked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	view := *l.view.Load()
+	return !slices.ContainsFunc(view[:len(view)-1], func(s *segfile) bool { return !s.checked })
 }
 
 // A closed log says that it is closed, whatever is asked of it.

@@ -256,8 +256,8 @@ func paceShare(seed uint64, load paceLoad, device paceDevice, fixed []fixedWindo
 // take minutes, has nothing to find in it.
 //
 // The controller, which knows neither device nor load, comes within 10 % of the best of 36
-// fixed settings for each of them, in the median of the seeds, whether the device stalls or
-// not, and what it has to learn first counts. The spread over 24 seeds
+// fixed settings for each of them, with every seed, whether the device stalls or not; what it
+// has to learn first counts. The spread over 24 seeds
 // (LOGCORE_FAULTS=full) stands in docs/adr/0007-commit-path.md.
 func TestPaceAgainstBestFixed(t *testing.T) {
 	var fixed []fixedWindow
@@ -282,10 +282,9 @@ func TestPaceAgainstBestFixed(t *testing.T) {
 					shares = append(shares, paceShare(uint64(seed+1), load, device, fixed))
 				}
 				slices.Sort(shares)
-				median, worst := shares[len(shares)/2], shares[len(shares)-1]
 				t.Logf("worse than the best fixed setting by %.3f", shares)
-				if median > 1.10 || worst > 1.15 {
-					t.Errorf("the best fixed setting is better by %.3f, want 1.10 in the median, 1.15 at worst", shares)
+				if shares[len(shares)-1] > 1.10 {
+					t.Errorf("the best fixed setting is better by %.3f, want 1.10 at most", shares)
 				}
 			})
 		}
