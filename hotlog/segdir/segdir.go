@@ -20,7 +20,7 @@ import (
 const (
 	Suffix    = ".seg"      // a segment file; which segment it holds, its header says
 	TmpSuffix = ".tmp"      // a file under preparation, worthless after a crash
-	Importing = "IMPORTING" // stands in a directory while hotlog.Import fills it
+	Importing = "IMPORTING" // stands in a directory while package importer fills it
 )
 
 // Name returns the name of a segment file, and its name while it is prepared.
