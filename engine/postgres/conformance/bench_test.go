@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -253,7 +254,18 @@ const (
 	returnRounds = 5 // of the node; the server's recovery ends with a checkpoint, so there it is one
 )
 
-var returnWAL = []float64{1 << 30, 2 << 30, 4 << 30}
+// returnWAL is how much WAL there is, in MiB: LOGCORE_RETURN_MIB, or 1, 2 and 4 GiB.
+func returnWAL(b *testing.B) (mib []float64) {
+	text := cmp.Or(os.Getenv("LOGCORE_RETURN_MIB"), "1024,2048,4096")
+	for _, s := range strings.Split(text, ",") {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		mib = append(mib, v)
+	}
+	return mib
+}
 
 func prepareReturn(b *testing.B, s *server) {
 	pgbenchInit(b, s, returnScale, 50)
@@ -287,8 +299,8 @@ func benchReturn(b *testing.B, f *figures) {
 	const ask = "select count(*) from pgbench_accounts where aid < 100"
 	written, ready := 0.0, 1
 	var nodes []float64
-	for _, size := range returnWAL {
-		more := map[string]any{"wal_mib": size / (1 << 20)}
+	for _, mib := range returnWAL(b) {
+		size, more := mib*(1<<20), map[string]any{"wal_mib": mib}
 		query(b, connect(b, p.conn(0)), "checkpoint")
 		overwrite(b, p.conn(0), size)
 		if !killPostmaster(p.local.data) {
@@ -307,7 +319,7 @@ func benchReturn(b *testing.B, f *figures) {
 		wrote := time.Since(began)
 		began = time.Now()
 		awaitIngest(b, log, "bench")
-		f.add("return.ingest", (wrote + time.Since(began)).Seconds(), "s, to write the WAL and to ingest it", map[string]any{"wal_mib": size / (1 << 20), "behind_s": time.Since(began).Seconds()})
+		f.add("return.ingest", (wrote + time.Since(began)).Seconds(), "s, to write the WAL and to ingest it", map[string]any{"wal_mib": mib, "behind_s": time.Since(began).Seconds()})
 		var times []float64
 		for range returnRounds {
 			killed = time.Now()
@@ -325,7 +337,7 @@ func benchReturn(b *testing.B, f *figures) {
 		f.add("return.logcore", node, "s, made from the page server's pages", more)
 		f.add("return.ratio", node/local, "LogCore/local", more)
 	}
-	f.add("return.flat", nodes[len(nodes)-1]/nodes[0], "4 GiB/1 GiB", map[string]any{"goal": 1.2})
+	f.add("return.flat", nodes[len(nodes)-1]/nodes[0], "with the most WAL/with the least", map[string]any{"goal": 1.2})
 	if out := p.node.output.String(); strings.Count(out, fromPages) != ready {
 		b.Errorf("not every node was made from pages:\n%s", tail([]byte(out)))
 	}

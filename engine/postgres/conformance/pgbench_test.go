@@ -21,6 +21,7 @@ func pgbenchInit(t testing.TB, s *server, scale, fillfactor int) {
 // A node with pgbench's data at scale 20 is killed at random moments under TPC-B with 8 clients; each time another is made of the page server's pages, and
 // has every transaction that pgbench saw committed, whole, with indexes that agree.
 func TestKilledAtScale(t *testing.T) {
+	t.Parallel()
 	const scale = 20
 	service, first := newService(t), newServer(t, "max_wal_size=4GB")
 	pgbenchInit(t, first, scale, 100)

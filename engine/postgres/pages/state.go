@@ -226,10 +226,21 @@ func (r *reader) count(itemBytes int) int {
 
 func (r *reader) bytes() []byte { return r.take(r.count(1)) }
 
+// segmentsMax bounds how many segments an SLRU can have: members of 2^32 multixacts are 82,000.
+const segmentsMax = 1 << 17
+
 func (r *reader) segments() segments {
 	var s segments
-	for range r.count(8) {
-		s = append(s, segmentRange{r.u32(), r.u32()})
+	end, total := uint32(0), uint64(0)
+	for i := range r.count(8) {
+		v := segmentRange{r.u32(), r.u32()}
+		total += uint64(v.to) - uint64(v.from)
+		if v.from >= v.to || i > 0 && v.from <= end || total > segmentsMax {
+			r.b, r.short = nil, true
+			return nil
+		}
+		end = v.to
+		s = append(s, v)
 	}
 	return s
 }
