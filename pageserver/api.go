@@ -20,6 +20,9 @@ type ReadAt struct {
 	NotModifiedSince logcore.LSN
 	// Wait bounds the wait for LSN; 0 means WaitDefault, more than WaitMax is WaitMax.
 	Wait time.Duration
+
+	// past: what LSN held is all that is asked for; see answersUnconfirmed.
+	past bool
 }
 
 func (at ReadAt) patience() time.Duration {
@@ -84,18 +87,13 @@ func (s *Server) GetPages(ctx context.Context, log string, space engine.Space, n
 	}
 	set := PageSet{Pages: make([]Page, 0, len(numbers))}
 	var err error
-	set.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
+	set.LSN, err = s.read(ctx, log, at.ofPast(), func(r *reader, l *logState, lsn logcore.LSN) error {
 		if err := s.checkHeld(l, space, numbers...); err != nil {
 			return err
 		}
 		set.Pages, set.Incarnation = set.Pages[:0], r.incarnation
-		for _, n := range numbers {
-			s.heat.note(l.id, space, n)
-			p, err := r.pageAtLSN(l, space, n, lsn)
-			if err != nil {
-				return errors.Join(s.checkHeld(l, space, n), err)
-			}
-			set.Pages = append(set.Pages, Page{n, p.data, p.digest, p.last})
+		if err := r.pagesAtLSN(l, space, numbers, lsn, &set); err != nil {
+			return errors.Join(s.checkHeld(l, space, numbers...), err)
 		}
 		// Those that went meanwhile may have been removed under the reader.
 		return s.checkHeld(l, space, numbers...)
@@ -111,7 +109,7 @@ func (s *Server) GetPages(ctx context.Context, log string, space engine.Space, n
 func (s *Server) SpaceSize(ctx context.Context, log string, space engine.Space, at ReadAt) (Size, error) {
 	var size Size
 	var err error
-	size.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
+	size.LSN, err = s.read(ctx, log, at.ofPast(), func(r *reader, l *logState, lsn logcore.LSN) error {
 		v, _, err := r.size(l, space, endOf(lsn))
 		if err != nil {
 			return err
@@ -232,6 +230,9 @@ func (s *Server) lookupBefore(ctx context.Context, log string, deadline time.Tim
 // up to where it branched off. It returns the LSN to read at.
 func (s *Server) waitWithParents(ctx context.Context, l *logState, at ReadAt, deadline time.Time) (logcore.LSN, error) {
 	w := at.target()
+	if at.past && s.answersUnconfirmed(ctx, l, w, deadline) {
+		return at.LSN, nil
+	}
 	ingested, err := l.wait(ctx, w, time.Until(deadline))
 	if err != nil {
 		return 0, err

@@ -48,7 +48,7 @@ func (s *Server) ListSpaces(ctx context.Context, log string, of SpaceRange, at R
 	from, some := of.first()
 	var list SpaceList
 	var err error
-	list.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
+	list.LSN, err = s.read(ctx, log, at.ofPast(), func(r *reader, l *logState, lsn logcore.LSN) error {
 		list.Spaces, list.More, list.Incarnation = nil, false, r.incarnation
 		if !some {
 			return nil
@@ -120,7 +120,7 @@ func (s *Server) GetObject(ctx context.Context, log string, key []byte, at ReadA
 	}
 	var list ObjectList
 	var err error
-	list.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
+	list.LSN, err = s.read(ctx, log, at.ofPast(), func(r *reader, l *logState, lsn logcore.LSN) error {
 		o, err := r.objectAt(l, key, lsn)
 		list.Objects, list.Incarnation = []Object{o}, r.incarnation
 		return err
@@ -136,7 +136,7 @@ func (s *Server) ListObjects(ctx context.Context, log string, prefix, after []by
 	}
 	var list ObjectList
 	var err error
-	list.LSN, err = s.read(ctx, log, at, func(r *reader, l *logState, lsn logcore.LSN) error {
+	list.LSN, err = s.read(ctx, log, at.ofPast(), func(r *reader, l *logState, lsn logcore.LSN) error {
 		list.Objects, list.More, list.Incarnation = nil, false, r.incarnation
 		return r.listObjects(l, prefix, after, listLimit(limit), lsn, &list)
 	})

@@ -29,11 +29,12 @@ const cacheEntryOverhead = 256
 // pageCache keeps recently and often used images within a byte budget. Keys are
 // immutable versions, so nothing ever has to be invalidated.
 type pageCache struct {
-	images *otter.Cache[versionID, image]
+	bytesMax int64
+	images   *otter.Cache[versionID, image]
 }
 
 func newPageCache(bytesMax int64) *pageCache {
-	return &pageCache{otter.Must(&otter.Options[versionID, image]{
+	return &pageCache{bytesMax, otter.Must(&otter.Options[versionID, image]{
 		MaximumWeight: uint64(bytesMax),
 		Weigher:       func(_ versionID, im image) uint32 { return uint32(len(im.data) + cacheEntryOverhead) },
 	})}
@@ -41,7 +42,11 @@ func newPageCache(bytesMax int64) *pageCache {
 
 func (c *pageCache) get(id versionID) (image, bool) { return c.images.GetIfPresent(id) }
 
-func (c *pageCache) put(id versionID, im image) { c.images.Set(id, im) }
+func (c *pageCache) put(id versionID, im image) {
+	if int64(len(im.data)+cacheEntryOverhead) <= c.bytesMax { // otherwise it would go at once
+		c.images.Set(id, im)
+	}
+}
 
 // writtenPages keeps, within a byte budget, what pages that were written lately are after
 // their newest version, ahead of readers: a page that is due an image has it here, and

@@ -21,12 +21,17 @@
 // so no reader at any LSN sees a part of one.
 //
 // Incarnations: what a log service had before it was restored may differ from what it
-// has since, at the same LSN. So pages are served only while a stream of the log
-// stands that began after the service had named its incarnation; once it breaks,
+// has since, at the same LSN. So the newest pages are served only while a stream of the
+// log stands that began after the service had named its incarnation; once it breaks,
 // readers wait until the service has named it again. The source must therefore not
 // mend a broken stream behind the page server's back. A service whose directory was put
 // back from a copy keeps its incarnation: before a log is followed, the service also has
 // to have the very entry that was ingested last.
+//
+// Every answer names the incarnation that it comes from, so that who knows the service's
+// can tell. That is why what a named LSN held is answered while the log service cannot
+// be reached: within an incarnation it never changes. Each such read asks the service
+// first, so that one that is back is heard before any more of the past is told.
 //
 // The bytes on disk are described in FORMAT.md; format.go is the only place that
 // lays them out.

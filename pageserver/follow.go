@@ -101,6 +101,7 @@ func (s *Server) follow(ctx context.Context, l *logState) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
+		case <-l.again:
 		}
 		pause = min(2*pause, followPauseMax)
 	}

@@ -69,22 +69,41 @@ func TestIncarnationAcrossRestart(t *testing.T) {
 	}
 }
 
-// TestUnconfirmed: pages are not served before the log service has said that they
-// are of the current incarnation, since another one may be alive by now.
-func TestUnconfirmed(t *testing.T) {
-	r := newRig(t, 20)
+// TestServiceDown: while the log service cannot be reached, what a named LSN held is
+// served, the newest state is not; nor is either once the service answers, before it has
+// said who it is.
+func TestServiceDown(t *testing.T) {
+	r := newRig(t, 60)
 	s := r.start()
 	r.compare(s, "db", 1)
 	s.Stop(t)
-	down := errors.New("log service unreachable")
-	r.source.SetDown(down)
+	last := r.source.Last()
+	r.source.SetDown(errors.New("log service unreachable"))
 	s = r.start()
-	_, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, pageserver.ReadAt{LSN: 5, Wait: 50 * time.Millisecond})
-	var lag *logcore.LagError
-	if !errors.As(err, &lag) {
-		t.Fatalf("got %v, want a LagError", err)
+	at := pageserver.ReadAt{LSN: last / 2, Wait: wait}
+	for range 3 { // the answers are those of the past, whole ones
+		if _, err := enginetest.Compare(t.Context(), s.Server, r.source, pages.Decoder{}, "db", at.LSN, r.spaces); err != nil {
+			t.Fatal(err)
+		}
 	}
+	for name, at := range map[string]pageserver.ReadAt{"newest": {}, "not ingested": {LSN: last + 100}} {
+		at.Wait = 50 * time.Millisecond
+		_, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, at)
+		var lag *logcore.LagError
+		if !errors.As(err, &lag) {
+			t.Errorf("%s: got %v, want a LagError", name, err)
+		}
+	}
+	if _, _, err := s.CreateBranch(t.Context(), "db", "fork", pageserver.ReadAt{LSN: at.LSN, Wait: 50 * time.Millisecond}); err == nil {
+		t.Error("a branch was made without the log service")
+	}
+	r.source.Restore(2, last/4)
+	r.append("db", 60)
 	r.source.SetDown(nil)
+	set, err := s.GetPages(t.Context(), "db", engine.SpaceOf(0), []uint32{0}, at)
+	if err != nil || set.Incarnation != 2 {
+		t.Fatalf("the log service is back, restored: answered from incarnation %d, %v", set.Incarnation, err)
+	}
 	r.compare(s, "db", 10)
 }
 

@@ -55,12 +55,15 @@ type logState struct {
 	// cutEpochs counts the cuts of a space in this process; guarded by mu.
 	cutEpochs map[engine.Space]uint64
 
+	// again tells the follower, while it pauses, that the source answers.
+	again chan struct{}
+
 	// decoder decodes the log's payloads; nil until their format is known.
 	decoder engine.Decoder // guarded by mu
 }
 
 func newLogState(id logcore.LogID, parent *logState, state stateValue) *logState {
-	l := &logState{id: id, parent: parent, branch: endOf(state.branchLSN), changed: make(chan struct{})}
+	l := &logState{id: id, parent: parent, branch: endOf(state.branchLSN), changed: make(chan struct{}), again: make(chan struct{}, 1)}
 	l.reset(state)
 	l.saved = state.ingested
 	return l

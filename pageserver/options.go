@@ -46,6 +46,9 @@ type Options struct {
 	// MemTableBytes is the size of Pebble's write buffer; up to four exist at a time.
 	// Zero means 32 MiB.
 	MemTableBytes int64
+	// ImageBytesPerSecond bounds what is written for images of pages whose reads cost most.
+	// Zero means 8 MiB/s; below zero none are made.
+	ImageBytesPerSecond int64
 	// FlushInterval is how often what was ingested is made durable, so how much is
 	// ingested again after a crash. Zero means 5 s.
 	FlushInterval time.Duration
@@ -87,6 +90,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.WriteCacheBytes, max(1, o.PageCacheBytes/2))
 	setDefault(&o.BlockCacheBytes, 64<<20)
 	setDefault(&o.MemTableBytes, 32<<20)
+	setDefault(&o.ImageBytesPerSecond, 8<<20)
 	setDefault(&o.FlushInterval, 5*time.Second)
 	setDefault(&o.PollInterval, 2*time.Second)
 	setDefault(&o.ChainDeltasMax, 16)

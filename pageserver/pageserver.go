@@ -26,6 +26,7 @@ type Server struct {
 	metrics *metrics
 	cache   *pageCache
 	written *writtenPages
+	imager  imager
 	current *currentPages
 	lock    *durable.DirLock
 
@@ -82,6 +83,7 @@ func Open(opts Options) (*Server, error) {
 		// As many as there can be images of 4 KiB, and a few for tiny caches.
 		current: newCurrentPages(int(max(256, opts.PageCacheBytes>>12))),
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
+	s.imager.s = s
 	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs)
 	if s.local, err = checkpoint.OpenLocal(context.Background(), filepath.Join(opts.Dir, storeDir), opts.Checkpoints); err == nil {
 		err = s.openAndLoad()
@@ -154,6 +156,9 @@ func (s *Server) runUntilDamaged(ctx context.Context) error {
 		f.wait()
 	}()
 	f.group.Go(func() { s.flushLoop(ctx) })
+	if s.opts.ImageBytesPerSecond > 0 {
+		f.group.Go(func() { s.imager.run(ctx) })
+	}
 	if s.opts.Checkpoints != nil {
 		f.group.Go(func() { s.checkpointLoop(ctx) })
 		f.group.Go(func() { s.fetchLoop(ctx) })

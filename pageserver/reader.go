@@ -282,6 +282,7 @@ func (r *reader) pageOf(v version, space engine.Space, page uint32) (pageAt, err
 	id := versionID{v.owner.id, v.owner.generation, space, page, v.at}
 	if im, ok := r.s.cache.get(id); ok {
 		r.s.metrics.cacheHits.Inc()
+		r.ends = r.ends[:0]
 		return pageAt{im, v.at.lsn}, nil
 	}
 	data, err := r.materialise(v, space, page)
@@ -297,11 +298,8 @@ func (r *reader) pageOf(v version, space engine.Space, page uint32) (pageAt, err
 // into the store when the version to read is known and its image cached.
 func (r *reader) pageAtLSN(l *logState, space engine.Space, page uint32, lsn logcore.LSN) (pageAt, error) {
 	id := l.currentID(space, page)
-	if version, ok := r.s.current.find(id, lsn); ok {
-		if im, ok := r.s.cache.get(version); ok {
-			r.s.metrics.cacheHits.Inc()
-			return pageAt{im, version.at.lsn}, nil
-		}
+	if p, ok := r.s.cachedPage(id, lsn); ok {
+		return p, nil
 	}
 	v, err := r.newest(l, space, page, endOf(lsn))
 	if err != nil {
@@ -311,10 +309,29 @@ func (r *reader) pageAtLSN(l *logState, space engine.Space, page uint32, lsn log
 		return r.unwritten(l, space, page, endOf(lsn), v.at)
 	}
 	p, err := r.pageOf(v, space, page)
-	if err == nil && r.exact {
+	if err != nil {
+		return pageAt{}, err
+	}
+	r.s.imager.note(v, pageID{space, page}, len(r.ends))
+	if r.exact {
 		r.s.current.learn(l, id, versionID{v.owner.id, v.owner.generation, space, page, v.at}, lsn)
 	}
-	return p, err
+	return p, nil
+}
+
+// cachedPage returns a page without a look into the store, when the version to read is
+// known and its image cached.
+func (s *Server) cachedPage(id currentID, lsn logcore.LSN) (pageAt, bool) {
+	version, ok := s.current.find(id, lsn)
+	if !ok {
+		return pageAt{}, false
+	}
+	im, ok := s.cache.get(version)
+	if !ok {
+		return pageAt{}, false
+	}
+	s.metrics.cacheHits.Inc()
+	return pageAt{im, version.at.lsn}, true
 }
 
 // unwritten is a page without a version: zeros within the space's length, nothing

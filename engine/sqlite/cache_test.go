@@ -49,13 +49,13 @@ func hold(s Source) *held {
 	return &held{Source: s, waiting: make(chan struct{}), release: make(chan struct{})}
 }
 
-func (s *held) Pages(ctx context.Context, pages []uint32, lsn, since logcore.LSN) ([][]byte, error) {
-	got, err := s.Source.Pages(ctx, pages, lsn, since)
+func (s *held) Pages(ctx context.Context, pages []uint32, lsn, since logcore.LSN) ([][]byte, uint64, error) {
+	got, incarnation, err := s.Source.Pages(ctx, pages, lsn, since)
 	if s.armed.CompareAndSwap(true, false) {
 		close(s.waiting)
 		<-s.release
 	}
-	return got, err
+	return got, incarnation, err
 }
 
 // SQLite reads the header of a file that it opens before it has a lock, so that another
@@ -101,10 +101,10 @@ func TestOpenBesideACommit(t *testing.T) {
 // delayed is a Source whose pages arrive late, at a random time after they were read.
 type delayed struct{ Source }
 
-func (s delayed) Pages(ctx context.Context, pages []uint32, lsn, since logcore.LSN) ([][]byte, error) {
-	got, err := s.Source.Pages(ctx, pages, lsn, since)
+func (s delayed) Pages(ctx context.Context, pages []uint32, lsn, since logcore.LSN) ([][]byte, uint64, error) {
+	got, incarnation, err := s.Source.Pages(ctx, pages, lsn, since)
 	time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond)
-	return got, err
+	return got, incarnation, err
 }
 
 const (

@@ -20,9 +20,7 @@ var ErrRestored = errors.New("sqlite: the log service was restored to an earlier
 const confirmEvery = time.Second
 
 // end asks where the log ends and makes sure that it is still the log that the
-// Database was opened on, and that nobody has fenced its writer. What a page server
-// said before counts only once this has been asked after it: a page server learns of a
-// restore from the log service.
+// Database was opened on, and that nobody has fenced its writer.
 func (db *Database) end(ctx context.Context) (End, error) {
 	asked := time.Now()
 	end, err := db.opts.Source.End(ctx)
@@ -46,6 +44,29 @@ func (db *Database) end(ctx context.Context) (End, error) {
 	defer db.mu.Unlock()
 	db.confirmed = asked
 	return end, nil
+}
+
+// sameLog makes sure that what a page server answered comes from the log that the
+// Database was opened on: the log service has the incarnation that the answer names. Only
+// when it is another one than the Database knows is the log service asked.
+func (db *Database) sameLog(ctx context.Context, answered uint64) error {
+	db.mu.Lock()
+	known, poison := db.incarnation, db.poison
+	db.mu.Unlock()
+	if poison != nil {
+		return poison
+	}
+	if known == answered && known != 0 {
+		return nil
+	}
+	end, err := db.end(ctx)
+	if err != nil {
+		return err
+	}
+	if end.Incarnation != answered {
+		return fmt.Errorf("sqlite: log %q: %w: the page server still has the log as it was before the log service was restored", db.opts.Log, logcore.ErrOverloaded)
+	}
+	return nil
 }
 
 // confirm fails, for good, when this process is not the log's writer any more. It asks

@@ -54,11 +54,11 @@ func (db *Database) fetch(ctx context.Context, s snapshot, wanted []uint32) ([][
 	defer cancel()
 	db.metrics.fetches.Inc()
 	db.metrics.fetched.Add(float64(len(wanted)))
-	got, err := db.opts.Source.Pages(ctx, wanted, s.at, db.unchangedSince(s, wanted))
+	got, incarnation, err := db.opts.Source.Pages(ctx, wanted, s.at, db.unchangedSince(s, wanted))
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: log %q: page %d (and %d more) at LSN %d: %w", db.opts.Log, wanted[0], len(wanted)-1, s.at, err)
 	}
-	if _, err := db.end(ctx); err != nil {
+	if err := db.sameLog(ctx, incarnation); err != nil {
 		return nil, err
 	}
 	if len(got) != len(wanted) {

@@ -240,39 +240,39 @@ func (m *model) Size(_ context.Context, lsn logcore.LSN) (Size, error) {
 	if err != nil {
 		return Size{}, err
 	}
-	return Size{LSN: lsn, LastLSN: f.version, Pages: f.length, PageSize: f.pageSize}, nil
+	return Size{LSN: lsn, LastLSN: f.version, Incarnation: m.incarnation, Pages: f.length, PageSize: f.pageSize}, nil
 }
 
-func (m *model) Pages(_ context.Context, wanted []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, error) {
+func (m *model) Pages(_ context.Context, wanted []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls++
 	if len(wanted) > PagesMax {
-		return nil, fmt.Errorf("model: %d pages asked for", len(wanted))
+		return nil, 0, fmt.Errorf("model: %d pages asked for", len(wanted))
 	}
 	from := min(lsn, max(unchangedSince, m.ingested))
 	if unchangedSince > m.ingested {
-		return nil, &logcore.LagError{Asked: unchangedSince, Available: m.ingested}
+		return nil, 0, &logcore.LagError{Asked: unchangedSince, Available: m.ingested}
 	}
 	f, err := m.at(lsn)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	// The promise that nothing changed in (unchangedSince, lsn] is checked, not believed.
 	early, err := m.at(from)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	got := make([][]byte, len(wanted))
 	for i, no := range wanted {
 		if string(early.pages[no]) != string(f.pages[no]) {
-			return nil, fmt.Errorf("model: page %d changed between LSN %d and %d", no, from, lsn)
+			return nil, 0, fmt.Errorf("model: page %d changed between LSN %d and %d", no, from, lsn)
 		}
 		if data := f.pages[no]; data != nil && no < f.length {
 			got[i] = append([]byte(nil), data...)
 		}
 	}
-	return got, nil
+	return got, m.incarnation, nil
 }
 
 // catchUp lets the page server ingest everything.

@@ -39,6 +39,8 @@ type Size struct {
 	// LastLSN is the log's last visible change at or before LSN, 0 for none. Snapshots
 	// with the same LastLSN have the same content.
 	LastLSN logcore.LSN
+	// Incarnation is that of the log service that the answer comes from.
+	Incarnation uint64
 	// Pages is the file's length; PageSize is in bytes, 0 when there is no file.
 	Pages, PageSize uint32
 }
@@ -72,8 +74,9 @@ type Source interface {
 	Size(ctx context.Context, lsn logcore.LSN) (Size, error)
 	// Pages returns the content of pages as of lsn, in the order asked for; nil for one
 	// that was never written. None of them changed in (unchangedSince, lsn]. At most
-	// PagesMax are asked for. The caller owns the slices.
-	Pages(ctx context.Context, pages []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, error)
+	// PagesMax are asked for. The caller owns the slices. With them comes the incarnation
+	// of the log service that they come from.
+	Pages(ctx context.Context, pages []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, uint64, error)
 }
 
 // PagesMax is the most pages asked for in one call of Source.Pages.

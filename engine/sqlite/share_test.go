@@ -360,13 +360,13 @@ type slow struct {
 	waiting chan struct{}
 }
 
-func (s slow) Pages(ctx context.Context, pages []uint32, lsn, since logcore.LSN) ([][]byte, error) {
+func (s slow) Pages(ctx context.Context, pages []uint32, lsn, since logcore.LSN) ([][]byte, uint64, error) {
 	if !s.armed.Load() {
 		return s.Source.Pages(ctx, pages, lsn, since)
 	}
 	close(s.waiting)
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return nil, 0, ctx.Err()
 }
 
 // An application that gives up waiting must not have to wait for the page server.

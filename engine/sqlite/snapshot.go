@@ -89,7 +89,7 @@ func (db *Database) sizeAt(ctx context.Context, lsn logcore.LSN) (snapshot, erro
 	if err != nil {
 		return snapshot{}, fmt.Errorf("sqlite: log %q: size at LSN %d: %w", db.opts.Log, lsn, err)
 	}
-	if _, err := db.end(ctx); err != nil {
+	if err := db.sameLog(ctx, size.Incarnation); err != nil {
 		return snapshot{}, err
 	}
 	s := snapshot{at: size.LSN, version: size.LastLSN, pages: size.Pages, pageSize: size.PageSize}

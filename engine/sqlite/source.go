@@ -48,19 +48,19 @@ func (s clientSource) Size(ctx context.Context, lsn logcore.LSN) (Size, error) {
 	if err != nil {
 		return Size{}, err
 	}
-	return Size{LSN: size.LSN, LastLSN: size.LastLSN, Pages: size.Pages, PageSize: size.PageSize}, nil
+	return Size{LSN: size.LSN, LastLSN: size.LastLSN, Incarnation: size.Incarnation, Pages: size.Pages, PageSize: size.PageSize}, nil
 }
 
-func (s clientSource) Pages(ctx context.Context, pages []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, error) {
+func (s clientSource) Pages(ctx context.Context, pages []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, uint64, error) {
 	set, err := s.c.GetPages(ctx, s.log, Space, pages, client.ReadAt{LSN: lsn, NotModifiedSince: unchangedSince, Timeout: patience(ctx)})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	out := make([][]byte, len(set.Pages))
 	for i, p := range set.Pages {
 		out[i] = p.Data
 	}
-	return out, nil
+	return out, set.Incarnation, nil
 }
 
 // patience is how long the page server may wait for an LSN: a little less than the
