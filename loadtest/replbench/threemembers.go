@@ -11,6 +11,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/loadtest/proc"
 )
 
 // killEvery is how long one kill of the leader takes, about, with the restart.
@@ -47,17 +48,30 @@ func (b *bench) threeMembers(ctx context.Context) error {
 // threeOne: one replicated append after the other, beside the hot log's own commit.
 func (b *bench) threeOne(ctx context.Context, c *cluster) error {
 	const cell = "three-inflight-1"
-	turns, err := b.rounds(ctx, cell,
-		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "one", 1, 1) }},
-		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }})
+	echo, err := proc.Start(ctx, b.path("echo-three.log"), b.Echo[0], b.Echo[1:]...)
 	if err != nil {
 		return err
 	}
-	f := newFigure(cell, "logcore", turns["logcore"])
+	defer echo.Kill()
+	turns, err := b.rounds(ctx, cell,
+		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "one", 1, 1) }},
+		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }},
+		contender{"hotlog-three", func(ctx context.Context) (turn, error) { return hotThree(ctx, b.path("hot3"), b.Turn) }},
+		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo.Addr, b.Turn) }})
+	if err != nil {
+		return err
+	}
+	f, three, hop := newFigure(cell, "logcore", turns["logcore"]), newFigure(cell, "hotlog-three", turns["hotlog-three"]), newFigure(cell, "grpc-unary", turns["grpc-unary"])
 	f.Ratio = round(median(ratios(turns["logcore"], p50, of(turns["hotlog"], p50))))
-	f.Note = "ratio: of the p50s"
 	f.want("≤ 2.5 of hotlog", f.Ratio <= 2.5)
-	b.figures = append(b.figures, f, newFigure(cell, "hotlog", turns["hotlog"]))
+	three.Ratio = round(median(ratios(turns["hotlog-three"], p50, of(turns["hotlog"], p50))))
+	three.Note = "ratio: of its p50 to that of hotlog: what three members cost that share the device, without a network"
+	var floor []float64
+	for i, device := range turns["hotlog-three"] {
+		floor = append(floor, device.p50+2*turns["grpc-unary"][i].p50)
+	}
+	f.Note = fmt.Sprintf("ratio: of the p50s; of hotlog-three and two calls, to the leader and on to a member: %.2f", median(ratios(turns["logcore"], p50, floor)))
+	b.figures = append(b.figures, f, newFigure(cell, "hotlog", turns["hotlog"]), three, hop)
 	return nil
 }
 
