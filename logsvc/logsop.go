@@ -256,8 +256,8 @@ func (op *logsOp) answer(b []byte, held *heldAnswers) []byte {
 	for i := range op.parts {
 		part := &op.parts[i]
 		err := part.err
-		if err == nil {
-			err = op.err
+		if err == nil || op.err != nil && errors.Is(err, logcore.ErrFenced) {
+			err = op.err // what fenced it may not have come to pass
 		}
 		switch {
 		case part.ch.told:

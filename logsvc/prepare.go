@@ -20,12 +20,21 @@ type Token struct {
 	Incarnation uint64
 }
 
-// check returns the log that the token is good for.
+// check returns the log that the token is good for. A member that was deposed and does not know it yet must not tell a writer
+// that it is fenced when it isn't: an epoch that is newer than any it knows was granted by somebody who leads by now, and one
+// that it raised itself counts once that is applied.
 func (t Token) check(p *replication.Proposer) (*catalog.Log, error) {
 	if err := p.Catalog().CheckIncarnation(t.Incarnation); err != nil {
 		return nil, err
 	}
-	return p.Catalog().CheckWriter(t.Log, t.Epoch)
+	l, err := p.Catalog().CheckWriter(t.Log, t.Epoch)
+	if errors.Is(err, logcore.ErrFenced) {
+		if known, kerr := p.Catalog().ByID(t.Log); kerr == nil && t.Epoch > known.Epoch && !p.Alone() {
+			return nil, &logcore.NotLeaderError{Shard: p.Shard()}
+		}
+		p.WaitFor(p.Catalog().LSN)
+	}
+	return l, err
 }
 
 // PrepareAppend proposes a writer's entries, whose sequences rise by one from first,

@@ -52,8 +52,8 @@ func (p *Proposer) command(c catalog.Command) catalog.Place {
 	return p.Propose(append(NewDraft(logcore.KindCatalog, logcore.TxID{}, len(payload)), payload...))
 }
 
-// WaitFor keeps the request from being done before lsn, which was proposed before, is
-// applied.
+// WaitFor keeps the request from being done, or refused, before lsn, which was proposed before, is
+// applied. One that waits when the leadership is lost learns that instead.
 func (p *Proposer) WaitFor(lsn logcore.LSN) { p.waitFor = max(p.waitFor, lsn) }
 
 // After makes all times that are given from now on greater than t, a reading of another shard of the
@@ -65,6 +65,12 @@ func (p *Proposer) Term() uint64 { return p.m.state.Term }
 
 // Since returns when the present leadership began to take requests.
 func (p *Proposer) Since() time.Time { return p.m.ledSince }
+
+// Alone reports whether this member is the whole group: what it does not know is not so.
+func (p *Proposer) Alone() bool { return p.m.state.soleVoter() }
+
+// Shard returns the group's shard.
+func (p *Proposer) Shard() logcore.ShardID { return p.m.state.Shard }
 
 // DiskFull returns why nothing new should be written now, nil when there is room.
 func (p *Proposer) DiskFull() error { return p.m.full }
@@ -199,7 +205,7 @@ func (m *Member) propose() bool {
 			if len(p.batch) != n {
 				panic("replication: Prepare failed after it proposed: " + err.Error())
 			}
-			r.Done(err)
+			m.refuse(r, p.waitFor, err)
 			continue
 		}
 		if p.waitFor <= m.Committed() {
@@ -213,6 +219,21 @@ func (m *Member) propose() bool {
 		m.rn.TransferLeader(m.transfer)
 	}
 	return ok
+}
+
+// refuse tells a request why it was not carried out, once lsn is applied if that is why: what this member proposed and nobody
+// committed is no reason.
+func (m *Member) refuse(r Request, lsn logcore.LSN, err error) {
+	if lsn <= m.Committed() {
+		r.Done(err)
+		return
+	}
+	m.await(lsn, func(lost error) {
+		if lost != nil {
+			err = lost
+		}
+		r.Done(err)
+	})
 }
 
 // await keeps waiting sorted: nearly always lsn is the highest, but a request that was

@@ -219,6 +219,10 @@ func (c *client) answered(a *pendingAppend, attempt int, r appended) {
 		return
 	}
 	if errors.Is(r.err, logcore.ErrFenced) {
+		if truth := c.w.oracle.logs[c.token.Log]; truth == nil || truth.epoch <= a.op.epoch {
+			c.w.failf("client %d is fenced at epoch %d of log %q, and nobody was granted a newer one: %w", c.id, a.op.epoch, c.log, r.err)
+			return
+		}
 		c.w.count.Fenced++
 		c.w.trace.note("client %d is fenced at epoch %d", uint64(c.id), uint64(a.op.epoch))
 		c.life++
