@@ -76,7 +76,7 @@ const (
 	// ShardsMax is the most shards of a cluster.
 	ShardsMax = 1024
 	// ExtentsMax is the most extents of a log.
-	ExtentsMax = 64
+	ExtentsMax = 1024
 	// NodesMax is the most nodes of a cluster.
 	NodesMax = 256
 	// NodeAddressMax is the longest address of a node, in bytes.

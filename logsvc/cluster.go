@@ -60,7 +60,16 @@ func (a admin) ClusterStatus(ctx context.Context, _ *logcorev1.ClusterStatusRequ
 		return nil, err
 	}
 	resp, err := m.Status(ctx)
-	return resp, memberStatus(err)
+	if err != nil {
+		return nil, memberStatus(err)
+	}
+	logs := a.s.shards.logs()
+	for i, s := range a.s.shards.all {
+		g := s.group.Status()
+		resp.Shards = append(resp.Shards, &logcorev1.ShardPlacement{Shard: uint32(i), Leader: g.Leader, Term: g.Term, CommittedLsn: uint64(g.Committed),
+			Voters: g.Members.Voters, Learners: g.Members.Learners, Logs: uint64(logs[i]), LoadBytes: uint64(s.load.now())})
+	}
+	return resp, nil
 }
 
 // AddMember implements logcorev1.AdminServiceServer.

@@ -217,12 +217,24 @@ type memberJSON struct {
 }
 
 type clusterJSON struct {
-	Cluster   string       `json:"cluster"`
-	Leader    string       `json:"leader"`
-	Term      uint64       `json:"term"`
-	Committed logcore.LSN  `json:"committed_lsn"`
-	Changing  bool         `json:"changing"`
-	Members   []memberJSON `json:"members"`
+	Cluster   string          `json:"cluster"`
+	Leader    string          `json:"leader"`
+	Term      uint64          `json:"term"`
+	Committed logcore.LSN     `json:"committed_lsn"`
+	Changing  bool            `json:"changing"`
+	Members   []memberJSON    `json:"members"`
+	Shards    []placementJSON `json:"shards"`
+}
+
+type placementJSON struct {
+	Shard     uint32      `json:"shard"`
+	Leader    string      `json:"leader"`
+	Term      uint64      `json:"term"`
+	Committed logcore.LSN `json:"committed_lsn"`
+	Voters    int         `json:"voters"`
+	Learners  int         `json:"learners"`
+	Logs      uint64      `json:"logs"`
+	LoadBytes uint64      `json:"load_bytes"`
 }
 
 func (a *app) clusterStatusCommand() *cobra.Command {
@@ -265,7 +277,7 @@ func (a *app) clusterStatus(ctx context.Context) (st *logcorev1.ClusterStatusRes
 }
 
 func (a *app) writeCluster(st *logcorev1.ClusterStatusResponse) error {
-	out := clusterJSON{Cluster: st.Cluster, Leader: fmt.Sprintf("%016x", st.Leader), Term: st.Term, Committed: logcore.LSN(st.CommittedLsn), Changing: st.Changing, Members: []memberJSON{}}
+	out := clusterJSON{Cluster: st.Cluster, Leader: fmt.Sprintf("%016x", st.Leader), Term: st.Term, Committed: logcore.LSN(st.CommittedLsn), Changing: st.Changing, Members: []memberJSON{}, Shards: []placementJSON{}}
 	var rows [][]string
 	for _, m := range st.Members {
 		j := memberJSON{fmt.Sprintf("%016x", m.Node), m.Role, m.Node == st.Leader, m.Address, m.PeerAddress, logcore.LSN(m.MatchLsn), m.Active, m.Behind}
@@ -283,11 +295,24 @@ func (a *app) writeCluster(st *logcorev1.ClusterStatusResponse) error {
 		}
 		rows = append(rows, []string{j.Node, j.Role, state, fmt.Sprint(j.LSN), j.Address, j.PeerAddress})
 	}
+	var shards [][]string
+	for _, p := range st.Shards {
+		j := placementJSON{p.Shard, fmt.Sprintf("%016x", p.Leader), p.Term, logcore.LSN(p.CommittedLsn), len(p.Voters), len(p.Learners), p.Logs, p.LoadBytes}
+		out.Shards = append(out.Shards, j)
+		leader := j.Leader
+		if p.Leader == 0 {
+			leader = "none"
+		}
+		shards = append(shards, []string{fmt.Sprint(j.Shard), leader, fmt.Sprint(j.Term), j.Committed.String(), fmt.Sprint(j.Voters), fmt.Sprint(j.Learners), fmt.Sprint(j.Logs), sizeText(j.LoadBytes) + "/s"})
+	}
 	if a.format == "json" {
 		return a.writeJSON(out)
 	}
 	if err := a.writeFields([]field{{"cluster", st.Cluster}, {"term", fmt.Sprint(st.Term)}, {"committed LSN", fmt.Sprint(st.CommittedLsn)}, {"members change", fmt.Sprint(st.Changing)}}); err != nil {
 		return err
 	}
-	return a.writeTable([]string{"NODE", "ROLE", "STATE", "LSN", "ADDRESS", "PEER ADDRESS"}, rows)
+	if err := a.writeTable([]string{"NODE", "ROLE", "STATE", "LSN", "ADDRESS", "PEER ADDRESS"}, rows); err != nil {
+		return err
+	}
+	return a.writeTable([]string{"SHARD", "LEADER", "TERM", "COMMITTED", "VOTERS", "LEARNERS", "LOGS", "LOAD"}, shards)
 }

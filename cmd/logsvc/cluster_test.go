@@ -43,6 +43,7 @@ type server struct {
 	dir        string
 	addr, peer string
 	join       []string
+	shards     int // 0: those that there are, or one
 	targets    []string
 	tls        client.TLSFiles // of the service and of those who ask it; zero: plain text
 	cmd        *exec.Cmd
@@ -68,6 +69,9 @@ func newServer(t *testing.T, join ...string) *server {
 func (s *server) start() {
 	s.t.Helper()
 	args := []string{"--dir", s.dir, "--listen", s.addr, "--peer-listen", s.peer, "--metrics", "", "--log-level", "warn", "--segment-bytes", "1MiB", "--disk-reserve-bytes", "1MiB"}
+	if s.shards > 0 {
+		args = append(args, "--shards", strconv.Itoa(s.shards))
+	}
 	if len(s.join) > 0 {
 		args = append(args, "--peers", strings.Join(s.join, ","))
 	}
