@@ -23,6 +23,7 @@ import (
 type Entry struct {
 	LSN     logcore.LSN
 	Kind    logcore.Kind
+	Tx      logcore.TxID
 	Payload []byte
 }
 

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,12 @@ import (
 	"time"
 
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/engine/enginetest"
+	"github.com/logcore/logcore/engine/postgres/compute"
+	"github.com/logcore/logcore/engine/postgres/pages"
+	"github.com/logcore/logcore/engine/postgres/payload"
+	"github.com/logcore/logcore/pageserver"
 )
 
 const benchRounds = 5
@@ -60,6 +67,7 @@ func BenchmarkFigures(b *testing.B) {
 	f := newFigures(b)
 	b.Run("commit", func(b *testing.B) { benchCommit(b, f) })
 	b.Run("ingest", func(b *testing.B) { benchIngest(b, f) })
+	b.Run("decode", func(b *testing.B) { benchDecode(b, f) })
 	b.Run("redo", func(b *testing.B) { benchRedo(b, f) })
 	b.Run("return", func(b *testing.B) { benchReturn(b, f) })
 }
@@ -222,28 +230,110 @@ func benchIngest(b *testing.B, f *figures) {
 	f.add("ingest.wall", median(wall), "MB/s, server, attach and LogCore on this machine", map[string]any{"rounds": benchRounds})
 }
 
-var goBenchLine = regexp.MustCompile(`(?m)^Benchmark(\w+?)(?:-\d+)?\s+\d+\s+([0-9.]+) ns/op`)
-
-// benchRedo: one record on a page in memory.
-func benchRedo(b *testing.B, f *figures) {
-	out, err := exec.CommandContext(b.Context(), "go", "test", "-run", "^$", "-bench", ".", "-count", strconv.Itoa(benchRounds), "-benchtime", "0.5s",
-		"github.com/logcore/logcore/engine/postgres/redo").CombinedOutput()
+// benchDecode: what a page server's ingest costs: the WAL of TPC-B and of bulk changes, from a log's entries in memory: decoding alone, and decoding into a
+// store.
+func benchDecode(b *testing.B, f *figures) {
+	service, s := newService(b), newServer(b, "max_wal_size=20GB", "checkpoint_timeout=1h")
+	pgbenchInit(b, s, 5, 100)
+	attach := service.attach(b, "decode", s)
+	run(b, binaries+"pgbench", "-n", "-c", "8", "-j", "2", "-T", "10", "-h", s.socket, "-p", strconv.Itoa(s.port), "-U", "postgres", "postgres")
+	load(b, s.connString(), 64<<20)
+	attach.stop()
+	log, err := client.Dial(b.Context(), client.Options{Addr: service.addr})
 	if err != nil {
-		b.Fatalf("%v\n%s", err, out)
+		b.Fatal(err)
 	}
-	values := map[string][]float64{}
-	for _, m := range goBenchLine.FindAllStringSubmatch(string(out), -1) {
-		v, err := strconv.ParseFloat(m[2], 64)
+	defer log.Close()
+	source := enginetest.NewSource(1)
+	source.Create("decode")
+	var payloads [][]byte
+	bytes := 0.0
+	for e, err := range compute.EntriesOf(log, "decode")(b.Context(), 0, 0) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		values[m[1]] = append(values[m[1]], v/1000)
+		source.Append("decode", e.Kind, e.Tx, e.Payload)
+		p, err := payload.Decode(e.Payload)
+		if err != nil {
+			b.Fatal(err)
+		}
+		bytes += float64(len(p.Content)) / 1e6
+		payloads = append(payloads, e.Payload)
 	}
-	if len(values["HotUpdate"]) != benchRounds {
-		b.Fatalf("no figures in\n%s", out)
+	var decode, ingest []float64
+	for range benchRounds {
+		decode = append(decode, bytes/cpuOf(b, func() { decodeAll(b, payloads) }))
+		ingest = append(ingest, bytes/cpuOf(b, func() { ingestAll(b, source) }))
 	}
-	for name, v := range values {
-		f.add("redo."+strings.ToLower(name), median(v), "µs", map[string]any{"goal": 3})
+	more := map[string]any{"mb": bytes, "entries": len(payloads), "rounds": benchRounds, "goal": 150}
+	f.add("pages.decode_cpu", median(decode), "MB of base backup and WAL per CPU second", more)
+	f.add("pages.ingest_cpu", median(ingest), "MB of base backup and WAL per CPU second, decoded into a store", more)
+}
+
+// cpuOf returns the CPU seconds that this process spends on something.
+func cpuOf(b *testing.B, work func()) float64 {
+	b.Helper()
+	spent := func() float64 {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+	}
+	before := spent()
+	work()
+	return spent() - before
+}
+
+func decodeAll(b *testing.B, payloads [][]byte) {
+	var state []byte
+	for _, p := range payloads {
+		_, next, err := pages.Decoder{}.Decode(state, p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		state = next
+	}
+}
+
+func ingestAll(b *testing.B, source *enginetest.Source) {
+	s := enginetest.Start(b, pageserver.Options{Dir: b.TempDir(), Source: source, Formats: engine.Only(pages.Decoder{}), Logger: slog.New(slog.DiscardHandler)})
+	for deadline := time.Now().Add(10 * time.Minute); ; {
+		_, err := s.WaitLSN(b.Context(), "decode", pageserver.ReadAt{LSN: source.Last(), Wait: time.Minute})
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			b.Fatal(err)
+		}
+	}
+	s.Stop(b)
+}
+
+var goBenchLine = regexp.MustCompile(`(?m)^Benchmark(\w+?)(?:-\d+)?\s+\d+\s+([0-9.]+) ns/op`)
+
+// benchRedo: one record on a page in memory: as the replay on files does it, and from the data of a redo record, as the page server does.
+func benchRedo(b *testing.B, f *figures) {
+	for _, p := range []struct{ name, pkg, bench string }{{"redo.", "redo", "."}, {"pages.", "pages", "^BenchmarkRedo"}} {
+		out, err := exec.CommandContext(b.Context(), "go", "test", "-run", "^$", "-bench", p.bench, "-count", strconv.Itoa(benchRounds), "-benchtime", "0.5s",
+			"github.com/logcore/logcore/engine/postgres/"+p.pkg).CombinedOutput()
+		if err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+		values := map[string][]float64{}
+		for _, m := range goBenchLine.FindAllStringSubmatch(string(out), -1) {
+			v, err := strconv.ParseFloat(m[2], 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			values[m[1]] = append(values[m[1]], v/1000)
+		}
+		if len(values) < 2 {
+			b.Fatalf("no figures in\n%s", out)
+		}
+		for name, v := range values {
+			f.add(p.name+strings.ToLower(name), median(v), "µs", map[string]any{"goal": 3})
+		}
 	}
 }
 

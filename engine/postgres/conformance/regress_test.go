@@ -5,6 +5,7 @@ package conformance
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -49,12 +50,17 @@ func TestRegressionSuite(t *testing.T) {
 		if err != nil {
 			t.Errorf("verify-redo: %v", err)
 		}
+		type counts struct {
+			Equal, Images, Unknown, Differ, Failed, Early uint64
+			NotRedone                                     uint64 `json:"not_redone"`
+			NoImage                                       uint64 `json:"no_image"`
+		}
 		var r struct {
-			Total struct {
-				Equal, Images, Unknown, Differ, Failed, Early uint64
-				NotRedone                                     uint64 `json:"not_redone"`
-				NoImage                                       uint64 `json:"no_image"`
+			Kinds []struct {
+				Manager, Operation string
+				counts
 			}
+			Total       counts
 			Records     uint64
 			EarlyLeft   int `json:"early_left"`
 			Differences []string
@@ -63,6 +69,16 @@ func TestRegressionSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%d records: %+v", r.Records, r.Total)
+		if path := os.Getenv("LOGCORE_REDO_TABLE"); path != "" {
+			var table strings.Builder
+			for _, k := range r.Kinds {
+				fmt.Fprintf(&table, "| %s | %s | %d | %d | %d | %d | %d | %d |\n", k.Manager, k.Operation, k.Equal, k.Images, k.NotRedone, k.Unknown, k.NoImage, k.Differ+k.Failed)
+			}
+			fmt.Fprintf(&table, "| all | %d records | %d | %d | %d | %d | %d | %d |\n", r.Records, r.Total.Equal, r.Total.Images, r.Total.NotRedone, r.Total.Unknown, r.Total.NoImage, r.Total.Differ+r.Total.Failed)
+			if err := os.WriteFile(path, []byte(table.String()), 0o644); err != nil {
+				t.Error(err)
+			}
+		}
 		if r.Total.Differ+r.Total.Failed > 0 || r.Total.Equal < 1_000_000 || r.EarlyLeft > 0 {
 			t.Errorf("want no difference in a million blocks; %d bits of visibility maps left; %v", r.EarlyLeft, r.Differences)
 		}
