@@ -106,6 +106,7 @@ type LogHistory struct {
 	Horizon     logcore.LSN
 	Window      time.Duration
 	WindowBytes uint64
+	Incarnation uint64 // of its shard
 }
 
 // HistoryLease is a lease as the log service lists it.
@@ -127,6 +128,7 @@ type HistoryHold struct {
 // Histories is what is kept of every log, as of one moment.
 type Histories struct {
 	Incarnation uint64
+	Now         logcore.HLC  // the service's clock
 	Logs        []LogHistory // ascending by id
 	Leases      []HistoryLease
 	Holds       []HistoryHold
@@ -140,10 +142,10 @@ func (c *Client) Histories(ctx context.Context) (Histories, error) {
 	if err != nil {
 		return Histories{}, err
 	}
-	out := Histories{Incarnation: resp.Incarnation, Logs: make([]LogHistory, len(resp.Logs))}
+	out := Histories{Incarnation: resp.Incarnation, Now: logcore.HLC(resp.Now), Logs: make([]LogHistory, len(resp.Logs))}
 	for i, l := range resp.Logs {
 		out.Logs[i] = LogHistory{logcore.LogID(l.LogId), l.Log, logcore.LogID(l.ParentId), logcore.LSN(l.BranchLsn), logcore.LSN(l.HorizonLsn),
-			time.Duration(l.WindowMs) * time.Millisecond, l.WindowBytes}
+			time.Duration(l.WindowMs) * time.Millisecond, l.WindowBytes, l.Incarnation}
 	}
 	for _, l := range resp.Leases {
 		out.Leases = append(out.Leases, HistoryLease{l.Lease, logcore.LogID(l.LogId), logcore.LSN(l.Lsn), logcore.HLC(l.Expires), l.Holder})

@@ -180,12 +180,12 @@ func (h histories) ListHistories(ctx context.Context, _ *logcorev1.ListHistories
 
 // list is ListHistories of this shard, as this member knows it.
 func (h histories) list() *logcorev1.ListHistoriesResponse {
-	resp := &logcorev1.ListHistoriesResponse{}
+	resp := &logcorev1.ListHistoriesResponse{Now: uint64(logcore.HLCAt(time.Now()))}
 	h.s.group.View(func(state *catalog.State) {
 		resp.Incarnation = state.Incarnation
 		for _, l := range state.Logs() {
 			resp.Logs = append(resp.Logs, &logcorev1.LogHistory{LogId: uint64(l.ID), Log: l.Name, ParentId: uint64(l.Parent), BranchLsn: uint64(l.BranchLSN),
-				HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes})
+				HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, Incarnation: state.Incarnation})
 		}
 		for _, l := range state.Leases() {
 			resp.Leases = append(resp.Leases, &logcorev1.HistoryLease{Lease: l.ID, LogId: uint64(l.Log), Lsn: uint64(l.LSN), Expires: uint64(l.Expires), Holder: l.Holder})

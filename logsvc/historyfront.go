@@ -122,7 +122,7 @@ func (f historyFront) ListHistories(ctx context.Context, req *logcorev1.ListHist
 		return resp, err
 	}
 	of := f.homes()
-	all := &logcorev1.ListHistoriesResponse{Incarnation: resp.Incarnation}
+	all := &logcorev1.ListHistoriesResponse{Incarnation: resp.Incarnation, Now: resp.Now}
 	for _, s := range f.sh.all {
 		part := histories{s: s}.list()
 		for _, l := range part.Logs {

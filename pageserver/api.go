@@ -233,7 +233,7 @@ func (s *Server) waitWithParents(ctx context.Context, l *logState, at ReadAt, de
 	if at.past && s.answersUnconfirmed(ctx, l, w, deadline) {
 		return at.LSN, nil
 	}
-	ingested, err := l.wait(ctx, w, time.Until(deadline))
+	ingested, err := s.waitFor(ctx, l, w, deadline)
 	if err != nil {
 		return 0, err
 	}
@@ -243,7 +243,7 @@ func (s *Server) waitWithParents(ctx context.Context, l *logState, at ReadAt, de
 	}
 	for a := l; a.parent != nil; a = a.parent {
 		need = min(need, a.branch.lsn)
-		if _, err := a.parent.wait(ctx, want{lsn: need}, time.Until(deadline)); err != nil {
+		if _, err := s.waitFor(ctx, a.parent, want{lsn: need}, deadline); err != nil {
 			return 0, err
 		}
 	}
@@ -264,7 +264,15 @@ func (s *Server) visit(l *logState, seen []uint64, lsn logcore.LSN, fn func(*rea
 	r := s.newReader()
 	defer r.close()
 	r.exact, r.incarnation = l.covers(lsn), l.info().Incarnation
-	return fn(r, l, lsn)
+	if err := l.checkReadable(lsn); err != nil {
+		return err
+	}
+	err := fn(r, l, lsn)
+	// What was read may have been collected meanwhile.
+	if trimmed := l.checkReadable(lsn); trimmed != nil {
+		return trimmed
+	}
+	return err
 }
 
 // repair heals the damage that a read met, as far as a read can wait for it: nil

@@ -22,41 +22,87 @@ type followers struct {
 	logs  map[*logState]*follower // guarded by mu
 }
 
+// follower is the goroutine that follows one log.
 type follower struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	// ending: stop was called; again: and start after it, so another one begins when this
+	// one has ended. Guarded by followers.mu.
+	ending bool
+	again  func(context.Context, *logState)
 }
 
 func newFollowers(ctx context.Context) *followers {
 	return &followers{ctx: ctx, logs: map[*logState]*follower{}}
 }
 
-// start begins to follow a log unless that is done already.
+// start begins to follow a log unless that is done already. A log never has two followers
+// at a time.
 func (f *followers) start(l *logState, follow func(context.Context, *logState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.logs[l] != nil || f.ended {
+	if f.ended || l.dead.Load() {
 		return
 	}
+	if one := f.logs[l]; one != nil {
+		if one.ending {
+			one.again = follow
+		}
+		return
+	}
+	f.launch(l, follow)
+}
+
+// launch starts the goroutine; the caller holds mu.
+func (f *followers) launch(l *logState, follow func(context.Context, *logState)) {
 	ctx, cancel := context.WithCancel(f.ctx)
 	one := &follower{cancel: cancel, done: make(chan struct{})}
 	f.logs[l] = one
 	f.group.Go(func() {
-		defer close(one.done)
-		defer cancel()
 		follow(ctx, l)
+		cancel()
+		f.finished(l, one)
 	})
+}
+
+// finished ends a follower. One that ended by itself stays listed: it is not begun again.
+func (f *followers) finished(l *logState, one *follower) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer close(one.done)
+	if !one.ending || f.logs[l] != one {
+		return
+	}
+	delete(f.logs, l)
+	if one.again != nil && !f.ended && !l.dead.Load() {
+		f.launch(l, one.again)
+	}
+}
+
+// follows reports whether a log is followed.
+func (f *followers) follows(l *logState) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.logs[l] != nil
 }
 
 // stop ends the following of a log and waits until it has ended.
 func (f *followers) stop(l *logState) {
 	f.mu.Lock()
 	one := f.logs[l]
-	delete(f.logs, l)
-	f.mu.Unlock()
 	if one != nil {
-		one.cancel()
-		<-one.done
+		one.ending, one.again = true, nil
+	}
+	f.mu.Unlock()
+	if one == nil {
+		return
+	}
+	one.cancel()
+	<-one.done
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.logs[l] == one { // it had ended by itself before
+		delete(f.logs, l)
 	}
 }
 
@@ -181,14 +227,16 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	}
 	if l.parent != nil {
 		// A branch builds on its parent's pages.
-		if err := l.parent.await(ctx, l.branch.lsn); err != nil {
+		if err := s.await(ctx, l.parent, l.branch.lsn); err != nil {
 			return err
 		}
 	}
 	if err := s.chooseDecoder(l, info); err != nil {
 		return err
 	}
-	l.update(func() { l.confirmed, l.lastErr, l.caughtUp = true, nil, max(info.Last, l.state.branchLSN) })
+	l.update(func() {
+		l.confirmed, l.lastErr, l.caughtUp, l.session = true, nil, max(info.Last, l.state.branchLSN), sessions.Add(1)
+	})
 	// From the last entry, not from the ingested LSN: should the source have left out
 	// entries before that, they come now, or their absence shows in the sequence.
 	from := max(l.snapshot().entry, l.branch.lsn) + 1
@@ -253,9 +301,9 @@ func (s *Server) persistNew(l *logState) error {
 
 // await returns when a log is confirmed and ingested up to an LSN, or ctx is done, or
 // the log's ingest has stopped short of it.
-func (l *logState) await(ctx context.Context, lsn logcore.LSN) error {
+func (s *Server) await(ctx context.Context, l *logState, lsn logcore.LSN) error {
 	for {
-		_, err := l.wait(ctx, want{lsn: lsn}, WaitMax)
+		_, err := s.waitFor(ctx, l, want{lsn: lsn}, time.Now().Add(WaitMax))
 		if err == nil || !errors.Is(err, logcore.ErrLSNInFuture) {
 			return err
 		}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/logcore/logcore"
 )
 
@@ -55,7 +53,7 @@ func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 		return logcore.ErrClosed
 	}
 	key := appendVersionKey(nil, d.owner.id, d.space, d.page, d.at)
-	if err := s.db.Set(key, sealImage(key, page), pebble.NoSync); err != nil {
+	if err := s.rewrite(key, sealImage(key, page)); err != nil {
 		return err
 	}
 	s.dirty.Store(true)

@@ -43,7 +43,8 @@ type ingester struct {
 	sizes  map[engine.Space]sizeValue
 	chains chainCache
 	// cuts are the newest cuts that this ingester wrote, by space.
-	cuts map[engine.Space]cutMark
+	cuts  map[engine.Space]cutMark
+	meter meter
 	// batches counts those applied.
 	batches int
 	// place is where the effects at hand take place.
@@ -195,6 +196,9 @@ func (w *ingester) apply() error {
 	w.spilled = w.dirty
 	w.batches++
 	w.s.dirty.Store(true)
+	if w.meter.known {
+		w.l.bytes.Store(w.meter.bytes)
+	}
 	w.l.commitState(w.pos)
 	w.s.metrics.entries.Add(float64(w.entries))
 	w.s.metrics.records.Add(float64(w.records))
@@ -353,6 +357,9 @@ func (w *ingester) entry(e *Entry) error {
 		err = w.writeCommit(v.visible, v.visibleTime)
 	}
 	if err != nil {
+		return err
+	}
+	if err := w.meterEntry(e.LSN, len(e.Payload)); err != nil {
 		return err
 	}
 	v.format = w.format

@@ -33,6 +33,15 @@ type logState struct {
 	// currentPages. Written by the follower.
 	writing atomic.Uint64
 
+	bytes atomic.Uint64 // of the payloads of its own entries, as far as they are ingested
+	// readable is what can be read of the log itself, its ancestors left aside; nil:
+	// everything. Written by whoever keeps histories, before anything is removed.
+	readable atomic.Pointer[points]
+	retained retained // owned by the retention loop, but for use
+	resting  resting
+	waiters  atomic.Int64 // readers who wait for more of it
+	dead     atomic.Bool  // thrown away: it is not followed any more
+
 	mu sync.Mutex
 	// state is what the next batch writes; its ingested LSN is what readers see.
 	state stateValue // guarded by mu
@@ -40,6 +49,8 @@ type logState struct {
 	// confirmed: the source said since the last time its stream broke that the state's
 	// incarnation is the current one, and its last entry one of the source's.
 	confirmed bool // guarded by mu
+	// session numbers the stream that confirmed says of.
+	session uint64 // guarded by mu
 	// foreign: the source's history is not the one that the state was made from, though
 	// the incarnation is. Run throws the state away.
 	foreign bool // guarded by mu
@@ -79,6 +90,8 @@ func (l *logState) reset(state stateValue) {
 	l.newestCut, l.cutEpochs = map[engine.Space]pos{}, map[engine.Space]uint64{}
 	l.writing.Store(uint64(state.ingested))
 	l.generation = generations.Add(1)
+	l.bytes.Store(0)
+	l.retained.forget()
 	l.broadcast()
 }
 
@@ -193,10 +206,14 @@ func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (lo
 			target = max(target, l.caughtUp)
 		}
 		ready := l.confirmed && ingested >= target
+		rests := l.resting.rests
 		stopped, lastErr, confirmed, changed, name := l.stopped, l.lastErr, l.confirmed, l.changed, l.state.name
 		l.mu.Unlock()
 		if ready {
 			return ingested, nil
+		}
+		if rests {
+			return 0, errRests
 		}
 		if stopped != nil && confirmed {
 			return 0, fmt.Errorf("pageserver: log %q is served up to LSN %d only, its ingest has %w: %w", name, ingested, errStopped, stopped)
@@ -215,8 +232,17 @@ func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (lo
 	}
 }
 
+// errRests: waiting for more of a branch at rest leads nowhere; see Server.waitFor.
+var errRests = errors.New("pageserver: the branch is at rest")
+
 // errStopped marks an error of the log itself, which ended its ingest.
 var errStopped = errors.New("stopped")
+
+func (l *logState) generationNow() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.generation
+}
 
 // generations returns those of a log and its ancestors.
 func (l *logState) generations() []uint64 {

@@ -16,7 +16,9 @@ type metrics struct {
 	refetched  prometheus.Counter
 	healed     prometheus.Counter
 	violations *prometheus.CounterVec
-	latency    prometheus.Histogram
+	// Of collection.
+	collectedKeys, collectedBytes, collectErrors prometheus.Counter
+	latency                                      prometheus.Histogram
 
 	all []prometheus.Collector
 }
@@ -26,17 +28,20 @@ func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_pageserver_" + name + "_total", Help: help})
 	}
 	m := &metrics{
-		entries:    counter("ingested_entries", "Log entries ingested."),
-		records:    counter("ingested_records", "Page records ingested."),
-		images:     counter("chain_images", "Deltas stored as an image because the chain before them had become long."),
-		readImages: counter("background_images", "Images made in the background of pages whose reads had to apply many changes."),
-		pages:      counter("pages_served", "Pages served."),
-		cacheHits:  counter("page_cache_hits", "Pages or bases of pages found materialised in the cache."),
-		deltas:     counter("deltas_applied", "Deltas applied to serve pages."),
-		rebuilds:   counter("store_rebuilds", "Times the whole store was built again because it was damaged."),
-		refetched:  counter("refetched_tables", "Damaged tables of the store that were fetched again from a checkpoint."),
-		resets:     counter("incarnation_resets", "Logs whose state was thrown away because it belonged to another incarnation, or to another history of the same one."),
-		healed:     counter("healed_pages", "Page versions rebuilt from the log because their checksum failed."),
+		entries:        counter("ingested_entries", "Log entries ingested."),
+		records:        counter("ingested_records", "Page records ingested."),
+		images:         counter("chain_images", "Deltas stored as an image because the chain before them had become long."),
+		readImages:     counter("background_images", "Images made in the background of pages whose reads had to apply many changes."),
+		pages:          counter("pages_served", "Pages served."),
+		cacheHits:      counter("page_cache_hits", "Pages or bases of pages found materialised in the cache."),
+		deltas:         counter("deltas_applied", "Deltas applied to serve pages."),
+		rebuilds:       counter("store_rebuilds", "Times the whole store was built again because it was damaged."),
+		refetched:      counter("refetched_tables", "Damaged tables of the store that were fetched again from a checkpoint."),
+		resets:         counter("incarnation_resets", "Logs whose state was thrown away because it belonged to another incarnation, or to another history of the same one."),
+		healed:         counter("healed_pages", "Page versions rebuilt from the log because their checksum failed."),
+		collectedKeys:  counter("collected_keys", "Page versions and other keys removed because no reader can see them any more."),
+		collectedBytes: counter("collected_bytes", "Bytes of keys and values removed because no reader can see them any more."),
+		collectErrors:  counter("collect_failures", "Times that histories could not be looked after; it is tried again."),
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_pageserver_source_violations_total",
 			Help: "Batches of the log source that were refused, by what was wrong."}, []string{"kind"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "logcore_pageserver_get_pages_latency_seconds",
@@ -45,7 +50,7 @@ func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 	for _, kind := range []string{violationGap, violationDuplicate, violationBackwards} {
 		m.violations.WithLabelValues(kind)
 	}
-	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.refetched, m.healed, m.violations, m.latency,
+	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.refetched, m.healed, m.collectedKeys, m.collectedBytes, m.collectErrors, m.violations, m.latency,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
 			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped)}
 	if reg != nil {

@@ -58,6 +58,13 @@ type Options struct {
 	// ChainDeltasMax is the longest chain of deltas that a read may have to apply; the
 	// next delta of the page is stored as an image. Zero means 16.
 	ChainDeltasMax int
+	// Keeper says how much of the logs' histories stays readable; nil: all of it, for ever.
+	Keeper HistoryKeeper
+	// CollectInterval is how often horizons are moved by the logs' windows and what is
+	// behind them is looked at. Zero means 30 s.
+	CollectInterval time.Duration
+	// CollectBytesPerSecond bounds what collection reads. Zero means 32 MiB.
+	CollectBytesPerSecond int64
 	// Checkpoints is where copies of the store go, and where a new store comes from; nil
 	// keeps none. The caller closes its bucket after the Server.
 	Checkpoints *checkpoint.Repository
@@ -94,6 +101,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.FlushInterval, 5*time.Second)
 	setDefault(&o.PollInterval, 2*time.Second)
 	setDefault(&o.ChainDeltasMax, 16)
+	setDefault(&o.CollectInterval, 30*time.Second)
+	setDefault(&o.CollectBytesPerSecond, 32<<20)
 	setDefault(&o.CheckpointInterval, 5*time.Minute)
 	return o
 }
@@ -121,6 +130,8 @@ func (o Options) validate() error {
 	check(o.MemTableBytes >= 256<<10 && o.MemTableBytes <= 1<<30, "MemTableBytes %d: want 256 KiB to 1 GiB", o.MemTableBytes)
 	check(o.FlushInterval > 0, "FlushInterval %v: want a positive duration", o.FlushInterval)
 	check(o.PollInterval > 0, "PollInterval %v: want a positive duration", o.PollInterval)
+	check(o.CollectInterval > 0, "CollectInterval %v: want a positive duration", o.CollectInterval)
+	check(o.CollectBytesPerSecond > 0, "CollectBytesPerSecond %d: want a positive number", o.CollectBytesPerSecond)
 	check(o.CheckpointInterval > 0, "CheckpointInterval %v: want a positive duration", o.CheckpointInterval)
 	check(o.ChainDeltasMax >= 1 && o.ChainDeltasMax <= 1000, "ChainDeltasMax %d: want 1 to 1000", o.ChainDeltasMax)
 	return errors.Join(bad...)

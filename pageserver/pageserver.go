@@ -42,6 +42,8 @@ type Server struct {
 	adoptMu sync.Mutex
 
 	healMu sync.Mutex // one page is healed at a time
+	// rewriteMu is held by whoever removes versions or writes one again.
+	rewriteMu sync.Mutex
 
 	local       *checkpoint.Local // the store's files; those missing come from a checkpoint
 	checkpoints checkpoints
@@ -114,6 +116,7 @@ func (s *Server) openAndLoad() error {
 			l.setDecoder(format.Decoder)
 		}
 	}
+	s.loadPoints(db)
 	return nil
 }
 
@@ -159,6 +162,7 @@ func (s *Server) runUntilDamaged(ctx context.Context) error {
 	if s.opts.ImageBytesPerSecond > 0 {
 		f.group.Go(func() { s.imager.run(ctx) })
 	}
+	f.group.Go(func() { s.retentionLoop(ctx) })
 	if s.opts.Checkpoints != nil {
 		f.group.Go(func() { s.checkpointLoop(ctx) })
 		f.group.Go(func() { s.fetchLoop(ctx) })
@@ -200,6 +204,7 @@ func (s *Server) rebuildStore(reason error) error {
 		l.reset(stateValue{incarnation: l.info().Incarnation, parent: l.info().Parent, branchLSN: l.info().BranchLSN, name: l.info().Name, format: l.info().Format})
 	}
 	s.registry.resume(states)
+	s.loadPoints(db)
 	return nil
 }
 

@@ -79,6 +79,12 @@ func (r *registry) named(name string) *logState {
 	return r.byName[name]
 }
 
+func (r *registry) withID(id logcore.LogID) *logState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byID[id]
+}
+
 func (r *registry) all() []*logState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,6 +149,7 @@ func (s *Server) refresh(ctx context.Context) {
 		return
 	}
 	s.dropVanished(known, infos)
+	defer s.restIdle(infos)
 	if rest := s.adopt(infos); len(rest) > 0 {
 		s.log.Warn("pageserver: branches without their parent in the log service's list", "first", rest[0].Name, "branches", len(rest))
 	}
@@ -180,25 +187,21 @@ func (s *Server) adoptOne(info LogInfo) *logState {
 	if l == nil {
 		return nil
 	}
-	s.runMu.Lock()
-	defer s.runMu.Unlock()
-	if s.running != nil {
-		s.running.start(l, s.follow)
-	}
+	s.settle(l, info)
 	return l
 }
 
-// dropVanished throws away the logs of another incarnation that the source no longer
-// has: it was restored to a point before they were created.
+// dropVanished throws away the logs that the source no longer has: they were deleted, or
+// it was restored to a point before they were created.
 func (s *Server) dropVanished(known []*logState, infos []LogInfo) {
 	s.adoptMu.Lock()
 	defer s.adoptMu.Unlock()
-	listed, incarnations := map[logcore.LogID]bool{}, map[uint64]bool{}
+	listed := make(map[logcore.LogID]bool, len(infos))
 	for _, info := range infos {
-		listed[info.ID], incarnations[info.Incarnation] = true, true
+		listed[info.ID] = true
 	}
 	for _, l := range known {
-		if !listed[l.id] && len(infos) > 0 && !incarnations[l.info().Incarnation] {
+		if !listed[l.id] && len(infos) > 0 {
 			s.throwAway(l, "the log service no longer has this log")
 		}
 	}
@@ -225,6 +228,7 @@ func (s *Server) throwAway(l *logState, why string) bool {
 	s.runMu.Lock()
 	f := s.running
 	s.runMu.Unlock()
+	l.dead.Store(true)
 	if f != nil {
 		f.stop(l)
 	}

@@ -20,6 +20,9 @@ type LogInfo struct {
 	// and has entries of its own above it.
 	Parent    logcore.LogID
 	BranchLSN logcore.LSN
+	// WriterOpen: somebody may append to it. A branch without is not followed once all of
+	// it is ingested.
+	WriterOpen bool
 	// Last is the log's last committed entry, 0 when it has none; LastTime is its time.
 	Last     logcore.LSN
 	LastTime logcore.HLC

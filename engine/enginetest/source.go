@@ -34,6 +34,7 @@ type Source struct {
 	clock        logcore.HLC
 	transactions uint64
 	down         error
+	keeping      keeping
 }
 
 type memoryLog struct {
@@ -41,6 +42,7 @@ type memoryLog struct {
 	entries  []pageserver.Entry
 	epoch    logcore.Epoch
 	sequence uint64
+	closed   bool // its writer
 }
 
 var _ pageserver.LogSource = (*Source)(nil)
@@ -48,7 +50,7 @@ var _ pageserver.LogSource = (*Source)(nil)
 // NewSource returns a source without logs.
 func NewSource(incarnation uint64) *Source {
 	return &Source{incarnation: incarnation, trimmed: map[logcore.LogID]logcore.LSN{}, logs: map[logcore.LogID]*memoryLog{},
-		names: map[string]logcore.LogID{}, changed: make(chan struct{}), clock: logcore.HLCAt(time.UnixMilli(1_700_000_000_000))}
+		names: map[string]logcore.LogID{}, changed: make(chan struct{}), keeping: newKeeping(), clock: logcore.HLCAt(time.UnixMilli(1_700_000_000_000))}
 }
 
 func (s *Source) broadcast() {
@@ -74,6 +76,7 @@ func (s *Source) create(name string, parent logcore.LogID, at logcore.LSN) pages
 func (s *Source) infoOf(l *memoryLog) pageserver.LogInfo {
 	info := l.info
 	info.Incarnation, info.Committed = s.incarnation, s.last
+	info.WriterOpen = len(l.entries) > 0 && !l.closed
 	if n := len(l.entries); n > 0 {
 		info.Last, info.LastTime = l.entries[n-1].LSN, l.entries[n-1].Time
 	}
@@ -87,6 +90,7 @@ func (s *Source) Append(log string, kind logcore.Kind, tx logcore.TxID, payload 
 	defer s.mu.Unlock()
 	l := s.logs[s.names[log]]
 	l.sequence++
+	l.closed = false
 	s.last += 1 + logcore.LSN(l.sequence%3)
 	s.clock += 1 << 15 // half a millisecond
 	l.entries = append(l.entries, pageserver.Entry{LSN: s.last, Time: s.clock, Kind: kind, Tx: tx, Epoch: l.epoch, Sequence: l.sequence, Payload: payload})

@@ -894,9 +894,11 @@ type ListHistoriesResponse struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Incarnation uint64                 `protobuf:"fixed64,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// Ascending by id.
-	Logs          []*LogHistory   `protobuf:"bytes,2,rep,name=logs,proto3" json:"logs,omitempty"`
-	Leases        []*HistoryLease `protobuf:"bytes,3,rep,name=leases,proto3" json:"leases,omitempty"`
-	Holds         []*HistoryHold  `protobuf:"bytes,4,rep,name=holds,proto3" json:"holds,omitempty"`
+	Logs   []*LogHistory   `protobuf:"bytes,2,rep,name=logs,proto3" json:"logs,omitempty"`
+	Leases []*HistoryLease `protobuf:"bytes,3,rep,name=leases,proto3" json:"leases,omitempty"`
+	Holds  []*HistoryHold  `protobuf:"bytes,4,rep,name=holds,proto3" json:"holds,omitempty"`
+	// The service's clock: windows are measured from it.
+	Now           uint64 `protobuf:"varint,5,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -959,16 +961,25 @@ func (x *ListHistoriesResponse) GetHolds() []*HistoryHold {
 	return nil
 }
 
+func (x *ListHistoriesResponse) GetNow() uint64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
 // LogHistory is what is kept of one log.
 type LogHistory struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LogId         uint64                 `protobuf:"varint,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
-	Log           string                 `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`
-	ParentId      uint64                 `protobuf:"varint,3,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
-	BranchLsn     uint64                 `protobuf:"varint,4,opt,name=branch_lsn,json=branchLsn,proto3" json:"branch_lsn,omitempty"`
-	HorizonLsn    uint64                 `protobuf:"varint,5,opt,name=horizon_lsn,json=horizonLsn,proto3" json:"horizon_lsn,omitempty"`
-	WindowMs      uint64                 `protobuf:"varint,6,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
-	WindowBytes   uint64                 `protobuf:"varint,7,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	LogId       uint64                 `protobuf:"varint,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
+	Log         string                 `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`
+	ParentId    uint64                 `protobuf:"varint,3,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	BranchLsn   uint64                 `protobuf:"varint,4,opt,name=branch_lsn,json=branchLsn,proto3" json:"branch_lsn,omitempty"`
+	HorizonLsn  uint64                 `protobuf:"varint,5,opt,name=horizon_lsn,json=horizonLsn,proto3" json:"horizon_lsn,omitempty"`
+	WindowMs    uint64                 `protobuf:"varint,6,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
+	WindowBytes uint64                 `protobuf:"varint,7,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
+	// Of the shard that the log is on.
+	Incarnation   uint64 `protobuf:"fixed64,8,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1048,6 +1059,13 @@ func (x *LogHistory) GetWindowMs() uint64 {
 func (x *LogHistory) GetWindowBytes() uint64 {
 	if x != nil {
 		return x.WindowBytes
+	}
+	return 0
+}
+
+func (x *LogHistory) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
 	}
 	return 0
 }
@@ -1411,12 +1429,13 @@ const file_logcore_v1_history_proto_rawDesc = "" +
 	"\x16AdvanceHorizonResponse\x12\x1f\n" +
 	"\vhorizon_lsn\x18\x01 \x01(\x04R\n" +
 	"horizonLsn\"\x16\n" +
-	"\x14ListHistoriesRequest\"\xc6\x01\n" +
+	"\x14ListHistoriesRequest\"\xd8\x01\n" +
 	"\x15ListHistoriesResponse\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x06R\vincarnation\x12*\n" +
 	"\x04logs\x18\x02 \x03(\v2\x16.logcore.v1.LogHistoryR\x04logs\x120\n" +
 	"\x06leases\x18\x03 \x03(\v2\x18.logcore.v1.HistoryLeaseR\x06leases\x12-\n" +
-	"\x05holds\x18\x04 \x03(\v2\x17.logcore.v1.HistoryHoldR\x05holds\"\xd2\x01\n" +
+	"\x05holds\x18\x04 \x03(\v2\x17.logcore.v1.HistoryHoldR\x05holds\x12\x10\n" +
+	"\x03now\x18\x05 \x01(\x04R\x03now\"\xf4\x01\n" +
 	"\n" +
 	"LogHistory\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
@@ -1427,7 +1446,8 @@ const file_logcore_v1_history_proto_rawDesc = "" +
 	"\vhorizon_lsn\x18\x05 \x01(\x04R\n" +
 	"horizonLsn\x12\x1b\n" +
 	"\twindow_ms\x18\x06 \x01(\x04R\bwindowMs\x12!\n" +
-	"\fwindow_bytes\x18\a \x01(\x04R\vwindowBytes\"\x7f\n" +
+	"\fwindow_bytes\x18\a \x01(\x04R\vwindowBytes\x12 \n" +
+	"\vincarnation\x18\b \x01(\x06R\vincarnation\"\x7f\n" +
 	"\fHistoryLease\x12\x14\n" +
 	"\x05lease\x18\x01 \x01(\x06R\x05lease\x12\x15\n" +
 	"\x06log_id\x18\x02 \x01(\x04R\x05logId\x12\x10\n" +

@@ -1,0 +1,82 @@
+package pageserver
+
+import (
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/logcore/logcore"
+)
+
+// milestoneEvery is how many bytes of payload lie between two milestones: how exactly a
+// window in bytes is kept. 128 KiB with the write buffer's default.
+func (o Options) milestoneEvery() uint64 { return uint64(max(1<<10, o.MemTableBytes>>8)) }
+
+// meter counts the payloads of a log's own entries.
+type meter struct {
+	known     bool
+	bytes     uint64 // of the entries in the batch, too
+	milestone uint64 // bytes at the newest milestone
+}
+
+// meterEntry counts an entry, and sets a milestone in the batch where one is due.
+func (w *ingester) meterEntry(lsn logcore.LSN, payload int) error {
+	m := &w.meter
+	if !m.known {
+		bytes, err := lastMilestone(w.s.db, w.l.id)
+		if err != nil {
+			return err
+		}
+		*m = meter{true, max(bytes, w.l.bytes.Load()), bytes}
+	}
+	if m.bytes += uint64(payload); m.bytes < m.milestone+w.s.opts.milestoneEvery() {
+		return nil
+	}
+	m.milestone = m.bytes
+	key := appendMilestoneKey(nil, w.l.id, lsn)
+	return w.begin().Set(key, seal(key, encodeMilestone(m.bytes)), nil)
+}
+
+// lastMilestone returns the bytes at the newest milestone of a log, 0 when it has none.
+func lastMilestone(db *pebble.DB, log logcore.LogID) (uint64, error) {
+	lower := appendLogKey(nil, tagMilestone, log)
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	if !it.Last() {
+		return 0, it.Error()
+	}
+	sealed, err := it.ValueAndErr()
+	if err != nil {
+		return 0, err
+	}
+	return decodeMilestone(it.Key(), sealed)
+}
+
+// milestoneBefore returns the LSN of the newest milestone at which a log had at most so
+// many bytes, 0 when there is none.
+func milestoneBefore(db *pebble.DB, log logcore.LogID, bytes uint64) (found logcore.LSN, err error) {
+	lower := appendLogKey(nil, tagMilestone, log)
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	// From the end: a window is the newest part of a log.
+	for it.Last(); it.Valid(); it.Prev() {
+		sealed, err := it.ValueAndErr()
+		if err != nil {
+			return 0, err
+		}
+		have, err := decodeMilestone(it.Key(), sealed)
+		if err != nil {
+			return 0, err
+		}
+		if have <= bytes {
+			return logcore.LSN(binary.BigEndian.Uint64(it.Key()[len(lower):])), nil
+		}
+	}
+	return 0, it.Error()
+}

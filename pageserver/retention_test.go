@@ -1,0 +1,247 @@
+package pageserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/engine/enginetest"
+	"github.com/logcore/logcore/pageserver"
+)
+
+// retention is a page server that collects, beside a source that keeps everything.
+type retention struct {
+	rig    *rig
+	engine enginetest.Engine
+	rng    *rand.Rand
+	server *pageserver.Server
+	stop   func(crash bool)
+	logs   []string
+	kept   []kept // leases and holds
+	keys   float64
+	// compared and refused count reads that were right, and rightly refused.
+	compared, refused, pinned int
+}
+
+// kept is an LSN that must be readable.
+type kept struct {
+	id   int
+	log  string
+	at   logcore.LSN
+	hold bool
+}
+
+func newRetention(t *testing.T, seed uint64, e enginetest.Engine, keeper func(*enginetest.Source) pageserver.HistoryKeeper) *retention {
+	t.Helper()
+	r := &retention{rig: &rig{t: t, source: enginetest.NewSource(1)}, engine: e, rng: rand.New(rand.NewPCG(seed, 1)), logs: []string{"db"}}
+	r.rig.source.Create("db")
+	r.rig.source.SetWindow("db", 5*time.Millisecond, 0)
+	r.rig.opts = enginetest.Options(t.TempDir(), r.rig.source, e.Decoder)
+	r.rig.opts.Keeper = keeper(r.rig.source)
+	r.rig.opts.CollectInterval, r.rig.opts.CollectBytesPerSecond = 3*time.Millisecond, 1<<40
+	r.start()
+	t.Cleanup(func() { r.stop(false) })
+	return r
+}
+
+func (r *retention) start() {
+	t := r.rig.t
+	r.rig.registry, r.rig.corruptions = prometheus.NewRegistry(), prometheus.NewCounter(prometheus.CounterOpts{Name: "c"})
+	r.rig.opts.Registerer, r.rig.opts.Corruptions = r.rig.registry, r.rig.corruptions
+	s, err := pageserver.Open(r.rig.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	r.server = s
+	r.stop = func(crash bool) {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		r.keys += r.rig.metric("collected_keys_total")
+		if crash {
+			// What was not flushed is lost: the files as they are now.
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(r.rig.opts.Dir)); err != nil {
+				t.Fatal(err)
+			}
+			r.rig.opts.Dir = dir
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		r.stop = func(bool) {}
+	}
+}
+
+// step does something to the logs.
+func (r *retention) step() {
+	source, log := r.rig.source, r.logs[r.rng.IntN(len(r.logs))]
+	at := 1 + logcore.LSN(r.rng.Uint64N(uint64(source.Last())))
+	switch n := r.rng.IntN(100); {
+	case n < 50:
+		for _, tx := range r.engine.History(r.rng, 1+r.rng.IntN(8)) {
+			source.AppendTx(log, tx)
+		}
+	case n < 60 && len(r.logs) < 12:
+		if name := fmt.Sprintf("branch-%d", source.Last()); source.Readable(log, at) {
+			if _, err := source.CreateBranch(context.Background(), log, name, at); err == nil {
+				r.logs = append(r.logs, name)
+			}
+		}
+	case n < 65 && len(r.logs) > 4:
+		if i := 1 + r.rng.IntN(len(r.logs)-1); source.DeleteBranch(r.logs[i]) {
+			r.logs = append(r.logs[:i], r.logs[i+1:]...)
+		}
+	case n < 75:
+		if id, ok := source.Lease(log, at); ok {
+			r.kept = append(r.kept, kept{id, log, at, false})
+		}
+	case n < 78:
+		if id, ok := source.Hold(log, at); ok {
+			r.kept = append(r.kept, kept{id, log, at, true})
+		}
+	case n < 86 && len(r.kept) > 0:
+		i := r.rng.IntN(len(r.kept))
+		source.Release(r.kept[i].id)
+		r.kept = append(r.kept[:i], r.kept[i+1:]...)
+	case n < 95:
+		window, bytes := time.Duration(r.rng.IntN(12))*time.Millisecond, uint64(r.rng.IntN(4<<10))
+		if n := r.rng.IntN(3); n == 0 {
+			window = 0
+		} else if n == 1 {
+			bytes = 0
+		}
+		source.SetWindow(log, window, bytes)
+	case n < 98:
+		source.CloseWriter(log)
+	default:
+		r.stop(r.rng.IntN(2) == 0)
+		r.start()
+	}
+}
+
+// check reads a log at an LSN: what comes is right, or refused because it may be.
+func (r *retention) check(log string, at logcore.LSN) error {
+	source := r.rig.source
+	spaces := enginetest.SpacesOf(r.rig.t, source, r.engine.Decoder, log)
+	if len(spaces) == 0 {
+		spaces = []engine.Space{engine.SpaceOf(1)}
+	}
+	_, err := enginetest.Compare(r.rig.t.Context(), r.server, source, r.engine.Decoder, log, at, spaces)
+	switch {
+	case err == nil:
+		r.compared++
+		return nil
+	case errors.Is(err, logcore.ErrTrimmed) && !source.Readable(log, at):
+		r.refused++
+		return nil
+	}
+	return fmt.Errorf("log %s at LSN %d (readable: %v, horizon %d): %w", log, at, source.Readable(log, at), source.Horizon(log), err)
+}
+
+// run does steps and checks after each, at random places and at every one that is kept.
+func (r *retention) run(steps int) error {
+	for range steps {
+		r.step()
+		for range 2 {
+			if err := r.check(r.logs[r.rng.IntN(len(r.logs))], 1+logcore.LSN(r.rng.Uint64N(uint64(r.rig.source.Last())))); err != nil {
+				return err
+			}
+		}
+		if len(r.kept) > 0 {
+			k := r.kept[r.rng.IntN(len(r.kept))]
+			if k.hold && r.rng.IntN(2) == 0 {
+				k.at += logcore.LSN(r.rng.Uint64N(uint64(r.rig.source.Last()-k.at) + 1))
+			}
+			if err := r.check(k.log, k.at); err != nil {
+				return err
+			}
+			r.pinned++
+		}
+	}
+	return nil
+}
+
+func honest(s *enginetest.Source) pageserver.HistoryKeeper { return s }
+
+// TestCollectionAgainstKeepingEverything: whatever happens to logs, branches, leases, holds
+// and windows, what can be read is what replaying the log gives, and what can't is refused.
+func TestCollectionAgainstKeepingEverything(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for name, e := range map[string]enginetest.Engine{"pages": enginetest.PagesEngine(), "synthetic": enginetest.SyntheticEngine()} {
+		t.Run(name, func(t *testing.T) {
+			r := newRetention(t, seed, e, honest)
+			if err := r.run(150); err != nil {
+				t.Fatal(err)
+			}
+			r.stop(false)
+			t.Logf("%d reads right, %d rightly refused, %d of what is kept; %v keys collected", r.compared, r.refused, r.pinned, r.keys)
+			if r.compared < 100 || r.refused < 20 || r.pinned < 20 || r.keys < 200 {
+				t.Error("the run is void")
+			}
+		})
+	}
+}
+
+// liar is a source that leaves something out of what it says of histories: as if the page
+// server did not heed it.
+type liar struct {
+	*enginetest.Source
+	lie func(*pageserver.Histories)
+}
+
+func (l liar) Histories(ctx context.Context) (pageserver.Histories, error) {
+	h, err := l.Source.Histories(ctx)
+	l.lie(&h)
+	return h, err
+}
+
+// TestPlantedRetentionBugs: the test above finds a page server that ignores leases, a branch's
+// branches, or is off by one where the window begins.
+func TestPlantedRetentionBugs(t *testing.T) {
+	for name, lie := range map[string]func(*pageserver.Histories){
+		"ignores leases": func(h *pageserver.Histories) { h.Leases = nil },
+		"ignores a branch's branch": func(h *pageserver.Histories) {
+			branches := map[logcore.LogID]bool{}
+			for _, l := range h.Logs {
+				branches[l.ID] = l.Parent != 0
+			}
+			for i, l := range h.Logs {
+				if branches[l.Parent] {
+					h.Logs[i].Parent = 0
+				}
+			}
+		},
+		"off by one": func(h *pageserver.Histories) {
+			for i := range h.Logs {
+				if h.Logs[i].Horizon > 0 {
+					h.Logs[i].Horizon++
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 8 {
+				r := newRetention(t, rand.Uint64(), enginetest.PagesEngine(), func(s *enginetest.Source) pageserver.HistoryKeeper { return liar{s, lie} })
+				if err := r.run(150); err != nil {
+					t.Logf("found: %v", err)
+					return
+				}
+			}
+			t.Error("not found")
+		})
+	}
+}
