@@ -90,6 +90,11 @@ crash-root: ## the same on real kernels: ext4 shut down under the log, syncs tha
 	@echo "expected: about 1 minute"
 	LOGCORE_FAULTS=full go test -count=1 -timeout 30m -v -tags root -run '^TestRoot' $(CRASH_PACKAGES)
 
+.PHONY: test-pageserver-full
+test-pageserver-full: ## a million pages at random LSNs compared with a plain replay, of the native format and of a decoder with redo and a state; about 5 minutes
+	@echo "expected: about 5 minutes" >&2
+	LOGCORE_PAGE_COMPARISONS=1000000 go test -count=1 -timeout 60m -v -run '^TestPageComparisons$$' ./pageserver
+
 .PHONY: test-tiering-full
 test-tiering-full: ## the archive tier's random tests at length: 300 histories under collection, 2,000 flips of bits; about 5 minutes
 	@echo "expected: about 5 minutes" >&2

@@ -12,3 +12,10 @@ func TestConformance(t *testing.T) { enginetest.Run(t, enginetest.PagesEngine())
 func TestSyntheticConformance(t *testing.T) {
 	enginetest.Run(t, enginetest.SyntheticEngine())
 }
+
+// TestPageComparisons makes 100,000 comparisons of a page at an LSN with the plain replay;
+// make test-pageserver-full makes a million of each kind.
+func TestPageComparisons(t *testing.T) {
+	t.Run("pages", func(t *testing.T) { enginetest.Soak(t, enginetest.PagesEngine(), 40_000) })
+	t.Run("synthetic", func(t *testing.T) { enginetest.Soak(t, enginetest.SyntheticEngine(), 60_000) })
+}

@@ -84,6 +84,13 @@ type Reader interface {
 // Compare reads a log as of an LSN (0: the newest) and reports the first thing that
 // differs from replaying it. It returns the number of pages compared.
 func Compare(ctx context.Context, s Reader, source *Source, decoder engine.Decoder, log string, at logcore.LSN, spaces []engine.Space) (int, error) {
+	return compareWith(ctx, s, source, log, at, spaces, func(lsn logcore.LSN) (*State, error) {
+		return Replay(decoder, source.Entries(log), lsn)
+	})
+}
+
+// compareWith is Compare with states that stateAt gives.
+func compareWith(ctx context.Context, s Reader, source *Source, log string, at logcore.LSN, spaces []engine.Space, stateAt func(logcore.LSN) (*State, error)) (int, error) {
 	compared := 0
 	var want *State
 	if len(spaces) == 0 {
@@ -97,7 +104,7 @@ func Compare(ctx context.Context, s Reader, source *Source, decoder engine.Decod
 		}
 		lsn := size.LSN
 		if want == nil || lsn != replayed {
-			if want, err = Replay(decoder, source.Entries(log), lsn); err != nil {
+			if want, err = stateAt(lsn); err != nil {
 				return compared, err
 			}
 			replayed = lsn
