@@ -2,53 +2,26 @@ package logsvc_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/brokenfiles"
 	"github.com/logcore/logcore/logsvc"
 	"github.com/logcore/logcore/replication"
 )
 
-// turnReadOnly replaces every descriptor this process has open for writing under dir
-// by one of the same file that can only be read, as if the device had turned read-only.
-func turnReadOnly(t *testing.T, dir string) (broken int) {
+// turnReadOnly breaks the files that this process has open under dir.
+func turnReadOnly(t *testing.T, dir string) int {
 	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
+	broken, err := brokenfiles.Under(dir)
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, e := range fds {
-		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
-		if err != nil || !strings.HasPrefix(target, dir) || strings.Contains(strings.ToLower(target), "lock") {
-			continue
-		}
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
-			continue
-		}
-		readOnly, err := unix.Open(target, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Dup3(readOnly, fd, unix.O_CLOEXEC); err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(readOnly)
-		broken++
 	}
 	return broken
 }

@@ -105,6 +105,7 @@ func (m *Member) fail(err error) {
 	}
 	m.failed = true
 	m.log.Error("replication: the group stops", "err", err)
+	m.giveAway()
 	if !errors.Is(err, logcore.ErrPoisoned) && !errors.Is(err, logcore.ErrClosed) {
 		err = fmt.Errorf("%w: %w", logcore.ErrPoisoned, err)
 	}

@@ -3,8 +3,10 @@ package replication
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/logcore/logcore"
 )
@@ -77,6 +79,24 @@ func (m *Member) campaign() {
 	}
 	if err := m.rn.Campaign(); err != nil {
 		m.fail(fmt.Errorf("replication: campaign: %w", err))
+	}
+}
+
+// giveAway asks the voter that has most to stand for election at once: this member leads, and can't any more. It is only a
+// hint, whoever is elected must have everything that was committed.
+func (m *Member) giveAway() {
+	if m.spec == nil {
+		return
+	}
+	to, best := uint64(0), logcore.LSN(0)
+	for id, p := range m.progress() {
+		if id != m.state.Member && slices.Contains(m.Members().Voters, id) && p.Active && (p.Match > best || p.Match == best && id < to) {
+			to, best = id, p.Match
+		}
+	}
+	if to != 0 {
+		term, from := m.state.Term, m.state.Member
+		m.opts.Net.Send(&raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), From: &from, To: &to, Term: &term})
 	}
 }
 

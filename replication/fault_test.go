@@ -4,47 +4,20 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
+	"github.com/logcore/logcore/internal/brokenfiles"
 )
 
-// breakOpenFiles makes every write to a file that this process has open for writing
-// under dir fail, as a device that turned read-only would: the descriptor is replaced
-// by one of the same file that can only be read.
-func breakOpenFiles(t *testing.T, dir string) (broken int) {
+// breakOpenFiles breaks the files that this process has open under dir.
+func breakOpenFiles(t *testing.T, dir string) int {
 	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
+	broken, err := brokenfiles.Under(dir)
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, e := range fds {
-		target, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
-		if err != nil || !strings.HasPrefix(target, dir) || strings.HasSuffix(target, ".lock") || strings.HasSuffix(target, "LOCK") {
-			continue
-		}
-		var fd int
-		for _, c := range e.Name() {
-			fd = fd*10 + int(c-'0')
-		}
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if err != nil || flags&unix.O_ACCMODE == unix.O_RDONLY {
-			continue
-		}
-		readOnly, err := unix.Open(target, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Dup3(readOnly, fd, unix.O_CLOEXEC); err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(readOnly)
-		broken++
 	}
 	return broken
 }

@@ -23,8 +23,22 @@ import (
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
-// StartLogService starts the log service role.
+// StartLogService starts the log service role. A node of a cluster survives a failed write or sync: it closes its logs and opens them
+// again.
 func StartLogService(ctx context.Context, cfg *config.LogService, version string, log *slog.Logger) (Running, error) {
+	first, err := startLogService(ctx, cfg, version, log)
+	if err != nil || cfg.PeerListen == "" {
+		return first, err
+	}
+	again := *cfg
+	again.Listen = first.Addr()
+	if m := first.(*role).MetricsAddr(); m != "" {
+		again.Metrics = m
+	}
+	return newReopening(first, log, func(ctx context.Context) (Running, error) { return startLogService(ctx, &again, version, log) }), nil
+}
+
+func startLogService(ctx context.Context, cfg *config.LogService, version string, log *slog.Logger) (Running, error) {
 	return start(ctx, log, version, cfg.Listen, cfg.Metrics, func(ctx context.Context, p *process, b *building) error {
 		s, err := buildLogService(ctx, p, cfg, b.listener.Addr().String())
 		if err != nil {
