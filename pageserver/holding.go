@@ -57,7 +57,7 @@ func (s *Server) Root(ctx context.Context, log string) (logcore.LogID, error) {
 	return l.root(), nil
 }
 
-// Position is how far a log is ingested.
+// Position is where a log is.
 type Position struct {
 	Log         logcore.LogID
 	Incarnation uint64
@@ -65,9 +65,9 @@ type Position struct {
 	Last logcore.LSN
 }
 
-// Positions returns how far the source's logs have come.
-func (s *Server) Positions(ctx context.Context) ([]Position, error) {
-	infos, err := s.sourceList(ctx)
+// Positions returns where a source's logs are.
+func Positions(ctx context.Context, source LogSource) ([]Position, error) {
+	infos, err := source.List(ctx)
 	if err != nil {
 		return nil, err
 	}

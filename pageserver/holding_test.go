@@ -92,9 +92,11 @@ func TestSomeStripesOnly(t *testing.T) {
 				}
 			}
 			shared := &pageserver.Decodings{}
-			source.Pause = 2 * time.Millisecond // both are there before one is done
+			source.Pause = time.Millisecond
+			source.SetDown(errors.New("not before both are there"))
 			a := startHolder(t, source, e.Decoder, shared, left)
 			b := startHolder(t, source, e.Decoder, shared, right)
+			source.SetDown(nil)
 			for _, log := range []string{"db", "db/branch"} {
 				spaces := enginetest.SpacesOf(t, source, e.Decoder, log)
 				for i := range 12 {

@@ -1,0 +1,324 @@
+package stripe
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/internal/stripemap"
+	"github.com/logcore/logcore/pageserver"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+)
+
+// storesMax bounds the stores of a process: each reads all of the log.
+const storesMax = 32
+
+// Host is a page server that holds some stripes. Run drives it; its service may be used
+// by many goroutines.
+type Host struct {
+	opts      Options
+	log       *slog.Logger
+	lock      *durable.DirLock
+	decodings pageserver.Decodings
+
+	// ctx ends the stores; running are their goroutines.
+	ctx     context.Context
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	// Run's own.
+	id     uint64
+	stores []*store
+
+	view atomic.Pointer[view]
+}
+
+// view is what requests are served by.
+type view struct {
+	id     uint64
+	m      stripemap.Map
+	stores []*store // those that are complete
+}
+
+// Open opens the stores in Options.Dir; they follow the logs from then on. What they have
+// is served once Run has reported. Errors wrap logcore.ErrInvalid, logcore.ErrInUse or
+// logcore.ErrUnsupportedVersion.
+func Open(opts Options) (*Host, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(opts.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("stripe: %w", err)
+	}
+	lock, err := durable.Lock(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{opts: opts, log: opts.Logger, lock: lock}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	if err = h.loadIdentity(); err == nil {
+		err = h.openStores()
+	}
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	h.publish(stripemap.Map{})
+	return h, nil
+}
+
+// loadIdentity reads which page server this is, or decides it.
+func (h *Host) loadIdentity() error {
+	b, err := os.ReadFile(filepath.Join(h.opts.Dir, identityFile))
+	if err == nil {
+		h.id, err = decodeIdentity(b)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, logcore.ErrCorrupt):
+		h.log.Error("stripe: damage detected: this page server begins anew under another id", "dir", h.opts.Dir, "err", err)
+		if err := os.RemoveAll(filepath.Join(h.opts.Dir, storesDir)); err != nil {
+			return fmt.Errorf("stripe: %w", err)
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("stripe: %w", err)
+	}
+	var random [8]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return fmt.Errorf("stripe: %w", err)
+	}
+	return h.setIdentity(binary.LittleEndian.Uint64(random[:]) | 1)
+}
+
+func (h *Host) setIdentity(id uint64) error {
+	if err := durable.WriteFile(filepath.Join(h.opts.Dir, identityFile), encodeIdentity(id), 0o644); err != nil {
+		return fmt.Errorf("stripe: %w", err)
+	}
+	h.id = id
+	return nil
+}
+
+// ID is the page server's number in the map.
+func (h *Host) ID() uint64 { return h.view.Load().id }
+
+// Map is what the log service said last.
+func (h *Host) Map() stripemap.Map { return h.view.Load().m }
+
+// Decodings tells how often stores shared a decoding.
+func (h *Host) Decodings() *pageserver.Decodings { return &h.decodings }
+
+// Register adds the page service to a gRPC server.
+func (h *Host) Register(r grpc.ServiceRegistrar) {
+	logcorev1.RegisterPageServiceServer(r, &service{h: h})
+}
+
+// Service returns the page service.
+func (h *Host) Service() logcorev1.PageServiceServer { return &service{h: h} }
+
+// Run reports to the log service and follows its map until ctx is done, and returns nil
+// then. While the log service can't be reached what is held is served on.
+func (h *Host) Run(ctx context.Context) error {
+	tick := time.NewTicker(h.opts.ReportInterval)
+	defer tick.Stop()
+	for {
+		if err := h.step(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("stripe: tried again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// step reports once and does what the answer asks for.
+func (h *Host) step(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*h.opts.ReportInterval)
+	defer cancel()
+	if err := h.notice(ctx); err != nil {
+		return err
+	}
+	a, err := h.opts.Coordinator.Report(ctx, Report{ID: h.id, Address: h.opts.Address, Ready: h.ready(), Empty: len(h.stores) == 0})
+	if err != nil {
+		return fmt.Errorf("report to the log service: %w", err)
+	}
+	if a.ID != h.id {
+		if len(h.stores) > 0 {
+			return fmt.Errorf("%w: the log service takes this page server, %016x, for %016x", logcore.ErrInvalid, h.id, a.ID)
+		}
+		if err := h.setIdentity(a.ID); err != nil {
+			return err
+		}
+	}
+	if before := h.Map(); before.Incarnation != 0 && before.Incarnation != a.Map.Incarnation {
+		// It was restored: what is here is being built again, as far as it has to be.
+		for _, s := range h.stores {
+			s.complete, s.targets = false, nil
+			if err := h.writeStripes(s.number, s.stripes(), false); err != nil {
+				return err
+			}
+		}
+	}
+	err = h.follow(a.Map)
+	h.publish(a.Map)
+	return err
+}
+
+// notice finds the stores that have become complete.
+func (h *Host) notice(ctx context.Context) error {
+	var positions []pageserver.Position
+	for _, s := range h.stores {
+		if s.complete {
+			continue
+		}
+		if positions == nil {
+			var err error
+			if positions, err = pageserver.Positions(ctx, h.opts.Server.Source); err != nil {
+				return err
+			}
+		}
+		if !s.catchUp(positions) {
+			continue
+		}
+		if err := h.writeStripes(s.number, s.stripes(), true); err != nil {
+			return err
+		}
+		s.complete = true
+		h.log.Info("stripe: has caught up", "store", s.number, "stripes", s.stripes().Len())
+	}
+	h.publish(h.Map())
+	return nil
+}
+
+func (h *Host) ready() stripemap.Set {
+	var ready stripemap.Set
+	for _, s := range h.stores {
+		if s.complete {
+			ready = ready.Or(s.stripes())
+		}
+	}
+	return ready
+}
+
+// follow takes over what the map gives this page server, and gives up what it gave to others.
+func (h *Host) follow(m stripemap.Map) error {
+	mine, ok := m.Server(h.id)
+	if !ok {
+		return nil
+	}
+	var held stripemap.Set
+	for _, s := range h.stores {
+		held = held.Or(s.stripes())
+	}
+	if missing := mine.Holds().Without(held); !missing.Empty() {
+		if err := h.takeOver(missing, held); err != nil {
+			return err
+		}
+	}
+	for _, s := range append([]*store(nil), h.stores...) {
+		if extra := s.stripes().Without(mine.Holds()); extra != s.leaving {
+			s.leaving, s.since = extra, time.Now()
+		}
+		if s.leaving.Empty() || time.Since(s.since) < h.opts.LeaveAfter && s.complete {
+			continue
+		}
+		if err := h.giveUp(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeOver begins a store with stripes that are nowhere here.
+func (h *Host) takeOver(missing, held stripemap.Set) error {
+	if len(h.stores) >= storesMax {
+		return fmt.Errorf("%w: %d stores, one for each set of stripes that was taken over: drain this page server and let it begin anew", logcore.ErrTooLarge, len(h.stores))
+	}
+	number := 1
+	for _, s := range h.stores {
+		number = max(number, s.number+1)
+	}
+	// What a crash left of one that was there before.
+	if err := h.removeStore(number); err != nil {
+		return err
+	}
+	if err := h.writeStripes(number, missing, false); err != nil {
+		return err
+	}
+	s, err := h.openStore(number, missing, false, held.Or(missing).Len())
+	if err != nil {
+		return err
+	}
+	h.stores = append(h.stores, s)
+	h.log.Info("stripe: takes over", "store", number, "stripes", missing.Len())
+	return nil
+}
+
+// giveUp removes the stripes of a store that others have.
+func (h *Host) giveUp(s *store) error {
+	rest := s.stripes().Without(s.leaving)
+	h.log.Info("stripe: gives up", "store", s.number, "stripes", s.leaving.Len(), "left", rest.Len())
+	if rest.Empty() {
+		for i := range h.stores {
+			if h.stores[i] == s {
+				h.stores = append(h.stores[:i:i], h.stores[i+1:]...)
+				break
+			}
+		}
+		h.publish(h.Map())
+		return errors.Join(s.close(), h.removeStore(s.number))
+	}
+	// Commit point: from here on they are not served, whatever becomes of their pages.
+	if err := h.writeStripes(s.number, rest, s.complete); err != nil {
+		return err
+	}
+	s.set.Store(&rest)
+	s.leaving = stripemap.Set{}
+	s.endForget()
+	ctx, cancel := context.WithCancel(h.ctx)
+	s.forget, s.removed = cancel, make(chan struct{})
+	done := s.removed
+	h.running.Go(func() {
+		defer close(done)
+		if err := s.server.Forget(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("stripe: pages of stripes that were given up stay on the disk", "store", s.number, "err", err)
+		}
+	})
+	return nil
+}
+
+// publish lets requests see what there is.
+func (h *Host) publish(m stripemap.Map) {
+	v := &view{id: h.id, m: m}
+	for _, s := range h.stores {
+		if s.complete {
+			v.stores = append(v.stores, s)
+		}
+	}
+	h.view.Store(v)
+}
+
+// Close ends the stores, with everything durable. Run must have returned.
+func (h *Host) Close() error {
+	var errs []error
+	for _, s := range h.stores {
+		errs = append(errs, s.close())
+	}
+	h.stop()
+	h.running.Wait()
+	return errors.Join(append(errs, h.lock.Unlock())...)
+}
