@@ -13,6 +13,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/wire"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
 // ErrUnavailable: the service could not be reached, or it went away in mid-call.
@@ -127,19 +128,35 @@ func connected(ctx context.Context, conn *grpc.ClientConn, most time.Duration) b
 	return true
 }
 
-// unaryPages is unary for the page server.
-func unaryPages[Resp any](ctx context.Context, c *Client, call func(context.Context) (Resp, error)) (Resp, error) {
+// unaryPages is unary for the page servers: any of them answers, and when one can't be
+// reached, or has no pages yet, the next is asked.
+func unaryPages[Resp any](ctx context.Context, c *Client, call func(context.Context, logcorev1.PageServiceClient) (Resp, error)) (Resp, error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	retry := newBudget(c.opts.RetryFor)
 	for {
-		resp, err := call(ctx)
-		if err == nil {
-			return resp, nil
+		var resp Resp
+		var err error
+		for _, s := range c.servers.ranked() {
+			if resp, err = call(ctx, s.pages); err == nil {
+				return resp, nil
+			}
+			err = remote(err, s.addr)
+			if errors.Is(err, ErrUnavailable) {
+				c.servers.unreachable(s)
+			} else if !errors.Is(err, logcore.ErrWrongPageServer) {
+				break
+			}
+			if ctx.Err() != nil {
+				break
+			}
 		}
-		err = remote(err, c.opts.PageAddr)
-		if !refused(err) && !errors.Is(err, ErrUnavailable) || !retry.wait(ctx) {
+		lost := errors.Is(err, ErrUnavailable) || errors.Is(err, logcore.ErrWrongPageServer)
+		if !refused(err) && !lost || !retry.wait(ctx) {
 			return resp, err
+		}
+		if lost {
+			_ = c.findStripes(ctx, "") // who else there is
 		}
 	}
 }

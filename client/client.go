@@ -23,13 +23,11 @@ import (
 // Client is the way to a LogCore service, whose members it knows or finds, and to its page
 // server. It may be used by many goroutines.
 type Client struct {
-	opts   Options
-	certs  *certs.Certificates // nil without Options.TLSFiles
-	router *router
-	pages  logcorev1.PageServiceClient
-	// pageConn is the page server's own connection; nil when a member is it.
-	pageConn *grpc.ClientConn
-	hedge    hedge
+	opts    Options
+	certs   *certs.Certificates // nil without Options.TLSFiles
+	router  *router
+	servers *pageServers
+	hedge   hedge
 
 	// running counts the appenders; stop ends them.
 	running sync.WaitGroup
@@ -50,6 +48,7 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.router = newRouter(c.member)
+	c.servers = &pageServers{dial: c.newConn, roots: map[string]uint64{}}
 	for _, addr := range opts.Addrs {
 		m, err := c.member(addr)
 		if err != nil {
@@ -59,13 +58,12 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 	}
 	first := c.router.members[0]
 	c.router.current = first
-	c.pages = logcorev1.NewPageServiceClient(first.conn)
-	if opts.PageAddr != first.addr {
-		conn, err := c.newConn(opts.PageAddr)
-		if err != nil {
+	for _, addr := range splitAddrs(opts.PageAddr) {
+		if addr == first.addr {
+			c.servers.all = append(c.servers.all, &pageServer{addr: addr, conn: first.conn, pages: logcorev1.NewPageServiceClient(first.conn)})
+		} else if _, err := c.servers.at(addr); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
-		c.pageConn, c.pages = conn, logcorev1.NewPageServiceClient(conn)
 	}
 	if err := c.connect(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -150,8 +148,6 @@ func (c *Client) Close() error {
 	for _, m := range c.router.all() {
 		errs = append(errs, m.conn.Close())
 	}
-	if c.pageConn != nil {
-		errs = append(errs, c.pageConn.Close())
-	}
+	errs = append(errs, c.servers.close())
 	return errors.Join(errs...)
 }

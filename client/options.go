@@ -19,7 +19,8 @@ type Options struct {
 	Addr string
 	// Addrs are more of them.
 	Addrs []string
-	// PageAddr is the host:port of the page server, when it is a process of its own;
+	// PageAddr is the host:port of the page server, when it is a process of its own; of several
+	// that share the pages any number of them, separated by commas: they tell of the others;
 	// empty means the first of the addresses. It is connected to by the first call that needs pages.
 	PageAddr string
 	// TLS secures the connections; nil means what TLSFiles say.
@@ -102,6 +103,9 @@ func (o Options) validate() error {
 	}
 	if len(o.Addrs) == 0 || len(o.Addrs) > membersMax {
 		bad("%d addresses: want 1 to %d of host:port", len(o.Addrs), membersMax)
+	}
+	if len(o.Addrs) > 0 && len(splitAddrs(o.PageAddr)) == 0 {
+		bad("PageAddr %q: want host:port, or several with commas", o.PageAddr)
 	}
 	if o.DialTimeout < 0 || o.Timeout < 0 || o.RetryFor < 0 || o.ProbeAfter < 0 {
 		bad("negative DialTimeout, Timeout, RetryFor or ProbeAfter")

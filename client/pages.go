@@ -78,9 +78,7 @@ func (c *Client) getPages(ctx context.Context, log string, space engine.Space, p
 	defer cancel()
 	req := &logcorev1.GetPagesRequest{Log: log, Space: wireSpace(space), Pages: pages, Lsn: uint64(at.LSN),
 		NotModifiedSince: uint64(at.NotModifiedSince), TimeoutMs: timeoutMs(at.Timeout)}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.GetPagesResponse, error) {
-		return c.pages.GetPages(ctx, req)
-	})
+	resp, err := c.fetchPages(ctx, req)
 	if err != nil {
 		return 0, err
 	}
@@ -115,8 +113,8 @@ func (c *Client) SpaceSize(ctx context.Context, log string, space engine.Space, 
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
 	req := &logcorev1.SpaceSizeRequest{Log: log, Space: wireSpace(space), Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.SpaceSizeResponse, error) {
-		return c.pages.SpaceSize(ctx, req)
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.SpaceSizeResponse, error) {
+		return p.SpaceSize(ctx, req)
 	})
 	if err != nil {
 		return Size{}, err
@@ -130,8 +128,8 @@ func (c *Client) WaitLSN(ctx context.Context, log string, lsn logcore.LSN, timeo
 	ctx, cancel := c.patience(ctx, timeout)
 	defer cancel()
 	req := &logcorev1.WaitLSNRequest{Log: log, Lsn: uint64(lsn), TimeoutMs: timeoutMs(timeout)}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.WaitLSNResponse, error) {
-		return c.pages.WaitLSN(ctx, req)
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.WaitLSNResponse, error) {
+		return p.WaitLSN(ctx, req)
 	})
 	if err != nil {
 		return 0, err
@@ -144,8 +142,8 @@ func (c *Client) WaitLSN(ctx context.Context, log string, lsn logcore.LSN, timeo
 // error that wraps ErrUnavailable leaves open whether it does.
 func (c *Client) CreateBranch(ctx context.Context, parent, branch string, lsn logcore.LSN) (logcore.LogID, logcore.LSN, error) {
 	req := &logcorev1.CreateBranchRequest{Parent: parent, Branch: branch, Lsn: uint64(lsn)}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.CreateBranchResponse, error) {
-		return c.pages.CreateBranch(ctx, req)
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.CreateBranchResponse, error) {
+		return p.CreateBranch(ctx, req)
 	})
 	if err != nil {
 		return 0, 0, err
@@ -161,8 +159,8 @@ func (c *Client) ResolveTime(ctx context.Context, log string, t time.Time) (logc
 		return 0, 0, fmt.Errorf("%w: time %v is before 1970", logcore.ErrInvalid, t)
 	}
 	req := &logcorev1.ResolveTimeRequest{Log: log, UnixMs: uint64(t.UnixMilli())}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.ResolveTimeResponse, error) {
-		return c.pages.ResolveTime(ctx, req)
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.ResolveTimeResponse, error) {
+		return p.ResolveTime(ctx, req)
 	})
 	if err != nil {
 		return 0, 0, err

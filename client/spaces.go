@@ -44,8 +44,8 @@ func (c *Client) ListSpaces(ctx context.Context, log string, of SpaceRange, at R
 	if of.After != nil {
 		req.After = wireSpace(*of.After)
 	}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.ListSpacesResponse, error) {
-		return c.pages.ListSpaces(ctx, req)
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.ListSpacesResponse, error) {
+		return p.ListSpaces(ctx, req)
 	})
 	if err != nil {
 		return SpaceList{}, err
@@ -83,8 +83,8 @@ func (c *Client) GetObject(ctx context.Context, log string, key []byte, at ReadA
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
 	req := &logcorev1.GetObjectRequest{Log: log, Key: key, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.GetObjectResponse, error) {
-		return c.pages.GetObject(ctx, req)
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.GetObjectResponse, error) {
+		return p.GetObject(ctx, req)
 	})
 	if err != nil {
 		return ObjectList{}, err
@@ -105,8 +105,8 @@ func (c *Client) ListObjects(ctx context.Context, log string, prefix, after []by
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
 	req := &logcorev1.ListObjectsRequest{Log: log, Prefix: prefix, After: after, Limit: limit, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.ListObjectsResponse, error) {
-		return c.pages.ListObjects(ctx, req)
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.ListObjectsResponse, error) {
+		return p.ListObjects(ctx, req)
 	})
 	if err != nil {
 		return ObjectList{}, err

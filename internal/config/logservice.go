@@ -32,6 +32,9 @@ type LogService struct {
 	Targets []string
 	// ArchiveMaxAge is how long an acknowledged entry may wait for the archive.
 	ArchiveMaxAge time.Duration
+	// PageServerLease is how long a page server that shares pages with others may be silent before
+	// they take its stripes over.
+	PageServerLease time.Duration
 	// ArchiveMemoryBytes bounds what making archive objects takes of the heap, garbage included.
 	ArchiveMemoryBytes Bytes
 	// ArchiveCompression is that of sealed objects: "better" or "fastest".
@@ -57,6 +60,7 @@ func DefaultLogService() *LogService {
 		Listen:             "127.0.0.1:7420",
 		Metrics:            "127.0.0.1:7421",
 		ArchiveMaxAge:      2 * time.Second,
+		PageServerLease:    10 * time.Second,
 		ArchiveMemoryBytes: 256 << 20,
 		ArchiveCompression: "better",
 		SegmentBytes:       128 << 20,
@@ -86,6 +90,7 @@ func (c *LogService) Fields() []Field {
 		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
 		{"key", "file with the archive's key, made by logcore key generate", String(&c.Key)},
 		{"targets", "buckets of the archive as URLs; none archives nothing", Strings(&c.Targets)},
+		{"page_server_lease", "how long a page server that shares pages with others may be silent before they take over from it", Duration(&c.PageServerLease)},
 		{"archive_max_age", "how long an acknowledged entry may wait for the archive", Duration(&c.ArchiveMaxAge)},
 		{"archive_memory_bytes", "memory for making archive objects", &c.ArchiveMemoryBytes},
 		{"archive_compression", "of sealed archive objects: better, or fastest to spare the processor", String(&c.ArchiveCompression)},
@@ -134,6 +139,7 @@ func (c *LogService) Validate() []Problem {
 			v.add("targets", "%d targets: want %d at least, one for each fragment; name the lost ones too", len(c.Targets), targetsMin)
 		}
 	}
+	v.durationBetween("page_server_lease", c.PageServerLease, 500*time.Millisecond, time.Hour)
 	v.durationBetween("archive_max_age", c.ArchiveMaxAge, 50*time.Millisecond, time.Hour)
 	v.sizeBetween("archive_memory_bytes", c.ArchiveMemoryBytes, 16<<20, 1<<40)
 	if c.ArchiveCompression != "better" && c.ArchiveCompression != "fastest" {

@@ -21,6 +21,10 @@ type PageServer struct {
 	Metrics string
 	// LogService is the address of the log service it follows.
 	LogService string
+	// Advertise is where clients reach this page server. When set it shares the pages with
+	// others, as the log service's stripe map says; a port of 0 is that of Listen. Empty: it
+	// has all pages.
+	Advertise string
 	// CacheBytes is the memory for the version store's block cache.
 	CacheBytes Bytes
 	Logging
@@ -46,6 +50,7 @@ func (c *PageServer) Fields() []Field {
 		{"metrics", "HTTP address of /metrics and /healthz; empty for none", String(&c.Metrics)},
 		{"log_service", "address of the log service to follow; of a cluster several, separated by commas", String(&c.LogService)},
 		{"log_service_ca", "CA that the log service's certificate comes from, a PEM file; without it the way there is plain text, to loopback addresses only", String(&c.LogServiceCA)},
+		{"advertise", "address at which clients reach this page server: it shares the pages with other page servers; empty: it has all pages", String(&c.Advertise)},
 		{"cache_bytes", "memory for the cache of page versions", &c.CacheBytes},
 	}, append(c.TLS.fields(), c.Logging.fields()...)...)
 }
@@ -59,6 +64,7 @@ func (c *PageServer) Validate() []Problem {
 	v.hostPort("listen", c.Listen)
 	v.tls(c.TLS, c.Listen)
 	v.hostPort("metrics", c.Metrics)
+	v.hostPort("advertise", c.Advertise)
 	for _, addr := range strings.Split(c.LogService, ",") {
 		addr = strings.TrimSpace(addr)
 		v.hostPort("log_service", addr)

@@ -150,7 +150,7 @@ func (s *logService) identify(ctx context.Context) error {
 func (s *logService) openService(ctx context.Context) error {
 	var all []logsvc.Options
 	for _, p := range s.parts {
-		opts := logsvc.Options{Group: p.group, EntryBytesMax: int(s.cfg.EntryBytesMax), HotBytesKeep: int64(s.cfg.HotBytesKeep), Cluster: s.identity.ID.String(),
+		opts := logsvc.Options{Group: p.group, PageServerLease: s.cfg.PageServerLease, EntryBytesMax: int(s.cfg.EntryBytesMax), HotBytesKeep: int64(s.cfg.HotBytesKeep), Cluster: s.identity.ID.String(),
 			Version: s.process.version, Corruptions: func() uint64 { return total(s.process.corrupt) }, Logger: s.process.log, Registerer: s.registry(p.id)}
 		if s.node != nil {
 			opts.Membership, opts.AddressOf = s.node, s.node.Address

@@ -58,7 +58,7 @@ func startLogService(ctx context.Context, cfg *config.LogService, version string
 // StartPageServer starts the page server role on the log service at cfg.LogService.
 func StartPageServer(ctx context.Context, cfg *config.PageServer, version string, log *slog.Logger) (Running, error) {
 	return start(ctx, log, version, cfg.Listen, cfg.Metrics, func(ctx context.Context, p *process, b *building) error {
-		pages, err := buildPageServer(ctx, p, cfg)
+		pages, err := buildPageServer(ctx, p, cfg, b.listener.Addr())
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 		serve(p.group, srv, b.listener)
 		pcfg := config.DefaultPageServer()
 		pcfg.Dir, pcfg.LogService = o.Dir.PageServerDir(), b.listener.Addr().String()
-		pages, err := buildPageServer(ctx, p, pcfg)
+		pages, err := buildPageServer(ctx, p, pcfg, b.listener.Addr())
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 func payloadFormats() *engine.Mux { return engine.NewMux(pages.Format(), postgres.Format()) }
 
 // buildPageServer connects to the log service and starts a page server that follows it.
-func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*pageserver.Server, error) {
+func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer, listener net.Addr) (pageService, error) {
 	// A follow must end with its connection: the page server asks for the incarnation
 	// before it follows again, since a restored service may answer at the same address.
 	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, TLSFiles: logServiceTLS(cfg), Logger: p.log, RetryFor: time.Millisecond})
@@ -150,8 +150,8 @@ func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer) (*
 		return nil, fmt.Errorf("log_service: %w", err)
 	}
 	p.group.add("log service connection", func(context.Context) error { return c.Close() })
-	srv, err := pageserver.Open(pageserver.Options{Dir: cfg.Dir, Source: logSource{c}, Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
-		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2})
+	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Source: logSource{c}, Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
+		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2}, listener)
 	if err != nil {
 		return nil, fmt.Errorf("page server: %w", err)
 	}

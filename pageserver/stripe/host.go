@@ -40,6 +40,7 @@ type Host struct {
 
 	// Run's own.
 	id     uint64
+	lease  time.Duration // 0 until the log service has said it
 	stores []*store
 
 	view atomic.Pointer[view]
@@ -131,8 +132,6 @@ func (h *Host) Service() logcorev1.PageServiceServer { return &service{h: h} }
 // Run reports to the log service and follows its map until ctx is done, and returns nil
 // then. While the log service can't be reached what is held is served on.
 func (h *Host) Run(ctx context.Context) error {
-	tick := time.NewTicker(h.opts.ReportInterval)
-	defer tick.Stop()
 	for {
 		if err := h.step(ctx); err != nil && ctx.Err() == nil {
 			h.log.Warn("stripe: tried again", "err", err)
@@ -140,9 +139,24 @@ func (h *Host) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(h.reportInterval()):
 		}
 	}
+}
+
+func (h *Host) reportInterval() time.Duration {
+	if h.lease > 0 {
+		return min(h.opts.ReportInterval, h.lease/5)
+	}
+	return h.opts.ReportInterval
+}
+
+// leaveAfter is how long what others have is served on.
+func (h *Host) leaveAfter() time.Duration {
+	if h.opts.LeaveAfter > 0 {
+		return h.opts.LeaveAfter
+	}
+	return 3 * h.lease
 }
 
 // step reports once and does what the answer asks for.
@@ -173,6 +187,7 @@ func (h *Host) step(ctx context.Context) error {
 			}
 		}
 	}
+	h.lease = a.Lease
 	err = h.follow(a.Map)
 	h.publish(a.Map)
 	return err
@@ -233,7 +248,7 @@ func (h *Host) follow(m stripemap.Map) error {
 		if extra := s.stripes().Without(mine.Holds()); extra != s.leaving {
 			s.leaving, s.since = extra, time.Now()
 		}
-		if s.leaving.Empty() || time.Since(s.since) < h.opts.LeaveAfter && s.complete {
+		if s.leaving.Empty() || time.Since(s.since) < h.leaveAfter() && s.complete {
 			continue
 		}
 		if err := h.giveUp(s); err != nil {

@@ -44,9 +44,11 @@ type Options struct {
 	// Server is what each store is opened with; Dir, Stripes and Decodings are set for it.
 	// Each gets the caches' bytes by its share of the stripes held when it is opened.
 	Server pageserver.Options
-	// ReportInterval is how often the log service is told; 0 means 1 s.
+	// ReportInterval is how often the log service is told, at least five times in a lease; 0
+	// means 1 s.
 	ReportInterval time.Duration
-	// LeaveAfter is how long stripes are served that the map has given to others; 0 means 30 s.
+	// LeaveAfter is how long stripes are served that the map has given to others; 0 means
+	// three leases.
 	LeaveAfter time.Duration
 	// Logger gets what an operator should see; nil means Server.Logger, or slog.Default().
 	Logger *slog.Logger
@@ -55,9 +57,6 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.ReportInterval == 0 {
 		o.ReportInterval = time.Second
-	}
-	if o.LeaveAfter == 0 {
-		o.LeaveAfter = 30 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = o.Server.Logger
@@ -82,6 +81,6 @@ func (o Options) validate() error {
 	check(o.Coordinator != nil, "Coordinator is required")
 	check(o.Server.Source != nil, "Server.Source is required")
 	check(o.ReportInterval > 0, "ReportInterval %v: want a positive duration", o.ReportInterval)
-	check(o.LeaveAfter > 0, "LeaveAfter %v: want a positive duration", o.LeaveAfter)
+	check(o.LeaveAfter >= 0, "LeaveAfter %v: must not be negative", o.LeaveAfter)
 	return errors.Join(bad...)
 }
