@@ -122,10 +122,21 @@ type NewLog struct {
 	Durability string      // Quorum or QuorumAndArchive; empty = the parent's, or Quorum
 }
 
-// Info describes the named log. An unknown one is logcore.ErrLogNotFound.
+// Info describes the named log as of a moment between the call and the answer: everything that was acknowledged before is in
+// it. An unknown one is logcore.ErrLogNotFound.
 func (c *Client) Info(ctx context.Context, log string) (LogInfo, error) {
+	return c.InfoWithin(ctx, log, 0)
+}
+
+// InfoWithin is Info of a log as it was at most so long ago, rounded up to a millisecond, which any member may answer, not only the one that leads.
+// 0 is Info.
+func (c *Client) InfoWithin(ctx context.Context, log string, maxStaleness time.Duration) (LogInfo, error) {
+	if maxStaleness < 0 {
+		return LogInfo{}, fmt.Errorf("%w: client: a staleness of %v", logcore.ErrInvalid, maxStaleness)
+	}
+	ms := uint32(min((maxStaleness + time.Millisecond - 1).Milliseconds(), 1<<31))
 	resp, err := unary(ctx, c, log, idempotent, func(ctx context.Context, m *member) (*logcorev1.InfoResponse, error) {
-		return m.logs.Info(ctx, &logcorev1.InfoRequest{Log: log})
+		return m.logs.Info(ctx, &logcorev1.InfoRequest{Log: log, MaxStalenessMs: ms})
 	})
 	if err != nil {
 		return LogInfo{}, err

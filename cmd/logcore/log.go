@@ -143,13 +143,14 @@ func (a *app) logCreateCommand() *cobra.Command {
 }
 
 func (a *app) logInfoCommand() *cobra.Command {
+	var staleness time.Duration
 	cmd := &cobra.Command{
 		Use:   "info LOG",
 		Short: "Describe a log",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.online(cmd.Context(), func(ctx context.Context, c *client.Client) error {
-				i, err := c.Info(ctx, args[0])
+				i, err := c.InfoWithin(ctx, args[0], staleness)
 				if err != nil {
 					return err
 				}
@@ -171,6 +172,7 @@ func (a *app) logInfoCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().DurationVar(&staleness, "max-staleness", 0, "let any member answer with what was so long ago at most; 0: what is now, which only the one that leads can say")
 	a.connectFlags(cmd)
 	a.outputFlag(cmd)
 	return cmd

@@ -45,7 +45,8 @@ func readFromAFollower(t *testing.T, tls client.TLSFiles) {
 		t.Fatal(err)
 	}
 	for i, s := range servers {
-		if _, err := w.AppendTx(ctx, logcore.TxID{}, [][]byte{[]byte("x")}, nil); err != nil {
+		placed, err := w.AppendTx(ctx, logcore.TxID{}, [][]byte{[]byte("x")}, nil)
+		if err != nil {
 			t.Fatal(err)
 		}
 		conn, err := s.dial()
@@ -64,6 +65,16 @@ func readFromAFollower(t *testing.T, tls client.TLSFiles) {
 		}
 		if n, err := read(1); err != nil || n != i+1 {
 			t.Errorf("node %d: %d entries of %d, %v", i, n, i+1, err)
+		}
+		here, err := client.Dial(ctx, client.Options{Addr: s.addr, TLSFiles: tls})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer here.Close()
+		for _, bound := range []time.Duration{time.Millisecond, 0} {
+			if info, err := here.InfoWithin(ctx, "a", bound); err != nil || info.LastLSN != placed.LSN {
+				t.Errorf("node %d, staleness %v: the log ends at LSN %d, want %d, %v", i, bound, info.LastLSN, placed.LSN, err)
+			}
 		}
 		switch n, err := read(0); {
 		case s == leader && (err != nil || n != i+1):

@@ -148,7 +148,7 @@ func joinShard(ctx context.Context, opts JoinOptions, answers []*logcorev1.Ident
 	commit := logcore.LSN(0)
 	if group.FirstLsn > 1 {
 		var err error
-		if commit, err = importBeginning(ctx, opts, from, group); err != nil {
+		if commit, err = importBeginning(ctx, opts, answers, from, group); err != nil {
 			return fmt.Errorf("node: join: %w", err)
 		}
 	}
@@ -218,27 +218,79 @@ func best(answers []*logcorev1.IdentifyResponse, shard uint32) (from *logcorev1.
 	return from, group
 }
 
+// importTriesMax bounds the attempts in a row that bring nothing.
+const importTriesMax = 10
+
 // importBeginning copies the oldest segment of a peer, as far as it is committed, and returns the last LSN: the rest
-// comes as to any other member that lags.
-func importBeginning(ctx context.Context, opts JoinOptions, from *logcorev1.IdentifyResponse, group *logcorev1.GroupState) (last logcore.LSN, err error) {
-	conn, err := transport.Dial(from.PeerAddress, opts.Certificates)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
+// comes as to any other member that lags. Where the connection breaks it goes on from there, at the next peer that has the segment.
+func importBeginning(ctx context.Context, opts JoinOptions, answers []*logcorev1.IdentifyResponse, from *logcorev1.IdentifyResponse, group *logcorev1.GroupState) (last logcore.LSN, err error) {
 	log := opts.Log
 	log.LogOf = catalog.LogOf
-	req := &logcorev1.FetchRequest{Cluster: from.Cluster, Shard: group.Shard, Incarnation: group.Incarnation, FromLsn: group.FirstLsn}
+	sources := holders(answers, from, group)
 	err = importer.Import(ctx, log, func(yield func(segment.Span, error) bool) {
-		for span, err := range fetchFrom(ctx, conn, req) {
-			if err == nil && span.ID.First != logcore.LSN(group.FirstLsn) {
-				return // the next segment
-			}
-			if !yield(span, err) {
+		next := logcore.LSN(group.FirstLsn)
+		for tries, at := 0, 0; ; at++ {
+			before := next
+			over, err := importPart(ctx, opts, sources[at%len(sources)], from.Cluster, group, &next, yield)
+			if last = next - 1; over || err == nil {
 				return
 			}
-			last = span.Last
+			if tries++; next > before {
+				tries = 0
+			}
+			if tries >= importTriesMax || !pause(ctx, askAgain<<min(tries, 5)) {
+				yield(segment.Span{}, err)
+				return
+			}
 		}
 	})
 	return last, err
+}
+
+// holders returns the peer addresses of those who have the segment that a group begins with, from first.
+func holders(answers []*logcorev1.IdentifyResponse, from *logcorev1.IdentifyResponse, group *logcorev1.GroupState) []string {
+	list := []string{from.PeerAddress}
+	for _, a := range answers {
+		for _, g := range a.Groups {
+			if g.Shard == group.Shard && g.Incarnation == group.Incarnation && g.FirstLsn <= group.FirstLsn && a.PeerAddress != from.PeerAddress {
+				list = append(list, a.PeerAddress)
+			}
+		}
+	}
+	return list
+}
+
+// importPart yields what one peer has of the segment from next on, which it moves. over says that the consumer has enough, or that the segment is
+// whole.
+func importPart(ctx context.Context, opts JoinOptions, addr string, cluster []byte, group *logcorev1.GroupState, next *logcore.LSN, yield func(segment.Span, error) bool) (over bool, err error) {
+	conn, err := transport.Dial(addr, opts.Certificates)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	req := &logcorev1.FetchRequest{Cluster: cluster, Shard: group.Shard, Incarnation: group.Incarnation, FromLsn: uint64(*next)}
+	for span, err := range fetchFrom(ctx, conn, req) {
+		switch {
+		case err != nil:
+			return false, fmt.Errorf("node at %s: %w", addr, err)
+		case span.ID.First != logcore.LSN(group.FirstLsn):
+			return true, nil // the next segment
+		case !yield(span, nil):
+			return true, nil
+		}
+		*next = span.Last + 1
+	}
+	return false, nil
+}
+
+// pause waits; false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
