@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,76 @@ func (p planted) Follow(ctx context.Context, log pageserver.LogInfo, from logcor
 }
 
 func (p planted) Redo(page, data []byte) error { return pages.Decoder{}.Redo(page, data) }
+
+// plantedDecoder is the synthetic decoder with a mistake in it.
+type plantedDecoder struct {
+	enginetest.Synthetic
+	record    func(*engine.Record) bool // may change a record; false leaves it out
+	stateless bool
+	redo      func(page, data []byte)
+}
+
+func (p plantedDecoder) Decode(state, payload []byte) ([]engine.Record, []byte, error) {
+	if p.stateless {
+		state = nil
+	}
+	records, next, err := p.Synthetic.Decode(state, payload)
+	if p.record != nil {
+		records = slices.DeleteFunc(records, func(r engine.Record) bool { return !p.record(&r) })
+	}
+	return records, next, err
+}
+
+func (p plantedDecoder) Redo(page, data []byte) error {
+	if p.redo != nil {
+		p.redo(page, data)
+	}
+	return p.Synthetic.Redo(page, data)
+}
+
+// TestPlantedMistakesOfEverything is TestPlantedMistakes for the operations that the
+// native format does not have.
+func TestPlantedMistakesOfEverything(t *testing.T) {
+	without := func(op engine.Op) plantedDecoder {
+		return plantedDecoder{record: func(r *engine.Record) bool { return r.Op != op }}
+	}
+	for name, decoder := range map[string]plantedDecoder{
+		"none":                  {},
+		"state forgotten":       {stateless: true},
+		"dropped groups stay":   without(engine.OpDropGroup),
+		"copies forgotten":      without(engine.OpCopyGroup),
+		"objects forgotten":     without(engine.OpPut),
+		"redo one byte further": {redo: func(page, _ []byte) { page[0]++ }},
+		"some redo over zeros": {redo: func(page, data []byte) {
+			if data[0] < 20 {
+				clear(page)
+			}
+		}},
+		"removed objects stay": {record: func(r *engine.Record) bool { return r.Op != engine.OpPut || r.Data != nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seed := uint64(time.Now().UnixNano())
+			rng := rand.New(rand.NewPCG(seed, 0))
+			source := enginetest.NewSource(1)
+			source.Create("db")
+			for _, tx := range enginetest.SyntheticHistory(rng, 500) {
+				source.AppendTx("db", tx)
+			}
+			s := enginetest.Start(t, enginetest.Options(t.TempDir(), source, decoder))
+			spaces := enginetest.SpacesOf(t, source, enginetest.Synthetic{}, "db")
+			var found error
+			for range 40 {
+				at := 1 + logcore.LSN(rng.Uint64N(uint64(source.Last())))
+				if _, err := enginetest.Compare(t.Context(), s.Server, source, enginetest.Synthetic{}, "db", at, spaces); err != nil {
+					found = err
+				}
+			}
+			if (found == nil) != (name == "none") {
+				t.Errorf("seed %d: found: %v", seed, found)
+			}
+		})
+	}
+}
 
 func (p planted) Decode(_, payload []byte) ([]engine.Record, []byte, error) {
 	records, err := pages.Decode(payload)
