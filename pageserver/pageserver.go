@@ -91,6 +91,7 @@ func Open(opts Options) (*Server, error) {
 		err = s.openAndLoad()
 	}
 	if err != nil {
+		s.stopWarming()
 		s.metrics.unregister(opts.Registerer)
 		lock.Unlock()
 		return nil, err

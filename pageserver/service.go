@@ -119,3 +119,27 @@ func (v *service) Stripes(ctx context.Context, req *logcorev1.StripesRequest) (*
 	}
 	return resp, nil
 }
+
+func (v *service) Checkpoint(ctx context.Context, _ *logcorev1.CheckpointRequest) (*logcorev1.CheckpointResponse, error) {
+	st, err := v.s.Checkpoint(ctx)
+	if err != nil {
+		return nil, wire.ToStatus(err, "")
+	}
+	return &logcorev1.CheckpointResponse{Stores: []*logcorev1.StoreCheckpoint{st.wire()}}, nil
+}
+
+func (v *service) CheckpointStatus(context.Context, *logcorev1.CheckpointStatusRequest) (*logcorev1.CheckpointStatusResponse, error) {
+	return &logcorev1.CheckpointStatusResponse{Stores: []*logcorev1.StoreCheckpoint{v.s.CheckpointStatus().wire()}}, nil
+}
+
+func (st CheckpointStatus) wire() *logcorev1.StoreCheckpoint {
+	out := &logcorev1.StoreCheckpoint{Place: st.Where, Epoch: st.Epoch, StandingBy: st.StandingBy, Number: st.Number, Tables: uint64(st.Tables), Bytes: uint64(st.Bytes),
+		BeganFrom: st.BeganFrom, MissingBytes: uint64(st.MissingBytes)}
+	if !st.Created.IsZero() {
+		out.CreatedUnixMs = uint64(st.Created.UnixMilli())
+	}
+	if st.Err != nil {
+		out.Error = st.Err.Error()
+	}
+	return out
+}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"strings"
+	"time"
 
 	"github.com/logcore/logcore/internal/certs"
 )
@@ -27,18 +28,29 @@ type PageServer struct {
 	Advertise string
 	// CacheBytes is the memory for the version store's block cache.
 	CacheBytes Bytes
+	// CheckpointTarget is the URL of the target that copies of the store go to, and that a new store comes from; empty keeps
+	// none. It is one of the archive's, best the nearest.
+	CheckpointTarget string
+	// CheckpointName tells the stores of different page servers apart; those that replace each other have the same one.
+	CheckpointName string
+	// CheckpointInterval is how often the store is copied.
+	CheckpointInterval time.Duration
+	// Key is the file with the archive's key; required with CheckpointTarget.
+	Key string
 	Logging
 }
 
 // DefaultPageServer returns the defaults of a stand-alone page server.
 func DefaultPageServer() *PageServer {
 	return &PageServer{
-		Listen:     "127.0.0.1:7430",
-		Metrics:    "127.0.0.1:7431",
-		LogService: "127.0.0.1:7420",
-		CacheBytes: 128 << 20,
-		TLS:        defaultTLS(),
-		Logging:    defaultLogging(),
+		Listen:             "127.0.0.1:7430",
+		Metrics:            "127.0.0.1:7431",
+		LogService:         "127.0.0.1:7420",
+		CacheBytes:         128 << 20,
+		CheckpointName:     "main",
+		CheckpointInterval: 5 * time.Minute,
+		TLS:                defaultTLS(),
+		Logging:            defaultLogging(),
 	}
 }
 
@@ -52,6 +64,10 @@ func (c *PageServer) Fields() []Field {
 		{"log_service_ca", "CA that the log service's certificate comes from, a PEM file; without it the way there is plain text, to loopback addresses only", String(&c.LogServiceCA)},
 		{"advertise", "address at which clients reach this page server: it shares the pages with other page servers; empty: it has all pages", String(&c.Advertise)},
 		{"cache_bytes", "memory for the cache of page versions", &c.CacheBytes},
+		{"checkpoint_target", "bucket for copies of the page versions, as a URL: one of the archive's targets, best the nearest; empty for none", String(&c.CheckpointTarget)},
+		{"checkpoint_name", "name of the page versions among those copies; a page server that replaces another has the same", String(&c.CheckpointName)},
+		{"checkpoint_interval", "how often what is new is copied", Duration(&c.CheckpointInterval)},
+		{"key", "file with the archive's key; required with checkpoint_target", String(&c.Key)},
 	}, append(c.TLS.fields(), c.Logging.fields()...)...)
 }
 
@@ -73,6 +89,15 @@ func (c *PageServer) Validate() []Problem {
 		}
 	}
 	v.sizeBetween("cache_bytes", c.CacheBytes, 1<<20, 1<<40)
+	if c.CheckpointTarget != "" && c.Advertise != "" {
+		// Each would begin from the pages of another.
+		v.add("checkpoint_target", "page servers that share the pages keep no checkpoints: leave it empty, or advertise")
+	}
+	if c.CheckpointTarget != "" {
+		v.required("key", c.Key, "the copies are encrypted under the archive's key: name its file")
+		v.required("checkpoint_name", c.CheckpointName, "give letters, digits and . _ -")
+	}
+	v.durationBetween("checkpoint_interval", c.CheckpointInterval, time.Second, 24*time.Hour)
 	v.logging(c.Logging)
 	return v.problems
 }

@@ -113,3 +113,19 @@ func (l *latePages) History(ctx context.Context, r *logcorev1.HistoryRequest) (*
 	}
 	return s.History(ctx, r)
 }
+
+func (l *latePages) Checkpoint(ctx context.Context, r *logcorev1.CheckpointRequest) (*logcorev1.CheckpointResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.Checkpoint(ctx, r)
+}
+
+func (l *latePages) CheckpointStatus(ctx context.Context, r *logcorev1.CheckpointStatusRequest) (*logcorev1.CheckpointStatusResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.CheckpointStatus(ctx, r)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +70,9 @@ type process struct {
 	registry *prometheus.Registry
 	corrupt  *prometheus.CounterVec
 	version  string
+
+	bucketsOnce sync.Once
+	buckets     *bucket.Metrics // see bucketMetrics
 }
 
 func (s *logService) shardDir(shard logcore.ShardID) string {
@@ -114,7 +118,7 @@ func (s *logService) openTargets(ctx context.Context) (err error) {
 // harden puts metrics, a limit and retries around each target. The archiver tries again
 // by itself, later and elsewhere, so that a call is not repeated here for long.
 func (s *logService) harden() error {
-	m := bucket.NewMetrics(s.process.registry)
+	m := s.process.bucketMetrics()
 	for i, t := range s.targets.All {
 		if t.Bucket == nil {
 			continue

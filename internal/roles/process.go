@@ -8,6 +8,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/logcore/logcore/internal/metrics"
+	"github.com/logcore/logcore/tiering/bucket"
 )
 
 // newProcess returns what the parts of one process share.
@@ -15,6 +16,12 @@ func newProcess(log *slog.Logger, version string) *process {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return &process{group: newGroup(log), log: log, registry: reg, corrupt: metrics.Corruptions(reg), version: version}
+}
+
+// bucketMetrics are those of every target that the process uses.
+func (p *process) bucketMetrics() *bucket.Metrics {
+	p.bucketsOnce.Do(func() { p.buckets = bucket.NewMetrics(p.registry) })
+	return p.buckets
 }
 
 // total adds the children of a counter up.

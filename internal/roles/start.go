@@ -89,6 +89,9 @@ type DevOptions struct {
 	Logger  *slog.Logger
 }
 
+// devCheckpointInterval: someone who tries things should not wait.
+const devCheckpointInterval = 10 * time.Second
+
 // StartDev starts both roles in one process on one port. The page server follows the
 // log through that port like any other client, so that what is tried here is what
 // runs apart elsewhere.
@@ -127,6 +130,7 @@ func StartDev(ctx context.Context, o DevOptions) (Running, error) {
 		serve(p.group, srv, b.listener)
 		pcfg := config.DefaultPageServer()
 		pcfg.Dir, pcfg.LogService = o.Dir.PageServerDir(), b.listener.Addr().String()
+		pcfg.CheckpointTarget, pcfg.Key, pcfg.CheckpointInterval = homeTarget(o.Dir.Targets), o.Dir.Key, devCheckpointInterval
 		pages, err := buildPageServer(ctx, p, pcfg, b.listener.Addr())
 		if err != nil {
 			return err
@@ -150,7 +154,11 @@ func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer, li
 		return nil, fmt.Errorf("log_service: %w", err)
 	}
 	p.group.add("log service connection", func(context.Context) error { return c.Close() })
-	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Source: logSource{c}, Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
+	checkpoints, err := openCheckpoints(ctx, p, cfg, c)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint_target: %w", err)
+	}
+	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Checkpoints: checkpoints, CheckpointInterval: cfg.CheckpointInterval, Source: logSource{c}, Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
 		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2}, listener)
 	if err != nil {
 		return nil, fmt.Errorf("page server: %w", err)

@@ -251,3 +251,16 @@ func (l *Local) Missing() int64 { return l.fs.missing() }
 // Close closes the files of lazy tables; what was fetched stays for the next time. The
 // store must be closed.
 func (l *Local) Close() error { return l.fs.close() }
+
+// ClusterOf returns the cluster that a store's directory says it belongs to.
+func ClusterOf(dir string) (cluster [16]byte, ok bool) {
+	b, err := os.ReadFile(filepath.Join(dir, ManifestFile))
+	if err != nil {
+		return cluster, false
+	}
+	m, _, err := parseManifestHeader(b)
+	if err != nil {
+		return cluster, false
+	}
+	return m.Cluster, true
+}

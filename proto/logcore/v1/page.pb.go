@@ -1814,6 +1814,290 @@ func (x *HistoryResponse) GetIncarnation() uint64 {
 	return 0
 }
 
+type CheckpointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{25}
+}
+
+type CheckpointResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stores        []*StoreCheckpoint     `protobuf:"bytes,1,rep,name=stores,proto3" json:"stores,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointResponse) Reset() {
+	*x = CheckpointResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointResponse) ProtoMessage() {}
+
+func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
+func (*CheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CheckpointResponse) GetStores() []*StoreCheckpoint {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+type CheckpointStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointStatusRequest) Reset() {
+	*x = CheckpointStatusRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointStatusRequest) ProtoMessage() {}
+
+func (x *CheckpointStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointStatusRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointStatusRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{27}
+}
+
+type CheckpointStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stores        []*StoreCheckpoint     `protobuf:"bytes,1,rep,name=stores,proto3" json:"stores,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointStatusResponse) Reset() {
+	*x = CheckpointStatusResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointStatusResponse) ProtoMessage() {}
+
+func (x *CheckpointStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointStatusResponse.ProtoReflect.Descriptor instead.
+func (*CheckpointStatusResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CheckpointStatusResponse) GetStores() []*StoreCheckpoint {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+// StoreCheckpoint is how the checkpoints of one store are.
+type StoreCheckpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where they are; empty when none are made.
+	Place string `protobuf:"bytes,1,opt,name=place,proto3" json:"place,omitempty"`
+	// The epoch under which this page server makes them; 0 when it does not.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Another page server makes them.
+	StandingBy bool `protobuf:"varint,3,opt,name=standing_by,json=standingBy,proto3" json:"standing_by,omitempty"`
+	// Of the last one that this page server made or began from; 0 when there is none.
+	Number        uint64 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
+	CreatedUnixMs uint64 `protobuf:"varint,5,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
+	Tables        uint64 `protobuf:"varint,6,opt,name=tables,proto3" json:"tables,omitempty"`
+	Bytes         uint64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// The checkpoint that the store began from in this process; 0 when it did not.
+	BeganFrom uint64 `protobuf:"varint,8,opt,name=began_from,json=beganFrom,proto3" json:"began_from,omitempty"`
+	// Bytes of the store that are in the checkpoint and not local yet.
+	MissingBytes uint64 `protobuf:"varint,9,opt,name=missing_bytes,json=missingBytes,proto3" json:"missing_bytes,omitempty"`
+	// Why the last one failed; empty when it did not.
+	Error         string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreCheckpoint) Reset() {
+	*x = StoreCheckpoint{}
+	mi := &file_logcore_v1_page_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreCheckpoint) ProtoMessage() {}
+
+func (x *StoreCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreCheckpoint.ProtoReflect.Descriptor instead.
+func (*StoreCheckpoint) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *StoreCheckpoint) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *StoreCheckpoint) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *StoreCheckpoint) GetStandingBy() bool {
+	if x != nil {
+		return x.StandingBy
+	}
+	return false
+}
+
+func (x *StoreCheckpoint) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *StoreCheckpoint) GetCreatedUnixMs() uint64 {
+	if x != nil {
+		return x.CreatedUnixMs
+	}
+	return 0
+}
+
+func (x *StoreCheckpoint) GetTables() uint64 {
+	if x != nil {
+		return x.Tables
+	}
+	return 0
+}
+
+func (x *StoreCheckpoint) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StoreCheckpoint) GetBeganFrom() uint64 {
+	if x != nil {
+		return x.BeganFrom
+	}
+	return 0
+}
+
+func (x *StoreCheckpoint) GetMissingBytes() uint64 {
+	if x != nil {
+		return x.MissingBytes
+	}
+	return 0
+}
+
+func (x *StoreCheckpoint) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 var File_logcore_v1_page_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_page_proto_rawDesc = "" +
@@ -1950,14 +2234,34 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\achanges\x18\x02 \x03(\v2\x16.logcore.v1.PageChangeR\achanges\x12\x1e\n" +
 	"\vnext_to_lsn\x18\x03 \x01(\x04R\tnextToLsn\x12*\n" +
 	"\x11complete_from_lsn\x18\x04 \x01(\x04R\x0fcompleteFromLsn\x12 \n" +
-	"\vincarnation\x18\x05 \x01(\x06R\vincarnation*\xba\x01\n" +
+	"\vincarnation\x18\x05 \x01(\x06R\vincarnation\"\x13\n" +
+	"\x11CheckpointRequest\"I\n" +
+	"\x12CheckpointResponse\x123\n" +
+	"\x06stores\x18\x01 \x03(\v2\x1b.logcore.v1.StoreCheckpointR\x06stores\"\x19\n" +
+	"\x17CheckpointStatusRequest\"O\n" +
+	"\x18CheckpointStatusResponse\x123\n" +
+	"\x06stores\x18\x01 \x03(\v2\x1b.logcore.v1.StoreCheckpointR\x06stores\"\xa6\x02\n" +
+	"\x0fStoreCheckpoint\x12\x14\n" +
+	"\x05place\x18\x01 \x01(\tR\x05place\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1f\n" +
+	"\vstanding_by\x18\x03 \x01(\bR\n" +
+	"standingBy\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\x04R\x06number\x12&\n" +
+	"\x0fcreated_unix_ms\x18\x05 \x01(\x04R\rcreatedUnixMs\x12\x16\n" +
+	"\x06tables\x18\x06 \x01(\x04R\x06tables\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"began_from\x18\b \x01(\x04R\tbeganFrom\x12#\n" +
+	"\rmissing_bytes\x18\t \x01(\x04R\fmissingBytes\x12\x14\n" +
+	"\x05error\x18\n" +
+	" \x01(\tR\x05error*\xba\x01\n" +
 	"\x0ePageChangeKind\x12 \n" +
 	"\x1cPAGE_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PAGE_CHANGE_KIND_IMAGE\x10\x01\x12\x1a\n" +
 	"\x16PAGE_CHANGE_KIND_DELTA\x10\x02\x12\x19\n" +
 	"\x15PAGE_CHANGE_KIND_REDO\x10\x03\x12\x19\n" +
 	"\x15PAGE_CHANGE_KIND_INIT\x10\x04\x12\x18\n" +
-	"\x14PAGE_CHANGE_KIND_CUT\x10\x052\xf4\x05\n" +
+	"\x14PAGE_CHANGE_KIND_CUT\x10\x052\xa0\a\n" +
 	"\vPageService\x12E\n" +
 	"\bGetPages\x12\x1b.logcore.v1.GetPagesRequest\x1a\x1c.logcore.v1.GetPagesResponse\x12H\n" +
 	"\tSpaceSize\x12\x1c.logcore.v1.SpaceSizeRequest\x1a\x1d.logcore.v1.SpaceSizeResponse\x12K\n" +
@@ -1969,7 +2273,10 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\fCreateBranch\x12\x1f.logcore.v1.CreateBranchRequest\x1a .logcore.v1.CreateBranchResponse\x12N\n" +
 	"\vResolveTime\x12\x1e.logcore.v1.ResolveTimeRequest\x1a\x1f.logcore.v1.ResolveTimeResponse\x12B\n" +
 	"\aStripes\x12\x1a.logcore.v1.StripesRequest\x1a\x1b.logcore.v1.StripesResponse\x12B\n" +
-	"\aHistory\x12\x1a.logcore.v1.HistoryRequest\x1a\x1b.logcore.v1.HistoryResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\aHistory\x12\x1a.logcore.v1.HistoryRequest\x1a\x1b.logcore.v1.HistoryResponse\x12K\n" +
+	"\n" +
+	"Checkpoint\x12\x1d.logcore.v1.CheckpointRequest\x1a\x1e.logcore.v1.CheckpointResponse\x12]\n" +
+	"\x10CheckpointStatus\x12#.logcore.v1.CheckpointStatusRequest\x1a$.logcore.v1.CheckpointStatusResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_page_proto_rawDescOnce sync.Once
@@ -1984,35 +2291,40 @@ func file_logcore_v1_page_proto_rawDescGZIP() []byte {
 }
 
 var file_logcore_v1_page_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_logcore_v1_page_proto_goTypes = []any{
-	(PageChangeKind)(0),          // 0: logcore.v1.PageChangeKind
-	(*Space)(nil),                // 1: logcore.v1.Space
-	(*GetPagesRequest)(nil),      // 2: logcore.v1.GetPagesRequest
-	(*Page)(nil),                 // 3: logcore.v1.Page
-	(*GetPagesResponse)(nil),     // 4: logcore.v1.GetPagesResponse
-	(*SpaceSizeRequest)(nil),     // 5: logcore.v1.SpaceSizeRequest
-	(*SpaceSizeResponse)(nil),    // 6: logcore.v1.SpaceSizeResponse
-	(*ListSpacesRequest)(nil),    // 7: logcore.v1.ListSpacesRequest
-	(*SpaceInfo)(nil),            // 8: logcore.v1.SpaceInfo
-	(*ListSpacesResponse)(nil),   // 9: logcore.v1.ListSpacesResponse
-	(*GetObjectRequest)(nil),     // 10: logcore.v1.GetObjectRequest
-	(*GetObjectResponse)(nil),    // 11: logcore.v1.GetObjectResponse
-	(*ListObjectsRequest)(nil),   // 12: logcore.v1.ListObjectsRequest
-	(*Object)(nil),               // 13: logcore.v1.Object
-	(*ListObjectsResponse)(nil),  // 14: logcore.v1.ListObjectsResponse
-	(*WaitLSNRequest)(nil),       // 15: logcore.v1.WaitLSNRequest
-	(*WaitLSNResponse)(nil),      // 16: logcore.v1.WaitLSNResponse
-	(*CreateBranchRequest)(nil),  // 17: logcore.v1.CreateBranchRequest
-	(*CreateBranchResponse)(nil), // 18: logcore.v1.CreateBranchResponse
-	(*ResolveTimeRequest)(nil),   // 19: logcore.v1.ResolveTimeRequest
-	(*ResolveTimeResponse)(nil),  // 20: logcore.v1.ResolveTimeResponse
-	(*StripesRequest)(nil),       // 21: logcore.v1.StripesRequest
-	(*StripesResponse)(nil),      // 22: logcore.v1.StripesResponse
-	(*HistoryRequest)(nil),       // 23: logcore.v1.HistoryRequest
-	(*PageChange)(nil),           // 24: logcore.v1.PageChange
-	(*HistoryResponse)(nil),      // 25: logcore.v1.HistoryResponse
-	(*StripeMap)(nil),            // 26: logcore.v1.StripeMap
+	(PageChangeKind)(0),              // 0: logcore.v1.PageChangeKind
+	(*Space)(nil),                    // 1: logcore.v1.Space
+	(*GetPagesRequest)(nil),          // 2: logcore.v1.GetPagesRequest
+	(*Page)(nil),                     // 3: logcore.v1.Page
+	(*GetPagesResponse)(nil),         // 4: logcore.v1.GetPagesResponse
+	(*SpaceSizeRequest)(nil),         // 5: logcore.v1.SpaceSizeRequest
+	(*SpaceSizeResponse)(nil),        // 6: logcore.v1.SpaceSizeResponse
+	(*ListSpacesRequest)(nil),        // 7: logcore.v1.ListSpacesRequest
+	(*SpaceInfo)(nil),                // 8: logcore.v1.SpaceInfo
+	(*ListSpacesResponse)(nil),       // 9: logcore.v1.ListSpacesResponse
+	(*GetObjectRequest)(nil),         // 10: logcore.v1.GetObjectRequest
+	(*GetObjectResponse)(nil),        // 11: logcore.v1.GetObjectResponse
+	(*ListObjectsRequest)(nil),       // 12: logcore.v1.ListObjectsRequest
+	(*Object)(nil),                   // 13: logcore.v1.Object
+	(*ListObjectsResponse)(nil),      // 14: logcore.v1.ListObjectsResponse
+	(*WaitLSNRequest)(nil),           // 15: logcore.v1.WaitLSNRequest
+	(*WaitLSNResponse)(nil),          // 16: logcore.v1.WaitLSNResponse
+	(*CreateBranchRequest)(nil),      // 17: logcore.v1.CreateBranchRequest
+	(*CreateBranchResponse)(nil),     // 18: logcore.v1.CreateBranchResponse
+	(*ResolveTimeRequest)(nil),       // 19: logcore.v1.ResolveTimeRequest
+	(*ResolveTimeResponse)(nil),      // 20: logcore.v1.ResolveTimeResponse
+	(*StripesRequest)(nil),           // 21: logcore.v1.StripesRequest
+	(*StripesResponse)(nil),          // 22: logcore.v1.StripesResponse
+	(*HistoryRequest)(nil),           // 23: logcore.v1.HistoryRequest
+	(*PageChange)(nil),               // 24: logcore.v1.PageChange
+	(*HistoryResponse)(nil),          // 25: logcore.v1.HistoryResponse
+	(*CheckpointRequest)(nil),        // 26: logcore.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),       // 27: logcore.v1.CheckpointResponse
+	(*CheckpointStatusRequest)(nil),  // 28: logcore.v1.CheckpointStatusRequest
+	(*CheckpointStatusResponse)(nil), // 29: logcore.v1.CheckpointStatusResponse
+	(*StoreCheckpoint)(nil),          // 30: logcore.v1.StoreCheckpoint
+	(*StripeMap)(nil),                // 31: logcore.v1.StripeMap
 }
 var file_logcore_v1_page_proto_depIdxs = []int32{
 	1,  // 0: logcore.v1.GetPagesRequest.space:type_name -> logcore.v1.Space
@@ -2022,35 +2334,41 @@ var file_logcore_v1_page_proto_depIdxs = []int32{
 	1,  // 4: logcore.v1.SpaceInfo.space:type_name -> logcore.v1.Space
 	8,  // 5: logcore.v1.ListSpacesResponse.spaces:type_name -> logcore.v1.SpaceInfo
 	13, // 6: logcore.v1.ListObjectsResponse.objects:type_name -> logcore.v1.Object
-	26, // 7: logcore.v1.StripesResponse.map:type_name -> logcore.v1.StripeMap
+	31, // 7: logcore.v1.StripesResponse.map:type_name -> logcore.v1.StripeMap
 	1,  // 8: logcore.v1.HistoryRequest.space:type_name -> logcore.v1.Space
 	0,  // 9: logcore.v1.PageChange.kind:type_name -> logcore.v1.PageChangeKind
 	24, // 10: logcore.v1.HistoryResponse.changes:type_name -> logcore.v1.PageChange
-	2,  // 11: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
-	5,  // 12: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
-	7,  // 13: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
-	10, // 14: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
-	12, // 15: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
-	15, // 16: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
-	17, // 17: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
-	19, // 18: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
-	21, // 19: logcore.v1.PageService.Stripes:input_type -> logcore.v1.StripesRequest
-	23, // 20: logcore.v1.PageService.History:input_type -> logcore.v1.HistoryRequest
-	4,  // 21: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
-	6,  // 22: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
-	9,  // 23: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
-	11, // 24: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
-	14, // 25: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
-	16, // 26: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
-	18, // 27: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
-	20, // 28: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
-	22, // 29: logcore.v1.PageService.Stripes:output_type -> logcore.v1.StripesResponse
-	25, // 30: logcore.v1.PageService.History:output_type -> logcore.v1.HistoryResponse
-	21, // [21:31] is the sub-list for method output_type
-	11, // [11:21] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	30, // 11: logcore.v1.CheckpointResponse.stores:type_name -> logcore.v1.StoreCheckpoint
+	30, // 12: logcore.v1.CheckpointStatusResponse.stores:type_name -> logcore.v1.StoreCheckpoint
+	2,  // 13: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
+	5,  // 14: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
+	7,  // 15: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
+	10, // 16: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
+	12, // 17: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
+	15, // 18: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
+	17, // 19: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
+	19, // 20: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
+	21, // 21: logcore.v1.PageService.Stripes:input_type -> logcore.v1.StripesRequest
+	23, // 22: logcore.v1.PageService.History:input_type -> logcore.v1.HistoryRequest
+	26, // 23: logcore.v1.PageService.Checkpoint:input_type -> logcore.v1.CheckpointRequest
+	28, // 24: logcore.v1.PageService.CheckpointStatus:input_type -> logcore.v1.CheckpointStatusRequest
+	4,  // 25: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
+	6,  // 26: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
+	9,  // 27: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
+	11, // 28: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
+	14, // 29: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
+	16, // 30: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
+	18, // 31: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
+	20, // 32: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
+	22, // 33: logcore.v1.PageService.Stripes:output_type -> logcore.v1.StripesResponse
+	25, // 34: logcore.v1.PageService.History:output_type -> logcore.v1.HistoryResponse
+	27, // 35: logcore.v1.PageService.Checkpoint:output_type -> logcore.v1.CheckpointResponse
+	29, // 36: logcore.v1.PageService.CheckpointStatus:output_type -> logcore.v1.CheckpointStatusResponse
+	25, // [25:37] is the sub-list for method output_type
+	13, // [13:25] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_page_proto_init() }
@@ -2065,7 +2383,7 @@ func file_logcore_v1_page_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_page_proto_rawDesc), len(file_logcore_v1_page_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

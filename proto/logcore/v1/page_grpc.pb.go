@@ -19,16 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PageService_GetPages_FullMethodName     = "/logcore.v1.PageService/GetPages"
-	PageService_SpaceSize_FullMethodName    = "/logcore.v1.PageService/SpaceSize"
-	PageService_ListSpaces_FullMethodName   = "/logcore.v1.PageService/ListSpaces"
-	PageService_GetObject_FullMethodName    = "/logcore.v1.PageService/GetObject"
-	PageService_ListObjects_FullMethodName  = "/logcore.v1.PageService/ListObjects"
-	PageService_WaitLSN_FullMethodName      = "/logcore.v1.PageService/WaitLSN"
-	PageService_CreateBranch_FullMethodName = "/logcore.v1.PageService/CreateBranch"
-	PageService_ResolveTime_FullMethodName  = "/logcore.v1.PageService/ResolveTime"
-	PageService_Stripes_FullMethodName      = "/logcore.v1.PageService/Stripes"
-	PageService_History_FullMethodName      = "/logcore.v1.PageService/History"
+	PageService_GetPages_FullMethodName         = "/logcore.v1.PageService/GetPages"
+	PageService_SpaceSize_FullMethodName        = "/logcore.v1.PageService/SpaceSize"
+	PageService_ListSpaces_FullMethodName       = "/logcore.v1.PageService/ListSpaces"
+	PageService_GetObject_FullMethodName        = "/logcore.v1.PageService/GetObject"
+	PageService_ListObjects_FullMethodName      = "/logcore.v1.PageService/ListObjects"
+	PageService_WaitLSN_FullMethodName          = "/logcore.v1.PageService/WaitLSN"
+	PageService_CreateBranch_FullMethodName     = "/logcore.v1.PageService/CreateBranch"
+	PageService_ResolveTime_FullMethodName      = "/logcore.v1.PageService/ResolveTime"
+	PageService_Stripes_FullMethodName          = "/logcore.v1.PageService/Stripes"
+	PageService_History_FullMethodName          = "/logcore.v1.PageService/History"
+	PageService_Checkpoint_FullMethodName       = "/logcore.v1.PageService/Checkpoint"
+	PageService_CheckpointStatus_FullMethodName = "/logcore.v1.PageService/CheckpointStatus"
 )
 
 // PageServiceClient is the client API for PageService service.
@@ -58,6 +60,11 @@ type PageServiceClient interface {
 	Stripes(ctx context.Context, in *StripesRequest, opts ...grpc.CallOption) (*StripesResponse, error)
 	// History returns what changed a page, the last change first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
+	// Checkpoint copies what is new of the page server's stores to their place in the home
+	// target, and returns when that is committed.
+	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
+	// CheckpointStatus returns how the checkpoints of the page server's stores are.
+	CheckpointStatus(ctx context.Context, in *CheckpointStatusRequest, opts ...grpc.CallOption) (*CheckpointStatusResponse, error)
 }
 
 type pageServiceClient struct {
@@ -168,6 +175,26 @@ func (c *pageServiceClient) History(ctx context.Context, in *HistoryRequest, opt
 	return out, nil
 }
 
+func (c *pageServiceClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointResponse)
+	err := c.cc.Invoke(ctx, PageService_Checkpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pageServiceClient) CheckpointStatus(ctx context.Context, in *CheckpointStatusRequest, opts ...grpc.CallOption) (*CheckpointStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointStatusResponse)
+	err := c.cc.Invoke(ctx, PageService_CheckpointStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PageServiceServer is the server API for PageService service.
 // All implementations must embed UnimplementedPageServiceServer
 // for forward compatibility.
@@ -195,6 +222,11 @@ type PageServiceServer interface {
 	Stripes(context.Context, *StripesRequest) (*StripesResponse, error)
 	// History returns what changed a page, the last change first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
+	// Checkpoint copies what is new of the page server's stores to their place in the home
+	// target, and returns when that is committed.
+	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
+	// CheckpointStatus returns how the checkpoints of the page server's stores are.
+	CheckpointStatus(context.Context, *CheckpointStatusRequest) (*CheckpointStatusResponse, error)
 	mustEmbedUnimplementedPageServiceServer()
 }
 
@@ -234,6 +266,12 @@ func (UnimplementedPageServiceServer) Stripes(context.Context, *StripesRequest) 
 }
 func (UnimplementedPageServiceServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method History not implemented")
+}
+func (UnimplementedPageServiceServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
+}
+func (UnimplementedPageServiceServer) CheckpointStatus(context.Context, *CheckpointStatusRequest) (*CheckpointStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckpointStatus not implemented")
 }
 func (UnimplementedPageServiceServer) mustEmbedUnimplementedPageServiceServer() {}
 func (UnimplementedPageServiceServer) testEmbeddedByValue()                     {}
@@ -436,6 +474,42 @@ func _PageService_History_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PageService_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).Checkpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_Checkpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).Checkpoint(ctx, req.(*CheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PageService_CheckpointStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).CheckpointStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_CheckpointStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).CheckpointStatus(ctx, req.(*CheckpointStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PageService_ServiceDesc is the grpc.ServiceDesc for PageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -482,6 +556,14 @@ var PageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "History",
 			Handler:    _PageService_History_Handler,
+		},
+		{
+			MethodName: "Checkpoint",
+			Handler:    _PageService_Checkpoint_Handler,
+		},
+		{
+			MethodName: "CheckpointStatus",
+			Handler:    _PageService_CheckpointStatus_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
