@@ -31,8 +31,8 @@ type StoreCheckpoint struct {
 // Checkpoint lets the page server make a checkpoint of its stores now. It returns when
 // they are committed.
 func (c *Client) Checkpoint(ctx context.Context) ([]StoreCheckpoint, error) {
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.CheckpointResponse, error) {
-		return c.pages.Checkpoint(ctx, &logcorev1.CheckpointRequest{})
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, pages logcorev1.PageServiceClient) (*logcorev1.CheckpointResponse, error) {
+		return pages.Checkpoint(ctx, &logcorev1.CheckpointRequest{})
 	})
 	if err != nil {
 		return nil, err
@@ -42,8 +42,8 @@ func (c *Client) Checkpoint(ctx context.Context) ([]StoreCheckpoint, error) {
 
 // CheckpointStatus asks the page server how its checkpoints are.
 func (c *Client) CheckpointStatus(ctx context.Context) ([]StoreCheckpoint, error) {
-	resp, err := unaryPages(ctx, c, func(ctx context.Context) (*logcorev1.CheckpointStatusResponse, error) {
-		return c.pages.CheckpointStatus(ctx, &logcorev1.CheckpointStatusRequest{})
+	resp, err := unaryPages(ctx, c, func(ctx context.Context, pages logcorev1.PageServiceClient) (*logcorev1.CheckpointStatusResponse, error) {
+		return pages.CheckpointStatus(ctx, &logcorev1.CheckpointStatusRequest{})
 	})
 	if err != nil {
 		return nil, err
