@@ -159,7 +159,11 @@ func TestFromPagesAsByReplay(t *testing.T) {
 					continue
 				}
 				ahead := entries[min(len(entries)-1, i+rng.IntN(3))].LSN
-				if compareBuilds(t, memoryStore{m, e.LSN}, entries, ahead) {
+				differences, done := compareBuilds(t, memoryStore{m, e.LSN}, entries, ahead)
+				for _, d := range differences {
+					t.Error(d)
+				}
+				if done {
 					compared++
 				}
 			}
@@ -188,9 +192,9 @@ func refused(t *testing.T, entries []pagestest.Entry, at logcore.LSN, reason err
 	}
 }
 
-// compareBuilds makes the directory both ways. It reports false when the log can't be replayed on files up to there, as a
+// compareBuilds makes the directory both ways and returns what differs. done is false when the log can't be replayed on files up to there, as a
 // log can't that changes pages of before its base backup.
-func compareBuilds(t *testing.T, s memoryStore, entries []pagestest.Entry, to logcore.LSN) bool {
+func compareBuilds(t *testing.T, s memoryStore, entries []pagestest.Entry, to logcore.LSN) (differences []string, done bool) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	byReplay, byPages := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
@@ -200,33 +204,78 @@ func compareBuilds(t *testing.T, s memoryStore, entries []pagestest.Entry, to lo
 		if !strings.Contains(err.Error(), "neither in the base backup nor made by the log") && !errors.Is(err, compute.ErrNoBase) {
 			t.Fatal(err)
 		}
-		return false
+		return nil, false
+	}
+	differ := func(format string, args ...any) {
+		differences = append(differences, fmt.Sprintf("LSN %d to %d: ", s.at, to)+fmt.Sprintf(format, args...))
 	}
 	got, err := compute.Materialise(t.Context(), byPages, s, logOf(entries), to, target, quiet)
 	if err != nil {
-		t.Fatal(err)
+		differ("%v", err)
+		return differences, true
 	}
 	if got.Pages == 0 {
-		t.Fatalf("LSN %d: not made from pages", s.at)
+		differ("not made from pages")
 	}
 	if got.End != want.End || got.LSN != want.LSN || got.Timeline != want.Timeline || !got.LastCommit.Equal(want.LastCommit) || string(got.History) != string(want.History) {
-		t.Errorf("LSN %d to %d: %+v,\nwant %+v", s.at, to, got, want)
+		differ("%+v,\nwant %+v", got, want)
 	}
 	a, b := tree(t, byReplay), tree(t, byPages)
 	for name, x := range a {
-		y, ok := b[name]
-		if !ok {
-			t.Errorf("LSN %d to %d: %s is missing", s.at, to, name)
+		if y, ok := b[name]; !ok {
+			differ("%s is missing", name)
 		} else if !same(name, x, y) {
-			t.Errorf("LSN %d to %d: %s differs: %s", s.at, to, name, difference(x, y))
+			differ("%s differs: %s", name, difference(x, y))
 		}
 	}
 	for name, y := range b {
 		if _, ok := a[name]; !ok && (!strings.HasSuffix(name, "_vm") || len(bytes.Trim(y, "\x00")) > 0) {
-			t.Errorf("LSN %d to %d: %s is more than there should be", s.at, to, name)
+			differ("%s is more than there should be", name)
 		}
 	}
-	return !t.Failed()
+	return differences, true
+}
+
+// The comparison finds mistakes that a decoder or a store could make.
+func TestPlantedMistakes(t *testing.T) {
+	files, err := pagestest.FilesFor(walsample.Various)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := pagestest.Log(walsample.Various, files, rand.New(rand.NewPCG(21, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, plant := range map[string]func(*engine.Record) bool{
+		"none":                                 nil,
+		"databases are not copied":             func(r *engine.Record) bool { return r.Op == engine.OpCopyGroup },
+		"empty relations are not made":         func(r *engine.Record) bool { return r.Op == engine.OpTruncate },
+		"transactions' states are lost":        func(r *engine.Record) bool { return r.Op == engine.OpRedo && r.Space.Hi == 1 },
+		"relation maps are left out":           func(r *engine.Record) bool { return r.Op == engine.OpImage && r.PageSize == 512 },
+		"every page's redo begins with zeros":  func(r *engine.Record) bool { r.Init = r.Op == engine.OpRedo; return false },
+		"the base backup's pages are left out": func(r *engine.Record) bool { return r.Op == engine.OpImage && r.PageSize == 8192 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := pagestest.NewMemory()
+			m.Plant = plant
+			found, compared := 0, 0
+			for i, e := range entries {
+				if err := take(m, e); err != nil {
+					break
+				}
+				if m.Objects["base"] == nil || i%11 != 0 {
+					continue
+				}
+				if differences, done := compareBuilds(t, memoryStore{m, e.LSN}, entries, e.LSN); done {
+					compared++
+					found += len(differences)
+				}
+			}
+			if compared == 0 || (found > 0) != (plant != nil) {
+				t.Errorf("%d differences in %d directories", found, compared)
+			}
+		})
+	}
 }
 
 // same compares two files: the end of a visibility map or of an SLRU may be zeros or not be there.

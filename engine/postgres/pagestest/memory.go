@@ -19,6 +19,8 @@ type Memory struct {
 	State   []byte
 	// Failed are pages that a redo record did not fit, with the error. They count for nothing.
 	Failed map[PageKey]error
+	// Plant, when it is set, makes a mistake: it changes a record before it is taken, or says that it is not.
+	Plant func(*engine.Record) (drop bool)
 }
 
 // PageKey names a page.
@@ -52,7 +54,9 @@ func (m *Memory) Payload(p []byte) error {
 		if err := records[i].Validate(); err != nil {
 			return err
 		}
-		m.record(&records[i])
+		if m.Plant == nil || !m.Plant(&records[i]) {
+			m.record(&records[i])
+		}
 	}
 	m.State = bytes.Clone(next)
 	return nil
