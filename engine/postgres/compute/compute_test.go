@@ -42,6 +42,10 @@ func (m memoryStore) Ingested(context.Context, logcore.LSN, time.Duration) (logc
 	return m.at, nil
 }
 
+func (m memoryStore) Hold(_ context.Context, at logcore.LSN) (func(), error) {
+	return func() {}, m.check(at)
+}
+
 func (m memoryStore) Before(context.Context, time.Time) (logcore.LSN, error) { return m.at, nil }
 
 func (m memoryStore) Spaces(_ context.Context, at logcore.LSN) iter.Seq2[compute.SpaceInfo, error] {

@@ -59,7 +59,12 @@ func fromStore(ctx context.Context, dir string, s Store, log Log, target Target,
 		return Result{}, err
 	}
 	began := time.Now()
+	release, err := s.Hold(ctx, at)
+	if err != nil {
+		return Result{}, err
+	}
 	f, err := fill(ctx, dir, s, at)
+	release()
 	if err != nil {
 		return Result{}, err
 	}

@@ -32,6 +32,37 @@ func (s pageStore) Ingested(ctx context.Context, lsn logcore.LSN, wait time.Dura
 	return at, nil
 }
 
+// holdFor is how long an LSN stays readable once nobody renews that: half of it is the time between two renewals.
+const holdFor = 2 * time.Minute
+
+// Hold implements Store, with a lease.
+func (s pageStore) Hold(ctx context.Context, at logcore.LSN) (release func(), err error) {
+	lease, err := s.c.AcquireLease(ctx, s.log, at, holdFor, "postgres data directory")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-time.After(holdFor / 2):
+				_, _ = s.c.RenewLease(ctx, s.log, lease.ID, holdFor) // reads below the horizon say so themselves
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = s.c.ReleaseLease(ctx, s.log, lease.ID) // otherwise it runs out
+	}, nil
+}
+
 // Spaces implements Store.
 func (s pageStore) Spaces(ctx context.Context, at logcore.LSN) iter.Seq2[SpaceInfo, error] {
 	return func(yield func(SpaceInfo, error) bool) {

@@ -26,6 +26,8 @@ type Object struct {
 type Store interface {
 	// Ingested waits, at most so long, until the log is there up to an LSN, and returns how far it is.
 	Ingested(ctx context.Context, lsn logcore.LSN, wait time.Duration) (logcore.LSN, error)
+	// Hold keeps an LSN readable until release is called, which waits for what goes on behind it.
+	Hold(ctx context.Context, at logcore.LSN) (release func(), err error)
 	// Spaces lists the spaces as of an LSN.
 	Spaces(ctx context.Context, at logcore.LSN) iter.Seq2[SpaceInfo, error]
 	// Pages returns the pages [first, first+n) of a space as of an LSN. The caller owns them; one without content is empty.

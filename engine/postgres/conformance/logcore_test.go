@@ -166,7 +166,7 @@ func (p *process) ends(t testing.TB) string {
 // waitFor waits until the output holds a text n times.
 func (p *process) waitFor(t testing.TB, text string, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); strings.Count(p.output.String(), text) < n; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); strings.Count(p.output.String(), text) < n; time.Sleep(20 * time.Millisecond) {
 		select {
 		case <-p.done:
 			t.Fatalf("ended with %v before it said %q:\n%s", p.err, text, tail([]byte(p.output.String())))
