@@ -60,7 +60,7 @@ fuzz: ## every fuzz target for FUZZTIME (20s)
 	@for pkg in $$(go list ./...); do \
 	  targets=$$(go test -list '^Fuzz' $$pkg | sed -n '/^Fuzz/p'); \
 	  for target in $$targets; do \
-	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 	  done; done
 
 bench: ## every benchmark, COUNT (5) times for BENCHTIME (1s)
