@@ -20,6 +20,8 @@ type paceLoad struct {
 	callers int           // closed load: each comes back after think once its append is durable
 	think   time.Duration // mean; exponential
 	every   time.Duration // open load instead: mean distance of arrivals
+	burst   int           // after so many of them nothing comes for rest; 0 = no such pauses
+	rest    time.Duration
 }
 
 // fixedWindow is what the controller is compared with: begin when target entries wait,
@@ -59,6 +61,7 @@ type paceArrivals struct {
 	load paceLoad
 	rng  *rand.Rand
 	next time.Duration // of an open load
+	came int           // of it
 	back callerHeap    // of a closed one: when each caller comes back
 }
 
@@ -105,6 +108,9 @@ func (a *paceArrivals) take() time.Duration {
 	}
 	at := a.next
 	a.next += a.exp(a.load.every)
+	if a.came++; a.load.burst > 0 && a.came%a.load.burst == 0 {
+		a.next += a.load.rest
+	}
 	return at
 }
 
@@ -222,6 +228,7 @@ var paceLoads = []paceLoad{
 	{name: "open, one in 50 µs", every: 50 * time.Microsecond},
 	{name: "open, one in 5 µs", every: 5 * time.Microsecond},
 	{name: "open, one in 10 ms", every: 10 * time.Millisecond},
+	{name: "open, bursts of one in 50 µs", every: 50 * time.Microsecond, burst: 2000, rest: 300 * time.Millisecond},
 }
 
 // commits are enough for what is learned from stalls, and that the best of many fixed

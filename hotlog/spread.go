@@ -61,7 +61,7 @@ func (s spread) synced(took, sinceLast time.Duration, stalled bool) spread {
 	}
 	w := &s.ways[s.way]
 	w.commits++
-	w.seconds += sinceLast.Seconds()
+	w.seconds += min(sinceLast, took+spreadMax).Seconds() // nobody saw the device while it was idle
 	if stalled {
 		w.stalls++
 	}
