@@ -244,6 +244,9 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	defer w.close()
 	for batch, err := range s.opts.Source.Follow(ctx, info, from) {
 		if err == nil {
+			err = s.room.await(ctx, func(full error) { l.update(func() { l.lastErr = full }) })
+		}
+		if err == nil {
 			err = s.ingestBatch(w, batch)
 		}
 		if err != nil {

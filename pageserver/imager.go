@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/logcore/logcore"
 )
 
@@ -179,7 +177,7 @@ func (g *imager) makeImage(key imageID) (int, error) {
 	}
 	k := appendVersionKey(nil, key.owner.id, key.space, key.page, at)
 	value := sealImage(k, p.data)
-	if err := g.s.db.Set(k, value, pebble.NoSync); err != nil {
+	if err := g.s.rewrite(k, value); err != nil {
 		return 0, err
 	}
 	g.s.dirty.Store(true)

@@ -58,6 +58,9 @@ type Options struct {
 	// ChainDeltasMax is the longest chain of deltas that a read may have to apply; the
 	// next delta of the page is stored as an image. Zero means 16.
 	ChainDeltasMax int
+	// DiskReserveBytes is how much of the disk ingest leaves free: room for what is in memory
+	// and for Pebble to rewrite tables. Zero means four write buffers and 64 MiB.
+	DiskReserveBytes int64
 	// Keeper says how much of the logs' histories stays readable; nil: all of it, for ever.
 	Keeper HistoryKeeper
 	// CollectInterval is how often horizons are moved by the logs' windows and what is
@@ -101,6 +104,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.FlushInterval, 5*time.Second)
 	setDefault(&o.PollInterval, 2*time.Second)
 	setDefault(&o.ChainDeltasMax, 16)
+	setDefault(&o.DiskReserveBytes, 4*o.MemTableBytes+64<<20)
 	setDefault(&o.CollectInterval, 30*time.Second)
 	setDefault(&o.CollectBytesPerSecond, 32<<20)
 	setDefault(&o.CheckpointInterval, 5*time.Minute)

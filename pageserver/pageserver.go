@@ -41,6 +41,7 @@ type Server struct {
 	// thrown away once. It comes before storeMu.
 	adoptMu sync.Mutex
 
+	room   room
 	healMu sync.Mutex // one page is healed at a time
 	// rewriteMu is held by whoever removes versions or writes one again.
 	rewriteMu sync.Mutex
@@ -86,6 +87,7 @@ func Open(opts Options) (*Server, error) {
 		current: newCurrentPages(int(max(256, opts.PageCacheBytes>>12))),
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
 	s.imager.s = s
+	s.room = room{dir: opts.Dir, reserve: uint64(opts.DiskReserveBytes)}
 	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs)
 	if s.local, err = checkpoint.OpenLocal(context.Background(), filepath.Join(opts.Dir, storeDir), opts.Checkpoints); err == nil {
 		err = s.openAndLoad()

@@ -150,6 +150,7 @@ func (s *Server) refresh(ctx context.Context) {
 	}
 	s.dropVanished(known, infos)
 	defer s.restIdle(infos)
+	defer s.report(ctx, infos)
 	if rest := s.adopt(infos); len(rest) > 0 {
 		s.log.Warn("pageserver: branches without their parent in the log service's list", "first", rest[0].Name, "branches", len(rest))
 	}

@@ -26,6 +26,8 @@ type LogInfo struct {
 	// Last is the log's last committed entry, 0 when it has none; LastTime is its time.
 	Last     logcore.LSN
 	LastTime logcore.HLC
+	// Bytes is how long the payloads of the log's own entries are together.
+	Bytes uint64
 	// Committed is an LSN up to which the log gets no further entry; at least Last.
 	Committed logcore.LSN
 }

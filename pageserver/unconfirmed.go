@@ -34,6 +34,8 @@ func (s *Server) answersUnconfirmed(ctx context.Context, l *logState, w want, de
 		a.mu.Lock()
 		ingested, foreign, confirmed := a.state.ingested, a.foreign, a.confirmed
 		a.mu.Unlock()
+		_, settled := a.settled(want{lsn: need})
+		confirmed = confirmed || settled
 		if ingested < need || foreign {
 			return false
 		}

@@ -15,7 +15,7 @@ import (
 
 func (a *app) branchCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "branch", Short: "Fork a log at an LSN, copy on write"}
-	cmd.AddCommand(a.branchCreateCommand(), a.branchListCommand())
+	cmd.AddCommand(a.branchCreateCommand(), a.branchListCommand(), a.branchDeleteCommand(), a.branchResetCommand())
 	return cmd
 }
 

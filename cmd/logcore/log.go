@@ -14,7 +14,7 @@ import (
 
 func (a *app) logCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "log", Short: "List, read and write logs; look into the files of the hot tier"}
-	cmd.AddCommand(a.logListCommand(), a.logCreateCommand(), a.logInfoCommand(), a.logMoveCommand(), a.logAppendCommand(), a.logReadCommand(),
+	cmd.AddCommand(a.logListCommand(), a.logCreateCommand(), a.logInfoCommand(), a.logMoveCommand(), a.logRetainCommand(), a.logHoldCommand(), a.logAppendCommand(), a.logReadCommand(),
 		a.logFlushCommand(), a.logDumpCommand(), a.logCheckCommand())
 	return cmd
 }

@@ -23,7 +23,7 @@ type pageJSON struct {
 
 func (a *app) pageCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "page", Short: "Read database pages at any LSN"}
-	cmd.AddCommand(a.pageGetCommand(), a.pageCheckpointCommand(), a.pageStatusCommand())
+	cmd.AddCommand(a.pageGetCommand(), a.pageCheckpointCommand(), a.pageStatusCommand(), a.pageLogsCommand())
 	return cmd
 }
 

@@ -77,6 +77,9 @@ func (s *Source) infoOf(l *memoryLog) pageserver.LogInfo {
 	info := l.info
 	info.Incarnation, info.Committed = s.incarnation, s.last
 	info.WriterOpen = len(l.entries) > 0 && !l.closed
+	for _, e := range l.entries {
+		info.Bytes += uint64(len(e.Payload))
+	}
 	if n := len(l.entries); n > 0 {
 		info.Last, info.LastTime = l.entries[n-1].LSN, l.entries[n-1].Time
 	}

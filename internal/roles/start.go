@@ -158,7 +158,7 @@ func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer, li
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint_target: %w", err)
 	}
-	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Checkpoints: checkpoints, CheckpointInterval: cfg.CheckpointInterval, Source: logSource{c}, Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
+	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Checkpoints: checkpoints, CheckpointInterval: cfg.CheckpointInterval, Source: logSource{c}, Keeper: newHistoryKeeper(c), Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
 		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2}, listener)
 	if err != nil {
 		return nil, fmt.Errorf("page server: %w", err)

@@ -2098,6 +2098,267 @@ func (x *StoreCheckpoint) GetError() string {
 	return ""
 }
 
+type LogStatusRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: every log.
+	Log           string `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogStatusRequest) Reset() {
+	*x = LogStatusRequest{}
+	mi := &file_logcore_v1_page_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogStatusRequest) ProtoMessage() {}
+
+func (x *LogStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogStatusRequest.ProtoReflect.Descriptor instead.
+func (*LogStatusRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *LogStatusRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+type LogStatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Logs          []*PageLogStatus `protobuf:"bytes,1,rep,name=logs,proto3" json:"logs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogStatusResponse) Reset() {
+	*x = LogStatusResponse{}
+	mi := &file_logcore_v1_page_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogStatusResponse) ProtoMessage() {}
+
+func (x *LogStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogStatusResponse.ProtoReflect.Descriptor instead.
+func (*LogStatusResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *LogStatusResponse) GetLogs() []*PageLogStatus {
+	if x != nil {
+		return x.Logs
+	}
+	return nil
+}
+
+// PageLogStatus is what a page server has of one log.
+type PageLogStatus struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	LogId       uint64                 `protobuf:"varint,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
+	Log         string                 `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`
+	ParentId    uint64                 `protobuf:"varint,3,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	BranchLsn   uint64                 `protobuf:"varint,4,opt,name=branch_lsn,json=branchLsn,proto3" json:"branch_lsn,omitempty"`
+	IngestedLsn uint64                 `protobuf:"varint,5,opt,name=ingested_lsn,json=ingestedLsn,proto3" json:"ingested_lsn,omitempty"`
+	// "following", "resting", "waiting", "quarantined" or "disk full"
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Why it is not following or resting.
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// All of it can be read from this LSN on, and at so many LSNs below it.
+	HorizonLsn uint64 `protobuf:"varint,8,opt,name=horizon_lsn,json=horizonLsn,proto3" json:"horizon_lsn,omitempty"`
+	Pins       uint64 `protobuf:"varint,9,opt,name=pins,proto3" json:"pins,omitempty"`
+	// As of counted_ms, Unix milliseconds; 0: not counted yet. The length of the log's own spaces,
+	// the versions of its pages, what these take, and what that pass of collection removed.
+	CountedMs      uint64 `protobuf:"varint,10,opt,name=counted_ms,json=countedMs,proto3" json:"counted_ms,omitempty"`
+	LogicalBytes   uint64 `protobuf:"varint,11,opt,name=logical_bytes,json=logicalBytes,proto3" json:"logical_bytes,omitempty"`
+	Versions       uint64 `protobuf:"varint,12,opt,name=versions,proto3" json:"versions,omitempty"`
+	VersionBytes   uint64 `protobuf:"varint,13,opt,name=version_bytes,json=versionBytes,proto3" json:"version_bytes,omitempty"`
+	Collected      uint64 `protobuf:"varint,14,opt,name=collected,proto3" json:"collected,omitempty"`
+	CollectedBytes uint64 `protobuf:"varint,15,opt,name=collected_bytes,json=collectedBytes,proto3" json:"collected_bytes,omitempty"`
+	// What the log takes on the disk now, about.
+	DiskBytes     uint64 `protobuf:"varint,16,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PageLogStatus) Reset() {
+	*x = PageLogStatus{}
+	mi := &file_logcore_v1_page_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageLogStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageLogStatus) ProtoMessage() {}
+
+func (x *PageLogStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageLogStatus.ProtoReflect.Descriptor instead.
+func (*PageLogStatus) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PageLogStatus) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *PageLogStatus) GetParentId() uint64 {
+	if x != nil {
+		return x.ParentId
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetBranchLsn() uint64 {
+	if x != nil {
+		return x.BranchLsn
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetIngestedLsn() uint64 {
+	if x != nil {
+		return x.IngestedLsn
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PageLogStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PageLogStatus) GetHorizonLsn() uint64 {
+	if x != nil {
+		return x.HorizonLsn
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetPins() uint64 {
+	if x != nil {
+		return x.Pins
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetCountedMs() uint64 {
+	if x != nil {
+		return x.CountedMs
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetLogicalBytes() uint64 {
+	if x != nil {
+		return x.LogicalBytes
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetVersions() uint64 {
+	if x != nil {
+		return x.Versions
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetVersionBytes() uint64 {
+	if x != nil {
+		return x.VersionBytes
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetCollected() uint64 {
+	if x != nil {
+		return x.Collected
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetCollectedBytes() uint64 {
+	if x != nil {
+		return x.CollectedBytes
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
 var File_logcore_v1_page_proto protoreflect.FileDescriptor
 
 const file_logcore_v1_page_proto_rawDesc = "" +
@@ -2254,14 +2515,40 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"began_from\x18\b \x01(\x04R\tbeganFrom\x12#\n" +
 	"\rmissing_bytes\x18\t \x01(\x04R\fmissingBytes\x12\x14\n" +
 	"\x05error\x18\n" +
-	" \x01(\tR\x05error*\xba\x01\n" +
+	" \x01(\tR\x05error\"$\n" +
+	"\x10LogStatusRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\"B\n" +
+	"\x11LogStatusResponse\x12-\n" +
+	"\x04logs\x18\x01 \x03(\v2\x19.logcore.v1.PageLogStatusR\x04logs\"\xe5\x03\n" +
+	"\rPageLogStatus\x12\x15\n" +
+	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
+	"\x03log\x18\x02 \x01(\tR\x03log\x12\x1b\n" +
+	"\tparent_id\x18\x03 \x01(\x04R\bparentId\x12\x1d\n" +
+	"\n" +
+	"branch_lsn\x18\x04 \x01(\x04R\tbranchLsn\x12!\n" +
+	"\fingested_lsn\x18\x05 \x01(\x04R\vingestedLsn\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1f\n" +
+	"\vhorizon_lsn\x18\b \x01(\x04R\n" +
+	"horizonLsn\x12\x12\n" +
+	"\x04pins\x18\t \x01(\x04R\x04pins\x12\x1d\n" +
+	"\n" +
+	"counted_ms\x18\n" +
+	" \x01(\x04R\tcountedMs\x12#\n" +
+	"\rlogical_bytes\x18\v \x01(\x04R\flogicalBytes\x12\x1a\n" +
+	"\bversions\x18\f \x01(\x04R\bversions\x12#\n" +
+	"\rversion_bytes\x18\r \x01(\x04R\fversionBytes\x12\x1c\n" +
+	"\tcollected\x18\x0e \x01(\x04R\tcollected\x12'\n" +
+	"\x0fcollected_bytes\x18\x0f \x01(\x04R\x0ecollectedBytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x10 \x01(\x04R\tdiskBytes*\xba\x01\n" +
 	"\x0ePageChangeKind\x12 \n" +
 	"\x1cPAGE_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PAGE_CHANGE_KIND_IMAGE\x10\x01\x12\x1a\n" +
 	"\x16PAGE_CHANGE_KIND_DELTA\x10\x02\x12\x19\n" +
 	"\x15PAGE_CHANGE_KIND_REDO\x10\x03\x12\x19\n" +
 	"\x15PAGE_CHANGE_KIND_INIT\x10\x04\x12\x18\n" +
-	"\x14PAGE_CHANGE_KIND_CUT\x10\x052\xa0\a\n" +
+	"\x14PAGE_CHANGE_KIND_CUT\x10\x052\xea\a\n" +
 	"\vPageService\x12E\n" +
 	"\bGetPages\x12\x1b.logcore.v1.GetPagesRequest\x1a\x1c.logcore.v1.GetPagesResponse\x12H\n" +
 	"\tSpaceSize\x12\x1c.logcore.v1.SpaceSizeRequest\x1a\x1d.logcore.v1.SpaceSizeResponse\x12K\n" +
@@ -2270,7 +2557,8 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\tGetObject\x12\x1c.logcore.v1.GetObjectRequest\x1a\x1d.logcore.v1.GetObjectResponse\x12N\n" +
 	"\vListObjects\x12\x1e.logcore.v1.ListObjectsRequest\x1a\x1f.logcore.v1.ListObjectsResponse\x12B\n" +
 	"\aWaitLSN\x12\x1a.logcore.v1.WaitLSNRequest\x1a\x1b.logcore.v1.WaitLSNResponse\x12Q\n" +
-	"\fCreateBranch\x12\x1f.logcore.v1.CreateBranchRequest\x1a .logcore.v1.CreateBranchResponse\x12N\n" +
+	"\fCreateBranch\x12\x1f.logcore.v1.CreateBranchRequest\x1a .logcore.v1.CreateBranchResponse\x12H\n" +
+	"\tLogStatus\x12\x1c.logcore.v1.LogStatusRequest\x1a\x1d.logcore.v1.LogStatusResponse\x12N\n" +
 	"\vResolveTime\x12\x1e.logcore.v1.ResolveTimeRequest\x1a\x1f.logcore.v1.ResolveTimeResponse\x12B\n" +
 	"\aStripes\x12\x1a.logcore.v1.StripesRequest\x1a\x1b.logcore.v1.StripesResponse\x12B\n" +
 	"\aHistory\x12\x1a.logcore.v1.HistoryRequest\x1a\x1b.logcore.v1.HistoryResponse\x12K\n" +
@@ -2291,7 +2579,7 @@ func file_logcore_v1_page_proto_rawDescGZIP() []byte {
 }
 
 var file_logcore_v1_page_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_logcore_v1_page_proto_goTypes = []any{
 	(PageChangeKind)(0),              // 0: logcore.v1.PageChangeKind
 	(*Space)(nil),                    // 1: logcore.v1.Space
@@ -2324,7 +2612,10 @@ var file_logcore_v1_page_proto_goTypes = []any{
 	(*CheckpointStatusRequest)(nil),  // 28: logcore.v1.CheckpointStatusRequest
 	(*CheckpointStatusResponse)(nil), // 29: logcore.v1.CheckpointStatusResponse
 	(*StoreCheckpoint)(nil),          // 30: logcore.v1.StoreCheckpoint
-	(*StripeMap)(nil),                // 31: logcore.v1.StripeMap
+	(*LogStatusRequest)(nil),         // 31: logcore.v1.LogStatusRequest
+	(*LogStatusResponse)(nil),        // 32: logcore.v1.LogStatusResponse
+	(*PageLogStatus)(nil),            // 33: logcore.v1.PageLogStatus
+	(*StripeMap)(nil),                // 34: logcore.v1.StripeMap
 }
 var file_logcore_v1_page_proto_depIdxs = []int32{
 	1,  // 0: logcore.v1.GetPagesRequest.space:type_name -> logcore.v1.Space
@@ -2334,41 +2625,44 @@ var file_logcore_v1_page_proto_depIdxs = []int32{
 	1,  // 4: logcore.v1.SpaceInfo.space:type_name -> logcore.v1.Space
 	8,  // 5: logcore.v1.ListSpacesResponse.spaces:type_name -> logcore.v1.SpaceInfo
 	13, // 6: logcore.v1.ListObjectsResponse.objects:type_name -> logcore.v1.Object
-	31, // 7: logcore.v1.StripesResponse.map:type_name -> logcore.v1.StripeMap
+	34, // 7: logcore.v1.StripesResponse.map:type_name -> logcore.v1.StripeMap
 	1,  // 8: logcore.v1.HistoryRequest.space:type_name -> logcore.v1.Space
 	0,  // 9: logcore.v1.PageChange.kind:type_name -> logcore.v1.PageChangeKind
 	24, // 10: logcore.v1.HistoryResponse.changes:type_name -> logcore.v1.PageChange
 	30, // 11: logcore.v1.CheckpointResponse.stores:type_name -> logcore.v1.StoreCheckpoint
 	30, // 12: logcore.v1.CheckpointStatusResponse.stores:type_name -> logcore.v1.StoreCheckpoint
-	2,  // 13: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
-	5,  // 14: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
-	7,  // 15: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
-	10, // 16: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
-	12, // 17: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
-	15, // 18: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
-	17, // 19: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
-	19, // 20: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
-	21, // 21: logcore.v1.PageService.Stripes:input_type -> logcore.v1.StripesRequest
-	23, // 22: logcore.v1.PageService.History:input_type -> logcore.v1.HistoryRequest
-	26, // 23: logcore.v1.PageService.Checkpoint:input_type -> logcore.v1.CheckpointRequest
-	28, // 24: logcore.v1.PageService.CheckpointStatus:input_type -> logcore.v1.CheckpointStatusRequest
-	4,  // 25: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
-	6,  // 26: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
-	9,  // 27: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
-	11, // 28: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
-	14, // 29: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
-	16, // 30: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
-	18, // 31: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
-	20, // 32: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
-	22, // 33: logcore.v1.PageService.Stripes:output_type -> logcore.v1.StripesResponse
-	25, // 34: logcore.v1.PageService.History:output_type -> logcore.v1.HistoryResponse
-	27, // 35: logcore.v1.PageService.Checkpoint:output_type -> logcore.v1.CheckpointResponse
-	29, // 36: logcore.v1.PageService.CheckpointStatus:output_type -> logcore.v1.CheckpointStatusResponse
-	25, // [25:37] is the sub-list for method output_type
-	13, // [13:25] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	33, // 13: logcore.v1.LogStatusResponse.logs:type_name -> logcore.v1.PageLogStatus
+	2,  // 14: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
+	5,  // 15: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
+	7,  // 16: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
+	10, // 17: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
+	12, // 18: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
+	15, // 19: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
+	17, // 20: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
+	31, // 21: logcore.v1.PageService.LogStatus:input_type -> logcore.v1.LogStatusRequest
+	19, // 22: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
+	21, // 23: logcore.v1.PageService.Stripes:input_type -> logcore.v1.StripesRequest
+	23, // 24: logcore.v1.PageService.History:input_type -> logcore.v1.HistoryRequest
+	26, // 25: logcore.v1.PageService.Checkpoint:input_type -> logcore.v1.CheckpointRequest
+	28, // 26: logcore.v1.PageService.CheckpointStatus:input_type -> logcore.v1.CheckpointStatusRequest
+	4,  // 27: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
+	6,  // 28: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
+	9,  // 29: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
+	11, // 30: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
+	14, // 31: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
+	16, // 32: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
+	18, // 33: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
+	32, // 34: logcore.v1.PageService.LogStatus:output_type -> logcore.v1.LogStatusResponse
+	20, // 35: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
+	22, // 36: logcore.v1.PageService.Stripes:output_type -> logcore.v1.StripesResponse
+	25, // 37: logcore.v1.PageService.History:output_type -> logcore.v1.HistoryResponse
+	27, // 38: logcore.v1.PageService.Checkpoint:output_type -> logcore.v1.CheckpointResponse
+	29, // 39: logcore.v1.PageService.CheckpointStatus:output_type -> logcore.v1.CheckpointStatusResponse
+	27, // [27:40] is the sub-list for method output_type
+	14, // [14:27] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_page_proto_init() }
@@ -2383,7 +2677,7 @@ func file_logcore_v1_page_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_page_proto_rawDesc), len(file_logcore_v1_page_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	PageService_ListObjects_FullMethodName      = "/logcore.v1.PageService/ListObjects"
 	PageService_WaitLSN_FullMethodName          = "/logcore.v1.PageService/WaitLSN"
 	PageService_CreateBranch_FullMethodName     = "/logcore.v1.PageService/CreateBranch"
+	PageService_LogStatus_FullMethodName        = "/logcore.v1.PageService/LogStatus"
 	PageService_ResolveTime_FullMethodName      = "/logcore.v1.PageService/ResolveTime"
 	PageService_Stripes_FullMethodName          = "/logcore.v1.PageService/Stripes"
 	PageService_History_FullMethodName          = "/logcore.v1.PageService/History"
@@ -54,6 +55,8 @@ type PageServiceClient interface {
 	WaitLSN(ctx context.Context, in *WaitLSNRequest, opts ...grpc.CallOption) (*WaitLSNResponse, error)
 	// CreateBranch forks a log at an LSN, copy on write; the branch is a log of its own.
 	CreateBranch(ctx context.Context, in *CreateBranchRequest, opts ...grpc.CallOption) (*CreateBranchResponse, error)
+	// LogStatus returns what the page server has of each log, and how its ingest is.
+	LogStatus(ctx context.Context, in *LogStatusRequest, opts ...grpc.CallOption) (*LogStatusResponse, error)
 	// ResolveTime returns the last LSN at or before a time.
 	ResolveTime(ctx context.Context, in *ResolveTimeRequest, opts ...grpc.CallOption) (*ResolveTimeResponse, error)
 	// Stripes returns who serves which pages, as far as this page server knows.
@@ -145,6 +148,16 @@ func (c *pageServiceClient) CreateBranch(ctx context.Context, in *CreateBranchRe
 	return out, nil
 }
 
+func (c *pageServiceClient) LogStatus(ctx context.Context, in *LogStatusRequest, opts ...grpc.CallOption) (*LogStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogStatusResponse)
+	err := c.cc.Invoke(ctx, PageService_LogStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *pageServiceClient) ResolveTime(ctx context.Context, in *ResolveTimeRequest, opts ...grpc.CallOption) (*ResolveTimeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResolveTimeResponse)
@@ -216,6 +229,8 @@ type PageServiceServer interface {
 	WaitLSN(context.Context, *WaitLSNRequest) (*WaitLSNResponse, error)
 	// CreateBranch forks a log at an LSN, copy on write; the branch is a log of its own.
 	CreateBranch(context.Context, *CreateBranchRequest) (*CreateBranchResponse, error)
+	// LogStatus returns what the page server has of each log, and how its ingest is.
+	LogStatus(context.Context, *LogStatusRequest) (*LogStatusResponse, error)
 	// ResolveTime returns the last LSN at or before a time.
 	ResolveTime(context.Context, *ResolveTimeRequest) (*ResolveTimeResponse, error)
 	// Stripes returns who serves which pages, as far as this page server knows.
@@ -257,6 +272,9 @@ func (UnimplementedPageServiceServer) WaitLSN(context.Context, *WaitLSNRequest) 
 }
 func (UnimplementedPageServiceServer) CreateBranch(context.Context, *CreateBranchRequest) (*CreateBranchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateBranch not implemented")
+}
+func (UnimplementedPageServiceServer) LogStatus(context.Context, *LogStatusRequest) (*LogStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LogStatus not implemented")
 }
 func (UnimplementedPageServiceServer) ResolveTime(context.Context, *ResolveTimeRequest) (*ResolveTimeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResolveTime not implemented")
@@ -420,6 +438,24 @@ func _PageService_CreateBranch_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PageService_LogStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LogStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PageServiceServer).LogStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PageService_LogStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PageServiceServer).LogStatus(ctx, req.(*LogStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PageService_ResolveTime_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ResolveTimeRequest)
 	if err := dec(in); err != nil {
@@ -544,6 +580,10 @@ var PageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateBranch",
 			Handler:    _PageService_CreateBranch_Handler,
+		},
+		{
+			MethodName: "LogStatus",
+			Handler:    _PageService_LogStatus_Handler,
 		},
 		{
 			MethodName: "ResolveTime",
