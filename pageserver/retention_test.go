@@ -189,7 +189,7 @@ func TestCollectionAgainstKeepingEverything(t *testing.T) {
 			}
 			r.stop(false)
 			t.Logf("%d reads right, %d rightly refused, %d of what is kept; %v keys collected", r.compared, r.refused, r.pinned, r.keys)
-			if r.compared < 100 || r.refused < 20 || r.pinned < 20 || r.keys < 200 {
+			if r.compared < 100 || r.refused < 20 || r.pinned < 5 || r.keys < 200 {
 				t.Error("the run is void")
 			}
 		})
