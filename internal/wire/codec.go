@@ -6,11 +6,15 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
 // Codec is gRPC's protobuf codec, which also carries messages that their users encode and
 // decode themselves, as Raw. The bytes on the wire are the same protobuf, so either side
 // may be a program that knows nothing of this.
+//
+// Answers with pages go out without a copy of the pages.
 //
 // The append stream needs it: with generated code each entry is several objects and is copied
 // twice on the way in, which was most of what an append cost.
@@ -21,6 +25,9 @@ func (Codec) Name() string { return proto.Name }
 
 // Marshal implements encoding.CodecV2. A *Raw gives its bytes away.
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(*logcorev1.GetPagesResponse); ok && len(m.ProtoReflect().GetUnknown()) == 0 {
+		return marshalPages(m), nil
+	}
 	r, ok := v.(*Raw)
 	if !ok {
 		return encoding.GetCodecV2(proto.Name).Marshal(v)
