@@ -23,11 +23,16 @@ import (
 // Checkpoints returns a repository of checkpoints in a bucket, under a key of its own.
 func Checkpoints(t testing.TB, b bucket.Bucket) *checkpoint.Repository {
 	t.Helper()
-	r, err := checkpoint.New(checkpoint.Options{Bucket: b, Cluster: [16]byte{0xe9}, Name: "main", Keys: testKey{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	r, err := NewCheckpoints(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// NewCheckpoints is Checkpoints outside of a test.
+func NewCheckpoints(b bucket.Bucket) (*checkpoint.Repository, error) {
+	return checkpoint.New(checkpoint.Options{Bucket: b, Cluster: [16]byte{0xe9}, Name: "main", Keys: testKey{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 }
 
 // testKey is a key ring of one key that everybody knows.

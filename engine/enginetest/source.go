@@ -188,6 +188,15 @@ func (s *Source) Trim(log string, upTo logcore.LSN) {
 	s.trimmed[s.names[log]] = upTo
 }
 
+// Forget is Trim that gives the memory back too.
+func (s *Source) Forget(log string, upTo logcore.LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.logs[s.names[log]]
+	s.trimmed[s.names[log]] = upTo
+	l.entries = slices.DeleteFunc(slices.Clone(l.entries), func(e pageserver.Entry) bool { return e.LSN <= upTo })
+}
+
 // SetDown makes every call fail with err, and every stream that is open; nil brings
 // the source back.
 func (s *Source) SetDown(err error) {

@@ -65,6 +65,7 @@ var parts = []part{
 	{"ingest", 45 * time.Second, (*run).ingest},
 	{"chain", 60 * time.Second, (*run).chain},
 	{"grpc", 25 * time.Second, (*run).grpc},
+	{"coldstart", 150 * time.Second, (*run).coldstart},
 	{"skew", 20 * time.Second, (*run).skew},
 }
 
