@@ -186,7 +186,7 @@ func TestRepairWhileOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := c.Live[1].Name
-	c.Close()
+	c.CloseFiles()
 	file := filepath.Join(o.Dir, name)
 	before, err := os.ReadFile(file)
 	if err != nil {

@@ -38,7 +38,7 @@ func (l *Log) recover(ctx context.Context, mode openMode) (report RecoveryReport
 	adopted := false
 	defer func() {
 		if !adopted {
-			c.Close()
+			c.CloseFiles()
 		}
 	}()
 	if err != nil {

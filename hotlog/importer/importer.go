@@ -48,7 +48,7 @@ func start(path string) error {
 	}
 	defer release()
 	c, err := segdir.Load(dir)
-	c.Close()
+	c.CloseFiles()
 	if err != nil {
 		return err
 	}

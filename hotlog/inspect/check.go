@@ -62,7 +62,7 @@ func Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
 func CheckOn(ctx context.Context, dir media.Dir, o CheckOptions) (report CheckReport, err error) {
 	began := time.Now()
 	c, err := segdir.Load(dir)
-	defer c.Close()
+	defer c.CloseFiles()
 	report.problem(err)
 	if c.Importing {
 		report.Notes = append(report.Notes, "an import did not finish: remove the directory and import again")

@@ -96,7 +96,7 @@ func Dump(ctx context.Context, path string, emit func(fmt.Stringer) error) error
 	}
 	defer release()
 	c, err := segdir.Load(dir)
-	defer c.Close()
+	defer c.CloseFiles()
 	errs := []error{err}
 	for _, x := range slices.Concat(c.Live, c.Free) {
 		h, m := x.Identity.Header, x.Identity.Mark

@@ -96,8 +96,8 @@ func (c *Contents) add(name string) error {
 	return nil
 }
 
-// Close closes every file.
-func (c *Contents) Close() {
+// CloseFiles closes every file.
+func (c *Contents) CloseFiles() {
 	for _, x := range slices.Concat(c.Live, c.Free) {
 		x.File.Close()
 	}
