@@ -100,11 +100,11 @@ func TestRetriedAppend(t *testing.T) {
 }
 
 func TestLease(t *testing.T) {
-	n := start(t, t.TempDir(), "", logsvc.Options{Lease: 300 * time.Millisecond}, replication.Options{})
+	n := start(t, t.TempDir(), "", logsvc.Options{Lease: time.Second}, replication.Options{})
 	c, raw, ctx := n.client(client.Options{}), n.raw(), testContext(t)
 	w := openWriter(t, c, "a", client.WriterOptions{Create: true, Name: "first"})
-	// The writer is idle, but renews: for three leases nobody else gets the log.
-	for until := time.Now().Add(900 * time.Millisecond); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	// The writer is idle, but renews: for two leases nobody else gets the log.
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		_, err := c.OpenWriter(ctx, "a", client.WriterOptions{})
 		wantErr(t, "open while the writer renews", err, logcore.ErrWriterActive)
 	}
