@@ -143,3 +143,20 @@ func (st CheckpointStatus) wire() *logcorev1.StoreCheckpoint {
 	}
 	return out
 }
+
+func (v *service) History(ctx context.Context, req *logcorev1.HistoryRequest) (*logcorev1.HistoryResponse, error) {
+	of := ChangeRange{From: logcore.LSN(req.FromLsn), To: logcore.LSN(req.ToLsn), Limit: int(min(req.Limit, ChangesMax))}
+	h, err := v.s.History(ctx, req.Log, spaceOf(req.Space), req.Page, of, millis(req.TimeoutMs))
+	if err != nil {
+		return nil, wire.ToStatus(err, req.Log)
+	}
+	resp := &logcorev1.HistoryResponse{Lsn: uint64(h.LSN), Incarnation: h.Incarnation, NextToLsn: uint64(h.Next), CompleteFromLsn: uint64(h.CompleteFrom)}
+	for _, c := range h.Changes {
+		change := &logcorev1.PageChange{Lsn: uint64(c.LSN), Time: uint64(c.Time), Kind: logcorev1.PageChangeKind(c.Kind), BytesChanged: uint32(c.BytesChanged), RecordBytes: uint32(c.RecordBytes)}
+		if c.Tx != (logcore.TxID{}) {
+			change.TxId = c.Tx[:]
+		}
+		resp.Changes = append(resp.Changes, change)
+	}
+	return resp, nil
+}

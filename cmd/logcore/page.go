@@ -23,7 +23,8 @@ type pageJSON struct {
 
 func (a *app) pageCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "page", Short: "Read database pages at any LSN"}
-	cmd.AddCommand(a.pageGetCommand(), a.pageCheckpointCommand(), a.pageStatusCommand(), a.pageLogsCommand())
+	cmd.AddCommand(a.pageGetCommand(), a.pageHistoryCommand(), a.pageDiffCommand(), a.pageCheckpointCommand(), a.pageStatusCommand(), a.pageLogsCommand(),
+		a.pageStripesCommand(), a.pageServerCommand())
 	return cmd
 }
 

@@ -234,3 +234,21 @@ func (v *service) ResolveTime(ctx context.Context, req *logcorev1.ResolveTimeReq
 	}
 	return s.service.ResolveTime(ctx, req)
 }
+
+// Checkpoint implements logcorev1.PageServiceServer: the stores of a part have none.
+func (v *service) Checkpoint(context.Context, *logcorev1.CheckpointRequest) (*logcorev1.CheckpointResponse, error) {
+	return &logcorev1.CheckpointResponse{}, nil
+}
+
+// CheckpointStatus implements logcorev1.PageServiceServer.
+func (v *service) CheckpointStatus(ctx context.Context, req *logcorev1.CheckpointStatusRequest) (*logcorev1.CheckpointStatusResponse, error) {
+	resp := &logcorev1.CheckpointStatusResponse{}
+	for _, s := range v.h.view.Load().stores {
+		one, err := s.service.CheckpointStatus(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		resp.Stores = append(resp.Stores, one.Stores...)
+	}
+	return resp, nil
+}

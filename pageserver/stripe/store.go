@@ -49,6 +49,9 @@ func (h *Host) openStore(number int, set stripemap.Set, complete bool, held int)
 	opts := h.opts.Server
 	opts.Dir, opts.Decodings = s.dir, &h.decodings
 	opts.Stripes = s.stripes
+	// A checkpoint of some stripes must not be what a store of others begins from; what is
+	// missing comes from the log and its archive.
+	opts.Checkpoints = nil
 	if opts.Registerer != nil {
 		opts.Registerer = prometheus.WrapRegistererWith(prometheus.Labels{"store": strconv.Itoa(number)}, opts.Registerer)
 	}
