@@ -140,10 +140,14 @@ func TestConnectionsThatBreak(t *testing.T) {
 	attach := service.attach(t, "broken", s)
 	go func() {
 		defer s.kill()
-		for range 15 {
+		deadline := time.Now().Add(2 * time.Minute)
+		for done, round := 0, 0; (round < 15 || done < 200) && time.Now().Before(deadline); round++ {
 			time.Sleep(300 * time.Millisecond)
-			cmd := exec.Command(binaries+"psql", "-qAt", s.connString(), "-c", "select count(pg_terminate_backend(pid)) from pg_stat_replication")
-			_ = cmd.Run() // what it did is looked at below
+			cmd := exec.Command(binaries+"psql", "-qAt", s.connString(), "-c", "select 0 * count(pg_terminate_backend(pid)) + (select count(*) from history) from pg_stat_replication")
+			out, _ := cmd.Output() // what it did is looked at below
+			if _, err := fmt.Sscan(string(out), &done); err != nil {
+				done = 0
+			}
 		}
 	}()
 	b.work(t, func() {})
