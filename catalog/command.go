@@ -52,7 +52,8 @@ const (
 	OpEnter Op = 15
 	// OpMove says that the family of the root Name is to go to Shard, as its move Gen.
 	OpMove Op = 16
-	// OpSettle says that the log Name is where move Gen took it, or was created, as its shard showed at the index LSN.
+	// OpSettle says that the log Name is where move Gen took it, or was created, as its shard showed at the index LSN; when
+	// the directory does not know of that move, that it took it to Shard.
 	OpSettle Op = 17
 	// OpDrop gives up the name of a branch that is gone, or was never created.
 	OpDrop Op = 18

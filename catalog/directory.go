@@ -220,6 +220,9 @@ func (s *State) checkMove(c Command) error {
 
 func (s *State) checkSettle(c Command) error {
 	p, known := s.Placement(c.Name)
+	if known && p.IsRoot() && c.Gen > p.Gen { // the directory was restored and is behind its shards
+		return s.knowsShard(c.Shard)
+	}
 	if !known || p.Settled() || p.Gen != c.Gen {
 		return fmt.Errorf("%w: log %q is at move %d, not on its way under %d", logcore.ErrInvalid, c.Name, p.Gen, c.Gen)
 	}
@@ -283,6 +286,9 @@ func (s *State) applySettle(c Command) {
 		p.Creating, p.Parent, p.BranchLSN, p.Durability, p.Seen = false, "", 0, 0, c.LSN
 		s.putPlacement(p)
 		return
+	}
+	if c.Gen > p.Gen {
+		p.Gen, p.Target = c.Gen, c.Shard
 	}
 	p.Shard, p.Target, p.Durability, p.Seen = p.Target, logcore.NoShard, 0, c.LSN
 	s.putPlacement(p)

@@ -67,7 +67,7 @@ func (a admin) ClusterStatus(ctx context.Context, _ *logcorev1.ClusterStatusRequ
 	for i, s := range a.s.shards.all {
 		g := s.group.Status()
 		resp.Shards = append(resp.Shards, &logcorev1.ShardPlacement{Shard: uint32(i), Leader: g.Leader, Term: g.Term, CommittedLsn: uint64(g.Committed),
-			Voters: g.Members.Voters, Learners: g.Members.Learners, Logs: uint64(logs[i]), LoadBytes: uint64(s.load.now())})
+			Voters: g.Members.Voters, Learners: g.Members.Learners, Logs: uint64(logs[i]), LoadBytes: uint64(s.load.now()), Quiet: g.Quiet})
 	}
 	return resp, nil
 }

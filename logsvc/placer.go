@@ -46,6 +46,7 @@ func newPlacer(sh *Shards) *placer {
 func (p *placer) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	p.heal(ctx)
 	for {
 		changed := p.sh.all[0].group.Changed()
 		next := placeLook
@@ -64,6 +65,7 @@ func (p *placer) run(ctx context.Context) {
 		case <-timer.C:
 			if next == placeLook {
 				p.sweep(ctx)
+				p.heal(ctx)
 			}
 		case <-ctx.Done():
 			return

@@ -73,8 +73,8 @@ func (r *replay) track(e logcore.Entry) error {
 	return nil
 }
 
-// report writes what was found into rep; only the named log, when there is a name.
-func (r *replay) report(rep *Report, only string) error {
+// report writes what was found in a shard into rep; only the named log, when there is a name.
+func (r *replay) report(rep *Report, shard logcore.ShardID, only string) error {
 	rep.Entries, rep.EntryBytes = r.entries, r.bytes
 	rep.FirstLSN, rep.LastLSN, rep.LastTime = r.first, r.last.LSN, wall(r.last.Time)
 	if only != "" {
@@ -88,8 +88,8 @@ func (r *replay) report(rep *Report, only string) error {
 	}
 	rep.Logs = []LogReport{}
 	for _, l := range r.state.Logs() {
-		if only == "" || l.Name == only {
-			rep.Logs = append(rep.Logs, LogReport{Log: l.Name, ID: uint64(l.ID), Parent: name[l.Parent], FirstLSN: l.FirstLSN(),
+		if !l.Gone && (only == "" || l.Name == only) {
+			rep.Logs = append(rep.Logs, LogReport{Log: l.Name, Shard: uint32(shard), ID: uint64(l.ID), Parent: name[l.Parent], FirstLSN: l.FirstLSN(),
 				LastLSN: l.LastLSN, LastTime: wall(l.LastTime), Entries: l.Entries, Bytes: l.Bytes, Epoch: uint64(l.Epoch)})
 		}
 	}

@@ -40,7 +40,9 @@ type Report struct {
 	ArchiveFirstLSN logcore.LSN `json:"archive_first_lsn"`
 	ArchivedLSN     logcore.LSN `json:"archived_lsn"`
 	ArchivedTime    time.Time   `json:"archived_time"`
-	Logs            []LogReport `json:"logs"`
+	// Shards describes the others than shard 0, which the fields above are about; none when there is one.
+	Shards []ShardReport `json:"shards,omitempty"`
+	Logs   []LogReport   `json:"logs"`
 	// Unfinished are the transactions whose COMMIT lies beyond the last entry: no reader
 	// sees any part of them.
 	Unfinished []Unfinished `json:"unfinished"`
@@ -54,9 +56,23 @@ type Report struct {
 	Steps       []Step `json:"steps"`
 }
 
+// ShardReport describes what was restored of a shard besides shard 0.
+type ShardReport struct {
+	Shard        uint32      `json:"shard"`
+	Entries      uint64      `json:"entries"`
+	EntryBytes   int64       `json:"entry_bytes"`
+	Segments     int         `json:"segments"`
+	FirstLSN     logcore.LSN `json:"first_lsn"`
+	LastLSN      logcore.LSN `json:"last_lsn"`
+	LastTime     time.Time   `json:"last_time"`
+	ArchivedLSN  logcore.LSN `json:"archived_lsn"`
+	ArchivedTime time.Time   `json:"archived_time"`
+}
+
 // LogReport describes a restored log.
 type LogReport struct {
 	Log      string      `json:"log"`
+	Shard    uint32      `json:"shard,omitempty"`
 	ID       uint64      `json:"id"`
 	Parent   string      `json:"parent,omitempty"`
 	FirstLSN logcore.LSN `json:"first_lsn"`
@@ -77,6 +93,7 @@ type Unfinished struct {
 
 // Loss is a range of entries that is gone.
 type Loss struct {
+	Shard uint32      `json:"shard,omitempty"`
 	First logcore.LSN `json:"first_lsn"`
 	Last  logcore.LSN `json:"last_lsn"`
 	// Objects counts the archive's objects that hold the range.
@@ -113,6 +130,10 @@ func (r Report) WriteText(w io.Writer) error {
 	} else {
 		line("restored", "%d entries, %d bytes, LSN %d to %d in %d segments, to %s", r.Entries, r.EntryBytes, r.FirstLSN, r.LastLSN, r.Segments, r.To)
 		line("as of", "%s (the archive reaches to LSN %d, %s)", timeText(r.LastTime), r.ArchivedLSN, timeText(r.ArchivedTime))
+	}
+	for _, s := range r.Shards {
+		line(fmt.Sprintf("shard %d", s.Shard), "%d entries, %d bytes, LSN %d to %d in %d segments, as of %s (the archive reaches to LSN %d, %s)",
+			s.Entries, s.EntryBytes, s.FirstLSN, s.LastLSN, s.Segments, timeText(s.LastTime), s.ArchivedLSN, timeText(s.ArchivedTime))
 	}
 	for _, l := range r.Logs {
 		parent := ""

@@ -27,8 +27,8 @@ const segmentBytesFirst = 16 << 20
 // ErrNotEmpty: the directory to restore to holds a service already.
 var ErrNotEmpty = errors.New("recovery: the directory is not empty")
 
-// Restore rebuilds the hot log of a shard from the archive's targets into a
-// directory. The frames are the archived ones, byte for byte, checked three times: as
+// Restore rebuilds the hot logs of all shards from the archive's targets into a
+// directory. How many there are the catalog of shard 0 says. The frames are the archived ones, byte for byte, checked three times: as
 // fragments, as a chain of entries that folds to a valid catalog, and as files read
 // back from the disk.
 //
@@ -47,7 +47,7 @@ func Restore(ctx context.Context, o Options) (Report, error) {
 	if err := o.validate(); err != nil {
 		return Report{}, err
 	}
-	r := &restore{o: o, report: Report{To: o.To, Unreachable: []string{}, NotGiven: []string{}, Lost: []Loss{}}, clock: time.Now()}
+	r := &restore{o: o, only: o.Log, report: Report{To: o.To, Unreachable: []string{}, NotGiven: []string{}, Lost: []Loss{}}, clock: time.Now()}
 	err := r.run(ctx)
 	return r.report, err
 }
@@ -60,6 +60,8 @@ type restore struct {
 	replay *replay
 	stage  string
 	spool  spool
+	only   string         // the log that the report is limited to
+	others []*restore     // of the other shards
 	extent tiering.Extent // what is to be read
 
 	lacking []string // the targets without a good fragment of the object that was lost last
@@ -71,7 +73,7 @@ func (r *restore) run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Unlock()
-	for _, do := range []func(context.Context) error{r.openArchive, r.survey, r.rebuild, r.verify} {
+	for _, do := range []func(context.Context) error{r.openArchive, r.survey, r.rebuild, r.verify, r.otherShards} {
 		if err := do(ctx); err != nil {
 			return errors.Join(err, r.leaveStage())
 		}
@@ -167,7 +169,14 @@ func (r *restore) rebuild(ctx context.Context) error {
 	if r.replay.entries == 0 || !r.o.Time.IsZero() && r.replay.last.Time == 0 {
 		return fmt.Errorf("%w: the archive has no entry at or before the point in time; it begins at LSN %d", logcore.ErrTrimmed, r.reader.First())
 	}
-	if err := r.replay.report(&r.report, r.o.Log); err != nil {
+	only := r.only
+	if r.sharded() {
+		only = "" // it may be in another shard
+		if r.o.LSN != 0 {
+			return fmt.Errorf("%w: the archive has %d shards, each with LSNs of its own: give a time instead", logcore.ErrInvalid, r.replay.state.Shards())
+		}
+	}
+	if err := r.replay.report(&r.report, r.o.Shard, only); err != nil {
 		return err
 	}
 	r.report.Lost = append(r.report.Lost, lostBeginning(r.replay.state.Logs(), r.reader.First())...)

@@ -1,9 +1,11 @@
 package recovery
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/tiering"
 )
@@ -19,8 +21,11 @@ type spool struct{ dir string }
 
 var _ tiering.ObjectCache = spool{}
 
-func openSpool(stage string) (spool, error) {
+func openSpool(stage string, shard logcore.ShardID) (spool, error) {
 	s := spool{filepath.Join(stage, spoolDir)}
+	if shard != 0 {
+		s.dir += fmt.Sprintf("-shard-%d", shard)
+	}
 	return s, durable.MkdirAll(s.dir, 0o700)
 }
 

@@ -37,7 +37,7 @@ func (r *restore) openStage() (*durable.DirLock, error) {
 	if err := os.RemoveAll(filepath.Join(r.stage, serviceDir)); err != nil {
 		return nil, errors.Join(fmt.Errorf("recovery: %w", err), lock.Unlock())
 	}
-	if r.spool, err = openSpool(r.stage); err != nil {
+	if r.spool, err = openSpool(r.stage, r.o.Shard); err != nil {
 		return nil, errors.Join(fmt.Errorf("recovery: %w", err), lock.Unlock())
 	}
 	return lock, nil
@@ -46,7 +46,11 @@ func (r *restore) openStage() (*durable.DirLock, error) {
 // leaveStage removes the work directory of a restore that failed, but for the objects that
 // the next one need not fetch again.
 func (r *restore) leaveStage() error {
-	if r.spool.empty() {
+	empty := r.spool.empty()
+	for _, other := range r.others {
+		empty = empty && other.spool.empty()
+	}
+	if empty {
 		return os.RemoveAll(r.stage)
 	}
 	return os.RemoveAll(filepath.Join(r.stage, serviceDir))
@@ -104,13 +108,32 @@ func hotLogGone(dir string) (bool, error) {
 // it belongs to. A fork of the history is a cluster of its own: it must not write to
 // the archive whose newer entries it does not have.
 func (r *restore) identify() error {
-	last := r.replay.last
 	// The archiver's fencing token is the term: go on above every one that may have been
 	// used, that of an archiver which had claimed the archive and not written yet included.
-	seen := r.reader.Epoch()
-	last.Term = max(last.Term, seen) + 1
-	if _, err := replication.InitRestored(replication.Options{Log: r.hotlogOptions()}, last); err != nil {
-		return fmt.Errorf("recovery: %w", err)
+	all := append([]*restore{r}, r.others...)
+	seen, term := uint64(0), uint64(0)
+	for _, one := range all {
+		seen, term = max(seen, one.reader.Epoch()), max(term, one.replay.last.Term)
+	}
+	var found *replication.MemberState
+	for _, one := range all {
+		last := one.replay.last
+		last.Term = max(term, seen) + 1
+		opts := replication.Options{Log: one.hotlogOptions()}
+		if found != nil { // all shards of a member have its id, and the incarnation of the first
+			state := replication.FoundingState(one.o.Shard, found.Member, []uint64{found.Member}, found.Incarnation)
+			opts.Found = &state
+		}
+		if _, err := replication.InitRestored(opts, last); err != nil {
+			return fmt.Errorf("recovery: %w", err)
+		}
+		if found == nil {
+			state, err := replication.ReadState(opts.Log.Dir)
+			if err != nil {
+				return fmt.Errorf("recovery: %w", err)
+			}
+			found = &state
+		}
 	}
 	identity := cluster.Identity{ID: r.reader.Cluster(), Marked: true, Supersedes: seen}
 	if r.report.Fork {

@@ -30,7 +30,7 @@ func (e *election) heard() { e.elapsed = 0 }
 // Tick says that the time of one tick has passed: a leader sends its heartbeats, a
 // follower that has heard of none for too long becomes a candidate. Call Advance then.
 func (m *Member) Tick() {
-	if m.failed {
+	if m.failed || m.quiet.now {
 		return
 	}
 	m.held = false
@@ -44,6 +44,9 @@ func (m *Member) Tick() {
 func (m *Member) tick() {
 	if status := m.rn.BasicStatus(); status.RaftState == raft.StateLeader {
 		m.watchDisk(logcore.LSN(status.HardState.GetCommit()))
+		if m.fallQuiet() {
+			return // its heartbeat is the last
+		}
 		m.rn.Tick()
 		if m.transfer != 0 && m.rn.BasicStatus().LeadTransferee == 0 {
 			m.transfer = 0 // it came to nothing: this member goes on
@@ -69,6 +72,7 @@ func (m *Member) tick() {
 // Campaign makes this member a candidate at once, if it may vote.
 func (m *Member) Campaign() {
 	if !m.failed {
+		m.rouse()
 		m.guarded(m.campaign)
 	}
 }
@@ -116,6 +120,7 @@ func (m *Member) resendSnapshots() {
 // Unreachable tells a leader that messages to a member were lost: it finds out again where that one is.
 func (m *Member) Unreachable(id uint64) {
 	if !m.failed {
+		m.Rouse()
 		m.guarded(func() { m.rn.ReportUnreachable(id) })
 	}
 }
@@ -129,6 +134,7 @@ func (m *Member) LeaderGone(id uint64) {
 	if m.failed || id == m.state.Member || m.leader.Load() != id {
 		return
 	}
+	m.rouse()
 	m.guarded(func() {
 		for range electionTicks {
 			m.rn.TickQuiesced() // the lease: this follower listens to candidates from now on

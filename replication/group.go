@@ -155,6 +155,7 @@ type Status struct {
 	Last        logcore.LSN // handed to the hot log
 	Committed   logcore.LSN
 	Queued      int   // requests that wait for the loop
+	Quiet       bool  // it neither ticks nor says anything until something happens
 	Err         error // why no request is taken any more
 	Stalled     error // why what was proposed waits: the disk is full; nil when it doesn't
 }
@@ -162,7 +163,7 @@ type Status struct {
 // Status returns the group's present state.
 func (g *Group) Status() Status {
 	s := Status{Member: g.member.ID(), Term: g.Term(), Incarnation: g.member.Incarnation(), Leading: g.Leading(), Leader: g.Leader(), Members: g.Members(),
-		First: g.hot.First(), Last: g.hot.Last(), Committed: g.Committed()}
+		First: g.hot.First(), Last: g.hot.Last(), Committed: g.Committed(), Quiet: g.Quiet()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Queued, s.Err, s.Stalled = len(g.member.queue), g.member.stateErr(), g.stalled

@@ -100,6 +100,13 @@ func (g *Group) loop() {
 			m.Tick()
 			g.metrics.measure(m)
 		}
+		if m.quiet.changed {
+			if m.quiet.changed = false; m.quiet.now {
+				tick.Stop()
+			} else {
+				tick.Reset(tickEvery)
+			}
+		}
 		if leader := m.Leader(); leader != known {
 			if leader != 0 {
 				g.metrics.changes.Inc()

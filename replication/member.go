@@ -87,6 +87,9 @@ type MemberOptions struct {
 	// OnSnapshot is told of a leader whose log begins behind the end of this one's: what
 	// lies between must be fed (see Member.Feed). It must not block; nil means that nobody feeds.
 	OnSnapshot func(*raftpb.Message)
+	// QuietTicks is after how many ticks without anything to do the group falls quiet; 0 means never. All members
+	// must have the same, and whoever drives them must Rouse those that have lost a member.
+	QuietTicks int
 	// Place names the member's directory in errors.
 	Place       string
 	Logger      *slog.Logger
@@ -180,6 +183,7 @@ type Member struct {
 	changing                         logcore.LSN // of the change of members that was proposed last in this leadership
 	transfer                         uint64      // the member that is asked to lead instead; 0: none
 	slow                             slow
+	quiet                            quietness
 	heardAt                          map[uint64]int // the tick in which a member was heard of last
 
 	// unchecked: the segment that the last applied entry lies in, or the one behind it when that
@@ -342,6 +346,11 @@ func (m *Member) Step(msg *raftpb.Message) error {
 
 // take is Step without the guard.
 func (m *Member) take(msg *raftpb.Message) error {
+	msg, done := m.hushed(msg)
+	if done {
+		return nil
+	}
+	m.rouse()
 	switch msg.GetType() {
 	case raftpb.MsgHeartbeat:
 		// A leader never tells more than it knows this member to hold.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/raft/v3/raftpb"
@@ -35,6 +36,8 @@ type Options struct {
 	// InflightBytesMax bounds the bytes proposed and not yet durable; the loop takes no
 	// more requests from the queue while it is reached. 0 means 16 MiB.
 	InflightBytesMax int64
+	// QuietAfter is after how long without anything to do the group falls quiet, see Group.Rouse; 0 means never.
+	QuietAfter time.Duration
 	// Clock stamps the entries; nil means a new one over the wall clock. It is moved
 	// beyond the newest entry of the log when the group opens.
 	Clock *logcore.Clock

@@ -19,7 +19,7 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1)}
 	g.member, err = NewMember(ctx, MemberOptions{State: state, Disk: hot, Store: file, Net: opts.Net, Clock: opts.Clock,
 		QueueRequestsMax: opts.QueueRequestsMax, QueueBytesMax: opts.QueueBytesMax, InflightBytesMax: opts.InflightBytesMax,
-		SegmentBytes: opts.Log.SegmentBytes, Wake: g.poke, OnSnapshot: opts.OnSnapshot, Place: opts.Log.Dir,
+		SegmentBytes: opts.Log.SegmentBytes, QuietTicks: int(opts.QuietAfter / tickEvery), Wake: g.poke, OnSnapshot: opts.OnSnapshot, Place: opts.Log.Dir,
 		Logger: opts.Log.Logger, Corruptions: opts.Log.Corruptions})
 	if err != nil {
 		return nil, errors.Join(err, file.close())

@@ -75,6 +75,9 @@ func (m *Member) finished() bool {
 func (m *Member) Advance() { m.guarded(m.advance) }
 
 func (m *Member) advance() {
+	if m.quiet.now && m.asked() {
+		m.rouse()
+	}
 	for !m.failed {
 		m.takeCompletions()
 		m.submitAppends()
@@ -103,6 +106,13 @@ func (m *Member) advance() {
 		m.refuseQueue(m.Err())
 		m.takeCompletions()
 	}
+}
+
+// asked reports whether there is a request or a read.
+func (m *Member) asked() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.queue) > 0 || len(m.reads) > 0
 }
 
 // refuseRequests tells those who came to a member that doesn't lead. One that is about

@@ -17,6 +17,7 @@ type view struct {
 	leader    atomic.Uint64 // the member that leads, as far as is known; 0: nobody
 	newest    atomic.Uint64 // LSN of the newest applied checkpoint
 	members   atomic.Pointer[Members]
+	isQuiet   atomic.Bool // the member has fallen quiet
 
 	// catalogMu guards applied: the driver writes, readers look.
 	catalogMu sync.RWMutex

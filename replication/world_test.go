@@ -191,15 +191,16 @@ func (n *node) Save(s MemberState) error {
 
 // world is a group of members in one goroutine: everything that happens comes from its seed.
 type world struct {
-	t     testing.TB
-	rnd   *rand.Rand
-	now   time.Time
-	nodes []*node
-	net   []*raftpb.Message
-	cut   map[[2]uint64]bool // directed links that lose everything
-	hash  uint64             // of every message sent, to compare runs
-	acked map[logcore.LSN]string
-	plant func(*node, *raftpb.Message) bool // drops or changes a message; for planted faults
+	t          testing.TB
+	rnd        *rand.Rand
+	now        time.Time
+	nodes      []*node
+	net        []*raftpb.Message
+	cut        map[[2]uint64]bool // directed links that lose everything
+	hash       uint64             // of every message sent, to compare runs
+	acked      map[logcore.LSN]string
+	quietTicks int
+	plant      func(*node, *raftpb.Message) bool // drops or changes a message; for planted faults
 }
 
 func newWorld(t testing.TB, seed uint64, n int) *world {
@@ -239,7 +240,7 @@ func (w *world) Send(m *raftpb.Message) {
 
 func (w *world) start(n *node) {
 	m, err := NewMember(context.Background(), MemberOptions{State: n.state, Disk: n.disk, Store: n, Net: w, Now: func() time.Time { return w.now },
-		Rand: rand.New(rand.NewPCG(w.rnd.Uint64(), n.id)), OnSnapshot: func(m *raftpb.Message) { n.snaps = append(n.snaps, m) }, Logger: quiet})
+		Rand: rand.New(rand.NewPCG(w.rnd.Uint64(), n.id)), OnSnapshot: func(m *raftpb.Message) { n.snaps = append(n.snaps, m) }, Logger: quiet, QuietTicks: w.quietTicks})
 	if err != nil {
 		w.t.Fatalf("member %d: %v", n.id, err)
 	}

@@ -186,3 +186,88 @@ func TestMoveInACluster(t *testing.T) {
 	}
 	t.Logf("%d moves", moves)
 }
+
+// TestQuietShardElects (F1): the groups of shards with nothing to do fall quiet; when the process that leads one is killed, the
+// others elect another leader, and the shard takes appends again.
+func TestQuietShardElects(t *testing.T) {
+	servers := formShards(t, 4)
+	var addrs []string
+	for _, s := range servers {
+		addrs = append(addrs, s.addr)
+	}
+	quiet := func(s *server) int {
+		n := 0
+		for _, p := range placements(t, s) {
+			if p.Quiet {
+				n++
+			}
+		}
+		return n
+	}
+	deadline := time.Now().Add(60 * time.Second)
+	for quiet(servers[0]) < 3 || quiet(servers[1]) < 3 {
+		if time.Now().After(deadline) {
+			t.Fatalf("only %d of 3 shards fall quiet", quiet(servers[0]))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	leads := map[uint64][]uint32{}
+	for _, p := range placements(t, servers[0]) {
+		if p.Shard > 0 {
+			leads[p.Leader] = append(leads[p.Leader], p.Shard)
+		}
+	}
+	var victim *server
+	var its []uint32
+	for _, s := range servers {
+		var st *logcorev1.ClusterStatusResponse
+		if err := s.admin(func(ctx context.Context, c logcorev1.AdminServiceClient) (err error) {
+			st, err = c.ClusterStatus(ctx, &logcorev1.ClusterStatusRequest{})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(leads[st.Node]) > len(its) {
+			victim, its = s, leads[st.Node]
+		}
+	}
+	victim.kill()
+	killed := time.Now()
+	other := servers[0]
+	if other == victim {
+		other = servers[1]
+	}
+	for {
+		led := true
+		for _, p := range placements(t, other) {
+			led = led && (!slices.Contains(its, p.Shard) || p.Leader != 0 && !slices.Contains(leads[p.Leader], p.Shard))
+		}
+		if led {
+			break
+		}
+		if time.Since(killed) > 20*time.Second {
+			t.Fatalf("shards %v have no new leader: %v", its, placements(t, other))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("shards %v have another leader after %v", its, time.Since(killed).Round(time.Millisecond))
+	c, err := client.Dial(context.Background(), client.Options{Addrs: addrs, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), RetryFor: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for i := range 6 {
+		w, err := c.OpenWriter(ctx, fmt.Sprint("log", i), client.WriterOptions{Create: true, Takeover: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.AppendTx(ctx, logcore.TxID{}, [][]byte{[]byte("x")}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}

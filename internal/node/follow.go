@@ -28,6 +28,7 @@ func (n *Node) followLoop() {
 			return
 		case <-tick.C:
 		}
+		n.watchQuiet()
 		settled := true
 		for _, m := range n.members[1:] {
 			if !m.group.Leading() {
@@ -43,6 +44,30 @@ func (n *Node) followLoop() {
 			}
 		}
 		b.look(time.Now(), settled)
+	}
+}
+
+// watchQuiet wakes the groups that have fallen quiet and of which a member is out of reach: those that this node leads
+// when it is any member, the others when it is the leader. The link between two nodes speaks for all groups.
+func (n *Node) watchQuiet() {
+	lost := map[uint64]bool{}
+	for _, id := range n.group.Members().All() {
+		lost[id] = id != n.id && n.transport.Connected(id) != nil
+	}
+	for _, m := range n.members {
+		if !m.group.Quiet() {
+			continue
+		}
+		leader := m.group.Leader()
+		rouse := lost[leader]
+		if leader == n.id {
+			for _, id := range m.group.Members().All() {
+				rouse = rouse || lost[id]
+			}
+		}
+		if rouse {
+			m.group.Rouse()
+		}
 	}
 }
 

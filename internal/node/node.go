@@ -126,6 +126,9 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	return n, nil
 }
 
+// quietAfter is after how long without anything to do a shard's group falls quiet.
+const quietAfter = 2 * time.Second
+
 // member is the node's part of one shard.
 type member struct {
 	n     *Node
@@ -156,6 +159,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 		m := &member{n: n, shard: o.Log.Shard}
 		waiting[m.shard] = m
 		o.Net, o.OnSnapshot = &lateNet{n: n, shard: m.shard, ready: &ready}, m.needsFeed
+		if m.shard != 0 { // shard 0 has the cluster's own business: what a node does is known there soonest
+			o.QuietAfter = quietAfter
+		}
 	}})
 	for _, g := range groups {
 		m := waiting[g.Shard()]
