@@ -23,7 +23,7 @@ type metrics struct {
 	all []prometheus.Collector
 }
 
-func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
+func newMetrics(reg prometheus.Registerer, stopped, full func() float64) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_pageserver_" + name + "_total", Help: help})
 	}
@@ -52,7 +52,9 @@ func newMetrics(reg prometheus.Registerer, stopped func() float64) *metrics {
 	}
 	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.refetched, m.healed, m.collectedKeys, m.collectedBytes, m.collectErrors, m.violations, m.latency,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
-			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped)}
+			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_disk_full",
+			Help: "1 while ingest waits because the disk has less room than is kept free."}, full)}
 	if reg != nil {
 		reg.MustRegister(m.all...)
 	}

@@ -88,7 +88,7 @@ func Open(opts Options) (*Server, error) {
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
 	s.imager.s = s
 	s.room = room{dir: opts.Dir, reserve: uint64(opts.DiskReserveBytes)}
-	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs)
+	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs, s.diskFull)
 	if s.local, err = checkpoint.OpenLocal(context.Background(), filepath.Join(opts.Dir, storeDir), opts.Checkpoints); err == nil {
 		err = s.openAndLoad()
 	}

@@ -62,3 +62,11 @@ func (r *room) await(ctx context.Context, full func(error)) error {
 		}
 	}
 }
+
+// diskFull is 1 while there is no room.
+func (s *Server) diskFull() float64 {
+	if s.room.look() != nil {
+		return 1
+	}
+	return 0
+}

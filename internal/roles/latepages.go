@@ -129,3 +129,11 @@ func (l *latePages) CheckpointStatus(ctx context.Context, r *logcorev1.Checkpoin
 	}
 	return s.CheckpointStatus(ctx, r)
 }
+
+func (l *latePages) LogStatus(ctx context.Context, r *logcorev1.LogStatusRequest) (*logcorev1.LogStatusResponse, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.LogStatus(ctx, r)
+}

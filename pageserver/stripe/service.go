@@ -252,3 +252,13 @@ func (v *service) CheckpointStatus(ctx context.Context, req *logcorev1.Checkpoin
 	}
 	return resp, nil
 }
+
+// LogStatus implements logcorev1.PageServiceServer: what one of the process's
+// stores has.
+func (v *service) LogStatus(ctx context.Context, req *logcorev1.LogStatusRequest) (*logcorev1.LogStatusResponse, error) {
+	s, err := v.any(req.Log)
+	if err != nil {
+		return nil, err
+	}
+	return s.service.LogStatus(ctx, req)
+}
