@@ -43,6 +43,8 @@ type memoryLog struct {
 	epoch    logcore.Epoch
 	sequence uint64
 	closed   bool // its writer
+	counted  int  // entries whose payloads are in bytes
+	bytes    uint64
 }
 
 var _ pageserver.LogSource = (*Source)(nil)
@@ -77,9 +79,13 @@ func (s *Source) infoOf(l *memoryLog) pageserver.LogInfo {
 	info := l.info
 	info.Incarnation, info.Committed = s.incarnation, s.last
 	info.WriterOpen = len(l.entries) > 0 && !l.closed
-	for _, e := range l.entries {
-		info.Bytes += uint64(len(e.Payload))
+	if l.counted > len(l.entries) {
+		l.counted, l.bytes = 0, 0 // some are gone
 	}
+	for ; l.counted < len(l.entries); l.counted++ {
+		l.bytes += uint64(len(l.entries[l.counted].Payload))
+	}
+	info.Bytes = l.bytes
 	if n := len(l.entries); n > 0 {
 		info.Last, info.LastTime = l.entries[n-1].LSN, l.entries[n-1].Time
 	}

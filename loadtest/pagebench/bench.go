@@ -67,6 +67,7 @@ var parts = []part{
 	{"grpc", 25 * time.Second, (*run).grpc},
 	{"coldstart", 150 * time.Second, (*run).coldstart},
 	{"skew", 20 * time.Second, (*run).skew},
+	{"branches", 60 * time.Second, (*run).branches},
 }
 
 // Parts names what can be measured, in order.
