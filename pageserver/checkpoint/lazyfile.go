@@ -214,19 +214,26 @@ func (f *lazyFile) got(block int) {
 
 // keep writes a block that was verified. When the disk is full it is fetched again next
 // time; who reads it now has it.
+//
+// The files are written without the lock, so that a slow disk does not hold up readers of
+// other blocks; they stay open, since who keeps a block has the table open.
 func (f *lazyFile) keep(block int, content []byte) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.part == nil {
+	part, sums := f.part, f.sums
+	f.mu.Unlock()
+	if part == nil {
 		return fs.ErrClosed
 	}
-	if _, err := f.part.WriteAt(content, int64(block)*int64(f.t.Block)); err != nil {
+	if _, err := part.WriteAt(content, int64(block)*int64(f.t.Block)); err != nil {
 		return fmt.Errorf("checkpoint: keep a block of %s: %w", f.t.Name, err)
 	}
-	f.sum[block] = f.checksum(block, content)
-	if _, err := f.sums.WriteAt(binary.LittleEndian.AppendUint64(nil, f.sum[block]), int64(8*block)); err != nil {
+	sum := f.checksum(block, content)
+	if _, err := sums.WriteAt(binary.LittleEndian.AppendUint64(nil, sum), int64(8*block)); err != nil {
 		return fmt.Errorf("checkpoint: keep a block of %s: %w", f.t.Name, err)
 	}
+	f.mu.Lock()
+	f.sum[block] = sum
+	f.mu.Unlock()
 	f.got(block)
 	return nil
 }
