@@ -112,7 +112,7 @@ bench-tiering: build $(BIN)/s3gateway ## the archive tier beside its limits, wit
 	@mkdir -p .cache/bench-tiering && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest tiering-bench --dir .cache/bench-tiering --logcore $(BIN)/logcore $(ARGS)
 
 .PHONY: bench-pageserver
-bench-pageserver: ## the page server beside the store below it and bare gRPC (6 min; BENCH_HOUR=1 updates pages for an hour): JSON lines on stdout, a table on stderr; ARGS="--only ingest,chain"
+bench-pageserver: ## the page server beside the store below it and bare gRPC (8 min; BENCH_HOUR=1 updates pages for an hour): JSON lines on stdout, a table on stderr; ARGS="--only ingest,chain"
 	@mkdir -p .cache/bench-pageserver && go build -o $(BIN)/loadtest ./loadtest && $(BIN)/loadtest pageserver-bench --dir .cache/bench-pageserver $(if $(BENCH_HOUR),--skew 1h) $(ARGS)
 
 .PHONY: bench-replication
