@@ -40,6 +40,8 @@ func oneOfEach() []struct{ name, key, value []byte } {
 	add("size", appendSpaceKey(nil, tagSize, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeSize(sizeValue{77, 4096}))
 	add("cut", appendSpaceKey(nil, tagCut, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeCut(cutValue{12, pos{34, 1}}))
 	add("commit", appendCommitKey(nil, 9, 1234), appendTime(nil, 0xabcdef))
+	add("milestone", appendMilestoneKey(nil, 9, 1234), encodeMilestone(1<<40))
+	add("history", appendLogKey(nil, tagHistory, 9), encodePoints(points{1000, []logcore.LSN{7, 999}}))
 	add("part", appendPartKey(nil, 9, logcore.TxID{1, 2}, 1234), encodePart(4, []byte("payload")))
 	add("state", appendLogKey(nil, tagState, 9), encodeState(stateValue{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, logcore.TxID{11, 12}, "db/main", "pages"}))
 	return all
@@ -113,6 +115,10 @@ func decodeAny(name string, key, value []byte) error {
 		_, err = decodeCut(key, value)
 	case "commit":
 		_, err = decodeTime(key, value)
+	case "milestone":
+		_, err = decodeMilestone(key, value)
+	case "history":
+		_, err = decodePoints(key, value)
 	case "part":
 		_, _, err = decodePart(key, value)
 	case "state":
