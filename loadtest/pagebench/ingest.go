@@ -115,7 +115,9 @@ func (r *run) storeWrites(ctx context.Context, h *history, before logcore.LSN) (
 	err = store.Each(func(lsn logcore.LSN, key, value []byte) error {
 		kv := [2][]byte{bytes.Clone(key), bytes.Clone(value)}
 		if lsn == 0 {
-			states = append(states, kv) // written again with every commit
+			if key[0] == 'i' { // the position, written again with every commit; the rest is not ingest's
+				states = append(states, kv)
+			}
 			return nil
 		}
 		byLSN[lsn] = append(byLSN[lsn], kv)
