@@ -129,6 +129,28 @@ func TestHistoriesSurvive(t *testing.T) {
 	}
 }
 
+// TestLeasesEnd: a lease that ran out goes also where nothing else happens.
+func TestLeasesEnd(t *testing.T) {
+	n := start(t, t.TempDir(), "", logsvc.Options{TrimEvery: 10 * time.Millisecond}, replication.Options{})
+	c, ctx := n.client(client.Options{}), testContext(t)
+	at := mustAppend(t, openWriter(t, c, "db", client.WriterOptions{Create: true}), "x").LSN
+	for _, ttl := range []time.Duration{time.Second, time.Hour} {
+		if _, err := c.AcquireLease(ctx, "db", at, ttl, ttl.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		all, err := c.Histories(ctx)
+		if err != nil {
+			t.Fatal(err) // or it did not end in time
+		}
+		if len(all.Leases) == 1 && all.Leases[0].Holder == time.Hour.String() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // TestIngestDebt: what page servers say of themselves reaches the writer.
 func TestIngestDebt(t *testing.T) {
 	_, c := simple(t)

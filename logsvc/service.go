@@ -160,7 +160,7 @@ func (s *Service) logByName(name string) (l catalog.Log, err error) {
 	return l, err
 }
 
-// housekeep trims the hot tier and keeps the health up to date.
+// housekeep trims the hot tier, ends leases and keeps the health up to date.
 func (s *Service) housekeep() {
 	tick := time.NewTicker(s.opts.TrimEvery)
 	defer tick.Stop()
@@ -176,6 +176,9 @@ func (s *Service) housekeep() {
 		s.load.measure(folded, time.Now())
 		if err := s.TrimHot(); err != nil {
 			s.log.Error("logsvc: the hot tier was not trimmed", "err", err)
+		}
+		if err := s.endLeases(s.stopped); err != nil && s.stopped.Err() == nil {
+			s.log.Warn("logsvc: read leases that ran out were not ended; tried again", "err", err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package pageserver
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -49,7 +50,8 @@ func (r *reader) lastCommit(l *logState, lsn logcore.LSN) (logcore.LSN, logcore.
 }
 
 // resolve returns the last visible change at or before a time. Times rise with LSNs,
-// so it halves the range of LSNs that can hold it.
+// so it halves the range of LSNs that can hold it. When that change may have been
+// collected the error wraps logcore.ErrTrimmed.
 func (r *reader) resolve(l *logState, t logcore.HLC) (logcore.LSN, logcore.HLC, bool, error) {
 	visible, low := l.snapshot().ingested, logcore.LSN(0)
 	// Invariant: the answer is above low or there is none above it; it is not above visible.
@@ -69,5 +71,28 @@ func (r *reader) resolve(l *logState, t logcore.HLC) (logcore.LSN, logcore.HLC, 
 			visible = at - 1 // at > low, or its time would have been found before
 		}
 	}
-	return best, bestTime, best != 0, nil
+	if best == 0 {
+		return 0, 0, false, nil
+	}
+	return best, bestTime, true, r.checkLastOfTime(l, best)
+}
+
+// checkLastOfTime makes sure that no commit right after one that resolve found was
+// collected: of those below the horizon only some are kept, and an older one would pass
+// for the last of its time. The newest at or before the horizon is always kept, and so is
+// the newest that a branch sees of its parent. The error wraps logcore.ErrTrimmed.
+func (r *reader) checkLastOfTime(l *logState, found logcore.LSN) error {
+	owner, bound := l, ^logcore.LSN(0)
+	for owner.parent != nil && found <= owner.branch.lsn {
+		owner, bound = owner.parent, min(bound, owner.branch.lsn)
+	}
+	p := owner.readable.Load()
+	if p == nil || found >= p.horizon {
+		return nil
+	}
+	last, _, _, err := r.commitAt(owner, min(bound, p.horizon))
+	if err != nil || last == found {
+		return err
+	}
+	return fmt.Errorf("pageserver: log %q: %w: its changes are kept from LSN %d on, that time is before: ask for a later one", l.name(), logcore.ErrTrimmed, p.horizon)
 }

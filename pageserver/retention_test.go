@@ -184,12 +184,15 @@ func TestCollectionAgainstKeepingEverything(t *testing.T) {
 	for name, e := range map[string]enginetest.Engine{"pages": enginetest.PagesEngine(), "synthetic": enginetest.SyntheticEngine()} {
 		t.Run(name, func(t *testing.T) {
 			r := newRetention(t, seed, e, honest)
-			if err := r.run(150); err != nil {
-				t.Fatal(err)
+			void := func() bool { return r.compared < 100 || r.refused < 20 || r.pinned < 5 || r.keys < 200 }
+			for n := 0; n == 0 || n < 5 && void(); n++ { // a machine under load sees fewer
+				if err := r.run(150); err != nil {
+					t.Fatal(err)
+				}
 			}
 			r.stop(false)
 			t.Logf("%d reads right, %d rightly refused, %d of what is kept; %v keys collected", r.compared, r.refused, r.pinned, r.keys)
-			if r.compared < 100 || r.refused < 20 || r.pinned < 5 || r.keys < 200 {
+			if void() {
 				t.Error("the run is void")
 			}
 		})

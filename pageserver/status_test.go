@@ -97,8 +97,12 @@ func TestBelowTheWindow(t *testing.T) {
 	s := r.start()
 	space := engine.SpaceOf(1)
 	var at []logcore.LSN
+	between := time.UnixMilli(1_700_000_000_000).Add(13 * time.Millisecond) // two appends take the source's clock a millisecond
 	for i := range 60 {
 		at = append(at, appendRecords(t, r.source, "db", image(space, 0, byte(i))))
+	}
+	if got, _, err := s.ResolveTime(t.Context(), "db", between, wait); err != nil || got <= at[21] || got >= at[30] {
+		t.Fatalf("before the window moved: LSN %d, %v, want one between %d and %d", got, err, at[21], at[30])
 	}
 	if _, _, err := s.CreateBranch(t.Context(), "db", "b", pageserver.ReadAt{LSN: at[20], Wait: wait}); err != nil {
 		t.Fatal(err)
@@ -131,6 +135,16 @@ func TestBelowTheWindow(t *testing.T) {
 	}
 	if _, _, err := s.CreateBranch(t.Context(), "db", "late", pageserver.ReadAt{LSN: at[10], Wait: wait}); !errors.Is(err, logcore.ErrTrimmed) {
 		t.Errorf("a branch below the window: %v", err)
+	}
+	// The newest change at or before that time may be gone; the one before it, which the branch
+	// keeps, is not the answer. That a branch sees up to where it forks is known.
+	if got, _, err := s.ResolveTime(t.Context(), "db", between, wait); !errors.Is(err, logcore.ErrTrimmed) {
+		t.Errorf("a time below the window: LSN %d, %v", got, err)
+	}
+	for log, want := range map[string]logcore.LSN{"b": at[20], "db": at[59]} {
+		if got, _, err := s.ResolveTime(t.Context(), log, time.Now(), wait); err != nil || got != want {
+			t.Errorf("%s now: LSN %d, %v, want %d", log, got, err, want)
+		}
 	}
 	// A restart, with nobody there to ask, knows what it has removed.
 	for begun := time.Now(); r.metric("collected_keys_total") == 0; time.Sleep(5 * time.Millisecond) {
