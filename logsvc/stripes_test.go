@@ -18,10 +18,9 @@ const pageServerLease = 400 * time.Millisecond
 
 // reporter is a page server as far as the log service sees it.
 type reporter struct {
-	t  *testing.T
-	c  *client.Client
-	id uint64
-	r  client.PageServerReport
+	t *testing.T
+	c *client.Client
+	r client.PageServerReport
 }
 
 // report says what it holds is ready, when ready, and returns the map.

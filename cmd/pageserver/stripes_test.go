@@ -52,7 +52,6 @@ type pageKey struct {
 type model struct {
 	mu       sync.Mutex
 	versions map[pageKey][]modelVersion
-	length   [stripedSpaces]uint32
 	last     logcore.LSN // acknowledged
 	first    logcore.LSN
 }

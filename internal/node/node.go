@@ -136,7 +136,6 @@ type member struct {
 	group *replication.Group
 	// toFeed is what OnSnapshot was told of and nobody has begun to do; the newest only.
 	toFeed atomic.Pointer[raftpb.Message]
-	led    time.Time // since when this node leads it, as balance has seen it; only balance's
 }
 
 // lateNet is the net of a group whose transport needs the member's id first.
