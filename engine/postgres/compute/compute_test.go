@@ -132,16 +132,19 @@ func tree(t *testing.T, dir string) map[string][]byte {
 }
 
 // A data directory made from what the page server has is, file by file, the one made by replaying the log from its base backup, wherever both end, and
-// however far behind the page server is.
+// however far behind the page server is. In one of them the WAL that is needed begins inside a transaction of several entries.
 func TestFromPagesAsByReplay(t *testing.T) {
 	for _, sample := range []struct {
 		name string
 		walsample.Sample
-	}{{"various", walsample.Various}, {"consistency", walsample.Consistency}} {
+		seed uint64
+	}{
+		{"various", walsample.Various, uint64(time.Now().UnixNano())}, {"consistency", walsample.Consistency, uint64(time.Now().UnixNano())},
+		{"begins inside a transaction", walsample.Various, 1795529010517472355},
+	} {
 		t.Run(sample.name, func(t *testing.T) {
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("seed %d", seed)
-			rng := rand.New(rand.NewPCG(seed, 1))
+			t.Logf("seed %d", sample.seed)
+			rng := rand.New(rand.NewPCG(sample.seed, 1))
 			files, err := pagestest.FilesFor(sample.Sample)
 			if err != nil {
 				t.Fatal(err)
@@ -204,6 +207,12 @@ func compareBuilds(t *testing.T, s memoryStore, entries []pagestest.Entry, to lo
 	byReplay, byPages := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	target := compute.Target{Fork: true}
 	want, err := compute.Materialise(t.Context(), byReplay, nil, logOf(entries), to, target, quiet)
+	if errors.Is(err, logcore.ErrUnsupportedVersion) && to > s.at { // a record that can't be redone is ahead of the page server
+		if _, err := compute.Materialise(t.Context(), byPages, s, logOf(entries), to, target, quiet); !errors.Is(err, logcore.ErrUnsupportedVersion) {
+			differences = append(differences, fmt.Sprintf("LSN %d to %d: a record that the replay refuses: %v", s.at, to, err))
+		}
+		return differences, false
+	}
 	if err != nil {
 		if !strings.Contains(err.Error(), "neither in the base backup nor made by the log") && !errors.Is(err, compute.ErrNoBase) {
 			t.Fatal(err)

@@ -112,9 +112,9 @@ func storeLSN(ctx context.Context, s Store, log Log, target Target, skew time.Du
 	return min(at, ingested), err
 }
 
-// walEntry is the WAL of one transaction of the log.
+// walEntry is the WAL of one transaction of the log, as far as it was read.
 type walEntry struct {
-	lsn        logcore.LSN
+	first, lsn logcore.LSN // of its first entry that was read, and where it counts from
 	start, end wal.Position
 }
 
@@ -123,9 +123,13 @@ func walAt(ctx context.Context, log Log, from, to logcore.LSN) (w walEntry, err 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var x transactions
+	var first logcore.LSN
 	for e, err := range log(ctx, from, to) {
 		if err != nil {
 			return w, err
+		}
+		if len(x.parts) == 0 {
+			first = e.LSN
 		}
 		for _, raw := range x.take(e) {
 			p, err := payload.Decode(raw)
@@ -136,7 +140,7 @@ func walAt(ctx context.Context, log Log, from, to logcore.LSN) (w walEntry, err 
 				continue
 			}
 			if w.lsn == 0 {
-				w = walEntry{e.LSN, p.Start, p.End()}
+				w = walEntry{first, e.LSN, p.Start, p.End()}
 			}
 			w.end = p.End()
 		}
@@ -176,7 +180,7 @@ func tailFrom(ctx context.Context, log Log, at logcore.LSN, position wal.Positio
 			return 0, err
 		}
 		if err == nil && w.lsn != 0 && w.start <= position {
-			return w.lsn, nil
+			return w.first, nil // its parts are before where it counts from
 		}
 	}
 	return 0, nil
