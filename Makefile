@@ -35,9 +35,9 @@ test: build $(BIN)/s3gateway ## every test
 	$(MOUNTS) go test -count=1 -timeout 20m ./...
 
 race: $(BIN)/s3gateway ## the core's tests under the race detector
-	$(MOUNTS) go test -race -count=1 -timeout 20m $(RACE_PACKAGES)
+	$(MOUNTS) go test -race -count=1 -timeout 20m -skip 'Conformance/(Cold)?SIGKILL' $(RACE_PACKAGES)
 
-# The packages with concurrency of their own. Those that mostly drive child
+# The packages with concurrency of their own. Those, and the tests, that mostly drive child
 # processes or the SQLite engine find nothing more under the race detector.
 RACE_PACKAGES := . ./internal/wire/... ./hotlog/... ./replication/... ./catalog/... ./logsvc/... ./client/... ./tiering/... ./pageserver/... ./engine/pages/...
 
