@@ -40,7 +40,8 @@ func (r *run) chain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opts := pageserver.Options{Dir: dir, Source: h.source, PageCacheBytes: 1, BlockCacheBytes: 512 << 20, ChainDeltasMax: 1000}
+	// Images in the background would cut short the very chains that are measured.
+	opts := pageserver.Options{Dir: dir, Source: h.source, PageCacheBytes: 1, BlockCacheBytes: 512 << 20, ChainDeltasMax: 1000, ImageBytesPerSecond: -1}
 	s, err := r.start(ctx, opts)
 	if err != nil {
 		return err
