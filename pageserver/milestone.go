@@ -23,7 +23,7 @@ type meter struct {
 func (w *ingester) meterEntry(lsn logcore.LSN, payload int) error {
 	m := &w.meter
 	if !m.known {
-		bytes, err := lastMilestone(w.s.db, w.l.id)
+		bytes, err := bytesThrough(w.s.db, w.l.id, ^logcore.LSN(0))
 		if err != nil {
 			return err
 		}
@@ -35,24 +35,6 @@ func (w *ingester) meterEntry(lsn logcore.LSN, payload int) error {
 	m.milestone = m.bytes
 	key := appendMilestoneKey(nil, w.l.id, lsn)
 	return w.begin().Set(key, seal(key, encodeMilestone(m.bytes)), nil)
-}
-
-// lastMilestone returns the bytes at the newest milestone of a log, 0 when it has none.
-func lastMilestone(db *pebble.DB, log logcore.LogID) (uint64, error) {
-	lower := appendLogKey(nil, tagMilestone, log)
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
-	if err != nil {
-		return 0, err
-	}
-	defer it.Close()
-	if !it.Last() {
-		return 0, it.Error()
-	}
-	sealed, err := it.ValueAndErr()
-	if err != nil {
-		return 0, err
-	}
-	return decodeMilestone(it.Key(), sealed)
 }
 
 // milestoneBefore returns the LSN of the newest milestone at which a log had at most so

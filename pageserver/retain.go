@@ -352,7 +352,8 @@ func (l *logState) checkReadable(at logcore.LSN) error {
 	return fmt.Errorf("pageserver: log %q: %w: pages are kept from LSN %d on, LSN %d is below: read at a later one", l.name(), logcore.ErrTrimmed, p.horizon, at)
 }
 
-// bytesThrough returns the bytes of a log's own entries up to about an LSN.
+// bytesThrough returns the bytes of a log's own entries up to about an LSN, at the newest milestone
+// for the highest one; 0 when there is none.
 func bytesThrough(db *pebble.DB, log logcore.LogID, lsn logcore.LSN) (uint64, error) {
 	lower := appendLogKey(nil, tagMilestone, log)
 	upper := prefixEnd(lower)

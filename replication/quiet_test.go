@@ -38,10 +38,7 @@ func (w *world) hushed() bool {
 // TestIdleGroupsSayNothing: a thousand groups of three members with nothing to do send no message and elect nobody for a
 // thousand ticks; a request is carried out at once, and they fall quiet again.
 func TestIdleGroupsSayNothing(t *testing.T) {
-	groups := 1000
-	if testing.Short() {
-		groups = 50
-	}
+	const groups = 1000
 	for seed := range groups {
 		w, leader := hushedWorld(t, uint64(seed))
 		term, sent := leader.m.Term(), 0
