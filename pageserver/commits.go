@@ -82,10 +82,7 @@ func (r *reader) resolve(l *logState, t logcore.HLC) (logcore.LSN, logcore.HLC, 
 // for the last of its time. The newest at or before the horizon is always kept, and so is
 // the newest that a branch sees of its parent. The error wraps logcore.ErrTrimmed.
 func (r *reader) checkLastOfTime(l *logState, found logcore.LSN) error {
-	owner, bound := l, ^logcore.LSN(0)
-	for owner.parent != nil && found <= owner.branch.lsn {
-		owner, bound = owner.parent, min(bound, owner.branch.lsn)
-	}
+	owner, bound := l.ownerOf(found)
 	p := owner.readable.Load()
 	if p == nil || found >= p.horizon {
 		return nil

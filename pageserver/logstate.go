@@ -103,6 +103,16 @@ func (l *logState) currentID(space engine.Space, page uint32) currentID {
 	return currentID{l.id, l.generation, l.cutEpochs[space], space, page}
 }
 
+// ownerOf returns the one of a log and its ancestors whose own an LSN is, and the last LSN
+// of it that the log sees, the highest when that is the log itself.
+func (l *logState) ownerOf(at logcore.LSN) (owner *logState, last logcore.LSN) {
+	owner, last = l, ^logcore.LSN(0)
+	for owner.parent != nil && at <= owner.branch.lsn {
+		owner, last = owner.parent, min(last, owner.branch.lsn)
+	}
+	return owner, last
+}
+
 // covers reports whether the log and its ancestors are ingested as far as a reader at
 // an LSN can see.
 func (l *logState) covers(lsn logcore.LSN) bool {

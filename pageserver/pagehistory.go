@@ -181,9 +181,7 @@ func differing(a, b []byte) int {
 
 // commitOf returns the clock of the commit at an LSN and the log that has it.
 func (r *reader) commitOf(l *logState, lsn logcore.LSN) (logcore.HLC, string, error) {
-	for l.parent != nil && lsn <= l.branch.lsn {
-		l = l.parent
-	}
+	l, _ = l.ownerOf(lsn)
 	at, t, found, err := r.commitAt(l, lsn)
 	if err != nil || !found || at != lsn {
 		return 0, l.name(), err

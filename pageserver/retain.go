@@ -341,10 +341,7 @@ func (s *Server) giveBack(ctx context.Context, l *logState) error {
 // checkReadable says whether a log can be read at an LSN: an error that wraps
 // logcore.ErrTrimmed when that is below its horizon and nothing keeps it.
 func (l *logState) checkReadable(at logcore.LSN) error {
-	owner := l
-	for owner.parent != nil && at <= owner.branch.lsn {
-		owner = owner.parent
-	}
+	owner, _ := l.ownerOf(at)
 	p := owner.readable.Load()
 	if p == nil || p.readable(at) {
 		return nil

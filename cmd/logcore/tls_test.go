@@ -10,24 +10,6 @@ import (
 	"github.com/logcore/logcore/internal/exit"
 )
 
-func authority(t *testing.T) *certstest.Authority {
-	t.Helper()
-	a, err := certstest.NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func issue(t *testing.T, a *certstest.Authority, good time.Duration, hosts ...string) certs.Files {
-	t.Helper()
-	f, err := a.Issue(t.TempDir(), good, hosts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
 func tlsArgs(f certs.Files) []string {
 	return []string{"--tls-ca", f.CA, "--tls-cert", f.Cert, "--tls-key", f.Key}
 }
@@ -35,8 +17,8 @@ func tlsArgs(f certs.Files) []string {
 // TestTLS: a log service and a page server that follows it, with certificates on both sides; and what a client is told
 // when it does not get in. A certificate that expired is replaced while the service runs.
 func TestTLS(t *testing.T) {
-	ca, foreign := authority(t), authority(t)
-	server, user := issue(t, ca, time.Hour, "127.0.0.1"), issue(t, ca, time.Hour, "user")
+	ca, foreign := certstest.New(t), certstest.New(t)
+	server, user := ca.Files(t, time.Hour, "127.0.0.1"), ca.Files(t, time.Hour, "user")
 	dir := t.TempDir()
 	logs := startProgram(t, "logsvc", append(tlsArgs(server), "--dir", filepath.Join(dir, "log"), "--listen", "127.0.0.1:0", "--metrics", "", "--disk-reserve-bytes", "1MiB", "--segment-bytes", "1MiB")...)
 	pages := startProgram(t, "pageserver", append(tlsArgs(server), "--log-service", logs.addr, "--log-service-ca", server.CA, "--dir", filepath.Join(dir, "pages"), "--listen", "127.0.0.1:0", "--metrics", "")...)
@@ -51,7 +33,7 @@ func TestTLS(t *testing.T) {
 	at(in, "page", "get", "none", "1").want(t, exit.Server) // the page server answers
 
 	mixed := user
-	mixed.CA = issue(t, foreign, time.Hour, "x").CA
+	mixed.CA = foreign.Files(t, time.Hour, "x").CA
 	for _, c := range []struct {
 		what  string
 		flags []string
@@ -59,7 +41,7 @@ func TestTLS(t *testing.T) {
 	}{
 		{"plain text", nil, "the service speaks TLS: name the CA"},
 		{"no certificate", []string{"--tls-ca", user.CA}, "the service demands a certificate of its clients"},
-		{"a certificate of another CA", []string{"--tls-ca", user.CA, "--tls-cert", issue(t, foreign, time.Hour, "user").Cert, "--tls-key", user.Key}, "private key does not match"},
+		{"a certificate of another CA", []string{"--tls-ca", user.CA, "--tls-cert", foreign.Files(t, time.Hour, "user").Cert, "--tls-key", user.Key}, "private key does not match"},
 		{"a service of another CA", tlsArgs(mixed), "certificate of 127.0.0.1: it does not come from a CA in " + mixed.CA},
 		{"no such file", []string{"--tls-ca", filepath.Join(dir, "none")}, "no such file"},
 	} {
@@ -69,7 +51,7 @@ func TestTLS(t *testing.T) {
 		}
 		r.want(t, r.code, c.text)
 	}
-	stranger := issue(t, foreign, time.Hour, "user")
+	stranger := foreign.Files(t, time.Hour, "user")
 	at([]string{"--tls-ca", user.CA, "--tls-cert", stranger.Cert, "--tls-key", stranger.Key}, "log", "ls").want(t, exit.Connect, "the service refuses the certificate that this client shows")
 	at([]string{"--tls-ca", user.CA, "--tls-cert", stranger.Cert, "--tls-key", stranger.Key}, "cluster", "status").want(t, exit.Connect, "the service refuses the certificate that this client shows")
 
@@ -107,7 +89,7 @@ func TestPlainTextIsForLoopback(t *testing.T) {
 	}
 	cli(t, "log", "ls", "--addr", "192.0.2.1:7420", "--timeout", "300ms").want(t, exit.Usage, "plain text is for loopback addresses only")
 	plain := startProgram(t, "logsvc", "--dir", filepath.Join(dir, "plain"), "--listen", "127.0.0.1:0", "--metrics", "", "--disk-reserve-bytes", "1MiB", "--segment-bytes", "1MiB")
-	user := issue(t, authority(t), time.Hour, "user")
+	user := certstest.New(t).Files(t, time.Hour, "user")
 	cli(t, "log", "ls", "--addr", plain.addr, "--tls-ca", user.CA).want(t, exit.Connect, "the service speaks plain text")
 	plain.stop()
 }

@@ -17,24 +17,6 @@ import (
 	"github.com/logcore/logcore/internal/certs/certstest"
 )
 
-func authority(t *testing.T) *certstest.Authority {
-	t.Helper()
-	a, err := certstest.NewAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func issue(t *testing.T, a *certstest.Authority, good time.Duration, hosts ...string) certs.Files {
-	t.Helper()
-	f, err := a.Issue(t.TempDir(), good, hosts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
 func load(t *testing.T, use certs.Use, f certs.Files) *certs.Certificates {
 	t.Helper()
 	c, err := certs.Load(certs.Options{Files: f, Use: use, Logger: slog.New(slog.DiscardHandler)})
@@ -80,8 +62,8 @@ func handshake(t *testing.T, server, client *tls.Config) (atServer, atClient err
 
 // TestLoadRefuses: what the files must be.
 func TestLoadRefuses(t *testing.T) {
-	ca, foreign := authority(t), authority(t)
-	good, other, expired := issue(t, ca, time.Hour, "127.0.0.1"), issue(t, foreign, time.Hour, "127.0.0.1"), issue(t, ca, -time.Minute, "127.0.0.1")
+	ca, foreign := certstest.New(t), certstest.New(t)
+	good, other, expired := ca.Files(t, time.Hour, "127.0.0.1"), foreign.Files(t, time.Hour, "127.0.0.1"), ca.Files(t, -time.Minute, "127.0.0.1")
 	for _, c := range []struct {
 		what string
 		use  certs.Use
@@ -110,20 +92,20 @@ func TestLoadRefuses(t *testing.T) {
 
 // TestServerAndClient: who talks to whom, and what those who don't are told.
 func TestServerAndClient(t *testing.T) {
-	ca, foreign := authority(t), authority(t)
-	server := issue(t, ca, time.Hour, "127.0.0.1")
+	ca, foreign := certstest.New(t), certstest.New(t)
+	server := ca.Files(t, time.Hour, "127.0.0.1")
 	open := load(t, certs.Server, certs.Files{Cert: server.Cert, Key: server.Key})
 	strict := load(t, certs.Server, server)
 	anybody := load(t, certs.Client, certs.Files{CA: server.CA})
-	known := load(t, certs.Client, issue(t, ca, time.Hour, "client"))
-	mixed := issue(t, foreign, time.Hour, "client")
+	known := load(t, certs.Client, ca.Files(t, time.Hour, "client"))
+	mixed := foreign.Files(t, time.Hour, "client")
 	if err := os.WriteFile(mixed.CA, ca.PEM, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	unknown := load(t, certs.Client, mixed)
-	foreigner := load(t, certs.Client, certs.Files{CA: issue(t, foreign, time.Hour, "x").CA})
+	foreigner := load(t, certs.Client, certs.Files{CA: foreign.Files(t, time.Hour, "x").CA})
 	past := func() time.Time { return time.Now().Add(-30 * time.Minute) }
-	old, err := certs.Load(certs.Options{Files: issue(t, ca, -time.Minute, "127.0.0.1"), Use: certs.Server, Now: past})
+	old, err := certs.Load(certs.Options{Files: ca.Files(t, -time.Minute, "127.0.0.1"), Use: certs.Server, Now: past})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +134,8 @@ func TestServerAndClient(t *testing.T) {
 
 // TestReadAgain: files that change are in use a second later, at both ends; a broken one changes nothing, and is told.
 func TestReadAgain(t *testing.T) {
-	before, after := authority(t), authority(t)
-	files, clientFiles := issue(t, before, time.Hour, "127.0.0.1"), issue(t, before, time.Hour, "client")
+	before, after := certstest.New(t), certstest.New(t)
+	files, clientFiles := before.Files(t, time.Hour, "127.0.0.1"), before.Files(t, time.Hour, "client")
 	var told bytes.Buffer
 	server, err := certs.Load(certs.Options{Files: files, Use: certs.Server, Logger: slog.New(slog.NewTextHandler(&told, nil))})
 	if err != nil {
@@ -181,7 +163,7 @@ func TestReadAgain(t *testing.T) {
 	}
 	time.Sleep(again)
 	talk("with another CA")
-	if _, atClient := handshake(t, server.Server(), load(t, certs.Client, issue(t, before, time.Hour, "client")).Client("127.0.0.1")); atClient == nil {
+	if _, atClient := handshake(t, server.Server(), load(t, certs.Client, before.Files(t, time.Hour, "client")).Client("127.0.0.1")); atClient == nil {
 		t.Error("the old CA is still trusted")
 	}
 }

@@ -44,6 +44,33 @@ func NewAuthority() (*Authority, error) {
 	return &Authority{c, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}, nil
 }
 
+// test is what is needed of a testing.TB; programs use this package too.
+type test interface {
+	Helper()
+	Fatal(args ...any)
+	TempDir() string
+}
+
+// New is NewAuthority for a test, which fails when there is none.
+func New(t test) *Authority {
+	t.Helper()
+	a, err := NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Files is Issue into a directory of the test's.
+func (a *Authority) Files(t test, good time.Duration, hosts ...string) certs.Files {
+	t.Helper()
+	f, err := a.Issue(t.TempDir(), good, hosts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 // Issue writes cert.pem, key.pem and ca.pem to a directory: a certificate for the hosts, names or IP addresses, good for both ends of
 // a connection from an hour before until good from now.
 func (a *Authority) Issue(dir string, good time.Duration, hosts ...string) (certs.Files, error) {
