@@ -141,25 +141,29 @@ func (s *Server) stopWarming() {
 // soundTries is how often a store is opened whose states can't be read.
 const soundTries = 4
 
-// openSound opens the store and reads which logs it holds. A store whose states cannot be
-// read is as good as none.
-func (s *Server) openSound() (*pebble.DB, map[logcore.LogID]stateValue, error) {
+// openSound opens the store and reads which logs it holds and what can be read of them. A
+// store that can't tell is as good as none.
+func (s *Server) openSound() (*pebble.DB, map[logcore.LogID]stateValue, map[logcore.LogID]points, error) {
 	for try := 1; ; try++ {
 		db, err := s.openStore()
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		states, err := loadStates(db)
+		var known map[logcore.LogID]points
 		if err == nil {
-			return db, states, nil
+			known, err = storedPoints(db, states)
+		}
+		if err == nil {
+			return db, states, known, nil
 		}
 		s.countDamage(err)
 		s.closeDamaged(db)
 		if try == soundTries {
-			return nil, nil, fmt.Errorf("pageserver: the page store can't be read: %w", err)
+			return nil, nil, nil, fmt.Errorf("pageserver: the page store can't be read: %w", err)
 		}
 		if err := s.replaceDamaged(); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 }

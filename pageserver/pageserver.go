@@ -106,7 +106,7 @@ func Open(opts Options) (*Server, error) {
 
 // openAndLoad opens the store and takes over what it holds.
 func (s *Server) openAndLoad() error {
-	db, states, err := s.openSound()
+	db, states, known, err := s.openSound()
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (s *Server) openAndLoad() error {
 			l.setDecoder(format.Decoder)
 		}
 	}
-	s.loadPoints(db)
+	s.setPoints(known)
 	return nil
 }
 
@@ -197,7 +197,7 @@ func (s *Server) rebuildStore(reason error) error {
 	if err := s.replaceDamaged(); err != nil {
 		return err
 	}
-	db, states, err := s.openSound()
+	db, states, known, err := s.openSound()
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (s *Server) rebuildStore(reason error) error {
 		l.reset(stateValue{incarnation: l.info().Incarnation, parent: l.info().Parent, branchLSN: l.info().BranchLSN, name: l.info().Name, format: l.info().Format})
 	}
 	s.registry.resume(states)
-	s.loadPoints(db)
+	s.setPoints(known)
 	return nil
 }
 

@@ -295,35 +295,35 @@ func (s *Server) rememberPoints(l *logState) error {
 	return s.db.Set(key, seal(key, encodePoints(*l.readable.Load())), pebble.NoSync)
 }
 
-// loadPoints reads what can be read of each log in a store that was opened. Where that is
-// damaged, only what is newest is known to be whole, until the log service is heard.
-func (s *Server) loadPoints(db *pebble.DB) {
+// setPoints takes what a store that was opened says can be read of each log, where nothing
+// better is known.
+func (s *Server) setPoints(known map[logcore.LogID]points) {
 	for _, l := range s.registry.all() {
-		if l.readable.Load() != nil {
-			continue // known better
+		if p, ok := known[l.id]; ok {
+			l.readable.CompareAndSwap(nil, &p)
 		}
-		p, err := storedPoints(db, l.id)
-		if err != nil {
-			s.noteStoreError(err)
-			p = &points{horizon: l.snapshot().ingested}
-		}
-		l.readable.Store(p)
 	}
 }
 
-// storedPoints returns what a store says can be read of a log; nil: everything.
-func storedPoints(db *pebble.DB, log logcore.LogID) (*points, error) {
-	key := appendLogKey(nil, tagHistory, log)
-	sealed, closer, err := db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
+// storedPoints returns what a store says can be read of its logs; of one that is left out, everything.
+// A store where that can't be read is damaged: it would show pages of which versions are gone.
+func storedPoints(db *pebble.DB, states map[logcore.LogID]stateValue) (map[logcore.LogID]points, error) {
+	known := map[logcore.LogID]points{}
+	for id := range states {
+		key := appendLogKey(nil, tagHistory, id)
+		sealed, closer, err := db.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		known[id], err = decodePoints(key, sealed)
+		if err := errors.Join(err, closer.Close()); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer closer.Close()
-	p, err := decodePoints(key, sealed)
-	return &p, err
+	return known, nil
 }
 
 // giveBack has Pebble write the log's tables again without what was removed, so that the

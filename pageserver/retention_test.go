@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -65,6 +66,7 @@ func (r *retention) start() {
 	go func() { done <- s.Run(ctx) }()
 	r.server = s
 	r.stop = func(crash bool) {
+		r.stop = func(bool) {} // also when this one fails
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -73,7 +75,12 @@ func (r *retention) start() {
 		if crash {
 			// What was not flushed is lost: the files as they are now.
 			dir := t.TempDir()
-			if err := os.CopyFS(dir, os.DirFS(r.rig.opts.Dir)); err != nil {
+			err := os.CopyFS(dir, os.DirFS(r.rig.opts.Dir))
+			for n := 0; errors.Is(err, fs.ErrNotExist) && n < 20; n++ { // a compaction took a file away meanwhile
+				dir = t.TempDir()
+				err = os.CopyFS(dir, os.DirFS(r.rig.opts.Dir))
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			r.rig.opts.Dir = dir
@@ -81,7 +88,6 @@ func (r *retention) start() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		r.stop = func(bool) {}
 	}
 }
 
@@ -184,7 +190,7 @@ func TestCollectionAgainstKeepingEverything(t *testing.T) {
 	for name, e := range map[string]enginetest.Engine{"pages": enginetest.PagesEngine(), "synthetic": enginetest.SyntheticEngine()} {
 		t.Run(name, func(t *testing.T) {
 			r := newRetention(t, seed, e, honest)
-			void := func() bool { return r.compared < 100 || r.refused < 20 || r.pinned < 5 || r.keys < 200 }
+			void := func() bool { return r.compared < 100 || r.refused < 20 || r.pinned < 5 }
 			for n := 0; n == 0 || n < 5 && void(); n++ { // a machine under load sees fewer
 				if err := r.run(150); err != nil {
 					t.Fatal(err)
@@ -192,7 +198,7 @@ func TestCollectionAgainstKeepingEverything(t *testing.T) {
 			}
 			r.stop(false)
 			t.Logf("%d reads right, %d rightly refused, %d of what is kept; %v keys collected", r.compared, r.refused, r.pinned, r.keys)
-			if void() {
+			if void() || r.keys < 200 {
 				t.Error("the run is void")
 			}
 		})
