@@ -22,6 +22,7 @@ import (
 // Entry is one committed entry of the log.
 type Entry struct {
 	LSN     logcore.LSN
+	Epoch   logcore.Epoch // of the writer
 	Kind    logcore.Kind
 	Tx      logcore.TxID
 	Payload []byte
@@ -133,7 +134,7 @@ func emptyDir(dir string) error {
 
 // entry takes the next entry.
 func (b *build) entry(e Entry) error {
-	for _, p := range b.take(e) {
+	for _, p := range b.take(e).payloads {
 		if err := b.payload(p); err != nil {
 			return fmt.Errorf("compute: entry %d: %w", e.LSN, err)
 		}

@@ -80,26 +80,33 @@ func (m memoryStore) Objects(_ context.Context, prefix string, at logcore.LSN) i
 	}
 }
 
-// logOf reads entries as the log service gives them: a transaction's parts, then its COMMIT.
+// logOf reads entries as the log service gives them: a transaction's parts, then its COMMIT. Where there is a number free before an entry
+// stands a part of a writer that died before its COMMIT and was fenced by the next one, which sent the same again.
 func logOf(entries []pagestest.Entry) compute.Log {
+	var all []compute.Entry
+	epoch := logcore.Epoch(1)
+	for i, e := range entries {
+		first := e.LSN - logcore.LSN(len(e.Payloads)-1)
+		if i > 0 && entries[i-1].LSN+1 < first {
+			all = append(all, compute.Entry{LSN: first - 1, Epoch: epoch, Kind: logcore.KindPart, Tx: logcore.TxID{byte(i), byte(i >> 8), 1}, Payload: e.Payloads[0]})
+			epoch++
+		}
+		for n, p := range e.Payloads {
+			out := compute.Entry{LSN: first + logcore.LSN(n), Epoch: epoch, Kind: logcore.KindPart, Tx: logcore.TxID{byte(i), byte(i >> 8), 2}, Payload: p}
+			switch {
+			case len(e.Payloads) == 1:
+				out.Kind = logcore.KindData
+			case n == len(e.Payloads)-1:
+				out.Kind = logcore.KindCommit
+			}
+			all = append(all, out)
+		}
+	}
 	return func(_ context.Context, from, to logcore.LSN) iter.Seq2[compute.Entry, error] {
 		return func(yield func(compute.Entry, error) bool) {
-			for _, e := range entries {
-				for i, p := range e.Payloads {
-					lsn := e.LSN - logcore.LSN(len(e.Payloads)-1-i)
-					if lsn < from || lsn > to {
-						continue
-					}
-					out := compute.Entry{LSN: lsn, Kind: logcore.KindData, Payload: p}
-					if len(e.Payloads) > 1 {
-						out.Kind = logcore.KindPart
-						if i == len(e.Payloads)-1 {
-							out.Kind = logcore.KindCommit
-						}
-					}
-					if !yield(out, nil) {
-						return
-					}
+			for _, e := range all {
+				if e.LSN >= from && e.LSN <= to && !yield(e, nil) {
+					return
 				}
 			}
 		}

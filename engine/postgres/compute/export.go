@@ -53,7 +53,7 @@ type export struct {
 }
 
 func (x *export) entry(e Entry) error {
-	for _, raw := range x.take(e) {
+	for _, raw := range x.take(e).payloads {
 		p, err := payload.Decode(raw)
 		if err == nil {
 			err = x.payload(p)

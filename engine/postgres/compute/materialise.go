@@ -123,15 +123,12 @@ func walAt(ctx context.Context, log Log, from, to logcore.LSN) (w walEntry, err 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var x transactions
-	var first logcore.LSN
 	for e, err := range log(ctx, from, to) {
 		if err != nil {
 			return w, err
 		}
-		if len(x.parts) == 0 {
-			first = e.LSN
-		}
-		for _, raw := range x.take(e) {
+		c := x.take(e)
+		for _, raw := range c.payloads {
 			p, err := payload.Decode(raw)
 			if err != nil {
 				return w, fmt.Errorf("compute: entry %d: %w", e.LSN, err)
@@ -140,7 +137,7 @@ func walAt(ctx context.Context, log Log, from, to logcore.LSN) (w walEntry, err 
 				continue
 			}
 			if w.lsn == 0 {
-				w = walEntry{first, e.LSN, p.Start, p.End()}
+				w = walEntry{c.first, e.LSN, p.Start, p.End()}
 			}
 			w.end = p.End()
 		}
@@ -202,7 +199,7 @@ func (b *build) tail(ctx context.Context, log Log, start wal.Position, at logcor
 			b.replay.Behind()
 			behind = true
 		}
-		for _, raw := range x.take(e) {
+		for _, raw := range x.take(e).payloads {
 			if err := b.tailPayload(raw, start, e.LSN, behind); err != nil {
 				return Result{}, fmt.Errorf("compute: entry %d: %w", e.LSN, err)
 			}
@@ -244,22 +241,4 @@ func (b *build) tailPayload(raw []byte, start wal.Position, lsn logcore.LSN, beh
 	}
 	b.result.LSN = max(b.result.LSN, lsn)
 	return nil
-}
-
-// transactions collects the parts of a transaction: they count from its COMMIT on.
-type transactions struct{ parts [][]byte }
-
-// take returns the payloads that count with an entry.
-func (x *transactions) take(e Entry) [][]byte {
-	switch e.Kind {
-	case logcore.KindPart:
-		x.parts = append(x.parts, e.Payload)
-		return nil
-	case logcore.KindAbort:
-		x.parts = nil
-		return nil
-	}
-	out := append(x.parts, e.Payload)
-	x.parts = nil
-	return out
 }

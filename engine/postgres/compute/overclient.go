@@ -18,7 +18,7 @@ func EntriesOf(c *client.Client, log string) Log {
 					return
 				}
 				for _, e := range batch.Entries {
-					if !yield(Entry{e.LSN, e.Kind, e.Tx, e.Payload}, nil) {
+					if !yield(Entry{e.LSN, e.Epoch, e.Kind, e.Tx, e.Payload}, nil) {
 						return
 					}
 				}

@@ -152,11 +152,15 @@ func runOnce(ctx context.Context, c *client.Client, o RunOptions) (err error) {
 	return follow(ctx, c, w, s, o, Started{Result: r, Build: built.Sub(began)}, built)
 }
 
-// unwritten reports whether the log is a branch that has no entry of its own yet: it gets a timeline of
+// unwritten reports whether the log is a branch that has no WAL of its own yet: it gets a timeline of
 // its own, so that its WAL can't be taken for its parent's.
 func unwritten(ctx context.Context, c *client.Client, w *client.Writer) (bool, error) {
 	info, err := c.Info(ctx, w.Log())
-	return info.Parent != "" && w.LastLSN() <= info.BranchLSN, err
+	if err != nil || info.Parent == "" {
+		return false, err
+	}
+	_, found, err := receiver.LastPayload(ctx, c, w.Log(), info.BranchLSN, w.LastLSN())
+	return !found, err
 }
 
 // prepare makes the data directory, and the checkpoint that it ends with an entry of the log. The writer's epoch keeps

@@ -39,7 +39,7 @@ func connect(ctx context.Context, o Options) (*conn, error) {
 	}
 	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if refused := new(pgconn.PgError); errors.As(err, &refused) && strings.Contains(refused.Message, "max_wal_senders (currently 0)") {
-		return nil, fmt.Errorf("%w: max_wal_senders is 0, as wal_level=minimal demands: set wal_level to replica and max_wal_senders to 10, and restart the server", logcore.ErrInvalid)
+		return nil, refuse(ConditionLevel, "%w: max_wal_senders is 0, as wal_level=minimal demands: set wal_level to replica and max_wal_senders to 10, and restart the server", logcore.ErrInvalid)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
@@ -177,6 +177,20 @@ func (c *conn) ensureSlot(name string) error {
 	return fmt.Errorf("%w: replication slot %s is a %s one: name another", logcore.ErrInvalid, name, row[0])
 }
 
+// slot returns what there is to say against a slot; "" for nothing.
+func (c *conn) slot(name string) (string, error) {
+	row, err := c.one("READ_REPLICATION_SLOT "+name, 3)
+	switch {
+	case err != nil:
+		return "", err
+	case row[0] == "":
+		return fmt.Sprintf("the server has no replication slot %s: it keeps no WAL for the log", name), nil
+	case row[0] == "physical" && row[1] == "":
+		return fmt.Sprintf("replication slot %s keeps no WAL: it was given up for max_slot_wal_keep_size", name), nil
+	}
+	return "", nil
+}
+
 // history returns the history file of a timeline.
 func (c *conn) history(t wal.Timeline) ([]byte, error) {
 	row, err := c.one(fmt.Sprintf("TIMELINE_HISTORY %d", t), 2)
@@ -202,45 +216,123 @@ func (c *conn) checkFork(ours, theirs wal.Timeline, end wal.Position) error {
 			return fmt.Errorf("history of timeline %d: %w", theirs, err)
 		}
 		if at < end {
-			return fmt.Errorf("%w: timeline %d left timeline %d at %v, but the log has WAL of timeline %d up to %v, which that server never had: give it a branch, or a log of its own", logcore.ErrInvalid, theirs, ours, at, ours, end)
+			return refuse(ConditionTimeline, "%w: timeline %d left timeline %d at %v, but the log has WAL of timeline %d up to %v, which that server never had: give it a branch, or a log of its own", logcore.ErrInvalid, theirs, ours, at, ours, end)
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the server's timeline %d does not come from timeline %d, which the log is on", logcore.ErrInvalid, theirs, ours)
+	return refuse(ConditionTimeline, "%w: the server's timeline %d does not come from timeline %d, which the log is on", logcore.ErrInvalid, theirs, ours)
 }
 
-// checkSettings verifies what the server has to be set to, and warns of what leaves commits unprotected.
-func (r *Receiver) check(_ context.Context, c *conn) error {
-	settings := map[string]string{}
-	for _, name := range []string{"wal_level", "synchronous_commit", "synchronous_standby_names", "wal_segment_size", "server_version_num"} {
+// settings are what SHOW tells of a server.
+type settings map[string]string
+
+func (c *conn) settings() (settings, error) {
+	s := settings{}
+	for _, name := range []string{"wal_level", "synchronous_commit", "synchronous_standby_names", "wal_segment_size", "server_version_num", "data_checksums"} {
 		v, err := c.show(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		settings[name] = v
+		s[name] = v
 	}
-	bytes, err := parseSize(settings["wal_segment_size"])
-	if err != nil {
-		return err
-	}
-	c.segmentBytes = bytes
-	if v := settings["server_version_num"]; !strings.HasPrefix(v, "15") {
-		return fmt.Errorf("%w: the server is PostgreSQL %s; 15 is followed", logcore.ErrUnsupportedVersion, v)
-	}
-	if settings["wal_level"] == "minimal" {
-		return fmt.Errorf("%w: wal_level is minimal; set it to replica and restart the server", logcore.ErrInvalid)
-	}
-	if settings["synchronous_commit"] == "remote_apply" {
-		return fmt.Errorf("%w: synchronous_commit is remote_apply: commits would wait for ever, since nothing is replayed here; set it to on", logcore.ErrInvalid)
-	}
-	switch names := settings["synchronous_standby_names"]; {
-	case !listed(names, r.opts.StandbyName):
-		r.opts.Logger.Warn("receiver: the server does not wait for LogCore: what it commits can be lost until it arrives here; list the name in synchronous_standby_names", "name", r.opts.StandbyName, "synchronous_standby_names", names)
-	case settings["synchronous_commit"] == "off" || settings["synchronous_commit"] == "local":
-		r.opts.Logger.Warn("receiver: the server does not wait for LogCore: set synchronous_commit to on", "synchronous_commit", settings["synchronous_commit"])
+	return s, nil
+}
+
+// refused says why a server that is set so can't be followed.
+func (s settings) refused() error {
+	switch v := s["server_version_num"]; {
+	case !strings.HasPrefix(v, "15"):
+		return refuse(ConditionVersion, "%w: the server is PostgreSQL %s; 15 is followed", logcore.ErrUnsupportedVersion, v)
+	case s["wal_level"] == "minimal":
+		return refuse(ConditionLevel, "%w: wal_level is minimal; set it to replica and restart the server", logcore.ErrInvalid)
+	case s["synchronous_commit"] == "remote_apply":
+		return refuse(ConditionApply, "%w: synchronous_commit is remote_apply: commits would wait for ever, since nothing is replayed here; set it to on", logcore.ErrInvalid)
 	}
 	return nil
 }
+
+// unprotected says why a server that is set so does not wait for the standby of a name; "" when it does.
+func (s settings) unprotected(standby string) string {
+	switch names, commit := s["synchronous_standby_names"], s["synchronous_commit"]; {
+	case !listed(names, standby):
+		return fmt.Sprintf("the server does not wait for LogCore: what it commits can be lost until it arrives here; list the name in synchronous_standby_names: %s is not in %q", standby, names)
+	case commit == "off" || commit == "local":
+		return fmt.Sprintf("the server does not wait for LogCore: synchronous_commit is %s; set it to on", commit)
+	}
+	return ""
+}
+
+// check verifies what the server has to be set to, and warns of what leaves commits unprotected.
+func (r *Receiver) check(c *conn) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	if c.segmentBytes, err = parseSize(s["wal_segment_size"]); err != nil {
+		return err
+	}
+	if err := s.refused(); err != nil {
+		return err
+	}
+	r.opts.Monitor.set(ConditionApply, "")
+	r.protection(s)
+	return nil
+}
+
+// protection notes whether the server waits for the log, and says so when it does not.
+func (r *Receiver) protection(s settings) {
+	why := s.unprotected(r.opts.StandbyName)
+	if why != "" && why != r.opts.Monitor.detail(ConditionUnprotected) {
+		r.opts.Logger.Warn("receiver: " + why)
+	}
+	r.opts.Monitor.set(ConditionUnprotected, why)
+}
+
+// watch looks at the server's settings again and again, over connections of its own: they can change while WAL is streamed. It ends with ctx.
+func (r *Receiver) watch(ctx context.Context) {
+	tick := time.NewTicker(r.opts.SettingsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		s, err := r.look(ctx)
+		if err != nil {
+			continue // the connection that streams knows better what is wrong
+		}
+		r.protection(s)
+		detail := ""
+		if err := s.refused(); err != nil {
+			if detail = err.Error(); r.opts.Monitor.detail(ConditionOf(err)) == "" {
+				r.opts.Logger.Warn("receiver: " + detail)
+			}
+		}
+		r.opts.Monitor.set(ConditionApply, detail) // nothing else can change under way
+	}
+}
+
+// look asks for the settings.
+func (r *Receiver) look(ctx context.Context) (settings, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	o := r.opts
+	o.StandbyName = statusName
+	c, err := connect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	defer context.AfterFunc(ctx, c.close)()
+	return c.settings()
+}
+
+const (
+	lookTimeout = 10 * time.Second
+	// statusName is the name of connections that only look; nobody lists it.
+	statusName = "logcore-status"
+)
 
 // listed reports whether synchronous_standby_names has a name.
 func listed(names, name string) bool {

@@ -15,23 +15,35 @@ type clientLog struct {
 	w *client.Writer
 }
 
-// Tail returns the last payload. A transaction's last part is in its COMMIT entry.
+// Tail returns the last payload.
 func (l clientLog) Tail(ctx context.Context) ([]byte, bool, error) {
-	last := l.w.LastLSN()
-	if last == 0 {
-		return nil, false, nil
-	}
-	for batch, err := range l.c.Read(ctx, l.w.Log(), client.ReadOptions{From: last, To: last}) {
-		if err != nil {
-			return nil, false, err
-		}
-		for _, e := range batch.Entries {
-			if e.Kind == logcore.KindData || e.Kind == logcore.KindCommit {
-				return e.Payload, true, nil
+	return LastPayload(ctx, l.c, l.w.Log(), 0, l.w.LastLSN())
+}
+
+// LastPayload returns the payload of the last entry of a log at or before last and behind after that counts; false when there is
+// none. A transaction's last part is in its COMMIT entry; parts at the end are of a writer that died and never count.
+func LastPayload(ctx context.Context, c *client.Client, log string, after, last logcore.LSN) ([]byte, bool, error) {
+	for back := logcore.LSN(1); last > after; back *= 4 {
+		from := last - min(back-1, last-after-1)
+		var found []byte
+		for batch, err := range c.Read(ctx, log, client.ReadOptions{From: from, To: last}) {
+			if err != nil {
+				return nil, false, err
+			}
+			for _, e := range batch.Entries {
+				if e.Kind == logcore.KindData || e.Kind == logcore.KindCommit {
+					found = e.Payload
+				}
 			}
 		}
+		if found != nil {
+			return found, true, nil
+		}
+		if from == after+1 {
+			break
+		}
 	}
-	return nil, false, logcore.ErrLogNotFound
+	return nil, false, nil
 }
 
 func (l clientLog) Submit(ctx context.Context, parts [][]byte, position []byte) Pending {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +59,11 @@ type Options struct {
 	// Connected, when it is set, is called once, when the server first took the connection and everything
 	// about it was found right.
 	Connected func()
-	Logger    *slog.Logger
+	// SettingsEvery is how often the server's settings are looked at while it streams; 0 is one minute.
+	SettingsEvery time.Duration
+	// Monitor is told how it goes; nil: nobody is.
+	Monitor *Monitor
+	Logger  *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
@@ -77,6 +82,12 @@ func (o Options) withDefaults() Options {
 	if o.InflightMax == 0 {
 		o.InflightMax = 64
 	}
+	if o.SettingsEvery == 0 {
+		o.SettingsEvery = time.Minute
+	}
+	if o.Monitor == nil {
+		o.Monitor = NewMonitor("")
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -88,8 +99,8 @@ func (o Options) validate() error {
 	if o.ConnString == "" {
 		errs = append(errs, errors.New("no ConnString: how to reach the server"))
 	}
-	if o.StatusEvery < 0 || o.RecordBytesMax < wal.PageBytes || o.InflightMax < 1 {
-		errs = append(errs, fmt.Errorf("the limits StatusEvery %v, RecordBytesMax %d, InflightMax %d: out of range", o.StatusEvery, o.RecordBytesMax, o.InflightMax))
+	if o.StatusEvery < 0 || o.SettingsEvery < 0 || o.RecordBytesMax < wal.PageBytes || o.InflightMax < 1 {
+		errs = append(errs, fmt.Errorf("the limits StatusEvery %v, SettingsEvery %v, RecordBytesMax %d, InflightMax %d: out of range", o.StatusEvery, o.SettingsEvery, o.RecordBytesMax, o.InflightMax))
 	}
 	for _, c := range o.Slot {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' || len(o.Slot) > 63 {
@@ -113,6 +124,7 @@ type Receiver struct {
 	received atomic.Uint64 // position behind the last byte that arrived
 	durable  atomic.Uint64 // position behind the last byte that the log has acknowledged
 	told     atomic.Bool   // Connected was called
+	streams  atomic.Bool   // the Monitor was told of this connection
 }
 
 // New returns a receiver; Run makes it work.
@@ -139,40 +151,59 @@ func (r *Receiver) Connected() bool { return r.told.Load() }
 // wraps ErrConnection; to call Run again is how to try again. What can't get better by trying,
 // such as another cluster's WAL, wraps logcore.ErrInvalid.
 func (r *Receiver) Run(ctx context.Context) error {
+	err := ended(ctx, r.run(ctx))
+	r.opts.Monitor.Ended(err)
+	return err
+}
+
+func (r *Receiver) run(ctx context.Context) error {
 	c, err := connect(ctx, r.opts)
 	if err != nil {
-		return ended(ctx, err)
+		return err
 	}
 	defer c.close()
 	stop := context.AfterFunc(ctx, c.close) // ends a read or write that waits
 	defer stop()
-	if err := r.check(ctx, c); err != nil {
-		return ended(ctx, err)
+	if err := r.check(c); err != nil {
+		return err
 	}
 	if !r.told.Swap(true) && r.opts.Connected != nil {
 		r.opts.Connected()
 	}
 	if err := c.ensureSlot(r.opts.Slot); err != nil { // first: it keeps the WAL that a base backup needs
-		return ended(ctx, err)
+		return err
 	}
 	at, err := r.resume(ctx, c)
 	if err != nil {
-		return ended(ctx, err)
+		return err
 	}
+	defer r.watching(ctx)()
+	r.streams.Store(false)
 	for {
 		next, err := r.stream(ctx, c, at)
 		if err != nil {
-			return ended(ctx, err)
+			return err
 		}
 		if at, err = r.turn(ctx, c, next); err != nil {
-			return ended(ctx, err)
+			return err
 		}
+	}
+}
+
+// watching watches the server's settings until the function that it returns is called.
+func (r *Receiver) watching(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { r.watch(ctx) })
+	return func() {
+		cancel()
+		watcher.Wait()
 	}
 }
 
 // ended turns what a cancelled context led to into nil.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil {
 		return nil
 	}
 	return fmt.Errorf("receiver: %w", err)
@@ -197,37 +228,51 @@ func (r *Receiver) resume(ctx context.Context, c *conn) (wal.Position, error) {
 	if err != nil {
 		return 0, fmt.Errorf("the last entry of the log: %w", err)
 	}
-	at := p.End()
-	switch p.Kind {
-	case payload.KindHistory:
-		at = p.Start
-	case payload.KindBaseEnd:
-		at = segmentStart(p.Start, p.SegmentBytes)
-	}
-	switch {
-	case p.Kind == payload.KindBase:
+	if p.Kind == payload.KindBase {
 		return r.base(ctx, c)
-	case p.SystemID != id.systemID:
-		return 0, fmt.Errorf("%w: the log is of the database cluster %d, this server is %d: give it a log of its own", logcore.ErrInvalid, p.SystemID, id.systemID)
-	case p.SegmentBytes != c.segmentBytes:
-		return 0, fmt.Errorf("%w: WAL segments in the log have %d bytes, the server's %d", logcore.ErrInvalid, p.SegmentBytes, c.segmentBytes)
-	case id.timeline < p.Timeline:
-		return 0, fmt.Errorf("%w: the log is on timeline %d, the server on %d: it is an older state of the cluster", logcore.ErrInvalid, p.Timeline, id.timeline)
-	case id.timeline == p.Timeline && id.flushed < at:
-		return 0, fmt.Errorf("%w: the log reaches %v, the server only %v on the same timeline %d: it lost WAL that it had acknowledged, or it is an older copy", logcore.ErrInvalid, at, id.flushed, p.Timeline)
-	case id.timeline > p.Timeline:
-		if err := c.checkFork(p.Timeline, id.timeline, at); err != nil {
-			return 0, err
-		}
+	}
+	at := resumeAt(p)
+	if err := c.continues(p, id, at); err != nil {
+		return 0, err
 	}
 	r.timeline = p.Timeline
 	return r.begin(at), nil
+}
+
+// resumeAt returns where the WAL goes on behind a log's last payload.
+func resumeAt(p payload.Payload) wal.Position {
+	switch p.Kind {
+	case payload.KindHistory:
+		return p.Start
+	case payload.KindBaseEnd:
+		return segmentStart(p.Start, p.SegmentBytes)
+	}
+	return p.End()
+}
+
+// continues verifies that the server's WAL goes on where a log ends, whose last payload is p.
+func (c *conn) continues(p payload.Payload, id identity, at wal.Position) error {
+	switch {
+	case p.SystemID != id.systemID:
+		return refuse(ConditionCluster, "%w: the log is of the database cluster %d, this server is %d: give it a log of its own", logcore.ErrInvalid, p.SystemID, id.systemID)
+	case p.SegmentBytes != c.segmentBytes:
+		return refuse(ConditionCluster, "%w: WAL segments in the log have %d bytes, the server's %d", logcore.ErrInvalid, p.SegmentBytes, c.segmentBytes)
+	case id.timeline < p.Timeline:
+		return refuse(ConditionTimeline, "%w: the log is on timeline %d, the server on %d: it is an older state of the cluster", logcore.ErrInvalid, p.Timeline, id.timeline)
+	case id.timeline == p.Timeline && id.flushed < at:
+		return refuse(ConditionTimeline, "%w: the log reaches %v, the server only %v on the same timeline %d: it lost WAL that it had acknowledged, or it is an older copy", logcore.ErrInvalid, at, id.flushed, p.Timeline)
+	case id.timeline > p.Timeline:
+		return c.checkFork(p.Timeline, id.timeline, at)
+	}
+	return nil
 }
 
 // begin notes that the log reaches a position.
 func (r *Receiver) begin(at wal.Position) wal.Position {
 	r.received.Store(uint64(at))
 	r.durable.Store(uint64(at))
+	r.opts.Monitor.received.Store(uint64(at))
+	r.opts.Monitor.durable.Store(uint64(at))
 	return at
 }
 
@@ -238,7 +283,7 @@ func segmentStart(p wal.Position, segmentBytes uint32) wal.Position {
 // turn goes over to the next timeline: its history becomes an entry first.
 func (r *Receiver) turn(ctx context.Context, c *conn, next nextTimeline) (wal.Position, error) {
 	if at := r.Durable(); next.start != at {
-		return 0, fmt.Errorf("%w: timeline %d begins at %v, but the log reaches %v: the server went another way before that", logcore.ErrInvalid, next.timeline, next.start, at)
+		return 0, refuse(ConditionTimeline, "%w: timeline %d begins at %v, but the log reaches %v: the server went another way before that", logcore.ErrInvalid, next.timeline, next.start, at)
 	}
 	text, err := c.history(next.timeline)
 	if err != nil {

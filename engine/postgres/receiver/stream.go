@@ -24,6 +24,7 @@ type nextTimeline struct {
 type submitted struct {
 	pending Pending
 	end     wal.Position
+	at      time.Time // when its WAL was there
 }
 
 // stream copies WAL from a position on until the timeline ends.
@@ -69,6 +70,9 @@ func (r *Receiver) receive(ctx context.Context, c *conn, at wal.Position, queue 
 		}
 		switch m := m.(type) {
 		case *pgproto3.CopyBothResponse:
+			if !r.streams.Swap(true) {
+				r.opts.Monitor.streaming()
+			}
 		case *pgproto3.CopyData:
 			if err := r.message(ctx, b, m.Data, queue, replies); err != nil {
 				return nextTimeline{}, err
@@ -91,6 +95,7 @@ const (
 func (r *Receiver) message(ctx context.Context, b *batch, data []byte, queue chan<- submitted, replies chan<- struct{}) error {
 	switch {
 	case len(data) >= 18 && data[0] == messageKeepalive:
+		r.opts.Monitor.server.Store(binary.BigEndian.Uint64(data[1:]))
 		if data[17] != 0 {
 			ask(replies)
 		}
@@ -107,6 +112,8 @@ func (r *Receiver) message(ctx context.Context, b *batch, data []byte, queue cha
 		return err
 	}
 	r.received.Store(uint64(b.fed))
+	r.opts.Monitor.received.Store(uint64(b.fed))
+	r.opts.Monitor.server.Store(binary.BigEndian.Uint64(data[9:]))
 	parts, end := b.take()
 	if parts == nil {
 		return nil
@@ -116,7 +123,7 @@ func (r *Receiver) message(ctx context.Context, b *batch, data []byte, queue cha
 	}
 	pending := r.log.Submit(ctx, parts, payload.AppendPosition(nil, r.timeline, end))
 	select {
-	case queue <- submitted{pending, end}:
+	case queue <- submitted{pending, end, time.Now()}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -139,9 +146,11 @@ const complainAfter = 5 * time.Second
 func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submitted, replies <-chan struct{}) error {
 	tick := time.NewTicker(r.opts.StatusEvery)
 	defer tick.Stop()
-	w := outcomes{queue: queue}
+	m := r.opts.Monitor
+	w := outcomes{queue: queue, monitor: m}
+	defer m.waitsSince(time.Time{})
 	var lost error // the connection
-	progress := time.Now()
+	progress, complained := time.Now(), false
 	for {
 		source, waited := w.due()
 		select {
@@ -150,23 +159,29 @@ func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submit
 				return lost
 			}
 			w.oldest, progress = &s, time.Now()
+			m.waitsSince(s.at)
 			continue
 		case <-waited:
 			end, err := w.take()
 			if end > 0 {
 				r.durable.Store(uint64(end))
+				m.durable.Store(uint64(end))
 			}
 			if err != nil {
 				return err
 			}
-			progress = time.Now()
+			if complained {
+				m.set(ConditionService, "")
+			}
+			progress, complained = time.Now(), false
 		case <-ctx.Done():
 			return nil
 		case <-replies:
 		case <-tick.C:
 			if late := time.Since(progress); w.oldest != nil && late > complainAfter {
 				r.opts.Logger.Warn("receiver: LogCore does not acknowledge; commits that wait for it go on waiting, and nothing is lost", "since", late.Round(time.Second), "durable", r.Durable())
-				progress = time.Now()
+				m.set(ConditionService, fmt.Sprintf("LogCore does not acknowledge what was sent to it, since %v; the log reaches %v", w.oldest.at.UTC().Format(time.RFC3339), r.Durable()))
+				progress, complained = time.Now(), true
 			}
 		}
 		if lost != nil {
@@ -180,8 +195,9 @@ func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submit
 
 // outcomes takes what became of the appends, in order.
 type outcomes struct {
-	queue  <-chan submitted
-	oldest *submitted // without a known outcome; nil: the next of queue
+	queue   <-chan submitted
+	oldest  *submitted // without a known outcome; nil: the next of queue
+	monitor *Monitor
 }
 
 // due returns what to wait for: the next append, or the outcome of the oldest.
@@ -199,6 +215,7 @@ func (w *outcomes) take() (end wal.Position, err error) {
 		if err := w.oldest.pending.Err(); err != nil {
 			return end, err
 		}
+		w.monitor.acknowledged(*w.oldest)
 		end, w.oldest = w.oldest.end, nil
 		select {
 		case s, ok := <-w.queue:
@@ -206,6 +223,7 @@ func (w *outcomes) take() (end wal.Position, err error) {
 				return end, nil
 			}
 			w.oldest = &s
+			w.monitor.waitsSince(s.at)
 		default:
 			return end, nil
 		}
