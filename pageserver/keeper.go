@@ -13,7 +13,7 @@ import (
 // horizon, so a page server that acts on an old answer takes nothing away from a newer one. Its
 // methods may be called by many goroutines; errors wrap logcore's sentinels.
 type HistoryKeeper interface {
-	// Histories returns what is kept of every log, as of one moment, nothing older than the call.
+	// Histories returns what is kept of every log, of each as of one moment. It may be older than what it returned before.
 	Histories(ctx context.Context) (Histories, error)
 	// AdvanceHorizon moves a log's horizon up to an LSN, or as far as its holds let it, and
 	// returns it.
@@ -80,6 +80,17 @@ func (p points) needs(from, to logcore.LSN) bool {
 	}
 	i, _ := slices.BinarySearch(p.pins, from)
 	return i < len(p.pins) && p.pins[i] < to
+}
+
+// narrowed returns p as far as was allows it too. What could not be read once can't be read again, so an answer that
+// says otherwise is an older one, of a member of the log service that lags: what it calls readable may be
+// collected by now.
+func (p points) narrowed(was points) points {
+	if p.horizon < was.horizon {
+		return was
+	}
+	p.pins = slices.DeleteFunc(slices.Clone(p.pins), func(at logcore.LSN) bool { return !was.readable(at) })
+	return p
 }
 
 // equal reports whether q says the same.

@@ -93,6 +93,9 @@ func (s *Server) makeKnown(h Histories) {
 		// Another incarnation's horizon says nothing about what is here: refresh sees to it.
 		if l := s.registry.withID(one.ID); l != nil && l.info().Incarnation == one.Incarnation {
 			p := all[one.ID]
+			if was := l.readable.Load(); was != nil {
+				p = p.narrowed(*was)
+			}
 			l.readable.Store(&p)
 		}
 	}
@@ -191,8 +194,10 @@ func (r *reader) ownCommitBy(l *logState, t logcore.HLC) (logcore.LSN, error) {
 
 // collectDue makes a pass over each log for which that is worth it.
 func (s *Server) collectDue(ctx context.Context) error {
-	for _, l := range s.registry.all() {
-		if err := s.collectOne(ctx, l); err != nil && !errors.Is(err, errOtherState) {
+	logs := s.registry.all()
+	forks := forksOf(logs)
+	for _, l := range logs {
+		if err := s.collectOne(ctx, l, forks[l]); err != nil && !errors.Is(err, errOtherState) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -200,6 +205,19 @@ func (s *Server) collectDue(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// forksOf returns where branches fork off each of some logs. A branch that was deleted is no pin of its parent any
+// more, but as long as it is known here somebody may read it, and what it shows must be right.
+func forksOf(logs []*logState) map[*logState][]logcore.LSN {
+	forks := map[*logState][]logcore.LSN{}
+	for _, l := range logs {
+		if l.parent != nil {
+			owner, _ := l.parent.ownerOf(l.branch.lsn)
+			forks[owner] = append(forks[owner], l.branch.lsn)
+		}
+	}
+	return forks
 }
 
 // dueBytesMin is the least that makes a pass worth it: 1 MiB with the write buffer's default.
@@ -244,15 +262,17 @@ func lessPinned(before, now points) bool {
 }
 
 // collectOne counts what the store has of a log and removes what can't be read, when it
-// is worth it.
-func (s *Server) collectOne(ctx context.Context, l *logState) error {
+// is worth it. forks are where the branches that are known here fork off.
+func (s *Server) collectOne(ctx context.Context, l *logState, forks []logcore.LSN) error {
 	var pts points
 	if p := l.readable.Load(); p != nil {
 		pts = *p
 	}
 	// What is not ingested yet decides what is the newest at a horizon above it.
 	pts.horizon = min(pts.horizon, l.snapshot().ingested)
-	pts.pins = slices.DeleteFunc(slices.Clone(pts.pins), func(at logcore.LSN) bool { return at >= pts.horizon })
+	pts.pins = slices.DeleteFunc(slices.Concat(pts.pins, forks), func(at logcore.LSN) bool { return at >= pts.horizon })
+	slices.Sort(pts.pins)
+	pts.pins = slices.Compact(pts.pins)
 	due, removing, gone, err := s.due(l, pts)
 	if err != nil || !due {
 		return err

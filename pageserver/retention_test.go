@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -161,8 +163,12 @@ func (r *retention) check(log string, at logcore.LSN) error {
 func (r *retention) run(steps int) error {
 	for range steps {
 		r.step()
-		for range 2 {
-			if err := r.check(r.logs[r.rng.IntN(len(r.logs))], 1+logcore.LSN(r.rng.Uint64N(uint64(r.rig.source.Last())))); err != nil {
+		for i := range 2 {
+			log, from := r.logs[r.rng.IntN(len(r.logs))], logcore.LSN(1)
+			if i == 0 { // one that can be read, as far as is known
+				from = max(from, r.rig.source.Horizon(log))
+			}
+			if err := r.check(log, from+logcore.LSN(r.rng.Uint64N(uint64(r.rig.source.Last()-from)+1))); err != nil {
 				return err
 			}
 		}
@@ -252,5 +258,79 @@ func TestPlantedRetentionBugs(t *testing.T) {
 			}
 			t.Error("not found")
 		})
+	}
+}
+
+// laggard is a source whose answers about histories are now and then older than those before, as those of a log service
+// are whose members take turns and lag.
+type laggard struct {
+	*enginetest.Source
+	mu   sync.Mutex
+	rng  *rand.Rand             // guarded by mu
+	past []pageserver.Histories // guarded by mu
+}
+
+func (l *laggard) Histories(ctx context.Context) (pageserver.Histories, error) {
+	h, err := l.Source.Histories(ctx)
+	if err != nil {
+		return h, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.past = append(l.past, h); len(l.past) > 20 {
+		l.past = l.past[1:]
+	}
+	return l.past[l.rng.IntN(len(l.past))], nil
+}
+
+// TestOldAnswersGiveNothingBack: what was collected is not called readable again because of an old answer.
+func TestOldAnswersGiveNothingBack(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := newRetention(t, seed, enginetest.PagesEngine(), func(s *enginetest.Source) pageserver.HistoryKeeper {
+		return &laggard{Source: s, rng: rand.New(rand.NewPCG(seed, 2))}
+	})
+	void := func() bool { return r.compared < 100 || r.refused < 20 || r.pinned < 5 }
+	for n := 0; n == 0 || n < 5 && void(); n++ {
+		if err := r.run(150); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.stop(false)
+	if void() || r.keys < 100 {
+		t.Errorf("the run is void: %d reads right, %d rightly refused, %d of what is kept; %v keys collected", r.compared, r.refused, r.pinned, r.keys)
+	}
+}
+
+// TestDeletedBranchKeepsItsFork: a branch that the log service has deleted is right for as long as the page server does not
+// know that and shows it.
+func TestDeletedBranchKeepsItsFork(t *testing.T) {
+	r := newRetention(t, rand.Uint64(), enginetest.PagesEngine(), func(s *enginetest.Source) pageserver.HistoryKeeper {
+		return liar{s, func(h *pageserver.Histories) {
+			h.Logs = slices.DeleteFunc(h.Logs, func(l pageserver.History) bool { return l.Parent != 0 })
+		}}
+	})
+	source := r.rig.source
+	write := func() {
+		for _, tx := range r.engine.History(r.rng, 20) {
+			source.AppendTx("db", tx)
+		}
+	}
+	write()
+	if _, err := source.CreateBranch(t.Context(), "db", "branch", source.Last()); err != nil {
+		t.Fatal(err)
+	}
+	write()
+	if err := r.check("branch", source.Last()); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); r.rig.metric("collected_keys_total") == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was collected")
+		}
+		write()
+	}
+	if err := r.check("branch", source.Last()); err != nil {
+		t.Fatal(err)
 	}
 }
