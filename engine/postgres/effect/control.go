@@ -123,14 +123,14 @@ func (c Control) File() []byte {
 
 // ParseCheckpoint is the inverse of Checkpoint; b has CheckpointBytes.
 func ParseCheckpoint(b []byte) Counters {
-	f := fields{b: b}
-	c := Counters{Redo: wal.Position(f.u64()), Timeline: wal.Timeline(f.u32()), PrevTimeline: wal.Timeline(f.u32()), FullPageWrites: f.u8() != 0}
-	f.take(7)
-	c.NextXID, c.NextOID, c.NextMulti, c.NextOffset = f.u64(), f.u32(), f.u32(), f.u32()
-	c.OldestXID, c.OldestXIDDB, c.OldestMulti, c.OldestMulDB = f.u32(), f.u32(), f.u32(), f.u32()
-	f.u32()
-	c.Time = int64(f.u64())
-	c.OldestCommitTs, c.NewestCommitTs, c.OldestActiveXID = f.u32(), f.u32(), f.u32()
+	f := wal.Fields{B: b}
+	c := Counters{Redo: wal.Position(f.U64()), Timeline: wal.Timeline(f.U32()), PrevTimeline: wal.Timeline(f.U32()), FullPageWrites: f.U8() != 0}
+	f.Take(7)
+	c.NextXID, c.NextOID, c.NextMulti, c.NextOffset = f.U64(), f.U32(), f.U32(), f.U32()
+	c.OldestXID, c.OldestXIDDB, c.OldestMulti, c.OldestMulDB = f.U32(), f.U32(), f.U32(), f.U32()
+	f.U32()
+	c.Time = int64(f.U64())
+	c.OldestCommitTs, c.NewestCommitTs, c.OldestActiveXID = f.U32(), f.U32(), f.U32()
 	return c
 }
 

@@ -54,9 +54,9 @@ func (i *Interpreter) Apply(r *wal.Record) error {
 		}
 		return nil
 	}
-	f := fields{b: r.Data}
+	f := wal.Fields{B: r.Data}
 	err := h(i, r, &f)
-	if err == nil && f.short {
+	if err == nil && f.Short {
 		err = fmt.Errorf("%w: the record is too short", logcore.ErrCorrupt)
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func (i *Interpreter) Apply(r *wal.Record) error {
 }
 
 // managers redo what is no block of the record.
-var managers = [256]func(*Interpreter, *wal.Record, *fields) error{
+var managers = [256]func(*Interpreter, *wal.Record, *wal.Fields) error{
 	wal.ManagerXLog:        (*Interpreter).applyXLog,
 	wal.ManagerTransaction: (*Interpreter).applyTransaction,
 	wal.ManagerStorage:     (*Interpreter).applyStorage,

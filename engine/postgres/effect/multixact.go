@@ -14,19 +14,19 @@ const (
 	membersMax       = 1 << 20 // of one multixact: far more than a server lets run at once
 )
 
-func (i *Interpreter) applyMultiXact(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyMultiXact(r *wal.Record, f *wal.Fields) error {
 	const zeroOffsets, zeroMembers, create, truncate = 0x00, 0x10, 0x20, 0x30
 	switch r.Op() {
 	case zeroOffsets:
-		return i.zeroOffsets(f.u32())
+		return i.zeroOffsets(f.U32())
 	case zeroMembers:
-		return i.zero(Members, f.u32())
+		return i.zero(Members, f.U32())
 	case create:
 		return i.createMulti(f)
 	case truncate:
-		db := f.u32()
-		f.u32()
-		endOffsets, fromMembers, toMembers := f.u32(), f.u32(), f.u32()
+		db := f.U32()
+		f.U32()
+		endOffsets, fromMembers, toMembers := f.U32(), f.U32(), f.U32()
 		i.OldestMulti, i.OldestMulDB = endOffsets, db
 		return i.truncateMulti(endOffsets, fromMembers, toMembers)
 	}
@@ -46,10 +46,10 @@ func (i *Interpreter) zeroOffsets(n uint32) error {
 
 // createMulti stores a multixact: where its members begin and, as the beginning of the
 // next one, where they end; and the members.
-func (i *Interpreter) createMulti(f *fields) error {
-	id, at, n := f.u32(), f.u32(), f.u32()
-	if n > membersMax || int(n)*8 > len(f.b) {
-		f.short = true
+func (i *Interpreter) createMulti(f *wal.Fields) error {
+	id, at, n := f.U32(), f.U32(), f.U32()
+	if n > membersMax || int(n)*8 > len(f.B) {
+		f.Short = true
 		return nil
 	}
 	next, end := max(id+1, firstMulti), at+n
@@ -63,7 +63,7 @@ func (i *Interpreter) createMulti(f *fields) error {
 		}
 	}
 	for k := range n {
-		xid, status := f.u32(), f.u32()
+		xid, status := f.U32(), f.U32()
 		i.advanceXID(xid)
 		if err := i.setMember(at+k, xid, byte(status)); err != nil {
 			return err

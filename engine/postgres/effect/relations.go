@@ -9,19 +9,19 @@ import (
 )
 
 // applyStorage creates and truncates relations.
-func (i *Interpreter) applyStorage(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyStorage(r *wal.Record, f *wal.Fields) error {
 	const create, truncate = 0x10, 0x20
 	const truncateHeap, truncateVM = 1 << 0, 1 << 1
 	switch r.Op() {
 	case create:
-		rel, fork := f.relation(), wal.Fork(f.u32())
-		if f.short || fork == wal.ForkFSM {
+		rel, fork := f.Relation(), wal.Fork(f.U32())
+		if f.Short || fork == wal.ForkFSM {
 			return nil
 		}
 		return i.Sink.Create(rel, fork)
 	case truncate:
-		pages, rel, flags := f.u32(), f.relation(), f.u32()
-		if f.short {
+		pages, rel, flags := f.U32(), f.Relation(), f.U32()
+		if f.Short {
 			return nil
 		}
 		if flags&truncateHeap != 0 {
@@ -53,26 +53,26 @@ func (i *Interpreter) truncateVM(r wal.Relation, heapPages uint32) error {
 }
 
 // applyDatabase copies, makes and drops databases.
-func (i *Interpreter) applyDatabase(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyDatabase(r *wal.Record, f *wal.Fields) error {
 	const copyFiles, create, drop = 0x00, 0x10, 0x20
 	switch r.Op() {
 	case copyFiles:
-		db, tablespace, fromDB, fromTablespace := f.u32(), f.u32(), f.u32(), f.u32()
-		if f.short {
+		db, tablespace, fromDB, fromTablespace := f.U32(), f.U32(), f.U32(), f.U32()
+		if f.Short {
 			return nil
 		}
 		return i.Sink.CopyDatabase(Database{tablespace, db}, Database{fromTablespace, fromDB})
 	case create:
-		db, tablespace := f.u32(), f.u32()
-		if f.short {
+		db, tablespace := f.U32(), f.U32()
+		if f.Short {
 			return nil
 		}
 		return i.Sink.CreateDatabase(Database{tablespace, db})
 	case drop:
-		db, n := f.u32(), f.u32()
+		db, n := f.U32(), f.U32()
 		for range n {
-			tablespace := f.u32()
-			if f.short {
+			tablespace := f.U32()
+			if f.Short {
 				return nil
 			}
 			if err := i.Sink.DropDatabase(Database{tablespace, db}); err != nil {
@@ -84,11 +84,11 @@ func (i *Interpreter) applyDatabase(r *wal.Record, f *fields) error {
 }
 
 // applyTablespace makes and drops tablespaces.
-func (i *Interpreter) applyTablespace(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyTablespace(r *wal.Record, f *wal.Fields) error {
 	const create, drop = 0x00, 0x10
-	oid := f.u32()
+	oid := f.U32()
 	switch {
-	case f.short:
+	case f.Short:
 	case r.Op() == create:
 		return i.Sink.CreateTablespace(oid)
 	case r.Op() == drop:
@@ -104,11 +104,11 @@ const (
 )
 
 // applyRelMap replaces a map from mapped relations, the catalogs, to their files.
-func (i *Interpreter) applyRelMap(_ *wal.Record, f *fields) error {
+func (i *Interpreter) applyRelMap(_ *wal.Record, f *wal.Fields) error {
 	const checksumAt = 504
-	db, tablespace, n := f.u32(), f.u32(), f.u32()
-	b := f.take(RelationMapBytes)
-	if n != RelationMapBytes || f.short {
+	db, tablespace, n := f.U32(), f.U32(), f.U32()
+	b := f.Take(RelationMapBytes)
+	if n != RelationMapBytes || f.Short {
 		return fmt.Errorf("%w: a relation map of %d bytes", logcore.ErrUnsupportedVersion, n)
 	}
 	content := append([]byte(nil), b...)

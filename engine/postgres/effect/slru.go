@@ -65,9 +65,9 @@ func (i *Interpreter) truncateSLRU(s SLRU, n uint32) error {
 	})
 }
 
-func (i *Interpreter) applyCLOG(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyCLOG(r *wal.Record, f *wal.Fields) error {
 	const zeroPage, truncate = 0x00, 0x10
-	switch n := f.u32(); r.Op() {
+	switch n := f.U32(); r.Op() {
 	case zeroPage:
 		return i.zero(CLOG, n)
 	case truncate:
@@ -76,14 +76,14 @@ func (i *Interpreter) applyCLOG(r *wal.Record, f *fields) error {
 	return nil
 }
 
-func (i *Interpreter) applyCommitTs(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyCommitTs(r *wal.Record, f *wal.Fields) error {
 	const zeroPage, truncate = 0x00, 0x10
-	n := f.u32()
+	n := f.U32()
 	switch r.Op() {
 	case zeroPage:
 		return i.zero(CommitTs, n)
 	case truncate:
-		oldest := f.u32()
+		oldest := f.U32()
 		if i.OldestCommitTs == 0 || wal.XIDPrecedes(i.OldestCommitTs, oldest) {
 			i.OldestCommitTs = oldest
 		}

@@ -30,19 +30,19 @@ func (c *Counters) advanceXID(xid uint32) {
 	c.NextXID = epoch<<32 | uint64(after)
 }
 
-func (i *Interpreter) applyTransaction(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyTransaction(r *wal.Record, f *wal.Fields) error {
 	switch op := r.Op() & wal.TransactionOpMask; op {
 	case wal.TransactionCommit, wal.TransactionCommitPrepared:
 		t := wal.ParseTransaction(r)
-		f.short = t.Short
+		f.Short = t.Short
 		return i.end(&t, r, committed, op == wal.TransactionCommitPrepared)
 	case wal.TransactionAbort, wal.TransactionAbortPrepared:
 		t := wal.ParseTransaction(r)
-		f.short = t.Short
+		f.Short = t.Short
 		return i.end(&t, r, aborted, op == wal.TransactionAbortPrepared)
 	case wal.TransactionPrepare:
 		t := wal.ParsePrepare(r)
-		f.short = t.Short
+		f.Short = t.Short
 		for k := range t.Subxacts.N {
 			i.advanceXID(t.Subxacts.Number(k))
 		}
@@ -118,11 +118,11 @@ func (i *Interpreter) prepare(xid uint32, state []byte) error {
 }
 
 // applyStandby takes from a list of running transactions what is the next id.
-func (i *Interpreter) applyStandby(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyStandby(r *wal.Record, f *wal.Fields) error {
 	const running = 0x10
 	if r.Op() == running {
-		f.take(12)
-		if next := f.u32(); next > wal.FirstNormalXID {
+		f.Take(12)
+		if next := f.U32(); next > wal.FirstNormalXID {
 			i.advanceXID(next - 1)
 		}
 	}

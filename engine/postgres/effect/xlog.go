@@ -3,29 +3,29 @@ package effect
 import "github.com/logcore/logcore/engine/postgres/wal"
 
 // applyXLog follows the counters and settings that the log tells of.
-func (i *Interpreter) applyXLog(r *wal.Record, f *fields) error {
+func (i *Interpreter) applyXLog(r *wal.Record, f *wal.Fields) error {
 	const shutdown, online, nextOID, parameters, fpw, endOfRecovery = 0x00, 0x10, 0x30, 0x60, 0x80, 0x90
 	switch r.Op() {
 	case shutdown, online:
-		seen := ParseCheckpoint(f.take(CheckpointBytes))
-		if f.short {
+		seen := ParseCheckpoint(f.Take(CheckpointBytes))
+		if f.Short {
 			return nil
 		}
 		i.checkpointSeen(seen, r.Op() == shutdown)
 	case nextOID:
-		i.NextOID = f.u32()
+		i.NextOID = f.U32()
 	case parameters:
-		b := f.take(ParametersBytes)
-		if f.short {
+		b := f.Take(ParametersBytes)
+		if f.Short {
 			return nil
 		}
 		i.HintBitsLogged, i.CommitTimestamps = i.Checksums || b[24] != 0, b[25] != 0
 		return i.Sink.Parameters(b)
 	case fpw:
-		i.FullPageWrites = f.u8() != 0
+		i.FullPageWrites = f.U8() != 0
 	case endOfRecovery:
-		f.u64()
-		i.Timeline, i.PrevTimeline = wal.Timeline(f.u32()), wal.Timeline(f.u32())
+		f.U64()
+		i.Timeline, i.PrevTimeline = wal.Timeline(f.U32()), wal.Timeline(f.U32())
 	}
 	return nil
 }

@@ -3,41 +3,53 @@ package page
 // HeapItemsMax is how many items a heap page can have (MaxHeapTuplesPerPage).
 const HeapItemsMax = (Bytes - HeaderBytes) / (align24 + itemIDBytes)
 
+// linesMax is about how many items an index page has at most; more take memory of their own.
+const linesMax = 512
+
 const align24 = 24 // of the shortest tuple: its header, aligned
 
 // AddItem puts an item at line pointer n, which is the next or, for heap pages, an unused one.
 func (p Page) AddItem(n int, item []byte) error { return p.put(n, item, false) }
 
+// NewItem is AddItem for an item that the caller writes: it returns the item's place in the page, whose bytes are whatever they were.
+func (p Page) NewItem(n, bytes int) ([]byte, error) { return p.reserve(n, bytes, false) }
+
 // InsertItem puts an item at line pointer n; those from n on move up by one.
 func (p Page) InsertItem(n int, item []byte) error { return p.put(n, item, true) }
 
 func (p Page) put(n int, item []byte, shuffle bool) error {
+	at, err := p.reserve(n, len(item), shuffle)
+	copy(at, item)
+	return err
+}
+
+// reserve makes room for an item and points line pointer n to it.
+func (p Page) reserve(n, bytes int, shuffle bool) ([]byte, error) {
 	if err := p.check(); err != nil {
-		return err
+		return nil, err
 	}
 	limit := p.Items() + 1
 	if n < 1 || n > limit {
-		return damaged("item %d is added to a page of %d", n, limit-1)
+		return nil, damaged("item %d is added to a page of %d", n, limit-1)
 	}
 	lower := p.Lower()
 	if n == limit || shuffle {
 		lower += itemIDBytes
 	} else if id := p.itemID(n); id.State() != Unused || id.Length() != 0 {
-		return damaged("item %d is in use", n)
+		return nil, damaged("item %d is in use", n)
 	}
-	upper := p.Upper() - align(len(item))
+	upper := p.Upper() - align(bytes)
 	if lower > upper {
-		return damaged("an item of %d bytes finds no room: lower %d, upper %d", len(item), p.Lower(), p.Upper())
+		return nil, damaged("an item of %d bytes finds no room: lower %d, upper %d", bytes, p.Lower(), p.Upper())
 	}
 	if shuffle {
 		at := HeaderBytes + (n-1)*itemIDBytes
 		copy(p[at+itemIDBytes:lower], p[at:lower-itemIDBytes])
 	}
-	p.setItemID(n, MakeItemID(upper, Normal, len(item)))
-	copy(p[upper:], item)
+	p.setItemID(n, MakeItemID(upper, Normal, bytes))
 	p.SetLower(lower)
 	p.SetUpper(upper)
-	return nil
+	return p[upper : upper+bytes : upper+bytes], nil
 }
 
 // moved is an item on its way to the end of the page.
@@ -194,8 +206,8 @@ func (p Page) DeleteItems(numbers []int) error {
 		return err
 	}
 	n := p.Items()
-	items := make([]moved, 0, n)
-	ids := make([]ItemID, 0, n)
+	items := make([]moved, 0, linesMax)
+	ids := make([]ItemID, 0, linesMax)
 	next := 0
 	for i := 1; i <= n; i++ {
 		id := p.itemID(i)

@@ -113,10 +113,10 @@ func (c *change) btreeInsert() error {
 	}
 	item := c.main.u16()
 	if c.op != btreeInsertPosting {
-		return c.p.InsertItem(item, c.data.rest())
+		return c.p.InsertItem(item, c.data.Rest())
 	}
 	split := c.data.u16()
-	added := indexTuple(append([]byte(nil), c.data.rest()...))
+	added := indexTuple(append([]byte(nil), c.data.Rest()...))
 	posting, err := postingAt(c.p, item-1)
 	if err != nil {
 		return err
@@ -144,9 +144,9 @@ func (c *change) btreeMeta() error {
 	initBtree(c.p, 0, 0, 0, btreeMeta)
 	m := c.p.Content()[:metaBytes]
 	binary.LittleEndian.PutUint32(m, magic)
-	copy(m[4:], c.data.take(24)) // version, root, level, fast root, its level, pages deleted by the last cleanup
+	copy(m[4:], c.data.Take(24)) // version, root, level, fast root, its level, pages deleted by the last cleanup
 	binary.LittleEndian.PutUint64(m[32:], math.Float64bits(-1))
-	m[40] = c.data.u8()
+	m[40] = c.data.U8()
 	c.p.SetLower(c.p.Lower() + metaBytes)
 	return nil
 }
@@ -173,7 +173,7 @@ func restoreItems(p page.Page, b []byte) error {
 // btreeSplit: block 0 keeps the left half, block 1 is the new right page, block 2 the page right of
 // it, block 3 a child whose split this completes.
 func (c *change) btreeSplit() error {
-	level := c.main.u32()
+	level := c.main.U32()
 	switch c.b.ID {
 	case 0:
 		return c.splitLeft(level)
@@ -187,7 +187,7 @@ func (c *change) btreeSplit() error {
 			next = right.Number
 		}
 		initBtree(c.p, left.Number, next, level, leafFlag(level))
-		return restoreItems(c.p, c.data.rest())
+		return restoreItems(c.p, c.data.Rest())
 	case 2:
 		right := c.r.Block(1)
 		o, err := opaqueOf(c.p)
@@ -213,7 +213,7 @@ func (c *change) splitLeft(level uint32) error {
 	var added, replaced indexTuple
 	replacedAt := 0
 	if newOnLeft || split != 0 {
-		if added, c.data.b, err = cutTuple(c.data.b); err != nil {
+		if added, c.data.B, err = cutTuple(c.data.B); err != nil {
 			return err
 		}
 		if split != 0 {
@@ -228,7 +228,7 @@ func (c *change) splitLeft(level uint32) error {
 			}
 		}
 	}
-	highKey, rest, err := cutTuple(c.data.b)
+	highKey, rest, err := cutTuple(c.data.B)
 	if err != nil || len(rest) != 0 {
 		return fmt.Errorf("%d bytes behind the high key: %w", len(rest), err)
 	}
@@ -279,7 +279,7 @@ func (c pageCopy) add(item []byte) error { return c.p.AddItem(c.p.Items()+1, ite
 // btreeDelete removes items, and heap tuples from posting lists. DELETE and VACUUM differ only in what is before.
 func (c *change) btreeDelete() error {
 	if c.op == btreeDelete {
-		c.main.u32()
+		c.main.U32()
 	}
 	deleted, updated := c.main.u16(), c.main.u16()
 	gone, changed := c.data.numbers(deleted), c.data.numbers(updated)
@@ -312,8 +312,8 @@ func (c *change) btreeDelete() error {
 func (c *change) btreeHalfDead() error {
 	item := c.main.u16()
 	c.main.u16() // padding
-	c.main.u32()
-	left, right, topParent := c.main.u32(), c.main.u32(), c.main.u32()
+	c.main.U32()
+	left, right, topParent := c.main.U32(), c.main.U32(), c.main.U32()
 	if c.b.ID == 0 {
 		return halfDeadLeaf(c.p, left, right, topParent)
 	}
@@ -341,10 +341,10 @@ func halfDeadLeaf(p page.Page, left, right, topParent uint32) error {
 // btreeUnlink: block 0 is deleted, block 1 was left of it, block 2 is right of it; block 3 is the half-dead
 // leaf below; block 4 is the meta page.
 func (c *change) btreeUnlink() error {
-	left, right, level := c.main.u32(), c.main.u32(), c.main.u32()
-	c.main.u32() // padding
-	safeXID := c.main.take(8)
-	leafLeft, leafRight, topParent := c.main.u32(), c.main.u32(), c.main.u32()
+	left, right, level := c.main.U32(), c.main.U32(), c.main.U32()
+	c.main.U32() // padding
+	safeXID := c.main.Take(8)
+	leafLeft, leafRight, topParent := c.main.U32(), c.main.U32(), c.main.U32()
 	switch c.b.ID {
 	case 0:
 		initBtree(c.p, left, right, level, btreeDeleted|btreeHasFullXID|leafFlag(level))
@@ -373,12 +373,12 @@ func (c *change) btreeUnlink() error {
 // btreeNewRoot: block 0 is the root, block 1 its left child, whose split this completes,
 // block 2 the meta page.
 func (c *change) btreeNewRoot() error {
-	c.main.u32()
-	level := c.main.u32()
+	c.main.U32()
+	level := c.main.U32()
 	switch c.b.ID {
 	case 0:
 		initBtree(c.p, 0, 0, level, btreeRoot|leafFlag(level))
-		return restoreItems(c.p, c.data.rest())
+		return restoreItems(c.p, c.data.Rest())
 	case 1:
 		return c.clearIncompleteSplit()
 	default:

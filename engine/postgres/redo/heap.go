@@ -61,15 +61,10 @@ func (c *change) mayInit() bool {
 }
 
 func (c *change) insert() error {
-	item, flags := c.main.u16(), c.main.u8()
+	item, flags := c.main.u16(), c.main.U8()
 	c.mayInit()
 	h := c.data.tupleHeader()
-	t, err := newTuple(h, c.r.XID, c.data.rest())
-	if err != nil {
-		return err
-	}
-	t.setCTID(c.b.Number, item)
-	if err := c.p.AddItem(item, t); err != nil {
+	if _, err := c.addTuple(item, h, c.data.Rest()); err != nil {
 		return err
 	}
 	if flags&insertAllVisibleCleared != 0 {
@@ -79,7 +74,7 @@ func (c *change) insert() error {
 }
 
 func (c *change) delete() error {
-	xmax, item, bits, flags := c.main.u32(), c.main.u16(), c.main.u8(), c.main.u8()
+	xmax, item, bits, flags := c.main.U32(), c.main.u16(), c.main.U8(), c.main.U8()
 	t, err := tupleOf(c.p, item)
 	if err != nil {
 		return err
@@ -116,7 +111,7 @@ type updateRecord struct {
 // update changes the page of the old version, of the new one, or of both. Block 0 is the new
 // one's; block 1 is the old one's when that is another page.
 func (c *change) update() error {
-	u := updateRecord{oldXmax: c.main.u32(), oldItem: c.main.u16(), oldBits: c.main.u8(), flags: c.main.u8(), newXmax: c.main.u32(), newItem: c.main.u16()}
+	u := updateRecord{oldXmax: c.main.U32(), oldItem: c.main.u16(), oldBits: c.main.U8(), flags: c.main.U8(), newXmax: c.main.U32(), newItem: c.main.u16()}
 	newBlock := c.r.Block(0)
 	if newBlock == nil {
 		return fmt.Errorf("an update without the page of the new version")
@@ -166,30 +161,26 @@ func (c *change) updateNew(u updateRecord, old tuple) error {
 		suffix = c.data.u16()
 	}
 	h := c.data.tupleHeader()
-	parts := [][]byte{nil, nil, nil, nil}
+	var parts [4][]byte
 	if prefix > 0 {
 		if old == nil || old.dataOffset()+prefix > len(old) {
 			return fmt.Errorf("the new version takes %d bytes from an old one of %d", prefix, len(old))
 		}
-		parts[0] = c.data.take(int(h.dataOffset) - tupleHeaderBytes) // the bitmap of nulls
+		parts[0] = c.data.Take(int(h.dataOffset) - tupleHeaderBytes) // the bitmap of nulls
 		parts[1] = old[old.dataOffset() : old.dataOffset()+prefix]
 	}
-	parts[2] = c.data.rest()
+	parts[2] = c.data.Rest()
 	if suffix > 0 {
 		if old == nil || suffix > len(old) {
 			return fmt.Errorf("the new version takes the last %d bytes of an old one of %d", suffix, len(old))
 		}
 		parts[3] = old[len(old)-suffix:]
 	}
-	t, err := newTuple(h, c.r.XID, parts...)
+	t, err := c.addTuple(u.newItem, h, parts[:]...)
 	if err != nil {
 		return err
 	}
 	t.setXmax(u.newXmax)
-	t.setCTID(c.b.Number, u.newItem)
-	if err := c.p.AddItem(u.newItem, t); err != nil {
-		return err
-	}
 	if u.flags&updateNewAllVisibleCleared != 0 {
 		c.p.SetFlag(page.AllVisible, false)
 	}
@@ -208,7 +199,7 @@ func (c *change) confirm() error {
 }
 
 func (c *change) lock() error {
-	xid, item, bits := c.main.u32(), c.main.u16(), c.main.u8()
+	xid, item, bits := c.main.U32(), c.main.u16(), c.main.U8()
 	t, err := tupleOf(c.p, item)
 	if err != nil {
 		return err
@@ -229,7 +220,7 @@ func (c *change) inplace() error {
 	if err != nil {
 		return err
 	}
-	data := c.data.rest()
+	data := c.data.Rest()
 	if t.dataOffset()+len(data) != len(t) {
 		return fmt.Errorf("%d bytes take the place of a tuple's %d", len(data), len(t)-t.dataOffset())
 	}

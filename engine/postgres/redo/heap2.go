@@ -36,7 +36,7 @@ func redoHeap2(c *change) (bool, error) {
 
 // prune redirects, kills and frees line pointers, then closes the gaps.
 func (c *change) prune() error {
-	c.main.u32()
+	c.main.U32()
 	redirected, dead := c.main.u16(), c.main.u16()
 	for range redirected {
 		from, to := c.data.u16(), c.data.u16()
@@ -49,7 +49,7 @@ func (c *change) prune() error {
 			return err
 		}
 	}
-	if err := c.free(len(c.data.b) / 2); err != nil {
+	if err := c.free(len(c.data.B) / 2); err != nil {
 		return err
 	}
 	return c.p.RepairFragmentation()
@@ -74,10 +74,10 @@ func (c *change) vacuum() error {
 
 func (c *change) freeze() error {
 	const xvacFrozen, xvacInvalid, frozenXID = 0x02, 0x04, 2
-	c.main.u32()
+	c.main.U32()
 	for range c.main.u16() {
-		xmax, item, infomask2, infomask, flags := c.data.u32(), c.data.u16(), c.data.u16(), c.data.u16(), c.data.u8()
-		c.data.u8() // padding
+		xmax, item, infomask2, infomask, flags := c.data.U32(), c.data.u16(), c.data.u16(), c.data.u16(), c.data.U8()
+		c.data.U8() // padding
 		t, err := tupleOf(c.p, item)
 		if err != nil {
 			return err
@@ -97,8 +97,8 @@ func (c *change) freeze() error {
 
 // visible marks a heap page, block 1, as visible to all in itself and, block 0, in the visibility map.
 func (c *change) visible() (bool, error) {
-	c.main.u32()
-	flags := c.main.u8()
+	c.main.U32()
+	flags := c.main.U8()
 	if c.b.ID == 1 {
 		c.p.SetFlag(page.AllVisible, true)
 		c.keepLSN = !c.HintBitsLogged
@@ -116,32 +116,27 @@ func (c *change) visible() (bool, error) {
 }
 
 func (c *change) multiInsert() error {
-	flags := c.main.u8()
-	c.main.u8()
+	flags := c.main.U8()
+	c.main.U8()
 	n := c.main.u16()
 	init := c.mayInit()
-	at := len(c.data.b)
+	at := len(c.data.B)
 	for i := range n {
 		item := i + 1
 		if !init {
 			item = c.main.u16()
 		}
-		if (at-len(c.data.b))%2 != 0 {
-			c.data.u8() // each begins at an even offset
+		if (at-len(c.data.B))%2 != 0 {
+			c.data.U8() // each begins at an even offset
 		}
 		bytes := c.data.u16()
 		h := c.data.tupleHeader()
-		t, err := newTuple(h, c.r.XID, c.data.take(bytes))
-		if err != nil {
-			return err
-		}
-		t.setCTID(c.b.Number, item)
-		if err := c.p.AddItem(item, t); err != nil {
+		if _, err := c.addTuple(item, h, c.data.Take(bytes)); err != nil {
 			return err
 		}
 	}
-	if len(c.data.b) != 0 {
-		return fmt.Errorf("%d bytes follow the last of %d tuples", len(c.data.b), n)
+	if len(c.data.B) != 0 {
+		return fmt.Errorf("%d bytes follow the last of %d tuples", len(c.data.B), n)
 	}
 	if flags&insertAllVisibleCleared != 0 {
 		c.p.SetFlag(page.AllVisible, false)
@@ -154,7 +149,7 @@ func (c *change) multiInsert() error {
 
 // lockUpdated locks a version that a later update made.
 func (c *change) lockUpdated() error {
-	xmax, item, bits := c.main.u32(), c.main.u16(), c.main.u8()
+	xmax, item, bits := c.main.U32(), c.main.u16(), c.main.U8()
 	t, err := tupleOf(c.p, item)
 	if err != nil {
 		return err

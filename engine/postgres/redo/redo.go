@@ -58,10 +58,10 @@ func (o Redo) Block(r *wal.Record, b *wal.Block, p page.Page) (Outcome, error) {
 	if err := Possible(r, b); err != nil {
 		return 0, err
 	}
-	h := handlers[r.Manager]
-	c := change{Redo: o, r: r, b: b, p: p, op: r.Op(), main: &fields{b: r.Data}, data: &fields{b: b.Data}}
-	done, err := h(&c)
-	if err == nil && (c.main.short || c.data.short) {
+	c := change{Redo: o, r: r, b: b, p: p, op: r.Op()}
+	c.main.B, c.data.B = r.Data, b.Data
+	done, err := c.make()
+	if err == nil && (c.main.Short || c.data.Short) {
 		err = fmt.Errorf("the record is too short")
 	}
 	if err != nil {
@@ -81,27 +81,36 @@ func (o Redo) place(r *wal.Record, b *wal.Block, err error) error {
 		r.Start, r.Manager, r.Op(), b.ID, b.Relation.Tablespace, b.Relation.Database, b.Relation.File, b.Fork, b.Number, err)
 }
 
-// handler makes a change; false says that there was none to make.
-type handler func(*change) (bool, error)
+// redone are the resource managers whose changes make knows.
+var redone = [256]bool{wal.ManagerXLog: true, wal.ManagerHeap: true, wal.ManagerHeap2: true, wal.ManagerBtree: true, wal.ManagerSequence: true, wal.ManagerGeneric: true}
 
-var handlers = [256]handler{
-	wal.ManagerXLog:     redoXLog,
-	wal.ManagerHeap:     redoHeap,
-	wal.ManagerHeap2:    redoHeap2,
-	wal.ManagerBtree:    redoBtree,
-	wal.ManagerSequence: redoSequence,
-	wal.ManagerGeneric:  redoGeneric,
+// make makes the change; false says that there was none to make. The calls are direct, so that a change needs no memory of its own.
+func (c *change) make() (bool, error) {
+	switch c.r.Manager {
+	case wal.ManagerXLog:
+		return redoXLog(c)
+	case wal.ManagerHeap:
+		return redoHeap(c)
+	case wal.ManagerHeap2:
+		return redoHeap2(c)
+	case wal.ManagerBtree:
+		return redoBtree(c)
+	case wal.ManagerSequence:
+		return redoSequence(c)
+	default:
+		return redoGeneric(c)
+	}
 }
 
 // TakesImage reports whether redo of a block takes its image, in place of the change that the record describes.
 func TakesImage(r *wal.Record, b *wal.Block) bool {
-	return b.HasImage && (b.Image.Apply || handlers[r.Manager] == nil)
+	return b.HasImage && (b.Image.Apply || !redone[r.Manager])
 }
 
 // Possible is nil when Block can redo a block as far as can be said without its page; otherwise logcore.ErrUnsupportedVersion, which names the
 // record and says what to do.
 func Possible(r *wal.Record, b *wal.Block) error {
-	if b.HasImage || handlers[r.Manager] != nil {
+	if b.HasImage || redone[r.Manager] {
 		return nil
 	}
 	return fmt.Errorf("redo: %w", Redo{}.place(r, b, fmt.Errorf("%w: its resource manager is not redone here, and it brings no image of the page: set wal_consistency_checking for it on the server", logcore.ErrUnsupportedVersion)))
@@ -114,7 +123,7 @@ type change struct {
 	b          *wal.Block
 	p          page.Page
 	op         uint8
-	main, data *fields // of the record; of the block
+	main, data fields // of the record; of the block
 	keepLSN    bool
 }
 
@@ -122,35 +131,15 @@ func (c *change) unknown() (bool, error) {
 	return false, fmt.Errorf("operation %02X has no block %d", c.op, c.b.ID)
 }
 
-// fields reads little-endian fields in order. Past the end it gives zeros and short is set.
-type fields struct {
-	b     []byte
-	short bool
-}
+// fields are those of a record; numbers of two bytes are mostly item numbers and lengths.
+type fields struct{ wal.Fields }
 
-var zeros [64]byte
-
-func (f *fields) take(n int) []byte {
-	if n < 0 || n > len(f.b) {
-		f.b, f.short = nil, true
-		return zeros[:min(max(n, 0), len(zeros))]
-	}
-	out := f.b[:n:n]
-	f.b = f.b[n:]
-	return out
-}
-
-func (f *fields) u8() uint8   { return f.take(1)[0] }
-func (f *fields) u16() int    { return int(binary.LittleEndian.Uint16(f.take(2))) }
-func (f *fields) u32() uint32 { return binary.LittleEndian.Uint32(f.take(4)) }
-
-// rest returns all that is left.
-func (f *fields) rest() []byte { return f.take(len(f.b)) }
+func (f *fields) u16() int { return int(f.U16()) }
 
 // numbers takes n item numbers.
 func (f *fields) numbers(n int) []int {
-	if n > len(f.b)/2 {
-		f.short = true
+	if n > len(f.B)/2 {
+		f.Short = true
 		return nil
 	}
 	out := make([]int, n)
@@ -177,17 +166,17 @@ func redoXLog(c *change) (bool, error) {
 // redoSequence makes the one page of a sequence anew.
 func redoSequence(c *change) (bool, error) {
 	const magic, magicBytes = 0x1717, 4
-	c.main.take(12) // the relation
+	c.main.Take(12) // the relation
 	c.p.Init(magicBytes)
 	binary.LittleEndian.PutUint32(c.p[c.p.Special():], magic)
-	return true, c.p.AddItem(1, c.main.rest())
+	return true, c.p.AddItem(1, c.main.Rest())
 }
 
 // redoGeneric overwrites ranges of the page, and clears the gap in its middle.
 func redoGeneric(c *change) (bool, error) {
-	for len(c.data.b) > 0 {
+	for len(c.data.B) > 0 {
 		offset, n := c.data.u16(), c.data.u16()
-		if b := c.data.take(n); offset+n <= len(c.p) {
+		if b := c.data.Take(n); offset+n <= len(c.p) {
 			copy(c.p[offset:], b)
 			continue
 		}

@@ -114,11 +114,11 @@ type header struct {
 }
 
 func (f *fields) tupleHeader() header {
-	return header{infomask2: f.u16(), infomask: f.u16(), dataOffset: f.u8()}
+	return header{infomask2: f.u16(), infomask: f.u16(), dataOffset: f.U8()}
 }
 
-// newTuple makes a tuple of the parts of its body, inserted by xid.
-func newTuple(h header, xid uint32, parts ...[]byte) (tuple, error) {
+// addTuple puts a tuple, inserted by the record's transaction, at line pointer item: made in the page itself, of the parts of its body.
+func (c *change) addTuple(item int, h header, parts ...[]byte) (tuple, error) {
 	n := tupleHeaderBytes
 	for _, b := range parts {
 		n += len(b)
@@ -126,14 +126,21 @@ func newTuple(h header, xid uint32, parts ...[]byte) (tuple, error) {
 	if n > tupleBytesMax {
 		return nil, fmt.Errorf("a tuple of %d bytes; a page has room for %d", n, tupleBytesMax)
 	}
-	t := make(tuple, tupleHeaderBytes, n)
+	b, err := c.p.NewItem(item, n)
+	if err != nil {
+		return nil, err
+	}
+	t := tuple(b)
+	clear(t[:tupleHeaderBytes])
+	at := tupleHeaderBytes
 	for _, b := range parts {
-		t = append(t, b...)
+		at += copy(t[at:], b)
 	}
 	t.setInfomask2(h.infomask2)
 	t.setInfomask(h.infomask)
 	t.setDataOffset(h.dataOffset)
-	t.setXmin(xid)
+	t.setXmin(c.r.XID)
+	t.setCTID(c.b.Number, item)
 	t.setCommand()
 	return t, nil
 }

@@ -61,24 +61,24 @@ func VisibilityCleared(r *wal.Record) (changes [2]Cleared, n int) {
 			n++
 		}
 	}
-	f := fields{b: r.Data}
+	f := wal.Fields{B: r.Data}
 	op := r.Op() &^ initPage
 	switch {
 	case r.Manager == wal.ManagerHeap && op == heapInsert:
-		if f.u16(); f.u8()&insertAllVisibleCleared != 0 {
+		if f.U16(); f.U8()&insertAllVisibleCleared != 0 {
 			clear(0, visibilityBits)
 		}
 	case r.Manager == wal.ManagerHeap2 && op == heap2MultiInsert:
-		if f.u8()&insertAllVisibleCleared != 0 {
+		if f.U8()&insertAllVisibleCleared != 0 {
 			clear(0, visibilityBits)
 		}
 	case r.Manager == wal.ManagerHeap && op == heapDelete:
-		if f.take(7); f.u8()&deleteAllVisibleCleared != 0 {
+		if f.Take(7); f.U8()&deleteAllVisibleCleared != 0 {
 			clear(0, visibilityBits)
 		}
 	case r.Manager == wal.ManagerHeap && (op == heapUpdate || op == heapHotUpdate):
-		f.take(7)
-		flags := f.u8()
+		f.Take(7)
+		flags := f.U8()
 		if flags&updateOldAllVisibleCleared != 0 {
 			old := uint8(1)
 			if r.Block(1) == nil {
@@ -90,7 +90,7 @@ func VisibilityCleared(r *wal.Record) (changes [2]Cleared, n int) {
 			clear(0, visibilityBits)
 		}
 	case r.Manager == wal.ManagerHeap && op == heapLock, r.Manager == wal.ManagerHeap2 && op == heap2LockUpdated:
-		if f.take(7); f.u8()&lockAllFrozenCleared != 0 {
+		if f.Take(7); f.U8()&lockAllFrozenCleared != 0 {
 			clear(0, visibilityFrozen)
 		}
 	}

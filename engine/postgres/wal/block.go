@@ -4,7 +4,7 @@ import "fmt"
 
 // parseBlock reads one block reference and returns how many bytes of payload follow
 // for it behind the headers.
-func (r *Record) parseBlock(c *cursor, id uint8) (payload int, err error) {
+func (r *Record) parseBlock(c *Fields, id uint8) (payload int, err error) {
 	var before *Block
 	if n := len(r.Blocks); n > 0 {
 		before = &r.Blocks[n-1]
@@ -12,9 +12,9 @@ func (r *Record) parseBlock(c *cursor, id uint8) (payload int, err error) {
 			return 0, fmt.Errorf("block reference %d behind %d", id, before.ID)
 		}
 	}
-	flags := c.u8()
+	flags := c.U8()
 	b := Block{ID: id, Fork: Fork(flags & blockForkMask), WillInit: flags&blockWillInit != 0, HasImage: flags&blockHasImage != 0, HasData: flags&blockHasData != 0}
-	b.dataBytes = int(c.u16())
+	b.dataBytes = int(c.U16())
 	if b.HasData != (b.dataBytes > 0) {
 		return 0, fmt.Errorf("block reference %d: flags %02X with %d bytes of data", id, flags, b.dataBytes)
 	}
@@ -25,13 +25,13 @@ func (r *Record) parseBlock(c *cursor, id uint8) (payload int, err error) {
 	}
 	switch {
 	case flags&blockSameRel == 0:
-		b.Relation = Relation{c.u32(), c.u32(), c.u32()}
+		b.Relation = c.Relation()
 	case before == nil:
 		return 0, fmt.Errorf("block reference %d: the same relation as the one before, but it is the first", id)
 	default:
 		b.Relation = before.Relation
 	}
-	b.Number = c.u32()
+	b.Number = c.U32()
 	if b.Fork > ForkInit {
 		return 0, fmt.Errorf("block reference %d: fork %d", id, b.Fork)
 	}
@@ -40,9 +40,9 @@ func (r *Record) parseBlock(c *cursor, id uint8) (payload int, err error) {
 }
 
 // parseImage reads the header of a page image.
-func (b *Block) parseImage(c *cursor) error {
-	b.imageBytes = int(c.u16())
-	hole, info := c.u16(), c.u8()
+func (b *Block) parseImage(c *Fields) error {
+	b.imageBytes = int(c.U16())
+	hole, info := c.U16(), c.U8()
 	m := Image{Apply: info&imageApply != 0, HoleOffset: hole, Compression: Compression(info & imageCompressed)}
 	if unknown := info &^ (imageHasHole | imageApply | imageCompressed); unknown != 0 {
 		return fmt.Errorf("page image with flags %02X", info)
@@ -55,7 +55,7 @@ func (b *Block) parseImage(c *cursor) error {
 		m.HoleBytes = uint16(PageBytes - b.imageBytes)
 	case PGLZ, LZ4, Zstd:
 		if info&imageHasHole != 0 {
-			m.HoleBytes = c.u16()
+			m.HoleBytes = c.U16()
 		}
 		if b.imageBytes >= PageBytes {
 			return fmt.Errorf("compressed page image of %d bytes", b.imageBytes)

@@ -128,45 +128,25 @@ func (r *Record) parseHeader(b []byte) {
 	r.Info, r.Manager = b[16], Manager(b[17])
 }
 
-// cursor reads the headers that follow a record's fixed part.
-type cursor struct {
-	b   []byte
-	bad bool
-}
-
-func (c *cursor) take(n int) []byte {
-	if len(c.b) < n {
-		c.bad = true
-		return make([]byte, n) // n is a small constant wherever the bytes are interpreted
-	}
-	out := c.b[:n:n]
-	c.b = c.b[n:]
-	return out
-}
-
-func (c *cursor) u8() uint8   { return c.take(1)[0] }
-func (c *cursor) u16() uint16 { return binary.LittleEndian.Uint16(c.take(2)) }
-func (c *cursor) u32() uint32 { return binary.LittleEndian.Uint32(c.take(4)) }
-
 // parseBody reads all that is behind the fixed part of a whole record whose checksum is right.
 func (r *Record) parseBody(body []byte) error {
 	r.Blocks, r.Data = r.Blocks[:0], nil
 	r.Origin, r.HasOrigin, r.TopXID, r.imageBytes = 0, false, 0, 0
-	c := cursor{b: body}
+	c := Fields{B: body}
 	payload, dataBytes := 0, 0
-	for len(c.b) > payload {
-		id := c.u8()
+	for len(c.B) > payload {
+		id := c.U8()
 		switch {
 		case id == blockIDDataShort:
-			dataBytes = int(c.u8())
+			dataBytes = int(c.U8())
 			payload += dataBytes
 		case id == blockIDDataLong:
-			dataBytes = int(c.u32())
+			dataBytes = int(c.U32())
 			payload += dataBytes
 		case id == blockIDOrigin:
-			r.Origin, r.HasOrigin = c.u16(), true
+			r.Origin, r.HasOrigin = c.U16(), true
 		case id == blockIDTopXID:
-			r.TopXID = c.u32()
+			r.TopXID = c.U32()
 		case id <= blockIDMax:
 			n, err := r.parseBlock(&c, id)
 			if err != nil {
@@ -179,23 +159,23 @@ func (r *Record) parseBody(body []byte) error {
 		if id == blockIDDataShort || id == blockIDDataLong {
 			break // main data is always last
 		}
-		if c.bad {
+		if c.Short {
 			break
 		}
 	}
-	if c.bad || len(c.b) != payload {
-		return fmt.Errorf("its headers announce %d bytes, %d follow", payload, len(c.b))
+	if c.Short || len(c.B) != payload {
+		return fmt.Errorf("its headers announce %d bytes, %d follow", payload, len(c.B))
 	}
 	for i := range r.Blocks {
 		bl := &r.Blocks[i]
 		if bl.HasImage {
-			bl.Image.Bytes = c.take(bl.imageBytes)
+			bl.Image.Bytes = c.Take(bl.imageBytes)
 			r.imageBytes += bl.imageBytes
 		}
 		if bl.HasData {
-			bl.Data = c.take(bl.dataBytes)
+			bl.Data = c.Take(bl.dataBytes)
 		}
 	}
-	r.Data = c.take(dataBytes)
+	r.Data = c.Take(dataBytes)
 	return nil
 }

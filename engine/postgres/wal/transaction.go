@@ -81,29 +81,16 @@ type Transaction struct {
 	Short bool // the record is too short for what it announces
 }
 
-// list takes a list with its count before it.
-func (c *cursor) list(size int) List { return c.items(int(int32(c.u32())), size) }
-
-func (c *cursor) items(n, size int) List {
-	if n < 0 || n > len(c.b)/size {
-		c.bad = true
-		return List{}
-	}
-	return List{n, c.take(n * size)}
-}
-
-func (c *cursor) time() int64 { return int64(binary.LittleEndian.Uint64(c.take(8))) }
-
 // ParseTransaction takes a commit or abort record of ManagerTransaction apart.
 func ParseTransaction(r *Record) Transaction {
-	c := cursor{b: r.Data}
-	t := Transaction{Time: c.time()}
+	c := Fields{B: r.Data}
+	t := Transaction{Time: int64(c.U64())}
 	if r.Info&transactionHasInfo != 0 {
-		t.Info = c.u32()
+		t.Info = c.U32()
 	}
 	has := func(bit uint32) bool { return t.Info&bit != 0 }
 	if has(hasDatabase) {
-		t.Database, t.Tablespace = c.u32(), c.u32()
+		t.Database, t.Tablespace = c.U32(), c.U32()
 	}
 	if has(hasSubxacts) {
 		t.Subxacts = c.list(4)
@@ -118,20 +105,20 @@ func ParseTransaction(r *Record) Transaction {
 		t.Invalidations = c.list(InvalidationBytes)
 	}
 	if has(hasTwoPhase) {
-		t.PreparedXID = c.u32()
+		t.PreparedXID = c.U32()
 		if has(hasGID) {
-			n := bytes.IndexByte(c.b, 0)
+			n := bytes.IndexByte(c.B, 0)
 			if n < 0 {
-				c.bad = true
+				c.Short = true
 			} else {
-				t.GID = c.take(n + 1)[:n]
+				t.GID = c.Take(n + 1)[:n]
 			}
 		}
 	}
 	if has(hasOrigin) {
-		t.OriginPosition, t.OriginTime = Position(c.time()), c.time()
+		t.OriginPosition, t.OriginTime = Position(c.U64()), int64(c.U64())
 	}
-	t.Short = c.bad
+	t.Short = c.Short
 	return t
 }
 
@@ -155,11 +142,11 @@ func ParsePrepare(r *Record) Transaction {
 	if len(r.Data) < prepareBytes {
 		return Transaction{Short: true}
 	}
-	fixed, c := r.Data[:prepareBytes], cursor{b: r.Data[prepareBytes:]}
+	fixed, c := r.Data[:prepareBytes], Fields{B: r.Data[prepareBytes:]}
 	le := binary.LittleEndian
 	aligned := func(n, size int) List {
 		l := c.items(n, size)
-		c.take(min(-l.N*size&(maxAlign-1), len(c.b)))
+		c.Take(min(-l.N*size&(maxAlign-1), len(c.B)))
 		return l
 	}
 	part := func(countAt, size int) List { return aligned(int(int32(le.Uint32(fixed[countAt:]))), size) }
@@ -173,7 +160,7 @@ func ParsePrepare(r *Record) Transaction {
 	t.Relations, t.AbortRelations = part(32, relationBytes), part(36, relationBytes)
 	t.Stats, t.AbortStats = part(40, statBytes), part(44, statBytes)
 	t.Invalidations = part(48, InvalidationBytes)
-	t.Short = c.bad
+	t.Short = c.Short
 	return t
 }
 

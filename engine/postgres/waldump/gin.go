@@ -27,17 +27,17 @@ func appendGinImage(dst []byte, r *wal.Record) ([]byte, bool) {
 
 func blockData(r *wal.Record, id uint8) *reader {
 	if b := r.Block(id); b != nil {
-		return &reader{b: b.Data}
+		return &reader{wal.Fields{B: b.Data}}
 	}
 	return &reader{}
 }
 
 func appendGinInsert(dst []byte, r *wal.Record) []byte {
 	f := from(r, 0)
-	flags := f.u16()
+	flags := f.U16()
 	dst = fmt.Appendf(dst, "isdata: %c isleaf: %c", trueFalse(flags&ginIsData != 0), trueFalse(flags&ginIsLeaf != 0))
 	if flags&ginIsLeaf == 0 {
-		dst = fmt.Appendf(dst, " children: %d/%d", splitBlock(f.take(4)), splitBlock(f.take(4)))
+		dst = fmt.Appendf(dst, " children: %d/%d", splitBlock(f.Take(4)), splitBlock(f.Take(4)))
 	}
 	dst, ok := appendGinImage(dst, r)
 	if ok {
@@ -46,18 +46,18 @@ func appendGinInsert(dst []byte, r *wal.Record) []byte {
 	d := blockData(r, 0)
 	switch {
 	case flags&ginIsData == 0:
-		d.u16()
-		return fmt.Appendf(dst, " isdelete: %c", trueFalse(d.u8() != 0))
+		d.U16()
+		return fmt.Appendf(dst, " isdelete: %c", trueFalse(d.U8() != 0))
 	case flags&ginIsLeaf != 0:
 		return appendGinRecompress(dst, d)
 	}
-	d.u16()
-	child, key := splitBlock(d.take(4)), splitBlock(d.take(4))
-	return fmt.Appendf(dst, " pitem: %d-%d/%d", child, key, d.u16())
+	d.U16()
+	child, key := splitBlock(d.Take(4)), splitBlock(d.Take(4))
+	return fmt.Appendf(dst, " pitem: %d-%d/%d", child, key, d.U16())
 }
 
 func appendGinSplit(dst []byte, r *wal.Record) []byte {
-	flags := from(r, 24).u16()
+	flags := from(r, 24).U16()
 	return fmt.Appendf(dst, "isrootsplit: %c isdata: %c isleaf: %c", trueFalse(flags&ginSplitRoot != 0), trueFalse(flags&ginIsData != 0), trueFalse(flags&ginIsLeaf != 0))
 }
 
@@ -80,20 +80,20 @@ func appendGinRecompress(dst []byte, d *reader) []byte {
 		postingListHeaderBytes = 8
 		itemBytes              = 6
 	)
-	n := int(d.u16())
+	n := int(d.U16())
 	dst = fmt.Appendf(dst, " %d segments:", n)
-	for ; n > 0 && !d.short; n-- {
-		segment, action := d.u8(), d.u8()
+	for ; n > 0 && !d.Short; n-- {
+		segment, action := d.U8(), d.U8()
 		switch action {
 		case actionAddItems:
-			items := int(d.u16())
-			d.take(items * itemBytes)
+			items := int(d.U16())
+			d.Take(items * itemBytes)
 			dst = fmt.Appendf(dst, " %d (add %d items)", segment, items)
 		case actionDelete:
 			dst = fmt.Appendf(dst, " %d (delete)", segment)
 		case actionInsert, actionReplace:
-			bytes := int(u16(d.take(postingListHeaderBytes)[6:]))
-			d.take(bytes + bytes&1)
+			bytes := int(u16(d.Take(postingListHeaderBytes)[6:]))
+			d.Take(bytes + bytes&1)
 			name := "insert"
 			if action == actionReplace {
 				name = "replace"

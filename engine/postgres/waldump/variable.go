@@ -6,33 +6,16 @@ import (
 	"github.com/logcore/logcore/engine/postgres/wal"
 )
 
-// reader takes the fields of a variable part in order. Past the end it gives zeros and
-// short is set.
-type reader struct {
-	b     []byte
-	short bool
-}
+// reader takes the fields of a variable part in order.
+type reader struct{ wal.Fields }
 
-func (r *reader) take(n int) []byte {
-	if n < 0 || len(r.b) < n {
-		r.b, r.short = nil, true
-		return make([]byte, min(max(n, 8), 64)) // fields are no longer than that
-	}
-	out := r.b[:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) u8() uint8   { return r.take(1)[0] }
-func (r *reader) u16() uint16 { return u16(r.take(2)) }
-func (r *reader) u32() uint32 { return u32(r.take(4)) }
-func (r *reader) count() int  { return int(int32(r.u32())) }
+func (r *reader) count() int { return int(int32(r.U32())) }
 
 // items calls each for n items of a size, and says with a question mark when they are not all there.
 func (r *reader) items(dst []byte, n, size int, each func(dst, b []byte) []byte) []byte {
 	for ; n > 0; n-- {
-		b := r.take(size)
-		if r.short {
+		b := r.Take(size)
+		if r.Short {
 			return append(dst, " ?"...)
 		}
 		dst = each(dst, b)
@@ -42,7 +25,7 @@ func (r *reader) items(dst []byte, n, size int, each func(dst, b []byte) []byte)
 
 // from returns a reader of the main data from an offset on.
 func from(r *wal.Record, offset int) *reader {
-	return &reader{b: r.Data[min(offset, len(r.Data)):]}
+	return &reader{wal.Fields{B: r.Data[min(offset, len(r.Data)):]}}
 }
 
 // appendNumbers writes the numbers at offset at, as many as the word at offset count says.
@@ -56,12 +39,12 @@ func appendSpaced(dst, b []byte) []byte { return appendUint(append(dst, ' '), ui
 
 func appendStorageCreate(dst []byte, r *wal.Record) []byte {
 	f := from(r, 0)
-	return append(dst, relation(f.take(12)).Path(wal.Fork(f.u32()))...)
+	return append(dst, relation(f.Take(12)).Path(wal.Fork(f.U32()))...)
 }
 
 func appendDatabaseDrop(dst []byte, r *wal.Record) []byte {
 	f := from(r, 0)
-	db := f.u32()
+	db := f.U32()
 	return f.items(dst, f.count(), 4, func(dst, b []byte) []byte { return fmt.Appendf(dst, " %d/%d", u32(b), db) })
 }
 
@@ -91,7 +74,7 @@ func appendRunning(dst []byte, r *wal.Record) []byte {
 		dst = fmt.Appendf(dst, "; %d xacts:", n)
 		dst = from(r, 24).items(dst, n, 4, appendSpaced)
 	}
-	if f.u32(); f.u8() != 0 {
+	if f.U32(); f.U8() != 0 {
 		dst = append(dst, "; subxid ovf"...)
 	}
 	return dst
@@ -99,8 +82,8 @@ func appendRunning(dst []byte, r *wal.Record) []byte {
 
 func appendStandbyInvalidations(dst []byte, r *wal.Record) []byte {
 	f := from(r, 0)
-	db, tablespace := f.u32(), f.u32()
-	initFile := f.take(4)[0] != 0
+	db, tablespace := f.U32(), f.U32()
+	initFile := f.Take(4)[0] != 0
 	return appendInvalidations(dst, f, db, tablespace, initFile)
 }
 
@@ -140,7 +123,7 @@ func appendInvalidations(dst []byte, f *reader, db, tablespace uint32, initFile 
 func appendHeapTruncate(dst []byte, r *wal.Record) []byte {
 	f := from(r, 4)
 	n := f.count()
-	flags := f.take(4)[0]
+	flags := f.Take(4)[0]
 	if flags&1 != 0 {
 		dst = append(dst, "cascade "...)
 	}
@@ -165,16 +148,16 @@ func trueFalse(b bool) byte {
 }
 
 func appendSplitAllocate(dst []byte, r *wal.Record) []byte {
-	flags := from(r, 8).u8()
+	flags := from(r, 8).U8()
 	return fmt.Appendf(dst, "meta_page_masks_updated %c, issplitpoint_changed %c", trueFalse(flags&1 != 0), trueFalse(flags&2 != 0))
 }
 
 func appendGeneric(dst []byte, r *wal.Record) []byte {
-	for f := from(r, 0); len(f.b) > 0; {
-		offset, length := f.u16(), f.u16()
-		f.take(int(length))
+	for f := from(r, 0); len(f.B) > 0; {
+		offset, length := f.U16(), f.U16()
+		f.Take(int(length))
 		dst = fmt.Appendf(dst, "offset %d, length %d", offset, length)
-		if len(f.b) > 0 {
+		if len(f.B) > 0 {
 			dst = append(dst, "; "...)
 		}
 	}
@@ -183,14 +166,14 @@ func appendGeneric(dst []byte, r *wal.Record) []byte {
 
 func appendMessage(dst []byte, r *wal.Record) []byte {
 	f := from(r, 4)
-	transactional := f.take(4)[0] != 0
-	prefixBytes, bytes := u64(f.take(8)), u64(f.take(8))
-	if f.short || prefixBytes > uint64(len(f.b)) || bytes != uint64(len(f.b))-prefixBytes {
+	transactional := f.Take(4)[0] != 0
+	prefixBytes, bytes := u64(f.Take(8)), u64(f.Take(8))
+	if f.Short || prefixBytes > uint64(len(f.B)) || bytes != uint64(len(f.B))-prefixBytes {
 		return append(dst, '?')
 	}
 	if !transactional {
 		dst = append(dst, "non-"...)
 	}
-	dst = fmt.Appendf(dst, "transactional, prefix \"%s\"; payload (%d bytes): ", terminated(f.take(int(prefixBytes))), bytes)
-	return fmt.Appendf(dst, "% X", f.b)
+	dst = fmt.Appendf(dst, "transactional, prefix \"%s\"; payload (%d bytes): ", terminated(f.Take(int(prefixBytes))), bytes)
+	return fmt.Appendf(dst, "% X", f.B)
 }

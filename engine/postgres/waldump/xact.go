@@ -104,5 +104,5 @@ func appendStats(dst []byte, l wal.List, label string) []byte {
 
 func appendInvals(dst []byte, t *wal.Transaction) []byte {
 	counted := binary.LittleEndian.AppendUint32(nil, uint32(t.Invalidations.N))
-	return appendInvalidations(dst, &reader{b: append(counted, t.Invalidations.Bytes...)}, t.Database, t.Tablespace, t.Info&wal.InfoInitFile != 0)
+	return appendInvalidations(dst, &reader{wal.Fields{B: append(counted, t.Invalidations.Bytes...)}}, t.Database, t.Tablespace, t.Info&wal.InfoInitFile != 0)
 }
