@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 func pageBenchCommand() *cobra.Command {
 	o := pagebench.Options{}
 	var verbose bool
+	var profile string
 	c := &cobra.Command{
 		Use:   "pageserver-bench --dir DIR",
 		Short: "Measure the page server: JSON lines on stdout, a table on stderr",
@@ -27,6 +29,17 @@ func pageBenchCommand() *cobra.Command {
 			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 			o.Out, o.Table = cmd.OutOrStdout(), os.Stderr
 			fmt.Fprintf(os.Stderr, "about %v\n", o.Expected().Round(10*time.Second))
+			if profile != "" {
+				f, err := os.Create(profile)
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				if err := pprof.StartCPUProfile(f); err != nil {
+					return err
+				}
+				defer pprof.StopCPUProfile()
+			}
 			figures, err := pagebench.Run(cmd.Context(), o)
 			if err != nil {
 				return codedError{exitNotDone, err}
@@ -42,6 +55,7 @@ func pageBenchCommand() *cobra.Command {
 	f.IntVar(&o.Rounds, "rounds", 5, "rounds of what is compared")
 	f.DurationVar(&o.Skew, "skew", 90*time.Second, "how long pages are updated before reads are measured again")
 	f.StringSliceVar(&o.Only, "only", nil, "parts to run: "+strings.Join(pagebench.Parts(), ", ")+"; empty for all")
+	f.StringVar(&profile, "cpu-profile", "", "file to write a profile of the processor's time to")
 	f.BoolVar(&verbose, "verbose", false, "log what the page servers do")
 	return c
 }

@@ -29,31 +29,58 @@ type chain struct {
 	alive pos
 }
 
+// begin is the chain of a version with nothing below it.
+func (c *chain) begin(at pos, h versionHeader) {
+	*c = chain{exists: true, at: at, alive: at, depth: h.depth, bytes: h.chainBytes}
+}
+
 // chainCache remembers the chains of the pages written lately, in two generations: what
 // is found in the older one moves to the younger, and the older one is dropped when the
-// younger is full.
-type chainCache struct{ young, old map[pageID]chain }
+// younger is full. What get and put return stays the page's until the next rotation.
+type chainCache struct {
+	young, old map[pageID]*chain
+	slab       []chain // that young's next chains come from
+}
 
-// chainsMax bounds a generation.
-const chainsMax = 1 << 16
+const (
+	// chainsMax bounds a generation.
+	chainsMax = 1 << 16
+	chainSlab = 64
+)
 
-func (c *chainCache) get(id pageID) (chain, bool) {
+func (c *chainCache) get(id pageID) (*chain, bool) {
 	v, ok := c.young[id]
 	if !ok {
-		v, ok = c.old[id]
+		if v, ok = c.old[id]; ok {
+			v = c.put(id, *v)
+		}
 	}
 	return v, ok
 }
 
-func (c *chainCache) put(id pageID, v chain) {
+func (c *chainCache) put(id pageID, v chain) *chain {
 	if c.young == nil {
-		c.young = map[pageID]chain{}
+		c.young = map[pageID]*chain{}
 	}
-	c.young[id] = v
+	if len(c.slab) == 0 {
+		c.slab = make([]chain, chainSlab)
+	}
+	p := &c.slab[0]
+	c.slab = c.slab[1:]
+	*p, c.young[id] = v, p
+	return p
+}
+
+// of returns the chain of a page that is about to begin anew.
+func (c *chainCache) of(id pageID) *chain {
+	if v, ok := c.get(id); ok {
+		return v
+	}
+	return c.put(id, chain{})
 }
 
 // full reports whether it is time to rotate; who does makes sure first that all there
 // is to know is in the store.
 func (c *chainCache) full() bool { return len(c.young) >= chainsMax }
 
-func (c *chainCache) rotate() { c.old, c.young = c.young, nil }
+func (c *chainCache) rotate() { c.old, c.young, c.slab = c.young, nil, nil }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/logcore/logcore/engine/enginetest"
+	"github.com/logcore/logcore/pageserver"
 )
 
 func TestConformance(t *testing.T) { enginetest.Run(t, enginetest.PagesEngine()) }
@@ -18,4 +19,12 @@ func TestSyntheticConformance(t *testing.T) {
 func TestPageComparisons(t *testing.T) {
 	t.Run("pages", func(t *testing.T) { enginetest.Soak(t, enginetest.PagesEngine(), 40_000) })
 	t.Run("synthetic", func(t *testing.T) { enginetest.Soak(t, enginetest.SyntheticEngine(), 60_000) })
+}
+
+// TestWrittenBeside is the same with every set of keys written by another goroutine, which
+// otherwise only large ones are.
+func TestWrittenBeside(t *testing.T) {
+	defer pageserver.WriteBeside()()
+	t.Run("pages", func(t *testing.T) { enginetest.Soak(t, enginetest.PagesEngine(), 10_000) })
+	t.Run("synthetic", func(t *testing.T) { enginetest.Soak(t, enginetest.SyntheticEngine(), 10_000) })
 }

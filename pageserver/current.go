@@ -84,10 +84,38 @@ func (c *currentPages) makeRoom() {
 	}
 }
 
-// close says that a page is written at an LSN: what is known of it ends before.
-func (c *currentPages) close(id currentID, lsn logcore.LSN) {
+// close says that the pages of a fold are written at an LSN: what is known of them ends
+// before.
+func (c *currentPages) close(l *logState, f *fold, lsn logcore.LSN) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.pages) == 0 {
+		return
+	}
+	var id currentID
+	space := -1
+	for i := range f.pages {
+		pf := &f.pages[i]
+		if pf.dead {
+			continue
+		}
+		if space != pf.space {
+			space, id = pf.space, l.currentID(f.spaces[pf.space].space, 0)
+		}
+		id.page = pf.page
+		c.end(id, lsn)
+	}
+}
+
+// closeOne is close of one page.
+func (c *currentPages) closeOne(id currentID, lsn logcore.LSN) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(id, lsn)
+}
+
+// end is close of one page; the caller holds mu.
+func (c *currentPages) end(id currentID, lsn logcore.LSN) {
 	if cur, ok := c.pages[id]; ok && cur.open {
 		cur.open, cur.through = false, lsn-1
 		c.pages[id] = cur

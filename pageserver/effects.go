@@ -3,8 +3,6 @@ package pageserver
 import (
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
 )
@@ -24,7 +22,7 @@ func (w *ingester) payload(at pos, payload []byte) (pos, error) {
 	if err != nil {
 		return at, &badEntry{fmt.Errorf("entry at LSN %d, place %d: %w", at.lsn, at.seq, err)}
 	}
-	w.records += len(records)
+	w.set.records += len(records)
 	w.fold.begin()
 	w.place = at
 	for i := range records {
@@ -96,8 +94,8 @@ func (w *ingester) sizeOf(space engine.Space) (sizeValue, error) {
 
 func (w *ingester) rememberSize(space engine.Space, v sizeValue) error {
 	if _, ok := w.sizes[space]; !ok && len(w.sizes) >= sizesMax {
-		// What is in the batch only would be forgotten.
-		if err := w.apply(); err != nil {
+		// What is not in the store yet would be forgotten.
+		if err := w.settle(); err != nil {
 			return err
 		}
 		clear(w.sizes)
@@ -116,6 +114,7 @@ func (w *ingester) writeFold(at pos) error {
 			}
 		}
 	}
+	w.s.current.close(w.l, f, at.lsn)
 	for i := range f.pages {
 		if pf := &f.pages[i]; !pf.dead {
 			if err := w.writePage(at, &f.spaces[pf.space], pf); err != nil {
@@ -133,9 +132,7 @@ func (w *ingester) writeFold(at pos) error {
 	for _, r := range f.objects {
 		key := appendObjectKey(nil, w.l.id, r.Key, at)
 		value := appendObject(make([]byte, 0, 1+len(r.Data)+checksumBytes), r.Data)
-		if err := w.begin().Set(key, seal(key, value), nil); err != nil {
-			return err
-		}
+		w.set.set(key, seal(key, value))
 	}
 	return nil
 }
@@ -145,14 +142,15 @@ func (w *ingester) writeSize(at pos, space engine.Space, size sizeValue) error {
 		return err
 	}
 	key := appendSpaceKey(nil, tagSize, w.l.id, space, at)
-	return w.begin().Set(key, seal(key, encodeSize(size)), nil)
+	w.set.set(key, seal(key, encodeSize(size)))
+	return nil
 }
 
 // writeCut records that pages from low on lost their content at a place.
 func (w *ingester) writeCut(at pos, space engine.Space, low uint32) error {
-	// The cut before it may be in the batch only.
+	// The cut before it may not be in the store yet.
 	if w.cutPending(space) {
-		if err := w.apply(); err != nil {
+		if err := w.settle(); err != nil {
 			return err
 		}
 	}
@@ -161,11 +159,9 @@ func (w *ingester) writeCut(at pos, space engine.Space, low uint32) error {
 		return err
 	}
 	key := appendSpaceKey(nil, tagCut, w.l.id, space, at)
-	if err := w.begin().Set(key, seal(key, encodeCut(cutValue{low, older})), nil); err != nil {
-		return err
-	}
-	w.cuts[space] = cutMark{at, w.batches}
-	// Ahead of the store until the batch is applied: it only makes readers look there.
+	w.set.set(key, seal(key, encodeCut(cutValue{low, older})))
+	w.cuts[space] = cutMark{at, w.settles}
+	// Ahead of the store for a while: it only makes readers look there.
 	w.l.mu.Lock()
 	defer w.l.mu.Unlock()
 	w.l.newestCut[space] = at
@@ -179,54 +175,82 @@ const depthMax = 1<<16 - 2
 // writePage stores the new version of a page: an image, or what changes. A page whose
 // chain has become long, or larger than an image, is due to get an image in its place.
 func (w *ingester) writePage(at pos, sf *spaceFold, pf *pageFold) error {
+	if err := w.makeRoomForChain(); err != nil {
+		return err
+	}
 	pageSize, id := sf.size.pageSize, pageID{sf.space, pf.page}
-	w.s.current.close(w.l.currentID(id.space, id.page), at.lsn)
 	if pf.image != nil && len(pf.steps) == 0 {
-		return w.writeImage(at, id, pf.image)
+		w.writeImage(at, id, pf.image)
+		return nil
 	}
 	h := versionHeader{kind: kindRedo, depth: 1, chainBytes: uint32(stepsBytes(pf.steps)), pageSize: pageSize}
 	switch {
 	case pf.image != nil:
 		h.flags = flagImage
-		return w.writeFresh(at, id, h, pf.image, pf.steps)
+		w.writeFresh(at, id, h, pf.image, pf.steps)
+		return nil
 	case pf.init:
 		h.flags = flagInit
-		return w.writeFresh(at, id, h, nil, pf.steps)
+		w.writeFresh(at, id, h, nil, pf.steps)
+		return nil
 	}
-	base, err := w.chainOf(id, at.before())
+	c, err := w.chainOf(id, at.before())
 	if err != nil {
 		return err
 	}
-	if !base.exists {
+	if !c.exists {
 		h.flags = flagInit
-		return w.writeFresh(at, id, h, nil, pf.steps)
+		w.writeFresh(at, id, h, nil, pf.steps)
+		return nil
 	}
-	h.base, h.depth = base.at, min(base.depth, depthMax)+1
+	h.base, h.depth = c.at, min(c.depth, depthMax)+1
 	if len(pf.steps) == 1 && pf.steps[0].ranges != nil {
 		h.kind, h.chainBytes = kindDelta, h.chainBytes-stepHeaderBytes
 	}
-	h.chainBytes += base.bytes
+	h.chainBytes += c.bytes
 	due := int(h.depth) > w.s.opts.ChainDeltasMax || h.chainBytes > pageSize
-	if page := w.advance(id, base.at, at, pf.steps); page != nil && due {
+	if page := w.advance(id, c.at, at, pf.steps); page != nil && due {
 		w.s.metrics.images.Inc()
-		return w.writeVersion(at, id, versionHeader{kind: kindImage, pageSize: pageSize}, page, nil)
+		h = versionHeader{kind: kindImage, pageSize: pageSize}
+		w.setVersion(at, id, h, page, nil)
+		c.begin(at, h)
+		return nil
 	}
-	if err := w.writeVersion(at, id, h, nil, pf.steps); err != nil {
-		return err
+	w.setVersion(at, id, h, nil, pf.steps)
+	if due && !c.due && !c.broken {
+		w.set.due = append(w.set.due, duePage{id, at, h.depth, h.chainBytes})
 	}
-	if due && !base.due && !base.broken {
-		w.due = append(w.due, id)
-	}
-	w.chains.put(id, chain{exists: true, due: due, broken: base.broken, at: at, alive: at, depth: h.depth, bytes: h.chainBytes})
+	c.due, c.at, c.alive, c.depth, c.bytes = due, at, at, h.depth, h.chainBytes
 	return nil
 }
 
 // writeFresh adds a version that begins at an image, or at zeros.
-func (w *ingester) writeFresh(at pos, id pageID, h versionHeader, image []byte, steps []step) error {
-	wid := writtenID{w.generation, id}
-	w.s.written.put(wid, pos{}, append(make([]byte, 0, h.pageSize), image...)[:h.pageSize])
+func (w *ingester) writeFresh(at pos, id pageID, h versionHeader, image []byte, steps []step) {
+	w.s.written.put(writtenID{w.generation, id}, pos{}, append(make([]byte, 0, h.pageSize), image...)[:h.pageSize])
 	w.advance(id, pos{}, at, steps)
-	return w.writeVersion(at, id, h, image, steps)
+	w.setVersion(at, id, h, image, steps)
+	w.chains.of(id).begin(at, h)
+}
+
+// writeImage adds a version that is the page itself.
+func (w *ingester) writeImage(at pos, id pageID, page []byte) {
+	w.s.written.put(writtenID{w.generation, id}, at, page)
+	h := versionHeader{kind: kindImage, pageSize: uint32(len(page))}
+	w.setVersion(at, id, h, page, nil)
+	w.chains.of(id).begin(at, h)
+}
+
+// makeRoomForChain keeps what is known of chains within its bounds.
+func (w *ingester) makeRoomForChain() error {
+	if !w.chains.full() {
+		return nil
+	}
+	// What is not in the store yet would be forgotten.
+	if err := w.settle(); err != nil {
+		return err
+	}
+	w.chains.rotate()
+	return nil
 }
 
 // advance brings what is known of a page's newest content forward, and returns it; nil
@@ -249,76 +273,62 @@ func (w *ingester) advance(id pageID, base, at pos, steps []step) []byte {
 	return p.data
 }
 
-func (w *ingester) writeImage(at pos, id pageID, page []byte) error {
-	w.s.written.put(writtenID{w.generation, id}, at, page)
-	return w.writeVersion(at, id, versionHeader{kind: kindImage, pageSize: uint32(len(page))}, page, nil)
-}
-
-// writeVersion adds a version to the batch.
-func (w *ingester) writeVersion(at pos, id pageID, h versionHeader, image []byte, steps []step) error {
-	if err := setVersion(w.begin(), w.l.id, at, id, h, image, steps); err != nil {
-		return err
-	}
-	if w.chains.full() {
-		// What is in the batch only would be forgotten.
-		if err := w.apply(); err != nil {
-			return err
-		}
-		w.chains.rotate()
-	}
-	w.chains.put(id, chain{exists: true, at: at, alive: at, depth: h.depth, bytes: h.chainBytes})
-	return nil
-}
-
-// setVersion lays a version out in a batch itself: nothing is copied twice.
-func setVersion(b *pebble.Batch, log logcore.LogID, at pos, id pageID, h versionHeader, image []byte, steps []step) error {
+// setVersion lays a version out in the set itself: nothing is copied twice.
+func (w *ingester) setVersion(at pos, id pageID, h versionHeader, image []byte, steps []step) {
 	n := h.bytes() + len(image) + checksumBytes
 	if h.kind == kindDelta {
 		n += rangesBytes(steps[0].ranges)
 	} else {
 		n += stepsBytes(steps)
 	}
-	op := b.SetDeferred(versionPrefixBytes+posBytes, n)
-	appendVersionKey(op.Key[:0], log, id.space, id.page, at)
-	value := append(appendVersionHeader(op.Value[:0], h), image...)
+	key, value := w.set.version(id.space, id.page, n)
+	appendVersionKey(key[:0], w.l.id, id.space, id.page, at)
+	value = append(appendVersionHeader(value[:0], h), image...)
 	if h.kind == kindDelta {
 		value = appendRanges(value, steps[0].ranges)
 	} else {
 		value = appendSteps(value, steps)
 	}
-	seal(op.Key, value)
-	return op.Finish()
+	seal(key, value)
 }
 
-// cutMark is the newest cut of a space that this ingester wrote, and the batch it was in.
+// cutMark is the newest cut of a space that this ingester wrote, and how often all was
+// settled before it.
 type cutMark struct {
-	at    pos
-	batch int
+	at      pos
+	settles int
 }
 
-// cutPending reports whether the newest cut of a space is in the batch only.
+// cutPending reports whether the newest cut of a space may not be in the store yet.
 func (w *ingester) cutPending(space engine.Space) bool {
 	mark, ok := w.cuts[space]
-	return ok && mark.batch == w.batches
+	return ok && mark.settles == w.settles
 }
 
 // chainOf returns what the newest version of a page at or before a place costs.
-func (w *ingester) chainOf(id pageID, at pos) (chain, error) {
+func (w *ingester) chainOf(id pageID, at pos) (*chain, error) {
 	c, ok := w.chains.get(id)
-	if ok && !c.alive.less(w.cuts[id.space].at) {
+	if ok && (len(w.cuts) == 0 || !c.alive.less(w.cuts[id.space].at)) {
 		return c, nil
 	}
-	// A cut may have taken it. Both may be in the batch only.
+	// A cut may have taken it. Both may be on their way to the store.
 	if ok || w.cutPending(id.space) {
-		if err := w.apply(); err != nil {
-			return chain{}, err
+		if err := w.settle(); err != nil {
+			return nil, err
 		}
 	}
 	v, err := w.below().newest(w.l, id.space, id.page, at)
-	if err != nil || !v.alive {
-		return chain{}, err
+	if err != nil {
+		return nil, err
 	}
-	return chain{exists: true, at: v.at, alive: at, depth: v.header.depth, bytes: v.header.chainBytes}, nil
+	if !ok {
+		c = w.chains.put(id, chain{})
+	}
+	*c = chain{}
+	if v.alive {
+		*c = chain{exists: true, at: v.at, alive: at, depth: v.header.depth, bytes: v.header.chainBytes}
+	}
+	return c, nil
 }
 
 // setState takes over the decoder's state after a payload, and writes what changed of it.
@@ -333,9 +343,7 @@ func (w *ingester) setState(next []byte, at pos) error {
 			continue
 		}
 		key := appendDecoderKey(nil, w.l.id, uint32(no), at)
-		if err := w.begin().Set(key, seal(key, appendDecoderState(nil, next, no)), nil); err != nil {
-			return err
-		}
+		w.set.set(key, seal(key, appendDecoderState(nil, next, no)))
 	}
 	w.state = next
 	return nil

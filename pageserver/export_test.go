@@ -101,3 +101,11 @@ func SealMarker(b []byte) []byte {
 func Versions(s *Server) (int, error) {
 	return s.mapValues([]byte{tagVersion}, func(_, value []byte) []byte { return value })
 }
+
+// WriteBeside has every set of keys written by another goroutine than the one that made it,
+// however small, until the returned function is called.
+func WriteBeside() (restore func()) {
+	was := besideBytesMin
+	besideBytesMin = 0
+	return func() { besideBytesMin = was }
+}

@@ -240,8 +240,20 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	// From the last entry, not from the ingested LSN: should the source have left out
 	// entries before that, they come now, or their absence shows in the sequence.
 	from := max(l.snapshot().entry, l.branch.lsn) + 1
-	w := newIngester(s, l)
-	defer w.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return s.ingestStream(ctx, newIngester(s, l, cancel), info, from)
+}
+
+// ingestStream ingests the entries of a log from an LSN on until the stream ends. All that
+// it took over is in the store when it returns, unless the error says otherwise.
+func (s *Server) ingestStream(ctx context.Context, w *ingester, info LogInfo, from logcore.LSN) (err error) {
+	l := w.l
+	defer func() {
+		if werr := w.close(); werr != nil {
+			err = werr // what the stream says follows from it
+		}
+	}()
 	for batch, err := range s.opts.Source.Follow(ctx, info, from) {
 		if err == nil {
 			err = s.room.await(ctx, func(full error) { l.update(func() { l.lastErr = full }) })

@@ -11,14 +11,14 @@ const groupPlaces = 3
 
 // group adds what drops or copies a group of spaces, after what the payload did before,
 // and returns the place at which the payload goes on. All of it is read from the store,
-// so what is in the batch is applied first.
+// so what is on its way is waited for.
 func (w *ingester) group(at pos, r *engine.Record) (pos, error) {
 	w.dirty = true
 	if err := w.writeFold(at); err != nil {
 		return at, err
 	}
 	w.fold.begin()
-	if err := w.apply(); err != nil {
+	if err := w.settle(); err != nil {
 		return at, err
 	}
 	dropped, copied := pos{at.lsn, at.seq + 1}, pos{at.lsn, at.seq + 2}
@@ -34,7 +34,7 @@ func (w *ingester) group(at pos, r *engine.Record) (pos, error) {
 			return at, err
 		}
 	}
-	return pos{at.lsn, at.seq + groupPlaces}, w.apply()
+	return pos{at.lsn, at.seq + groupPlaces}, w.settle()
 }
 
 // eachOfGroup visits the spaces of a group that exist at a place.
@@ -50,7 +50,7 @@ func (w *ingester) eachOfGroup(hi uint64, at pos, visit func(*reader, engine.Spa
 		if err := visit(r, spaces.space, spaces.size); err != nil {
 			return err
 		}
-		if err := w.applyFull(); err != nil {
+		if err := w.giveFull(); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (w *ingester) copyGroup(at pos, from, hi uint64) error {
 			if err := w.copyPage(r, v, at, pageID{space, n}, pageID{target, n}); err != nil {
 				return err
 			}
-			if err := w.applyFull(); err != nil {
+			if err := w.giveFull(); err != nil {
 				return err
 			}
 		}
@@ -106,6 +106,10 @@ func (w *ingester) copyPage(r *reader, v version, at pos, from, to pageID) error
 	if err != nil {
 		return err
 	}
-	w.s.current.close(w.l.currentID(to.space, to.page), at.lsn)
-	return w.writeImage(at, to, p.data)
+	if err := w.makeRoomForChain(); err != nil {
+		return err
+	}
+	w.s.current.closeOne(w.l.currentID(to.space, to.page), at.lsn)
+	w.writeImage(at, to, p.data)
+	return nil
 }

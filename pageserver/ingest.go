@@ -1,6 +1,7 @@
 package pageserver
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,14 +11,13 @@ import (
 	"github.com/logcore/logcore/engine"
 )
 
-// ingester writes the entries of one log to the store. It belongs to the log's
-// follower and begins afresh with every stream: all it knows is derived from the store.
+// ingester makes versions of the entries of one log. It belongs to the log's follower and
+// begins afresh with every stream: all it knows is derived from the store.
 //
-// Entries are gathered in one batch of the store and become visible together, once the
-// batch is applied: at a commit boundary, since the position in the batch is that after
-// a whole entry, and a transaction's effects all carry its COMMIT's LSN. A transaction
-// too large for one batch is applied in several, under the position before it, where
-// nobody reads.
+// Entries are gathered in a set, which a committer writes to the store: they become visible
+// together, at a commit boundary, since the position in the set is that after a whole entry,
+// and a transaction's effects all carry its COMMIT's LSN. A transaction too large for one
+// set is written in several, under the position before it, where nobody reads.
 type ingester struct {
 	s *Server
 	l *logState
@@ -29,34 +29,30 @@ type ingester struct {
 	state   []byte         // the decoder's, after pos
 	known   bool           // state was read
 
-	batch *pebble.Batch
-	// pos is the position after the last whole entry in batch; entries counts them.
-	pos     stateValue
-	entries int
-	records int
-	// dirty: the batch has effects of an entry that isn't whole yet. spilled: so has the
-	// store.
+	committer *committer
+	// set is what is being gathered; nil between two batches of the source.
+	set *writeSet
+	// pos is the position after the last whole entry in set, or before it.
+	pos stateValue
+	// begun counts the sets begun.
+	begun int
+	// dirty: effects were added of an entry that isn't whole yet. spilled: some of them
+	// were given to the committer.
 	dirty, spilled bool
+	// settles counts how often all was known to be in the store.
+	settles int
 
 	fold   fold
-	reader *reader // of the store without the batch; nil until it is needed
+	reader *reader // of the store without the set; nil until it is needed
 	sizes  map[engine.Space]sizeValue
 	chains chainCache
 	// cuts are the newest cuts that this ingester wrote, by space.
 	cuts  map[engine.Space]cutMark
 	meter meter
-	// batches counts those applied.
-	batches int
 	// place is where the effects at hand take place.
 	place pos
-	// due are pages whose chains have become long.
-	due  []pageID
-	open map[logcore.TxID]openTx // transactions with parts; nil = not loaded
+	open  map[logcore.TxID]openTx // transactions with parts; nil = not loaded
 }
-
-// batchBytesMax is how large a batch grows before it is applied: large enough that what
-// is due once a batch is small change, small enough that readers don't wait for it.
-const batchBytesMax = 1 << 20
 
 // sizesMax bounds the lengths of spaces that are remembered per log.
 const sizesMax = 1 << 17
@@ -66,8 +62,10 @@ type openTx struct {
 	parts uint32
 }
 
-func newIngester(s *Server, l *logState) *ingester {
-	w := &ingester{s: s, l: l, sizes: map[engine.Space]sizeValue{}, cuts: map[engine.Space]cutMark{}, pos: l.snapshot()}
+// newIngester returns an ingester that goes on where the log's state is. failed is called
+// when something that was taken over could not be written to the store.
+func newIngester(s *Server, l *logState, failed func()) *ingester {
+	w := &ingester{s: s, l: l, sizes: map[engine.Space]sizeValue{}, cuts: map[engine.Space]cutMark{}, pos: l.snapshot(), committer: newCommitter(s, l, failed)}
 	w.format, w.decoder, w.generation = w.pos.format, l.decoderOf(), l.generations()[0]
 	w.fold.sizeOf = w.sizeOf
 	if s.opts.Stripes != nil {
@@ -76,13 +74,12 @@ func newIngester(s *Server, l *logState) *ingester {
 	return w
 }
 
-// close forgets what was not applied.
-func (w *ingester) close() {
-	if w.batch != nil {
-		w.batch.Close()
-		w.batch = nil
-	}
+// close waits until what was given to the store is there, and forgets the rest. It returns
+// why something could not be written.
+func (w *ingester) close() error {
 	w.closeReader()
+	w.set = nil
+	return w.committer.close()
 }
 
 func (w *ingester) closeReader() {
@@ -118,121 +115,119 @@ func (s *Server) ingestBatch(w *ingester, batch Batch) error {
 		return logcore.ErrClosed
 	}
 	defer w.closeReader()
-	w.pos = w.l.snapshot()
+	if err := w.begin(); err != nil {
+		return err
+	}
 	if err := w.takeAll(batch.Entries); err != nil {
 		return err
 	}
 	switch {
-	case batch.Through == 0 || batch.Through == w.pos.ingested:
-		return nil
-	case batch.Through < w.pos.ingested:
-		return s.violated(violationBackwards, "batch through LSN %d, %d was covered before", batch.Through, w.pos.ingested)
+	case batch.Through != 0 && batch.Through < w.pos.ingested:
+		return errors.Join(s.violated(violationBackwards, "batch through LSN %d, %d was covered before", batch.Through, w.pos.ingested), w.give())
+	case batch.Through != 0:
+		w.pos.ingested = batch.Through
 	}
-	w.l.update(func() { w.l.state.ingested = batch.Through })
+	if w.set.empty() && w.committer.idle() {
+		// The store learns of it some time: it is written again after a crash.
+		w.set.release()
+		w.set = nil
+		w.l.update(func() { w.l.state.ingested = w.pos.ingested })
+		return nil
+	}
+	return w.give()
+}
+
+// takeAll adds entries to the set. Those before an error are in the store when it returns.
+func (w *ingester) takeAll(entries []Entry) error {
+	for i := range entries {
+		begun, mark := w.begun, w.set.mark()
+		if err := w.entry(&entries[i]); err != nil {
+			// The set has a part of an entry that failed, and nothing else when it was begun
+			// after the entry was.
+			if w.set == nil {
+				return err // of the store
+			}
+			if w.begun != begun {
+				mark = writeMark{}
+			}
+			w.set.truncate(mark)
+			w.dirty = false
+			return errors.Join(err, w.give(), w.committer.settle())
+		}
+		if err := w.giveFull(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// takeAll ingests entries; those before an error are visible when it returns.
-func (w *ingester) takeAll(entries []Entry) error {
-	taken, err := w.take(entries)
-	if err == nil || !w.dirty {
-		return w.joined(err, w.apply())
-	}
-	// The batch has a part of an entry that failed: the whole ones before it that it has
-	// as well are written again without.
-	whole := entries[taken-w.entries : taken]
-	again := newIngester(w.s, w.l)
-	defer again.close()
-	w.close()
-	if _, rerr := again.take(whole); rerr != nil {
-		return w.joined(err, rerr)
-	}
-	return w.joined(err, again.apply())
-}
-
-// joined returns the first error that there is: the second one is of the store, and
-// comes again when the log is followed again.
-func (w *ingester) joined(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
-}
-
-// take adds entries to the batch and applies it whenever it is full. It returns how
-// many it took before an error.
-func (w *ingester) take(entries []Entry) (int, error) {
-	for i := range entries {
-		if err := w.entry(&entries[i]); err != nil {
-			return i, err
-		}
-		if err := w.applyFull(); err != nil {
-			return i + 1, err
-		}
-	}
-	return len(entries), nil
-}
-
-// apply writes the batch, together with the position, and lets readers see the entries.
-func (w *ingester) apply() error {
-	if w.batch == nil {
+// begin sees to it that there is a set to gather in.
+func (w *ingester) begin() error {
+	if w.set != nil {
 		return nil
 	}
-	b := w.batch
-	w.batch = nil
-	defer b.Close()
-	if b.Empty() {
-		return nil
-	}
-	w.closeReader()
-	key := appendLogKey(nil, tagState, w.l.id)
-	if err := b.Set(key, seal(key, encodeState(w.pos)), nil); err != nil {
+	set, err := w.committer.take()
+	if err != nil {
 		return err
 	}
-	// Commit point: the effects and the position after them.
-	if err := w.s.db.Apply(b, pebble.NoSync); err != nil {
-		return err
-	}
-	w.spilled = w.dirty
-	w.batches++
-	w.s.dirty.Store(true)
-	if w.meter.known {
-		w.l.bytes.Store(w.meter.bytes)
-	}
-	w.l.commitState(w.pos)
-	w.s.metrics.entries.Add(float64(w.entries))
-	w.s.metrics.records.Add(float64(w.records))
-	w.entries, w.records = 0, 0
+	w.set = set
+	w.begun++
 	return w.makeImages()
 }
 
-// applyFull applies the batch when it is full.
-func (w *ingester) applyFull() error {
-	if w.batch == nil || w.batch.Len() < batchBytesMax {
+// give gives the set to the committer.
+func (w *ingester) give() error {
+	set := w.set
+	if w.set = nil; set == nil {
 		return nil
 	}
-	return w.apply()
+	set.pos = w.pos
+	if w.meter.known {
+		set.bytes, set.counted = w.meter.bytes, true
+	}
+	w.spilled = w.spilled || w.dirty
+	return w.committer.give(set)
 }
 
-// makeImages gives the pages that are due an image in place of their newest version,
-// which is in the store by now: reads, and the next changes, begin there. Nothing is
-// lost when it does not happen: the page is due again with its next change.
-func (w *ingester) makeImages() error {
-	if len(w.due) == 0 {
+// giveFull gives the set to the committer when it is full, and begins another one.
+func (w *ingester) giveFull() error {
+	if w.set.size() < writeSetBytesMax {
 		return nil
 	}
-	due := w.due
-	w.due = w.due[:0]
-	slices.SortFunc(due, pageID.compare)
+	if err := w.give(); err != nil {
+		return err
+	}
+	return w.begin()
+}
+
+// settle returns when all there is is in the store, with an empty set.
+func (w *ingester) settle() error {
+	w.closeReader()
+	if err := errors.Join(w.give(), w.committer.settle()); err != nil {
+		return err
+	}
+	w.settles++
+	return w.begin()
+}
+
+// makeImages gives the pages that are due an image in place of the version that made them
+// so, which is in the store by now: reads begin there. Nothing is lost when it does not
+// happen: the page is due again with its next change.
+func (w *ingester) makeImages() error {
+	due := w.committer.takeDue()
+	if len(due) == 0 {
+		return nil
+	}
+	slices.SortFunc(due, func(d, e duePage) int { return d.id.compare(e.id) })
 	r := w.s.newReader()
 	defer r.close()
 	b := w.s.db.NewBatch()
 	defer func() { b.Close() }()
-	for i, id := range due {
-		if err := w.makeImage(r, b, id); err != nil {
+	for i, d := range due {
+		if err := w.makeImage(r, b, d); err != nil {
 			return err
 		}
-		if b.Len() >= batchBytesMax || i == len(due)-1 {
+		if b.Len() >= writeSetBytesMax || i == len(due)-1 {
 			if err := w.s.db.Apply(b, pebble.NoSync); err != nil {
 				return err
 			}
@@ -243,45 +238,40 @@ func (w *ingester) makeImages() error {
 	return nil
 }
 
-func (w *ingester) makeImage(r *reader, b *pebble.Batch, id pageID) error {
-	c, ok := w.chains.get(id)
+func (w *ingester) makeImage(r *reader, b *pebble.Batch, d duePage) error {
+	c, ok := w.chains.get(d.id)
 	if !ok || !c.due {
 		return nil // it got an image with a later change, or was forgotten
 	}
 	c.due = false
-	v, err := r.newest(w.l, id.space, id.page, c.at)
-	if err != nil || !v.alive || v.at != c.at || v.owner != w.l {
+	v, err := r.newest(w.l, d.id.space, d.id.page, d.at)
+	if err != nil || !v.alive || v.at != d.at || v.owner != w.l {
 		return err // it is gone
 	}
-	p, err := r.pageOf(v, id.space, id.page)
+	p, err := r.pageOf(v, d.id.space, d.id.page)
 	if isRedoError(err) {
 		// Who reads the page is told; the chain goes on.
 		c.broken = true
-		w.chains.put(id, c)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := setVersion(b, w.l.id, c.at, id, versionHeader{kind: kindImage, pageSize: uint32(len(p.data))}, p.data, nil); err != nil {
+	key := appendVersionKey(nil, w.l.id, d.id.space, d.id.page, d.at)
+	if err := b.Set(key, sealImage(key, p.data), nil); err != nil {
 		return err
 	}
-	c.depth, c.bytes = 0, 0
-	w.s.written.put(writtenID{w.generation, id}, c.at, p.data)
-	w.chains.put(id, c)
+	if c.at == d.at {
+		w.s.written.put(writtenID{w.generation, d.id}, d.at, p.data)
+	}
+	// What came after the version goes on from it.
+	c.depth, c.bytes = c.depth-d.depth, c.bytes-d.bytes
 	w.s.metrics.images.Inc()
 	return nil
 }
 
-// begin returns the batch to write to.
-func (w *ingester) begin() *pebble.Batch {
-	if w.batch == nil {
-		w.batch = w.s.db.NewBatchWithSize(64 << 10)
-	}
-	return w.batch
-}
-
-// below returns a reader of the store, which has all but what is in the batch.
+// below returns a reader of the store. It may lack what was given and is not there yet:
+// chains and sizes know all of that, and who needs more than they know settles first.
 func (w *ingester) below() *reader {
 	if w.reader == nil {
 		w.reader = w.s.newReader()
@@ -331,7 +321,6 @@ func (w *ingester) entry(e *Entry) error {
 		return err
 	}
 	w.l.writing.Store(uint64(e.LSN))
-	b := w.begin()
 	var err error
 	switch e.Kind {
 	case logcore.KindData:
@@ -340,7 +329,7 @@ func (w *ingester) entry(e *Entry) error {
 		key := appendPartKey(nil, w.l.id, e.Tx, e.LSN)
 		tx := w.open[e.Tx]
 		w.open[e.Tx] = openTx{max(tx.epoch, e.Epoch), tx.parts + 1}
-		err = b.Set(key, seal(key, encodePart(e.Epoch, e.Payload)), nil)
+		w.set.set(key, seal(key, encodePart(e.Epoch, e.Payload)))
 	case logcore.KindCommit:
 		err = w.commitTx(e)
 	case logcore.KindAbort:
@@ -354,7 +343,7 @@ func (w *ingester) entry(e *Entry) error {
 	if err == nil && (e.Kind == logcore.KindData || e.Kind == logcore.KindCommit) {
 		// Clocks only go forward in a log; were one not to, the index still must.
 		v.visible, v.visibleTime = e.LSN, max(v.visibleTime, e.Time)
-		err = w.writeCommit(v.visible, v.visibleTime)
+		w.writeCommit(v.visible, v.visibleTime)
 	}
 	if err != nil {
 		return err
@@ -363,15 +352,14 @@ func (w *ingester) entry(e *Entry) error {
 		return err
 	}
 	v.format = w.format
-	w.pos, w.dirty = v, false
-	w.entries++
+	w.pos, w.dirty, w.spilled = v, false, false
+	w.set.entries++
 	return nil
 }
 
-func (w *ingester) writeCommit(lsn logcore.LSN, t logcore.HLC) error {
-	op := w.begin().SetDeferred(logPrefixBytes+8, 8+checksumBytes)
-	appendCommitKey(op.Key[:0], w.l.id, lsn)
-	appendTime(op.Value[:0], t)
-	seal(op.Key, op.Value[:8])
-	return op.Finish()
+func (w *ingester) writeCommit(lsn logcore.LSN, t logcore.HLC) {
+	var key [logPrefixBytes + 8]byte
+	var value [8 + checksumBytes]byte
+	appendCommitKey(key[:0], w.l.id, lsn)
+	w.set.set(key[:], seal(key[:], appendTime(value[:0], t)))
 }

@@ -34,7 +34,8 @@ func (w *ingester) meterEntry(lsn logcore.LSN, payload int) error {
 	}
 	m.milestone = m.bytes
 	key := appendMilestoneKey(nil, w.l.id, lsn)
-	return w.begin().Set(key, seal(key, encodeMilestone(m.bytes)), nil)
+	w.set.set(key, seal(key, encodeMilestone(m.bytes)))
+	return nil
 }
 
 // milestoneBefore returns the LSN of the newest milestone at which a log had at most so

@@ -13,8 +13,8 @@ import (
 func (w *ingester) commitTx(e *Entry) error {
 	at := pos{e.LSN, 0}
 	if _, ok := w.open[e.Tx]; ok {
-		// The parts may be in the batch, and are read from the store.
-		if err := w.apply(); err != nil {
+		// The parts may be on their way, and are read from the store.
+		if err := w.settle(); err != nil {
 			return err
 		}
 		var err error
@@ -52,7 +52,7 @@ func (w *ingester) eachPart(tx logcore.TxID, at pos) (pos, error) {
 		if at, err = w.payload(at, payload); err != nil {
 			return at, err
 		}
-		if err := w.applyFull(); err != nil {
+		if err := w.giveFull(); err != nil {
 			return at, err
 		}
 		parts++
@@ -75,7 +75,8 @@ func (w *ingester) forgetTx(tx logcore.TxID) error {
 	// Forgotten in memory even if the batch is never applied: the follower starts afresh then.
 	delete(w.open, tx)
 	prefix := append(appendLogKey(nil, tagPart, w.l.id), tx[:]...)
-	return w.begin().DeleteRange(prefix, prefixEnd(prefix), nil)
+	w.set.remove(prefix, prefixEnd(prefix))
+	return nil
 }
 
 // forgetFenced removes the parts of writers that were fenced: they are never closed.
