@@ -36,7 +36,8 @@ type Client struct {
 }
 
 // Dial connects to the service and returns once the connection to one of its members
-// stands, or an error that wraps ErrUnavailable when none does within Options.DialTimeout.
+// stands, or an error that wraps ErrUnavailable when none does within Options.DialTimeout;
+// at once with Options.Unconnected.
 func Dial(ctx context.Context, opts Options) (*Client, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -64,6 +65,9 @@ func Dial(ctx context.Context, opts Options) (*Client, error) {
 		} else if _, err := c.servers.at(addr); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
+	}
+	if opts.Unconnected {
+		return c, nil
 	}
 	if err := c.connect(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())

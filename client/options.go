@@ -30,6 +30,8 @@ type Options struct {
 	TLSFiles TLSFiles
 	// DialTimeout bounds Dial; 0 means 5 s.
 	DialTimeout time.Duration
+	// Unconnected has Dial return at once: connections are made by the calls that need them.
+	Unconnected bool
 	// Timeout bounds every unary call whose context has no earlier deadline, and how
 	// long a writer waits for an acknowledgement before it reconnects; 0 means 10 s. Of several members
 	// none gets more than a 25th of it at first before the next is asked, where asking twice is harmless.

@@ -143,13 +143,17 @@ func (s *Server) waitLSN(ctx context.Context, log string, at ReadAt) (ingested l
 // an error that wraps logcore.ErrTrimmed.
 func (s *Server) ResolveTime(ctx context.Context, log string, t time.Time, wait time.Duration) (logcore.LSN, logcore.HLC, error) {
 	last := logcore.HLCAt(t.Add(time.Millisecond)) - 1
+	at := ReadAt{Wait: wait}
 	info, err := s.sourceInfo(ctx, log)
-	if err != nil {
+	switch at.LSN = max(info.Last, info.BranchLSN); {
+	case err == nil:
+	case !errors.Is(err, logcore.ErrLogNotFound) && s.passed(log, last, &at):
+	default:
 		return 0, 0, fmt.Errorf("pageserver: log %q: %w", log, err)
 	}
 	var lsn logcore.LSN
 	var hlc logcore.HLC
-	_, err = s.read(ctx, log, ReadAt{LSN: max(info.Last, info.BranchLSN), Wait: wait}, func(r *reader, l *logState, _ logcore.LSN) error {
+	_, err = s.read(ctx, log, at, func(r *reader, l *logState, _ logcore.LSN) error {
 		var found bool
 		var err error
 		lsn, hlc, found, err = r.resolve(l, last)
@@ -159,6 +163,18 @@ func (s *Server) ResolveTime(ctx context.Context, log string, t time.Time, wait 
 		return err
 	})
 	return lsn, hlc, err
+}
+
+// passed reports whether a log's ingested entries go beyond a time: then all of those up to it are
+// there, whether the log service answers or not. It sets at to what is there.
+func (s *Server) passed(log string, t logcore.HLC, at *ReadAt) bool {
+	l := s.registry.named(log)
+	if l == nil {
+		return false
+	}
+	v := l.snapshot()
+	*at = ReadAt{LSN: v.visible, Wait: at.Wait}.ofPast()
+	return v.visibleTime > t
 }
 
 // CreateBranch forks a log at an LSN, 0 meaning the newest ingested one, and returns
@@ -181,6 +197,10 @@ func (s *Server) CreateBranch(ctx context.Context, parent, branch string, at Rea
 	}
 	return info.ID, lsn, nil
 }
+
+// unconfirmedPause is the pause before the log service is asked again whether it has the history
+// that pages come from.
+const unconfirmedPause = 10 * time.Millisecond
 
 // readAttempts is how often a read begins again after the log's pages were thrown
 // away or healed under it.
@@ -230,12 +250,24 @@ func (s *Server) lookupBefore(ctx context.Context, log string, deadline time.Tim
 // up to where it branched off. It returns the LSN to read at.
 func (s *Server) waitWithParents(ctx context.Context, l *logState, at ReadAt, deadline time.Time) (logcore.LSN, error) {
 	w := at.target()
-	if at.past && s.answersUnconfirmed(ctx, l, w, deadline) {
-		return at.LSN, nil
-	}
-	ingested, err := s.waitFor(ctx, l, w, deadline)
-	if err != nil {
-		return 0, err
+	var ingested logcore.LSN
+	for {
+		if at.past && s.answersUnconfirmed(ctx, l, w, deadline) {
+			return at.LSN, nil
+		}
+		w.past = at.past && time.Until(deadline) > 0
+		var err error
+		if ingested, err = s.waitFor(ctx, l, w, deadline); err == nil {
+			break
+		}
+		if !errors.Is(err, errUnconfirmed) {
+			return 0, err
+		}
+		select { // it is there by now, and the log service has been asked just now
+		case <-time.After(unconfirmedPause):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 	}
 	lsn, need := at.LSN, w.lsn
 	if w.newest {

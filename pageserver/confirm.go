@@ -34,6 +34,15 @@ func (s *Server) confirm(ctx context.Context, l *logState, info LogInfo) error {
 }
 
 func (s *Server) sameHistory(ctx context.Context, l *logState, info LogInfo) error {
+	if err := s.checkHistory(ctx, l, info); err != nil {
+		return err
+	}
+	l.update(func() { l.state.ingested = gapless(l.state, info) })
+	return nil
+}
+
+// checkHistory compares the state of a log with what the source says of it, without a change.
+func (s *Server) checkHistory(ctx context.Context, l *logState, info LogInfo) error {
 	v := l.snapshot()
 	switch {
 	case info.Incarnation != v.incarnation || info.ID != l.id:
@@ -47,11 +56,8 @@ func (s *Server) sameHistory(ctx context.Context, l *logState, info LogInfo) err
 			return errOtherHistory
 		}
 	default:
-		if err := s.hasLastEntry(ctx, info, v); err != nil {
-			return err
-		}
+		return s.hasLastEntry(ctx, info, v)
 	}
-	l.update(func() { l.state.ingested = gapless(l.state, info) })
 	return nil
 }
 
@@ -67,7 +73,7 @@ func (s *Server) hasLastEntry(ctx context.Context, info LogInfo, v stateValue) e
 		return nil
 	case err != nil:
 		return err
-	case !found || e.LSN != v.entry || e.Time != v.entryTime || e.Tx != v.entryTx || e.Epoch != v.epoch || e.Sequence != v.sequence:
+	case !found || !v.isLast(&e):
 		return errOtherHistory
 	}
 	return nil

@@ -217,7 +217,7 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	mine := l.info()
 	info, err := s.sourceInfo(ctx, mine.Name)
 	if err != nil {
-		return err
+		return s.withoutSource(ctx, l, err)
 	}
 	if err := s.confirm(ctx, l, info); err != nil {
 		return err
@@ -234,6 +234,10 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	if err := s.chooseDecoder(l, info); err != nil {
 		return err
 	}
+	if info, err = s.catchUp(ctx, l, info); err != nil {
+		return err
+	}
+	s.comesFrom(l, FromLogService, "")
 	l.update(func() {
 		l.confirmed, l.lastErr, l.caughtUp, l.session = true, nil, max(info.Last, l.state.branchLSN), sessions.Add(1)
 	})
@@ -256,16 +260,9 @@ func (s *Server) ingestStream(ctx context.Context, w *ingester, info LogInfo, fr
 	}()
 	for batch, err := range s.opts.Source.Follow(ctx, info, from) {
 		if err == nil {
-			err = s.room.await(ctx, func(full error) { l.update(func() { l.lastErr = full }) })
-		}
-		if err == nil {
-			err = s.ingestBatch(w, batch)
+			err = s.takeBatch(ctx, l, w, batch)
 		}
 		if err != nil {
-			var bad *badEntry
-			if w.spilled && errors.As(err, &bad) {
-				err = errors.Join(err, s.removeAbove(l))
-			}
 			return err
 		}
 	}

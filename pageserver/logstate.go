@@ -40,7 +40,9 @@ type logState struct {
 	retained retained // owned by the retention loop, but for use
 	resting  resting
 	waiters  atomic.Int64 // readers who wait for more of it
-	dead     atomic.Bool  // thrown away: it is not followed any more
+	// archiveAfter is when the archive may be read again; the follower's.
+	archiveAfter time.Time
+	dead         atomic.Bool // thrown away: it is not followed any more
 
 	mu sync.Mutex
 	// state is what the next batch writes; its ingested LSN is what readers see.
@@ -57,6 +59,9 @@ type logState struct {
 	// caughtUp is the LSN the source had when it last confirmed: a reader of the newest
 	// state waits for it, so that a page server that is being filled shows no ancient one.
 	caughtUp logcore.LSN   // guarded by mu
+	catching bool          // the archive is being read: no stream stands; guarded by mu
+	end      end           // of the log, as the source says it; guarded by mu
+	from     string        // where its entries come from; guarded by mu
 	lastErr  error         // of the source, for who waits in vain; guarded by mu
 	stopped  error         // ingest ended for good; guarded by mu
 	changed  chan struct{} // closed when any of the above changes; guarded by mu
@@ -201,6 +206,9 @@ func (l *logState) saveState(db *pebble.DB) error {
 type want struct {
 	lsn    logcore.LSN
 	newest bool
+	// past: what lsn held is enough, so that a log which is read from the archive need not be
+	// confirmed; wait returns errUnconfirmed once it is there.
+	past bool
 }
 
 // wait returns once the log is ingested up to what is wanted, with the LSN that is
@@ -217,10 +225,14 @@ func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (lo
 		}
 		ready := l.confirmed && ingested >= target
 		rests := l.resting.rests
+		there := w.past && ingested >= target && l.from == FromArchive
 		stopped, lastErr, confirmed, changed, name := l.stopped, l.lastErr, l.confirmed, l.changed, l.state.name
 		l.mu.Unlock()
 		if ready {
 			return ingested, nil
+		}
+		if there {
+			return 0, errUnconfirmed
 		}
 		if rests {
 			return 0, errRests
@@ -237,6 +249,9 @@ func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (lo
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		case <-timer.C:
+			if w.newest {
+				target = max(target, ingested+1) // there may be more, nobody knows
+			}
 			return 0, lagError(name, target, ingested, confirmed, lastErr, time.Since(start))
 		}
 	}
@@ -244,6 +259,9 @@ func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (lo
 
 // errRests: waiting for more of a branch at rest leads nowhere; see Server.waitFor.
 var errRests = errors.New("pageserver: the branch is at rest")
+
+// errUnconfirmed: what is wanted is there, and the log service has not confirmed that it comes from it.
+var errUnconfirmed = errors.New("pageserver: not confirmed")
 
 // errStopped marks an error of the log itself, which ended its ingest.
 var errStopped = errors.New("stopped")

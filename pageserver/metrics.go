@@ -16,6 +16,9 @@ type metrics struct {
 	refetched  prometheus.Counter
 	healed     prometheus.Counter
 	violations *prometheus.CounterVec
+	switches   *prometheus.CounterVec
+	// archiveEntries counts what came straight from the archive.
+	archiveEntries prometheus.Counter
 	// Of collection.
 	collectedKeys, collectedBytes, collectErrors prometheus.Counter
 	latency                                      prometheus.Histogram
@@ -23,7 +26,8 @@ type metrics struct {
 	all []prometheus.Collector
 }
 
-func newMetrics(reg prometheus.Registerer, stopped, full func() float64) *metrics {
+func newMetrics(s *Server) *metrics {
+	reg := s.opts.Registerer
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_pageserver_" + name + "_total", Help: help})
 	}
@@ -42,6 +46,9 @@ func newMetrics(reg prometheus.Registerer, stopped, full func() float64) *metric
 		collectedKeys:  counter("collected_keys", "Page versions and other keys removed because no reader can see them any more."),
 		collectedBytes: counter("collected_bytes", "Bytes of keys and values removed because no reader can see them any more."),
 		collectErrors:  counter("collect_failures", "Times that histories could not be looked after; it is tried again."),
+		archiveEntries: counter("archived_entries", "Log entries that came straight from the archive."),
+		switches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_pageserver_source_switches_total",
+			Help: "Times that a log began to be read from the log service, or from the archive."}, []string{"source"}),
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_pageserver_source_violations_total",
 			Help: "Batches of the log source that were refused, by what was wrong."}, []string{"kind"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "logcore_pageserver_get_pages_latency_seconds",
@@ -50,15 +57,33 @@ func newMetrics(reg prometheus.Registerer, stopped, full func() float64) *metric
 	for _, kind := range []string{violationGap, violationDuplicate, violationBackwards} {
 		m.violations.WithLabelValues(kind)
 	}
-	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.refetched, m.healed, m.collectedKeys, m.collectedBytes, m.collectErrors, m.violations, m.latency,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_stopped_logs",
-			Help: "Logs whose ingest stopped because of an error that trying again doesn't help."}, stopped),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_disk_full",
-			Help: "1 while ingest waits because the disk has less room than is kept free."}, full)}
+	for _, from := range []string{FromLogService, FromArchive} {
+		m.switches.WithLabelValues(from)
+	}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_" + name, Help: help}, value)
+	}
+	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.refetched, m.healed, m.collectedKeys, m.collectedBytes, m.collectErrors, m.violations, m.latency, m.archiveEntries, m.switches, newLogMetrics(s),
+		gauge("stopped_logs", "Logs whose ingest stopped because of an error that trying again doesn't help.", s.stoppedLogs),
+		gauge("disk_full", "1 while ingest waits because the disk has less room than is kept free.", s.diskFull),
+		gauge("log_service_up", "1 while the log service answers.", func() float64 { return oneIf(s.sourceUp.Load()) })}
+	if s.opts.Archive != nil {
+		m.all = append(m.all, gauge("archive_up", "1 while the archive can be read; only of a page server that reads it itself.", func() float64 {
+			err, _ := s.archive.now()
+			return oneIf(err == nil)
+		}))
+	}
 	if reg != nil {
 		reg.MustRegister(m.all...)
 	}
 	return m
+}
+
+func oneIf(ok bool) float64 {
+	if ok {
+		return 1
+	}
+	return 0
 }
 
 // unregister takes the metrics back from where newMetrics put them.

@@ -20,6 +20,14 @@ type Options struct {
 	Dir string
 	// Source is where the logs come from. Required.
 	Source LogSource
+	// Archive is read by a page server that is far behind, or whose source does not answer; nil:
+	// everything comes from Source. The caller closes it after the Server.
+	Archive Archive
+	// ArchiveAfterBytes is how many bytes of payloads have to be missing of a log for it to be read
+	// from Archive. It is also when what is missing is no longer at hand in Source. Zero means 64 MiB.
+	ArchiveAfterBytes int64
+	// ArchiveCheckInterval is how often Archive is looked at when it is not needed. Zero means 30 s.
+	ArchiveCheckInterval time.Duration
 	// Formats are the payload formats that can be decoded. Required, unless Decoder is set.
 	Formats *engine.Mux
 	// Decoder, when set, decodes every log, whatever it announces.
@@ -96,6 +104,8 @@ func (o Options) withDefaults() Options {
 	if o.Corruptions == nil {
 		o.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "logcore_corruption_total"})
 	}
+	setDefault(&o.ArchiveAfterBytes, 64<<20)
+	setDefault(&o.ArchiveCheckInterval, archiveCheckEvery)
 	setDefault(&o.PageCacheBytes, 64<<20)
 	setDefault(&o.WriteCacheBytes, max(1, o.PageCacheBytes/2))
 	setDefault(&o.BlockCacheBytes, 64<<20)
@@ -128,6 +138,8 @@ func (o Options) validate() error {
 	check(o.Dir != "", "Dir is required")
 	check(o.Source != nil, "Source is required")
 	check(o.Formats != nil, "Formats or Decoder is required")
+	check(o.ArchiveAfterBytes > 0, "ArchiveAfterBytes %d: want a positive number", o.ArchiveAfterBytes)
+	check(o.ArchiveCheckInterval > 0, "ArchiveCheckInterval %v: want a positive duration", o.ArchiveCheckInterval)
 	check(o.PageCacheBytes > 0, "PageCacheBytes %d: want a positive number", o.PageCacheBytes)
 	check(o.WriteCacheBytes > 0, "WriteCacheBytes %d: want a positive number", o.WriteCacheBytes)
 	check(o.BlockCacheBytes > 0, "BlockCacheBytes %d: want a positive number", o.BlockCacheBytes)

@@ -41,8 +41,11 @@ type Server struct {
 	// thrown away once. It comes before storeMu.
 	adoptMu sync.Mutex
 
-	room   room
-	healMu sync.Mutex // one page is healed at a time
+	room    room
+	archive archiveState // of Options.Archive
+	// sourceUp: the source answered when it was asked for its logs last.
+	sourceUp atomic.Bool
+	healMu   sync.Mutex // one page is healed at a time
 	// rewriteMu is held by whoever removes versions or writes one again.
 	rewriteMu sync.Mutex
 
@@ -88,7 +91,7 @@ func Open(opts Options) (*Server, error) {
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
 	s.imager.s = s
 	s.room = room{dir: opts.Dir, reserve: uint64(opts.DiskReserveBytes)}
-	s.metrics = newMetrics(opts.Registerer, s.stoppedLogs, s.diskFull)
+	s.metrics = newMetrics(s)
 	if s.local, err = checkpoint.OpenLocal(context.Background(), filepath.Join(opts.Dir, storeDir), opts.Checkpoints); err == nil {
 		err = s.openAndLoad()
 	}
@@ -166,6 +169,9 @@ func (s *Server) runUntilDamaged(ctx context.Context) error {
 		f.group.Go(func() { s.imager.run(ctx) })
 	}
 	f.group.Go(func() { s.retentionLoop(ctx) })
+	if s.opts.Archive != nil {
+		f.group.Go(func() { s.archiveLoop(ctx) })
+	}
 	if s.opts.Checkpoints != nil {
 		f.group.Go(func() { s.checkpointLoop(ctx) })
 		f.group.Go(func() { s.fetchLoop(ctx) })

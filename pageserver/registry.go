@@ -145,10 +145,16 @@ func (s *Server) refresh(ctx context.Context) {
 			for _, l := range known {
 				l.update(func() { l.lastErr = err })
 			}
+			s.sourceUp.Store(false)
+			if s.opts.Archive != nil {
+				_ = s.adoptArchived(ctx) // what is wrong with it was said
+			}
 		}
 		return
 	}
+	s.sourceUp.Store(true)
 	s.dropVanished(known, infos)
+	defer s.noteEnds(infos)
 	defer s.restIdle(infos)
 	defer s.report(ctx, infos)
 	if rest := s.adopt(infos); len(rest) > 0 {
@@ -264,10 +270,20 @@ func (s *Server) lookup(ctx context.Context, name string) (*logState, error) {
 		return l, nil
 	}
 	info, err := s.sourceInfo(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("pageserver: log %q: %w", name, err)
+	if err == nil {
+		return s.adoptWithParents(ctx, info)
 	}
-	return s.adoptWithParents(ctx, info)
+	if s.opts.Archive != nil && !errors.Is(err, logcore.ErrLogNotFound) {
+		aerr := s.adoptArchived(ctx)
+		if l := s.registry.named(name); l != nil {
+			return l, nil
+		}
+		// Not "log not found": the log service may have it.
+		if err = fmt.Errorf("%w; it is not in the archive", err); aerr != nil {
+			err = fmt.Errorf("%w; nor can the archive be read: %v", err, aerr)
+		}
+	}
+	return nil, fmt.Errorf("pageserver: log %q: %w", name, err)
 }
 
 // adoptWithParents takes over one log; for a branch of an unknown log it asks for all.

@@ -33,7 +33,11 @@ func (s *Server) report(ctx context.Context, infos []LogInfo) {
 		if v.ingested >= infos[i].Last && stopped == nil && infos[i].Bytes > 0 {
 			l.calibrate(infos[i].Bytes, v.entry == infos[i].Last)
 		}
-		r := IngestReport{Log: l.id, Ingested: v.ingested, Bytes: l.bytes.Load()}
+		have, err := s.ingestedBytes(l)
+		if err != nil {
+			return // the store is being closed, or built again
+		}
+		r := IngestReport{Log: l.id, Ingested: v.ingested, Bytes: have}
 		if stopped != nil {
 			r.Stopped = stopped.Error()
 		}
@@ -62,6 +66,7 @@ func (l *logState) calibrate(bytes uint64, same bool) {
 // Ingest states of a log.
 const (
 	StateFollowing   = "following"   // its entries are ingested as they come
+	StateCatchingUp  = "catching up" // far behind: what is missing is read straight from the archive
 	StateResting     = "resting"     // a branch that nobody writes
 	StateWaiting     = "waiting"     // the log service, or the archive behind it, does not answer; what is there is served
 	StateQuarantined = "quarantined" // an entry can't be ingested; what was before it is served
@@ -77,6 +82,9 @@ type LogStatus struct {
 	Ingested  logcore.LSN
 	// State is one of the ingest states, Reason why it is not following or resting.
 	State, Reason string
+	// From is where its entries come from: FromLogService or FromArchive; empty while they come from nowhere.
+	From string
+	Lag  Lag
 	// Horizon is the LSN from which on all of it can be read, Pins how many LSNs below it can.
 	Horizon logcore.LSN
 	Pins    int
@@ -108,9 +116,13 @@ func (s *Server) Status(name string) ([]LogStatus, error) {
 func (s *Server) statusOf(l *logState) (LogStatus, error) {
 	rests, _ := l.settled(want{})
 	l.mu.Lock()
-	v, stopped, lastErr, confirmed := l.state, l.stopped, l.lastErr, l.confirmed
+	v, stopped, lastErr, confirmed, catching, from := l.state, l.stopped, l.lastErr, l.confirmed, l.catching, l.from
 	l.mu.Unlock()
-	out := LogStatus{ID: l.id, Log: v.name, Parent: v.parent, BranchLSN: v.branchLSN, Ingested: v.ingested, Use: l.retained.last(), State: StateFollowing}
+	have, err := s.ingestedBytesLocked(l)
+	if err != nil {
+		return LogStatus{}, err
+	}
+	out := LogStatus{ID: l.id, Log: v.name, Parent: v.parent, BranchLSN: v.branchLSN, Ingested: v.ingested, Use: l.retained.last(), State: StateFollowing, From: from, Lag: l.lag(have)}
 	if p := l.readable.Load(); p != nil {
 		out.Horizon, out.Pins = p.horizon, len(p.pins)
 	}
@@ -121,7 +133,9 @@ func (s *Server) statusOf(l *logState) (LogStatus, error) {
 	case full != nil:
 		out.State, out.Reason = StateDiskFull, full.Error()
 	case rests:
-		out.State = StateResting
+		out.State, out.From = StateResting, ""
+	case catching && s.sourceUp.Load():
+		out.State = StateCatchingUp
 	case !confirmed:
 		out.State = StateWaiting
 		if lastErr != nil {

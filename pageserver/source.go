@@ -23,6 +23,9 @@ type LogInfo struct {
 	// WriterOpen: somebody may append to it. A branch without is not followed once all of
 	// it is ingested.
 	WriterOpen bool
+	// First is the lowest LSN that the log can be read from, HotFirst the lowest that the source
+	// has at hand: what is below comes from the archive. 0: not known.
+	First, HotFirst logcore.LSN
 	// Last is the log's last committed entry, 0 when it has none; LastTime is its time.
 	Last     logcore.LSN
 	LastTime logcore.HLC

@@ -27,28 +27,36 @@ const probeTimeout = time.Second
 // may have acknowledged more.
 //
 // A log service that does answer, restored perhaps, is always heard first: the follower
-// is told to go on at once, and the read waits for what it finds.
+// is told to go on at once, and the read waits for what it finds. While the follower reads the
+// archive it finds out nothing; then the read itself makes sure that the log service has the
+// history that the pages come from.
 func (s *Server) answersUnconfirmed(ctx context.Context, l *logState, w want, deadline time.Time) bool {
-	unconfirmed := false
+	var unconfirmed []*logState
+	catching := true // those unconfirmed, or at rest
 	for a, need := l, w.lsn; a != nil; a = a.parent {
 		a.mu.Lock()
-		ingested, foreign, confirmed := a.state.ingested, a.foreign, a.confirmed
+		ingested, foreign, confirmed, busy := a.state.ingested, a.foreign, a.confirmed, a.catching || a.resting.rests
 		a.mu.Unlock()
 		_, settled := a.settled(want{lsn: need})
 		confirmed = confirmed || settled
 		if ingested < need || foreign {
 			return false
 		}
-		unconfirmed = unconfirmed || !confirmed
+		if !confirmed {
+			unconfirmed, catching = append(unconfirmed, a), catching && busy
+		}
 		need = min(need, a.branch.lsn)
 	}
-	if !unconfirmed {
+	if len(unconfirmed) == 0 {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(probeTimeout, time.Until(deadline)/2))
 	defer cancel()
 	_, err := s.opts.Source.Info(ctx, l.name())
 	if err != nil && !errors.Is(err, logcore.ErrLogNotFound) {
+		return true
+	}
+	if err == nil && catching && s.stillSame(ctx, unconfirmed) {
 		return true
 	}
 	for a := l; a != nil; a = a.parent {
@@ -58,4 +66,15 @@ func (s *Server) answersUnconfirmed(ctx context.Context, l *logState, w want, de
 		}
 	}
 	return false
+}
+
+// stillSame reports whether the log service has the history that logs were made from.
+func (s *Server) stillSame(ctx context.Context, logs []*logState) bool {
+	for _, l := range logs {
+		info, err := s.opts.Source.Info(ctx, l.name())
+		if err != nil || l.voidFor(info) != "" || s.checkHistory(ctx, l, info) != nil {
+			return false
+		}
+	}
+	return true
 }

@@ -26,11 +26,11 @@ func TestConfiguration(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, stdout.String(), stderr.String())
 	}
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
-	if err := os.WriteFile(bad, []byte("targets: [x]\ncache_bytes: 7\nlog_service: nowhere\n"), 0o600); err != nil {
+	if err := os.WriteFile(bad, []byte("buckets: [x]\ncache_bytes: 7\nlog_service: nowhere\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	stderr.Reset()
-	if code := run(context.Background(), []string{"--config", bad}, &stdout, &stderr, none); code != exit.Usage || !strings.Contains(stderr.String(), "targets") {
+	if code := run(context.Background(), []string{"--config", bad}, &stdout, &stderr, none); code != exit.Usage || !strings.Contains(stderr.String(), "buckets") {
 		t.Errorf("exit code %d\n%s", code, stderr.String())
 	}
 	stderr.Reset()

@@ -34,6 +34,7 @@ type Source struct {
 	clock        logcore.HLC
 	transactions uint64
 	down         error
+	hot          logcore.LSN
 	keeping      keeping
 }
 
@@ -77,7 +78,7 @@ func (s *Source) create(name string, parent logcore.LogID, at logcore.LSN) pages
 
 func (s *Source) infoOf(l *memoryLog) pageserver.LogInfo {
 	info := l.info
-	info.Incarnation, info.Committed = s.incarnation, s.last
+	info.Incarnation, info.Committed, info.HotFirst = s.incarnation, s.last, s.hot
 	info.WriterOpen = len(l.entries) > 0 && !l.closed
 	if l.counted > len(l.entries) {
 		l.counted, l.bytes = 0, 0 // some are gone
@@ -210,6 +211,13 @@ func (s *Source) SetDown(err error) {
 	defer s.mu.Unlock()
 	s.down = err
 	s.broadcast()
+}
+
+// SetHot says from which LSN on the source has entries at hand.
+func (s *Source) SetHot(first logcore.LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hot = first
 }
 
 // Incarnation returns the source's incarnation.

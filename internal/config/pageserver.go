@@ -35,7 +35,15 @@ type PageServer struct {
 	CheckpointName string
 	// CheckpointInterval is how often the store is copied.
 	CheckpointInterval time.Duration
-	// Key is the file with the archive's key; required with CheckpointTarget.
+	// Targets are the URLs of the archive's targets, for a page server that is far behind, or whose log service does not answer:
+	// it reads the archive itself. Empty: everything comes from the log service. They may be other URLs than the log service's,
+	// with credentials that allow reading only.
+	Targets []string
+	// ArchiveAfterBytes is how much has to be missing of a log for it to be read from the archive.
+	ArchiveAfterBytes Bytes
+	// ArchiveReadBytes is the memory for what is read from the archive ahead of its use.
+	ArchiveReadBytes Bytes
+	// Key is the file with the archive's key; required with CheckpointTarget and Targets.
 	Key string
 	Logging
 }
@@ -47,6 +55,8 @@ func DefaultPageServer() *PageServer {
 		Metrics:            "127.0.0.1:7431",
 		LogService:         "127.0.0.1:7420",
 		CacheBytes:         128 << 20,
+		ArchiveAfterBytes:  64 << 20,
+		ArchiveReadBytes:   128 << 20,
 		CheckpointName:     "main",
 		CheckpointInterval: 5 * time.Minute,
 		TLS:                defaultTLS(),
@@ -67,7 +77,10 @@ func (c *PageServer) Fields() []Field {
 		{"checkpoint_target", "bucket for copies of the page versions, as a URL: one of the archive's targets, best the nearest; empty for none", String(&c.CheckpointTarget)},
 		{"checkpoint_name", "name of the page versions among those copies; a page server that replaces another has the same", String(&c.CheckpointName)},
 		{"checkpoint_interval", "how often what is new is copied", Duration(&c.CheckpointInterval)},
-		{"key", "file with the archive's key; required with checkpoint_target", String(&c.Key)},
+		{"targets", "buckets of the archive as URLs, to read it directly when far behind or when the log service does not answer; empty: never", Strings(&c.Targets)},
+		{"archive_after_bytes", "how much has to be missing of a log for it to be read from the archive directly", &c.ArchiveAfterBytes},
+		{"archive_read_bytes", "memory for what is read from the archive ahead of its use", &c.ArchiveReadBytes},
+		{"key", "file with the archive's key; required with checkpoint_target and targets", String(&c.Key)},
 	}, append(c.TLS.fields(), c.Logging.fields()...)...)
 }
 
@@ -89,6 +102,11 @@ func (c *PageServer) Validate() []Problem {
 		}
 	}
 	v.sizeBetween("cache_bytes", c.CacheBytes, 1<<20, 1<<40)
+	v.sizeBetween("archive_after_bytes", c.ArchiveAfterBytes, 1, 1<<50)
+	v.sizeBetween("archive_read_bytes", c.ArchiveReadBytes, 1<<20, 1<<40)
+	if len(c.Targets) > 0 {
+		v.required("key", c.Key, "the archive is encrypted: name the file with its key")
+	}
 	if c.CheckpointTarget != "" && c.Advertise != "" {
 		// Each would begin from the pages of another.
 		v.add("checkpoint_target", "page servers that share the pages keep no checkpoints: leave it empty, or advertise")

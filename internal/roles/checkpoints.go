@@ -2,9 +2,7 @@ package roles
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"time"
 
@@ -71,21 +69,17 @@ func checkpointCluster(ctx context.Context, cfg *config.PageServer, c *client.Cl
 	if id, ok := checkpoint.ClusterOf(filepath.Join(cfg.Dir, "store")); ok {
 		return id, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, clusterWithin)
+	marker, cancel := context.WithTimeout(ctx, clusterWithin)
 	defer cancel()
-	id, markerErr := markedCluster(ctx, cfg.CheckpointTarget)
+	id, markerErr := markedCluster(marker, cfg.CheckpointTarget)
 	if markerErr == nil {
 		return id, nil
 	}
-	st, err := c.Status(ctx)
+	told, err := toldCluster(ctx, c)
 	if err != nil {
 		return id, errors.Join(markerErr, err)
 	}
-	raw, err := hex.DecodeString(st.Cluster)
-	if err != nil || len(raw) != len(id) {
-		return id, fmt.Errorf("the log service says that its cluster is %q", st.Cluster)
-	}
-	return target.ClusterID(raw), nil
+	return target.ClusterID(told), nil
 }
 
 func markedCluster(ctx context.Context, url string) (target.ClusterID, error) {

@@ -17,7 +17,7 @@ var _ pageserver.LogSource = logSource{}
 
 func sourceInfo(i client.LogInfo) pageserver.LogInfo {
 	return pageserver.LogInfo{ID: i.ID, Name: i.Log, Format: i.PayloadFormat, Incarnation: i.Incarnation, Parent: i.ParentID, BranchLSN: i.BranchLSN,
-		WriterOpen: i.WriterOpen, Bytes: i.Bytes, Last: i.LastLSN, LastTime: i.LastTime, Committed: i.Committed}
+		First: i.FirstLSN, HotFirst: i.HotFirstLSN, WriterOpen: i.WriterOpen, Bytes: i.Bytes, Last: i.LastLSN, LastTime: i.LastTime, Committed: i.Committed}
 }
 
 // List returns every log.

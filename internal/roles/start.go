@@ -149,7 +149,8 @@ func payloadFormats() *engine.Mux { return engine.NewMux(pages.Format(), postgre
 func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer, listener net.Addr) (pageService, error) {
 	// A follow must end with its connection: the page server asks for the incarnation
 	// before it follows again, since a restored service may answer at the same address.
-	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, TLSFiles: logServiceTLS(cfg), Logger: p.log, RetryFor: time.Millisecond})
+	// With an archive of its own it has something to serve before the log service answers.
+	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, TLSFiles: logServiceTLS(cfg), Logger: p.log, RetryFor: time.Millisecond, Unconnected: len(cfg.Targets) > 0})
 	if err != nil {
 		return nil, fmt.Errorf("log_service: %w", err)
 	}
@@ -158,7 +159,11 @@ func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer, li
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint_target: %w", err)
 	}
-	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Checkpoints: checkpoints, CheckpointInterval: cfg.CheckpointInterval, Source: logSource{c}, Keeper: newHistoryKeeper(c), Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
+	archive, err := openPageArchive(ctx, p, cfg, c)
+	if err != nil {
+		return nil, fmt.Errorf("targets: %w", err)
+	}
+	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Archive: archive, ArchiveAfterBytes: int64(cfg.ArchiveAfterBytes), Checkpoints: checkpoints, CheckpointInterval: cfg.CheckpointInterval, Source: logSource{c}, Keeper: newHistoryKeeper(c), Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
 		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2}, listener)
 	if err != nil {
 		return nil, fmt.Errorf("page server: %w", err)

@@ -131,7 +131,7 @@ var layers = []layer{
 	{"PostgreSQL's effects", []string{"engine/postgres/effect", "engine/postgres/backup"}},
 	{"PostgreSQL in pages", []string{"engine/postgres/pages"}},
 	{"PostgreSQL's tests", []string{"engine/postgres/pagestest"}},
-	{"replication", []string{"replication", "replication/", "internal/s3test", "pageserver/stripe", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster", "engine/postgres/receiver"}},
+	{"replication", []string{"replication", "replication/", "internal/s3test", "pageserver/stripe", "pageserver/archived", "engine/enginetest", "engine/postgres/verify", "engine/postgres/cluster", "engine/postgres/receiver"}},
 	{"services", []string{"internal/node", "internal/exit", "logsvc", "recovery", "engine/sqlite", "engine/postgres/compute"}},
 	{"wiring", []string{"internal/roles", "internal/sampledb", "internal/sim"}},
 	{"loads", []string{"loadtest/", "engine/postgres/conformance"}},
