@@ -270,18 +270,24 @@ type Target struct {
 	Capabilities                []string
 }
 
-// Targets lists the archive's targets.
+// Targets lists the archive's targets, with what is on them of all shards. Of a service whose archivers don't run it is what
+// the member that was asked knows; of one without an archive nothing.
 func (c *Client) Targets(ctx context.Context) ([]Target, error) {
+	st, err := c.ArchiveStatus(ctx)
+	if err == nil || ctx.Err() != nil {
+		return st.Targets, err
+	}
 	resp, err := unary(ctx, c, "", idempotent, func(ctx context.Context, m *member) (*logcorev1.ListTargetsResponse, error) {
 		return m.admin.ListTargets(ctx, &logcorev1.ListTargetsRequest{})
 	})
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Target, len(resp.Targets))
-	for i, t := range resp.Targets {
+	return targetList(resp.GetTargets()), err
+}
+
+func targetList(all []*logcorev1.Target) []Target {
+	out := make([]Target, len(all))
+	for i, t := range all {
 		out[i] = Target{Name: t.Name, URL: t.Url, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy,
 			Error: t.Error, Fragments: t.Fragments, Bytes: t.Bytes, Capabilities: t.Capabilities}
 	}
-	return out, nil
+	return out
 }

@@ -34,6 +34,9 @@ type ArchiveStatus struct {
 	Lag time.Duration
 	// Problems says in words what is wrong; empty when all is well.
 	Problems []string
+	// Decided says what is decided about the archive, by what it is about: the same for all shards, unless a command was
+	// interrupted. nil while it isn't known.
+	Decided map[string]string
 }
 
 // Target is one bucket at one provider.

@@ -227,15 +227,17 @@ func (a admin) ListTargets(ctx context.Context, _ *logcorev1.ListTargetsRequest)
 func (a admin) Status(context.Context, *logcorev1.StatusRequest) (*logcorev1.StatusResponse, error) {
 	resp := &logcorev1.StatusResponse{Cluster: a.s.opts.Cluster, Version: a.s.opts.Version,
 		Corruptions: a.s.opts.Corruptions(), UptimeMs: uint64(sinceMilliseconds(a.s.started))}
+	var decided []map[string]string
 	for _, s := range a.s.shards.all {
-		s.shardStatus(resp)
+		decided = append(decided, s.shardStatus(resp))
 	}
+	resp.Problems = append(resp.Problems, differing(decided)...)
 	resp.Healthy = len(resp.Problems) == 0
 	return resp, nil
 }
 
-// shardStatus adds what there is to say of the shard.
-func (s *Service) shardStatus(resp *logcorev1.StatusResponse) {
+// shardStatus adds what there is to say of the shard, and returns what is decided about its archive; nil when that is not known.
+func (s *Service) shardStatus(resp *logcorev1.StatusResponse) (decided map[string]string) {
 	g := s.group.Status()
 	shard := &logcorev1.ShardStatus{Shard: uint32(s.group.Shard()), Term: g.Term, FirstLsn: uint64(g.First), LastLsn: uint64(g.Last),
 		CommittedLsn: uint64(g.Committed), ArchivedLsn: uint64(s.archived()), Leader: g.Leader, LoadBytes: uint64(s.load.now())}
@@ -273,5 +275,7 @@ func (s *Service) shardStatus(resp *logcorev1.StatusResponse) {
 		for _, text := range st.Problems {
 			problem("%s", text)
 		}
+		decided = st.Decided
 	}
+	return decided
 }

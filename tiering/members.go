@@ -14,7 +14,8 @@ import (
 // AddTarget makes a bucket a target of the archive while it runs: it gets the whole
 // manifest, counts for majorities from then on, and takes fragments as the placement
 // says. The bucket must be empty of this archive or hold a part of it; its marker is the
-// caller's to write. It returns once a record that names the target is committed.
+// caller's to write. It returns once a record that names the target is committed; of a target that is there
+// already, at the same location, at once.
 func (a *Archiver) AddTarget(ctx context.Context, t Target) error {
 	if err := a.addRemote(t); err != nil {
 		return fmt.Errorf("add target %s: %w", t.Name, err)
@@ -38,7 +39,11 @@ func (a *Archiver) addRemote(t Target) error {
 		return errNotTakenOver
 	}
 	if slices.Contains(s.targets, t.Name) {
-		return fmt.Errorf("%w: the archive has a target of that name", logcore.ErrInvalid)
+		if r := remoteNamed(a.all(), t.Name); r != nil && r.Bucket != nil && t.Bucket != nil && r.Bucket.String() != t.Bucket.String() {
+			return fmt.Errorf("%w: the archive has a target of that name at %v", logcore.ErrInvalid, r.Bucket)
+		} else if r != nil {
+			return nil // by this command, when it was interrupted
+		}
 	}
 	if !s.inUse(t.Name) {
 		return fmt.Errorf("%w: a target of that name was removed from the archive: give it another name", logcore.ErrInvalid)
@@ -109,10 +114,11 @@ func (a *Archiver) joinTargets(ctx context.Context) error {
 // Evacuate moves everything off a target, also one that is lost: nothing new goes there,
 // and what it holds is rebuilt elsewhere by the care lane. It returns once that is
 // decided, in the manifest; Status and Evacuated tell how far it is. It fails with
-// ErrPlacement when the others could not carry the archive.
+// ErrPlacement when the others could not carry the archive. Of one that has been evacuated and removed nothing is left
+// to do.
 func (a *Archiver) Evacuate(ctx context.Context, name string) error {
 	err := a.decide(ctx, func(s *state) (*record, error) {
-		if slices.Contains(s.leaving, name) {
+		if slices.Contains(s.leaving, name) || !s.inUse(name) {
 			return nil, nil
 		}
 		r := s.change(a.o.Epoch, a.targetNames())

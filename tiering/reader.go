@@ -118,6 +118,31 @@ func onlyCluster(ctx context.Context, o ReaderOptions) (cluster [16]byte, err er
 	return cluster, fmt.Errorf("%w: the targets hold several clusters, say which one: %v", logcore.ErrInvalid, names)
 }
 
+// Shards returns the cluster whose archive is on the targets, given or the only one, and which of its shards any target shows,
+// in order. It fails with ErrNoArchive when there is none, with ErrUnproven when no target answers.
+func Shards(ctx context.Context, targets []Target, cluster [16]byte) ([16]byte, []logcore.ShardID, error) {
+	if cluster == ([16]byte{}) {
+		var err error
+		if cluster, err = onlyCluster(ctx, ReaderOptions{Targets: targets}.withDefaults()); err != nil {
+			return cluster, nil, err
+		}
+	}
+	found, err := Discover(ctx, targets)
+	if err != nil {
+		return cluster, nil, err
+	}
+	var shards []logcore.ShardID
+	for _, l := range found {
+		if l.Cluster == cluster {
+			shards = append(shards, l.Shard)
+		}
+	}
+	if len(shards) == 0 {
+		return cluster, nil, fmt.Errorf("%w: none of cluster %x", ErrNoArchive, cluster)
+	}
+	return cluster, shards, nil
+}
+
 // Location names an archive on a set of targets.
 type Location struct {
 	Cluster [16]byte

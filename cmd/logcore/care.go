@@ -16,83 +16,6 @@ import (
 	"github.com/logcore/logcore/tiering"
 )
 
-type scrubJSON struct {
-	Objects   uint64   `json:"objects"`
-	Fragments uint64   `json:"fragments"`
-	Bytes     uint64   `json:"bytes"`
-	Money     float64  `json:"money"`
-	Damaged   uint64   `json:"damaged"`
-	Repaired  uint64   `json:"repaired"`
-	Unread    uint64   `json:"unread"`
-	Next      uint64   `json:"next_lsn"`
-	Complete  bool     `json:"complete"`
-	Problems  []string `json:"problems"`
-}
-
-func (a *app) scrubCommand() *cobra.Command {
-	var s steering
-	var bytesMax, from uint64
-	var money float64
-	cmd := &cobra.Command{
-		Use:   "scrub",
-		Short: "Read what the targets hold, within a budget, and repair what is damaged",
-		Long: `Read fragments from all targets, each against its checksums and the manifest, those of an object
-against each other, and write anew what is damaged. It goes on where the last one stopped; a
-running service does some of it every hour. --bytes and --money bound what is read; money counts
-by the prices in the targets' URLs. Exit code 6 when damage was found that could not be repaired.`,
-	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if !(money >= 0) || bytesMax > 1<<62 {
-			return exit.Usagef("--bytes %d --money %g: want budgets of 0 (no bound) or more", bytesMax, money)
-		}
-		var out client.ScrubReport
-		err := s.run(cmd, a, func(ctx context.Context, c *client.Client) (err error) {
-			out, err = c.Scrub(ctx, bytesMax, money, logcore.LSN(from))
-			return err
-		}, func(ctx context.Context, archiver *tiering.Archiver) error {
-			r, err := archiver.Scrub(ctx, tiering.ScrubOptions{Budget: tiering.ScrubBudget{Bytes: int64(bytesMax), Money: money}, From: logcore.LSN(from)})
-			out = client.ScrubReport{Objects: uint64(r.Objects), Fragments: uint64(r.Fragments), Bytes: uint64(r.Bytes), Money: r.Money, Damaged: uint64(r.Damaged),
-				Repaired: uint64(r.Repaired), Unread: uint64(r.Unread), Next: r.Next, Complete: r.Complete}
-			for _, p := range r.Problems {
-				out.Problems = append(out.Problems, p.String())
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if err := a.writeScrub(out); err != nil {
-			return err
-		}
-		if left := out.Damaged - out.Repaired; left > 0 {
-			return exit.With(exit.Integrity, fmt.Errorf("%d damaged fragments could not be repaired", left))
-		}
-		return nil
-	}
-	s.add(a, cmd)
-	cmd.Flags().Uint64Var(&bytesMax, "bytes", 0, "read at most so many bytes; 0 for no bound")
-	cmd.Flags().Float64Var(&money, "money", 0, "read at most what costs so much; 0 for no bound")
-	cmd.Flags().Uint64Var(&from, "from", 0, "begin at this LSN; 0 where the last scrub stopped")
-	a.outputFlag(cmd)
-	return cmd
-}
-
-func (a *app) writeScrub(r client.ScrubReport) error {
-	if a.format == "json" {
-		return a.writeJSON(scrubJSON{r.Objects, r.Fragments, r.Bytes, r.Money, r.Damaged, r.Repaired, r.Unread, uint64(r.Next), r.Complete, append([]string{}, r.Problems...)})
-	}
-	fields := []field{}
-	for _, p := range r.Problems {
-		fields = append(fields, field{"problem", p})
-	}
-	end := fmt.Sprintf("the next one begins at %d", r.Next)
-	if r.Complete {
-		end = "came to the end of the archive"
-	}
-	return a.writeFields(append(fields, field{"read", fmt.Sprintf("%d objects, %d fragments, %s", r.Objects, r.Fragments, sizeText(r.Bytes))}, field{"cost", fmt.Sprintf("%.4f", r.Money)},
-		field{"damaged", fmt.Sprintf("%d, %d repaired", r.Damaged, r.Repaired)}, field{"not read", fmt.Sprint(r.Unread)}, field{"scrub", end}))
-}
-
 func (a *app) compactCommand() *cobra.Command {
 	var dry, all bool
 	cmd := &cobra.Command{
@@ -104,10 +27,10 @@ the hot tier still has is let be.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.onlineFor(cmd.Context(), a.patient(cmd), func(ctx context.Context, c *client.Client) error {
 				r, err := c.Compact(ctx, dry, all)
-				if err != nil {
+				if err != nil && r.Read == 0 {
 					return err
 				}
-				return a.writeCompacted(r, dry)
+				return errors.Join(a.writeCompacted(r, dry), err)
 			})
 		},
 	}
@@ -148,13 +71,16 @@ func tombstoneText(t client.Tombstone) string {
 	if t.LogID == 0 {
 		what = fmt.Sprintf("%d entries", t.Entries)
 	}
+	if t.Shard != 0 {
+		what += fmt.Sprintf(" of shard %d", t.Shard)
+	}
 	return fmt.Sprintf("%s within LSN %d to %d, %s, %s, %s", what, t.First, t.Last, sizeText(t.Bytes), t.Reason, t.At.Format(time.RFC3339))
 }
 
 func tombstoneList(all []client.Tombstone) []map[string]any {
 	out := []map[string]any{}
 	for _, t := range all {
-		out = append(out, map[string]any{"reason": t.Reason, "log_id": uint64(t.LogID), "first_lsn": uint64(t.First), "last_lsn": uint64(t.Last), "entries": t.Entries, "bytes": t.Bytes, "at": t.At})
+		out = append(out, map[string]any{"reason": t.Reason, "log_id": uint64(t.LogID), "shard": uint32(t.Shard), "first_lsn": uint64(t.First), "last_lsn": uint64(t.Last), "entries": t.Entries, "bytes": t.Bytes, "at": t.At})
 	}
 	return out
 }
@@ -363,42 +289,70 @@ func (a *app) rebuildManifest(ctx context.Context, f archiveFlags) error {
 	if err := targets.CheckNames(ctx); err != nil {
 		return err
 	}
-	m := a.newMeter()
-	r, err := tiering.Salvage(ctx, tiering.ReaderOptions{Targets: targets.All, Keys: ring, Logger: quiet(a)}, func(p tiering.SalvageReport) {
-		m.update("rebuild: %d objects, %s read", p.Objects, sizeText(p.Bytes))
-	})
-	m.done()
-	if err != nil {
-		if errors.Is(err, logcore.ErrInvalid) {
-			err = exit.With(exit.Usage, err)
+	shards := []logcore.ShardID{0} // of an archive without any key there is nothing to rebuild: Salvage says so
+	cluster, found, err := tiering.Shards(ctx, targets.All, [16]byte{})
+	if err == nil {
+		shards = found
+	}
+	var reports []tiering.SalvageReport
+	var whole error
+	for _, shard := range shards {
+		m := a.newMeter()
+		r, err := tiering.Salvage(ctx, tiering.ReaderOptions{Targets: targets.All, Keys: ring, Cluster: cluster, Shard: shard, Logger: quiet(a)}, func(p tiering.SalvageReport) {
+			m.update("rebuild: shard %d, %d objects, %s read", shard, p.Objects, sizeText(p.Bytes))
+		})
+		m.done()
+		switch {
+		case errors.Is(err, logcore.ErrInvalid):
+			whole = exit.With(exit.Usage, err) // it has its manifest
+		case err != nil:
+			return targets.Explain(fmt.Errorf("shard %d: %w", shard, err))
+		default:
+			reports = append(reports, r)
 		}
-		return targets.Explain(err)
 	}
-	gaps, unusable := []string{}, []string{}
-	for _, g := range r.Gaps {
-		gaps = append(gaps, fmt.Sprintf("%d to %d", g.First, g.Last))
+	if len(reports) == 0 {
+		return targets.Explain(whole)
 	}
-	for _, p := range r.Unusable {
-		unusable = append(unusable, p.String())
-	}
-	if a.format == "json" {
-		err = a.writeJSON(map[string]any{"record": r.Record, "epoch": r.Epoch, "first_lsn": uint64(r.First), "covered_lsn": uint64(r.Covered), "objects": r.Objects, "superseded": r.Superseded,
+	return a.writeRebuilt(reports)
+}
+
+func (a *app) writeRebuilt(reports []tiering.SalvageReport) error {
+	var list []map[string]any
+	var fields []field
+	var missing []string
+	for _, r := range reports {
+		gaps, unusable := []string{}, []string{}
+		for _, g := range r.Gaps {
+			gaps = append(gaps, fmt.Sprintf("%d to %d", g.First, g.Last))
+			missing = append(missing, fmt.Sprintf("LSN %d to %d of shard %d", g.First, g.Last, r.Shard))
+		}
+		for _, p := range r.Unusable {
+			unusable = append(unusable, p.String())
+		}
+		list = append(list, map[string]any{"shard": uint32(r.Shard), "record": r.Record, "epoch": r.Epoch, "first_lsn": uint64(r.First), "covered_lsn": uint64(r.Covered), "objects": r.Objects, "superseded": r.Superseded,
 			"fragments": r.Fragments, "bytes": r.Bytes, "gaps": gaps, "unusable": unusable, "silent": append([]string{}, r.Silent...)})
-	} else {
-		fields := []field{{"manifest", fmt.Sprintf("rebuilt from %d fragments of %d objects, signed anew as record %d", r.Fragments, r.Objects, r.Record)},
-			{"covers", fmt.Sprintf("LSN %d to %d", r.First, r.Covered)}, {"lost with the old one", "retention, holds, the code: everything is under hold until you release it"}}
+		fields = append(fields, field{fmt.Sprintf("shard %d", r.Shard), fmt.Sprintf("rebuilt from %d fragments of %d objects, signed anew as record %d", r.Fragments, r.Objects, r.Record)},
+			field{"covers", fmt.Sprintf("LSN %d to %d", r.First, r.Covered)}, field{"lost with the old one", "retention, holds, the code: everything is under hold until you release it"})
 		for _, g := range gaps {
 			fields = append(fields, field{"missing", "LSN " + g})
 		}
 		for _, s := range append(unusable, r.Silent...) {
 			fields = append(fields, field{"not used", s})
 		}
-		err = a.writeFields(fields)
 	}
-	if err == nil && len(gaps) > 0 {
-		err = exit.With(exit.Integrity, fmt.Errorf("entries are missing: LSN %s", strings.Join(gaps, ", ")))
+	err := a.writeRebuiltAs(list, fields)
+	if err == nil && len(missing) > 0 {
+		err = exit.With(exit.Integrity, fmt.Errorf("entries are missing: %s", strings.Join(missing, ", ")))
 	}
 	return err
+}
+
+func (a *app) writeRebuiltAs(list []map[string]any, fields []field) error {
+	if a.format == "json" {
+		return a.writeJSON(list)
+	}
+	return a.writeFields(fields)
 }
 
 func (a *app) keyPublicCommand() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/exit"
 	"github.com/logcore/logcore/internal/roles"
@@ -20,6 +21,10 @@ import (
 type steering struct {
 	archiveFlags
 	offline bool
+	known   knownTarget
+	shards  int // offline: how many there are
+	// after is what is done offline once all shards' archives are changed; nil = nothing.
+	after func() error
 }
 
 func (s *steering) add(a *app, cmd *cobra.Command) {
@@ -28,7 +33,7 @@ func (s *steering) add(a *app, cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&s.offline, "offline", false, "the service is stopped: work on the archive of --dir, or of --targets and --key")
 }
 
-// run does online through the service, or offline with an archiver of its own.
+// run does online through the service, or offline with an archiver of its own for each shard, one after the other.
 func (s *steering) run(cmd *cobra.Command, a *app, online func(context.Context, *client.Client) error, offline func(context.Context, *tiering.Archiver) error) error {
 	if !s.offline {
 		if s.dir != "" || len(s.targets) > 0 || s.key != "" {
@@ -56,8 +61,49 @@ func (s *steering) run(cmd *cobra.Command, a *app, online func(context.Context, 
 	if err := targets.CheckNames(ctx); err != nil {
 		return err
 	}
-	err = tiering.Offline(ctx, tiering.Options{Targets: targets.All, Keys: ring, Logger: quiet(a)}, offline)
-	return targets.Explain(err)
+	cluster, shards, err := tiering.Shards(ctx, targets.All, [16]byte{})
+	if err != nil {
+		return targets.Explain(err)
+	}
+	s.shards = int(shards[len(shards)-1]) + 1
+	var done []logcore.ShardID
+	for _, shard := range shards {
+		err := tiering.Offline(ctx, tiering.Options{Targets: targets.All, Keys: ring, Cluster: cluster, Shard: shard, Logger: quiet(a)}, offline)
+		if err != nil && len(shards) > 1 {
+			err = &client.ShardError{Shard: shard, Done: done, Err: err}
+		}
+		if err != nil {
+			return targets.Explain(err)
+		}
+		done = append(done, shard)
+	}
+	if s.after == nil {
+		return nil
+	}
+	return s.after()
+}
+
+// knownTarget remembers whether any shard's archive has a target: one that lacks it, because adding it was interrupted, is no
+// failure then.
+type knownTarget struct {
+	somewhere bool
+	unknown   error
+}
+
+func (k *knownTarget) filter(err error) error {
+	if errors.Is(err, tiering.ErrUnknownTarget) {
+		k.unknown = err
+		return nil
+	}
+	k.somewhere = k.somewhere || err == nil
+	return err
+}
+
+func (k *knownTarget) err() error {
+	if k.somewhere {
+		return nil
+	}
+	return k.unknown
 }
 
 // serviceDir is where a service notes changes of its targets; empty when it is not known.
@@ -114,14 +160,16 @@ func (s *steering) addOffline(ctx context.Context, archiver *tiering.Archiver, u
 		return err
 	}
 	defer closeIt()
-	if err := archiver.AddTarget(ctx, t); err != nil {
-		return err
-	}
 	dir, err := s.serviceDir()
-	if err != nil || dir == "" {
+	if err != nil {
 		return err
 	}
-	return roles.NoteTargetAdded(dir, url)
+	if dir != "" { // first: the service takes it in where this command does not come to it
+		if err := roles.NoteTargetAdded(dir, url); err != nil {
+			return err
+		}
+	}
+	return archiver.AddTarget(ctx, t)
 }
 
 func (a *app) targetEvacuateCommand() *cobra.Command {
@@ -135,6 +183,7 @@ target first, or re-code.`,
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s.after = s.known.err
 		wait := func(ctx context.Context, left func() (uint64, error)) error {
 			m := a.newMeter()
 			defer m.done()
@@ -155,8 +204,9 @@ target first, or re-code.`,
 			return wait(ctx, func() (uint64, error) { return c.EvacuateTarget(ctx, args[0]) })
 		}, func(ctx context.Context, archiver *tiering.Archiver) error {
 			if err := archiver.Evacuate(ctx, args[0]); err != nil {
-				return err
+				return s.known.filter(err)
 			}
+			s.known.somewhere = true
 			return wait(ctx, func() (uint64, error) { return uint64(archiver.Evacuated(args[0])), nil })
 		})
 		if err != nil {
@@ -178,16 +228,19 @@ func (a *app) targetRemoveCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s.after = func() error {
+			if err := s.known.err(); err != nil {
+				return err
+			}
+			dir, err := s.serviceDir()
+			if err != nil || dir == "" {
+				return err
+			}
+			return roles.NoteTargetRemoved(dir, args[0])
+		}
 		err := s.run(cmd, a, func(ctx context.Context, c *client.Client) error { return c.RemoveTarget(ctx, args[0]) },
 			func(ctx context.Context, archiver *tiering.Archiver) error {
-				if err := archiver.RemoveTarget(ctx, args[0]); err != nil {
-					return err
-				}
-				dir, err := s.serviceDir()
-				if err != nil || dir == "" {
-					return err
-				}
-				return roles.NoteTargetRemoved(dir, args[0])
+				return s.known.filter(archiver.RemoveTarget(ctx, args[0]))
 			})
 		if err != nil {
 			return refused(err)

@@ -25,7 +25,8 @@ func TestSteerTheArchiveLive(t *testing.T) {
 	run("recode", "--k", "0", "--m", "3").want(t, exit.Server, "0+3")
 	run("recode", "--k", "3").want(t, exit.Usage, "--m")
 	run("target", "add", "dir://relative").want(t, exit.Usage, "absolute")
-	run("target", "add", "dir://"+filepath.Join(dir, "targets", "a1")+"?name=a1").want(t, exit.Server, "a1")
+	run("target", "add", "dir://"+filepath.Join(dir, "targets", "elsewhere")+"?name=a1").want(t, exit.Server, "a1")
+	run("target", "add", "dir://"+filepath.Join(dir, "targets", "a1")+"?name=a1").want(t, exit.OK, "a1 is added") // it is
 	other := filepath.Join(t.TempDir(), "full")
 	if err := os.MkdirAll(other, 0o700); err != nil {
 		t.Fatal(err)
@@ -38,6 +39,8 @@ func TestSteerTheArchiveLive(t *testing.T) {
 	run("target", "add", "dir://"+added+"?name=d1&provider=d&storage=0.02").want(t, exit.OK, "d1 is added")
 	run("target", "evacuate", "b1").want(t, exit.OK, "b1")
 	run("target", "remove", "b1").want(t, exit.OK, "b1")
+	run("target", "remove", "b1").want(t, exit.OK, "b1") // again: nothing is left to do
+	run("target", "add", "dir://"+filepath.Join(dir, "targets", "b1")+"?name=b1").want(t, exit.Server, "was removed")
 	run("target", "remove", "b2").want(t, exit.Server, "add")
 	run("recode", "--k", "3", "--m", "2", "--wait").want(t, exit.OK, "3+2")
 	run("scrub").want(t, exit.OK, "0 repaired", "end of the archive")

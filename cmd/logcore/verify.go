@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -134,32 +132,49 @@ func (r *verifyResult) found(err error) {
 	r.Problems = append(r.Problems, err.Error())
 }
 
-// verifyDir checks what a service keeps on its own disk: the cluster file, the Raft
-// state and the hot log. A hot tier that is gone is a notice: the archive has its own say.
+// verifyDir checks what a service keeps on its own disk: the cluster file and, of every shard, the Raft
+// state and the hot log. A hot tier that is gone is a notice: the archive has its own say. One shard of several that is gone is a
+// problem: the service does not start without it.
 func (a *app) verifyDir(ctx context.Context, f verifyFlags, targets *roles.Targets, keys tiering.KeyProvider, out *verifyResult, m *meter) error {
 	d, err := roles.OpenDevDir(f.dir)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(d.ShardDir()); errors.Is(err, fs.ErrNotExist) {
-		out.Notices = append(out.Notices, fmt.Sprintf("%s: no hot log", d.ShardDir()))
+	shards := d.Shards()
+	if len(shards) == 0 {
+		out.Notices = append(out.Notices, fmt.Sprintf("%s: no hot log", d.ShardDir(0)))
 		return nil
 	}
 	if _, err := cluster.Read(d.LogServiceDir()); err != nil {
 		out.found(err)
 	}
-	if err := replication.CheckState(d.ShardDir()); err != nil {
+	for _, shard := range d.MissingShards(ctx, targets) {
+		out.found(fmt.Errorf("%s: no hot log: shard %d of this member is lost: restore from the archive, or replace the member", d.ShardDir(shard), shard))
+	}
+	for _, shard := range shards {
+		if err := a.verifyShard(ctx, f, d, shard, targets, keys, out, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyShard checks one shard's part of it.
+func (a *app) verifyShard(ctx context.Context, f verifyFlags, d roles.DevDir, shard logcore.ShardID, targets *roles.Targets, keys tiering.KeyProvider, out *verifyResult, m *meter) error {
+	if err := replication.CheckState(d.ShardDir(shard)); err != nil {
 		out.found(err)
 	}
-	progress := func(done, total int64) { m.update("verify: hot log, %d of %d MiB", done>>20, total>>20) }
-	if f.repair {
-		return a.repairHotLog(ctx, d, targets, keys, out, progress)
+	progress := func(done, total int64) {
+		m.update("verify: hot log of shard %d, %d of %d MiB", shard, done>>20, total>>20)
 	}
-	check, err := inspect.Check(ctx, inspect.CheckOptions{Dir: d.ShardDir(), LogOf: catalog.LogOf, Progress: progress})
+	if f.repair {
+		return a.repairHotLog(ctx, d, shard, targets, keys, out, progress)
+	}
+	check, err := inspect.Check(ctx, inspect.CheckOptions{Dir: d.ShardDir(shard), LogOf: catalog.LogOf, Progress: progress})
 	if err != nil {
 		return err
 	}
-	out.HotLogBytes = check.Bytes
+	out.HotLogBytes += check.Bytes
 	for _, p := range append(check.Problems, check.Rotten...) {
 		out.found(p)
 	}
@@ -167,12 +182,12 @@ func (a *app) verifyDir(ctx context.Context, f verifyFlags, targets *roles.Targe
 	return nil
 }
 
-func (a *app) repairHotLog(ctx context.Context, d roles.DevDir, targets *roles.Targets, keys tiering.KeyProvider, out *verifyResult, progress func(done, total int64)) error {
-	report, err := recovery.RepairHotLog(ctx, recovery.RepairOptions{Dir: d.ShardDir(), Progress: progress, Logger: quiet(a),
+func (a *app) repairHotLog(ctx context.Context, d roles.DevDir, shard logcore.ShardID, targets *roles.Targets, keys tiering.KeyProvider, out *verifyResult, progress func(done, total int64)) error {
+	report, err := recovery.RepairHotLog(ctx, recovery.RepairOptions{Dir: d.ShardDir(shard), Shard: shard, Progress: progress, Logger: quiet(a),
 		Archive: func(ctx context.Context) (*tiering.Reader, error) {
-			return tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: targets.All, Keys: keys, Logger: quiet(a)})
+			return tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: targets.All, Keys: keys, Shard: shard, Logger: quiet(a)})
 		}})
-	out.HotLogBytes = report.Bytes
+	out.HotLogBytes += report.Bytes
 	for _, r := range report.Repaired {
 		out.Repaired = append(out.Repaired, fmt.Sprintf("%s: LSN %d to %d, from the archive up to LSN %d", r.File, r.First, r.Last, r.FromArchive))
 	}

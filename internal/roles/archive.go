@@ -7,17 +7,15 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/logsvc"
+	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/tiering"
 )
 
-// archive is the archive of the one shard as the log service needs it.
+// archive is the archive of a shard as the log service needs it.
 type archive struct {
+	part     *shardPart
 	archiver *tiering.Archiver
 	source   *hotSource
-	// hotDamage says what is wrong with the hot log beneath: the service shows what is
-	// wrong with its storage as a whole.
-	hotDamage    func() []string
-	capabilities *capabilities
 }
 
 var _ logsvc.Archive = (*archive)(nil)
@@ -45,7 +43,9 @@ func (a *archive) Flush(ctx context.Context, _ logcore.ShardID, lsn logcore.LSN)
 // Status says how far behind the archive is and what is wrong with it.
 func (a *archive) Status(logcore.ShardID) logsvc.ArchiveStatus {
 	st := a.archiver.Status()
-	out := logsvc.ArchiveStatus{Lag: st.Lag, Problems: a.hotDamage()}
+	// With what is wrong with the hot log beneath: the service shows what is wrong with its storage as a whole.
+	out := logsvc.ArchiveStatus{Lag: st.Lag, Problems: a.part.damage.list(), Decided: a.part.decisions()}
+	out.Problems = append(out.Problems, a.part.unknownTargets()...)
 	if st.LastError != "" {
 		out.Problems = append(out.Problems, "archiving is held up: "+st.LastError)
 	}
@@ -65,16 +65,25 @@ func (a *archive) Status(logcore.ShardID) logsvc.ArchiveStatus {
 // Targets describes the buckets.
 func (a *archive) Targets(context.Context) ([]logsvc.Target, error) {
 	var out []logsvc.Target
-	for _, t := range a.archiver.TargetStatus() {
-		target := logsvc.Target{Name: t.Name, URL: t.Location, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy,
-			Fragments: uint64(t.Fragments), Bytes: uint64(t.Bytes), Capabilities: a.capabilities.of(t.Name)}
-		if t.Leaving {
-			target.Error = fmt.Sprintf("being evacuated: %d fragments are left", t.Fragments)
-		}
-		if !t.Healthy {
-			target.Error = t.LastError
-		}
-		out = append(out, target)
+	for _, t := range a.part.targetList(a.archiver) {
+		out = append(out, logsvc.Target{Name: t.Name, URL: t.Url, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy, Error: t.Error,
+			Fragments: t.Fragments, Bytes: t.Bytes, Capabilities: t.Capabilities})
 	}
 	return out, nil
+}
+
+// targetList describes the buckets, and what of the shard is on each.
+func (p *shardPart) targetList(archiver *tiering.Archiver) (out []*logcorev1.Target) {
+	for _, t := range archiver.TargetStatus() {
+		one := &logcorev1.Target{Name: t.Name, Url: t.Location, Provider: t.Provider, Region: t.Region, Healthy: t.Healthy,
+			Fragments: uint64(t.Fragments), Bytes: uint64(t.Bytes), Capabilities: p.capabilities.of(t.Name)}
+		if t.Leaving {
+			one.Error = fmt.Sprintf("being evacuated: %d fragments are left", t.Fragments)
+		}
+		if !t.Healthy {
+			one.Error = t.LastError
+		}
+		out = append(out, one)
+	}
+	return out
 }

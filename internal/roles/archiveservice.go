@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/logcore/logcore"
-	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/tiering"
@@ -25,39 +22,24 @@ type archiveService struct {
 	s *logService
 }
 
-// addedTargets closes at the end what was opened while the service ran.
-type addedTargets struct {
-	mu     sync.Mutex
-	closes []func() error // guarded by mu
-}
+// errNoArchive: nothing is archived here.
+var errNoArchive = status.Error(codes.FailedPrecondition, "there is no archive: no targets are configured")
 
-func (t *addedTargets) keep(closeIt func() error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closes = append(t.closes, closeIt)
-}
-
-func (t *addedTargets) close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var errs []error
-	for _, f := range t.closes {
-		errs = append(errs, f())
+// archiver returns the archiver of a shard, or an error that says who has it.
+func (a archiveService) archiver(shard uint32) (*tiering.Archiver, error) {
+	if int64(shard) >= int64(len(a.s.parts)) {
+		return nil, toStatus(fmt.Errorf("%w: there is no shard %d: the service has %d, from 0 on", logcore.ErrInvalid, shard, len(a.s.parts)))
 	}
-	return errors.Join(errs...)
-}
-
-// archiver returns the archiver, or an error that says who has it.
-func (a archiveService) archiver() (*tiering.Archiver, error) {
-	if archiver := a.s.parts[0].archiver.Load(); archiver != nil {
+	p := a.s.parts[shard]
+	if archiver := p.archiver.Load(); archiver != nil {
 		return archiver, nil
 	}
-	if len(a.s.targets.All) == 0 {
-		return nil, status.Error(codes.FailedPrecondition, "there is no archive: no targets are configured")
+	if len(a.s.targets.now()) == 0 {
+		return nil, errNoArchive
 	}
-	if group := a.s.parts[0].group; a.s.node != nil && !group.Leading() {
-		leader := group.Leader()
-		return nil, wire.ToStatus(&logcore.NotLeaderError{Shard: 0, Leader: leader, Address: a.s.node.Address(leader)}, "")
+	if a.s.node != nil && !p.group.Leading() {
+		leader := p.group.Leader()
+		return nil, wire.ToStatus(&logcore.NotLeaderError{Shard: p.id, Leader: leader, Address: a.s.node.Address(leader)}, "")
 	}
 	return nil, status.Error(codes.Unavailable, "the archiver has not started yet: too few targets answer")
 }
@@ -78,8 +60,8 @@ func toStatus(err error) error {
 }
 
 // ArchiveStatus implements logcorev1.ArchiveServiceServer.
-func (a archiveService) ArchiveStatus(context.Context, *logcorev1.ArchiveStatusRequest) (*logcorev1.ArchiveStatusResponse, error) {
-	archiver, err := a.archiver()
+func (a archiveService) ArchiveStatus(_ context.Context, req *logcorev1.ArchiveStatusRequest) (*logcorev1.ArchiveStatusResponse, error) {
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
@@ -87,11 +69,12 @@ func (a archiveService) ArchiveStatus(context.Context, *logcorev1.ArchiveStatusR
 	k, m := archiver.Code()
 	resp := &logcorev1.ArchiveStatusResponse{DataFragments: uint32(k), ParityFragments: uint32(m), Objects: uint64(st.Objects), ObjectsToRecode: uint64(archiver.Recoding()),
 		RawBytes: uint64(st.RawBytes), StoredBytes: uint64(st.StoredBytes), RpoMs: uint64(st.RPO.Milliseconds()), RpoAllowedMs: uint64(a.s.cfg.ArchiveMaxAge.Milliseconds()),
-		ScrubNextLsn: archiver.ScrubNext(), LockSeconds: uint64(archiver.Lock() / time.Second)}
+		ScrubNextLsn: archiver.ScrubNext(), LockSeconds: uint64(archiver.Lock() / time.Second),
+		Shards: uint32(len(a.s.parts)), Targets: a.s.parts[req.Shard].targetList(archiver)}
 	for _, c := range archiver.Costs() {
 		resp.Costs = append(resp.Costs, &logcorev1.TargetCost{Target: c.Target, Storage: c.Storage, Requests: c.Requests, Egress: c.Egress, Priced: c.Priced})
 	}
-	names := a.names()
+	names := a.s.logNames()
 	for _, p := range archiver.Policies() {
 		resp.Policies = append(resp.Policies, &logcorev1.ArchivePolicy{Log: names[p.Log], LogId: uint64(p.Log), KeepSeconds: uint64(p.Keep / time.Second), Hold: p.Hold})
 	}
@@ -110,46 +93,25 @@ func tombstones(all []tiering.Tombstone) (out []*logcorev1.ArchiveTombstone) {
 	return out
 }
 
-// names returns the names of the logs.
-func (a archiveService) names() map[logcore.LogID]string {
-	names := map[logcore.LogID]string{}
-	a.s.parts[0].group.View(func(s *catalog.State) {
-		for _, l := range s.Logs() {
-			names[l.ID] = l.Name
-		}
-	})
-	return names
-}
-
-// logID finds a log by name; 0 for no name.
-func (a archiveService) logID(name string) (id logcore.LogID, err error) {
-	if name == "" {
-		return 0, nil
-	}
-	a.s.parts[0].group.View(func(s *catalog.State) {
-		var l *catalog.Log
-		if l, err = s.ByName(name); err == nil {
-			id = l.ID
-		}
-	})
-	return id, err
-}
-
 // AddTarget implements logcorev1.ArchiveServiceServer.
 func (a archiveService) AddTarget(ctx context.Context, req *logcorev1.AddTargetRequest) (*logcorev1.AddTargetResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
-	t, closeIt, err := NewTarget(ctx, req.Url, a.s.identity.ID)
-	if err != nil {
-		return nil, status.Error(codes.FailedPrecondition, strings.TrimPrefix(err.Error(), "logcore: "))
+	if err := a.s.registerTarget(ctx, req.Url); err != nil {
+		return nil, registerStatus(err)
 	}
-	a.s.added.keep(closeIt)
-	if err := archiver.AddTarget(ctx, t); err != nil {
+	spec, err := target.Parse(req.Url)
+	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &logcorev1.AddTargetResponse{}, toStatus(NoteTargetAdded(a.s.cfg.Dir, req.Url))
+	for _, t := range a.s.targets.now() {
+		if t.Name == spec.Name {
+			return &logcorev1.AddTargetResponse{}, toStatus(archiver.AddTarget(ctx, t))
+		}
+	}
+	return nil, status.Error(codes.Aborted, "the target was removed meanwhile")
 }
 
 // NewTarget prepares the bucket at a URL, which must be empty or the cluster's already, as
@@ -171,7 +133,7 @@ func NewTarget(ctx context.Context, url string, id [16]byte) (_ tiering.Target, 
 
 // EvacuateTarget implements logcorev1.ArchiveServiceServer.
 func (a archiveService) EvacuateTarget(ctx context.Context, req *logcorev1.EvacuateTargetRequest) (*logcorev1.EvacuateTargetResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
@@ -183,19 +145,19 @@ func (a archiveService) EvacuateTarget(ctx context.Context, req *logcorev1.Evacu
 
 // RemoveTarget implements logcorev1.ArchiveServiceServer.
 func (a archiveService) RemoveTarget(ctx context.Context, req *logcorev1.RemoveTargetRequest) (*logcorev1.RemoveTargetResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
 	if err := archiver.RemoveTarget(ctx, req.Name); err != nil {
 		return nil, toStatus(err)
 	}
-	return &logcorev1.RemoveTargetResponse{}, toStatus(NoteTargetRemoved(a.s.cfg.Dir, req.Name))
+	return &logcorev1.RemoveTargetResponse{}, nil
 }
 
 // Recode implements logcorev1.ArchiveServiceServer.
 func (a archiveService) Recode(ctx context.Context, req *logcorev1.RecodeRequest) (*logcorev1.RecodeResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +166,7 @@ func (a archiveService) Recode(ctx context.Context, req *logcorev1.RecodeRequest
 
 // Scrub implements logcorev1.ArchiveServiceServer.
 func (a archiveService) Scrub(ctx context.Context, req *logcorev1.ScrubRequest) (*logcorev1.ScrubResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +187,7 @@ func (a archiveService) Scrub(ctx context.Context, req *logcorev1.ScrubRequest) 
 
 // Compact implements logcorev1.ArchiveServiceServer.
 func (a archiveService) Compact(ctx context.Context, req *logcorev1.CompactRequest) (*logcorev1.CompactResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
@@ -237,15 +199,24 @@ func (a archiveService) Compact(ctx context.Context, req *logcorev1.CompactReque
 		SavedBytes: r.Saved(), Held: r.Held, Tombstones: tombstones(r.Tombstones)}, nil
 }
 
+// log returns the log that is meant: the id, or else that of the name.
+func (a archiveService) log(id uint64, name string) (logcore.LogID, error) {
+	if id != 0 {
+		return logcore.LogID(id), nil
+	}
+	found, err := a.s.logID(name)
+	return found, wire.ToStatus(err, name)
+}
+
 // SetRetention implements logcorev1.ArchiveServiceServer.
 func (a archiveService) SetRetention(ctx context.Context, req *logcorev1.SetRetentionRequest) (*logcorev1.SetRetentionResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
-	id, err := a.logID(req.Log)
+	id, err := a.log(req.LogId, req.Log)
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, err
 	}
 	if req.KeepSeconds > 1<<33 {
 		return nil, toStatus(fmt.Errorf("%w: a retention of %d seconds", logcore.ErrInvalid, req.KeepSeconds))
@@ -255,20 +226,20 @@ func (a archiveService) SetRetention(ctx context.Context, req *logcorev1.SetRete
 
 // SetHold implements logcorev1.ArchiveServiceServer.
 func (a archiveService) SetHold(ctx context.Context, req *logcorev1.SetHoldRequest) (*logcorev1.SetHoldResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}
-	id, err := a.logID(req.Log)
+	id, err := a.log(req.LogId, req.Log)
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, err
 	}
 	return &logcorev1.SetHoldResponse{}, toStatus(archiver.SetHold(ctx, id, req.Reason))
 }
 
 // SetLock implements logcorev1.ArchiveServiceServer.
 func (a archiveService) SetLock(ctx context.Context, req *logcorev1.SetLockRequest) (*logcorev1.SetLockResponse, error) {
-	archiver, err := a.archiver()
+	archiver, err := a.archiver(req.Shard)
 	if err != nil {
 		return nil, err
 	}

@@ -9,11 +9,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/cluster"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/internal/node"
 	"github.com/logcore/logcore/recovery"
 	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -44,10 +47,38 @@ type DevDir struct {
 }
 
 // LogServiceDir is where the log service lives.
-func (d DevDir) LogServiceDir() string { return filepath.Dir(d.ShardDir()) }
+func (d DevDir) LogServiceDir() string { return filepath.Dir(d.ShardDir(0)) }
 
-// ShardDir is where the hot log of the shard lies.
-func (d DevDir) ShardDir() string { return recovery.ShardDir(d.Path, 0) }
+// ShardDir is where the hot log of a shard lies.
+func (d DevDir) ShardDir(shard logcore.ShardID) string { return recovery.ShardDir(d.Path, shard) }
+
+// Shards returns the shards that have a hot log in the directory, in order.
+func (d DevDir) Shards() (shards []logcore.ShardID) {
+	for i := range node.PresentShards(d.LogServiceDir()) {
+		if has, err := holdsFiles(d.ShardDir(logcore.ShardID(i))); has || err != nil { // what can't be listed is for whoever reads it
+			shards = append(shards, logcore.ShardID(i))
+		}
+	}
+	return shards
+}
+
+// MissingShards returns the shards that have no hot log in the directory and should: there are higher ones, or the cluster's
+// archive has them.
+func (d DevDir) MissingShards(ctx context.Context, targets *Targets) (missing []logcore.ShardID) {
+	have := d.Shards()
+	want := node.PresentShards(d.LogServiceDir())
+	if identity, err := cluster.ReadIdentity(d.LogServiceDir()); err == nil {
+		if _, archived, err := tiering.Shards(ctx, targets.All, identity.ID); err == nil {
+			want = max(want, int(archived[len(archived)-1])+1)
+		}
+	}
+	for i := range want {
+		if !slices.Contains(have, logcore.ShardID(i)) {
+			missing = append(missing, logcore.ShardID(i))
+		}
+	}
+	return missing
+}
 
 // PageServerDir is where the page versions lie.
 func (d DevDir) PageServerDir() string { return filepath.Join(d.Path, devPageServer) }

@@ -131,6 +131,13 @@ func (f *followedArchive) note(err error) {
 	f.mu.Unlock()
 }
 
+// reopen makes the next look at the archive one with the targets that there are by then.
+func (f *followedArchive) reopen() {
+	f.mu.Lock()
+	f.reader = nil
+	f.mu.Unlock()
+}
+
 // refresh reads what is archived meanwhile.
 func (f *followedArchive) refresh(ctx context.Context) {
 	f.mu.Lock()
@@ -239,7 +246,8 @@ func (f *followedArchive) Status(shard logcore.ShardID) logsvc.ArchiveStatus {
 	if leads != nil {
 		return leads.Status(shard)
 	}
-	out := logsvc.ArchiveStatus{Problems: f.s.damage.list()}
+	out := logsvc.ArchiveStatus{Problems: f.s.damage.list(), Decided: f.s.decisions()}
+	out.Problems = append(out.Problems, f.s.unknownTargets()...)
 	if err != nil {
 		out.Problems = append(out.Problems, "the archive can't be read: "+err.Error())
 	}
@@ -252,7 +260,7 @@ func (f *followedArchive) Targets(ctx context.Context) ([]logsvc.Target, error) 
 		return leads.Targets(ctx)
 	}
 	var out []logsvc.Target
-	for _, t := range f.s.targets.All {
+	for _, t := range f.s.targets.now() {
 		out = append(out, logsvc.Target{Name: t.Name, Healthy: t.Bucket != nil})
 	}
 	return out, nil

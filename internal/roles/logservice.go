@@ -2,7 +2,6 @@ package roles
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -50,7 +49,7 @@ type logService struct {
 	identity cluster.Identity
 
 	capabilities capabilities
-	added        addedTargets
+	registering  sync.Mutex                    // held while a target is made known, or forgotten
 	damage       damages                       // that the running hot logs found and that is not repaired
 	mending      chan *logcore.CorruptionError // to mend
 }
@@ -61,6 +60,7 @@ type shardPart struct {
 	id       logcore.ShardID
 	group    *replication.Group
 	archiver atomic.Pointer[tiering.Archiver] // nil while this member does not archive
+	followed *followedArchive                 // of a node of a cluster; nil otherwise
 }
 
 // process is what the parts of one process share.
@@ -111,26 +111,29 @@ func (s *logService) openTargets(ctx context.Context) (err error) {
 	if s.targets, err = OpenTargets(ctx, urls, s.process.log); err != nil {
 		return err
 	}
-	s.process.group.add("targets", func(context.Context) error { return errors.Join(s.added.close(), s.targets.Close()) })
+	s.process.group.add("targets", func(context.Context) error { return s.targets.Close() })
 	return nil
 }
 
 // harden puts metrics, a limit and retries around each target. The archiver tries again
 // by itself, later and elsewhere, so that a call is not repeated here for long.
 func (s *logService) harden() error {
-	m := s.process.bucketMetrics()
 	for i, t := range s.targets.All {
 		if t.Bucket == nil {
 			continue
 		}
-		b, err := bucket.Harden(t.Bucket, bucket.HardenOptions{Target: t.Name, Metrics: m,
-			Retry: bucket.RetryOptions{Attempts: 3, AttemptTimeout: 15 * time.Second, BackoffMax: time.Second}})
+		b, err := s.hardened(t)
 		if err != nil {
 			return err
 		}
 		s.targets.All[i].Bucket = b
 	}
 	return nil
+}
+
+func (s *logService) hardened(t tiering.Target) (bucket.Bucket, error) {
+	return bucket.Harden(t.Bucket, bucket.HardenOptions{Target: t.Name, Metrics: s.process.bucketMetrics(),
+		Retry: bucket.RetryOptions{Attempts: 3, AttemptTimeout: 15 * time.Second, BackoffMax: time.Second}})
 }
 
 func (s *logService) identify(ctx context.Context) error {
@@ -166,7 +169,8 @@ func (s *logService) openService(ctx context.Context) error {
 		switch {
 		case len(s.targets.All) == 0:
 		case s.node != nil:
-			opts.Archive = p.followArchive()
+			p.followed = p.followArchive()
+			opts.Archive = p.followed
 		default:
 			a, err := p.openArchive(ctx)
 			if err != nil {
@@ -204,7 +208,7 @@ func (p *shardPart) startArchiver(ctx context.Context, registry prometheus.Regis
 	source, status := &hotSource{group: p.group}, p.group.Status()
 	memory := max(int64(p.cfg.ArchiveMemoryBytes)/int64(len(p.parts)), archiveMemoryMin)
 	a, err := tiering.Open(ctx, tiering.Options{Cluster: p.identity.ID, Shard: p.id, Epoch: status.Term,
-		Incarnation: status.Incarnation, Supersedes: p.identity.Supersedes, Targets: p.targets.All, Keys: p.keys,
+		Incarnation: status.Incarnation, Supersedes: p.identity.Supersedes, Targets: p.targets.now(), Keys: p.keys,
 		Content: content{shard: p.id, view: p.group.View}, ProbeLock: probeLock,
 		Source: source, MaxAge: p.cfg.ArchiveMaxAge, MemoryMax: memory, Compression: tiering.Compression(p.cfg.ArchiveCompression), Logger: p.process.log, Registerer: registry,
 		Corruptions: p.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: p.process.corrupt.WithLabelValues("manifest")})
@@ -226,7 +230,7 @@ func (p *shardPart) startArchiver(ctx context.Context, registry prometheus.Regis
 			p.capabilities.probe(run, a.Targets)
 		}
 	}()
-	out := &archive{archiver: a, source: source, hotDamage: p.damage.list, capabilities: &p.capabilities}
+	out := &archive{part: p, archiver: a, source: source}
 	p.archiver.Store(a)
 	return out, func() {
 		p.archiver.CompareAndSwap(a, nil)

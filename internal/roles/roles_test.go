@@ -394,7 +394,7 @@ func TestRotWhileRunning(t *testing.T) {
 	if _, err := c.Flush(ctx, "l"); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(d.ShardDir(), "00000001.seg")
+	path := filepath.Join(d.ShardDir(0), "00000001.seg")
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -460,7 +460,7 @@ func TestRotWhileStopped(t *testing.T) {
 	if _, err := c.Flush(ctx, "l"); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(d.ShardDir(), "00000001.seg")
+	path := filepath.Join(d.ShardDir(0), "00000001.seg")
 	for _, at := range []int64{300 << 10, 50} { // a frame, the header
 		c.Close()
 		if err := r.Stop(); err != nil {

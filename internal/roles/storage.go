@@ -57,10 +57,10 @@ func (s *logService) repairShard(ctx context.Context, shard logcore.ShardID) (re
 }
 
 func (p *shardPart) openReader(ctx context.Context) (*tiering.Reader, error) {
-	if len(p.targets.All) == 0 {
+	if len(p.targets.now()) == 0 {
 		return nil, errors.New("there is no archive: no targets are configured")
 	}
-	r, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: p.targets.All, Keys: p.keys, Cluster: p.identity.ID, Shard: p.id, Logger: p.process.log,
+	r, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: p.targets.now(), Keys: p.keys, Cluster: p.identity.ID, Shard: p.id, Logger: p.process.log,
 		Corruptions: p.process.corrupt.WithLabelValues("fragment"), ManifestCorruptions: p.process.corrupt.WithLabelValues("manifest")})
 	return r, p.targets.Explain(err)
 }

@@ -22,12 +22,15 @@ type Targets struct {
 	// Lost says why each of those could not be opened, by name.
 	Lost map[string]error
 
+	mu     sync.Mutex // guards All, urls and opened once the service runs
 	urls   []string
 	opened []bucket.Bucket
 }
 
 // Close closes the buckets.
 func (t *Targets) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var errs []error
 	for _, b := range t.opened {
 		errs = append(errs, b.Close())

@@ -23,6 +23,7 @@ const (
 
 type ArchiveStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -57,6 +58,13 @@ func (*ArchiveStatusRequest) Descriptor() ([]byte, []int) {
 	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *ArchiveStatusRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
 type ArchiveStatusResponse struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	DataFragments   uint32                 `protobuf:"varint,1,opt,name=data_fragments,json=dataFragments,proto3" json:"data_fragments,omitempty"`
@@ -76,7 +84,11 @@ type ArchiveStatusResponse struct {
 	PublicKey    string `protobuf:"bytes,12,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
 	ScrubNextLsn uint64 `protobuf:"varint,13,opt,name=scrub_next_lsn,json=scrubNextLsn,proto3" json:"scrub_next_lsn,omitempty"`
 	// Locks on every sealed fragment, where that is offered; 0 = none.
-	LockSeconds   uint64 `protobuf:"varint,14,opt,name=lock_seconds,json=lockSeconds,proto3" json:"lock_seconds,omitempty"`
+	LockSeconds uint64 `protobuf:"varint,14,opt,name=lock_seconds,json=lockSeconds,proto3" json:"lock_seconds,omitempty"`
+	// How many shards the service has.
+	Shards uint32 `protobuf:"varint,15,opt,name=shards,proto3" json:"shards,omitempty"`
+	// What is on each target of the shard's archive.
+	Targets       []*Target `protobuf:"bytes,16,rep,name=targets,proto3" json:"targets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +219,20 @@ func (x *ArchiveStatusResponse) GetLockSeconds() uint64 {
 		return x.LockSeconds
 	}
 	return 0
+}
+
+func (x *ArchiveStatusResponse) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *ArchiveStatusResponse) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
 }
 
 // TargetCost is what a target costs in a day, by the prices in its URL.
@@ -451,16 +477,177 @@ func (x *ArchiveTombstone) GetUnixMs() int64 {
 	return 0
 }
 
-type AddTargetRequest struct {
+type RegisterTargetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *RegisterTargetRequest) Reset() {
+	*x = RegisterTargetRequest{}
+	mi := &file_logcore_v1_archive_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterTargetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterTargetRequest) ProtoMessage() {}
+
+func (x *RegisterTargetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_archive_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterTargetRequest.ProtoReflect.Descriptor instead.
+func (*RegisterTargetRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RegisterTargetRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+type RegisterTargetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterTargetResponse) Reset() {
+	*x = RegisterTargetResponse{}
+	mi := &file_logcore_v1_archive_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterTargetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterTargetResponse) ProtoMessage() {}
+
+func (x *RegisterTargetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_archive_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterTargetResponse.ProtoReflect.Descriptor instead.
+func (*RegisterTargetResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{6}
+}
+
+type UnregisterTargetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterTargetRequest) Reset() {
+	*x = UnregisterTargetRequest{}
+	mi := &file_logcore_v1_archive_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterTargetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterTargetRequest) ProtoMessage() {}
+
+func (x *UnregisterTargetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_archive_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterTargetRequest.ProtoReflect.Descriptor instead.
+func (*UnregisterTargetRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UnregisterTargetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type UnregisterTargetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterTargetResponse) Reset() {
+	*x = UnregisterTargetResponse{}
+	mi := &file_logcore_v1_archive_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterTargetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterTargetResponse) ProtoMessage() {}
+
+func (x *UnregisterTargetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_archive_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterTargetResponse.ProtoReflect.Descriptor instead.
+func (*UnregisterTargetResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{8}
+}
+
+type AddTargetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
 func (x *AddTargetRequest) Reset() {
 	*x = AddTargetRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[5]
+	mi := &file_logcore_v1_archive_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +659,7 @@ func (x *AddTargetRequest) String() string {
 func (*AddTargetRequest) ProtoMessage() {}
 
 func (x *AddTargetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[5]
+	mi := &file_logcore_v1_archive_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +672,7 @@ func (x *AddTargetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTargetRequest.ProtoReflect.Descriptor instead.
 func (*AddTargetRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{5}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AddTargetRequest) GetUrl() string {
@@ -493,6 +680,13 @@ func (x *AddTargetRequest) GetUrl() string {
 		return x.Url
 	}
 	return ""
+}
+
+func (x *AddTargetRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
 }
 
 type AddTargetResponse struct {
@@ -503,7 +697,7 @@ type AddTargetResponse struct {
 
 func (x *AddTargetResponse) Reset() {
 	*x = AddTargetResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[6]
+	mi := &file_logcore_v1_archive_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +709,7 @@ func (x *AddTargetResponse) String() string {
 func (*AddTargetResponse) ProtoMessage() {}
 
 func (x *AddTargetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[6]
+	mi := &file_logcore_v1_archive_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,19 +722,20 @@ func (x *AddTargetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddTargetResponse.ProtoReflect.Descriptor instead.
 func (*AddTargetResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{6}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{10}
 }
 
 type EvacuateTargetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EvacuateTargetRequest) Reset() {
 	*x = EvacuateTargetRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[7]
+	mi := &file_logcore_v1_archive_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +747,7 @@ func (x *EvacuateTargetRequest) String() string {
 func (*EvacuateTargetRequest) ProtoMessage() {}
 
 func (x *EvacuateTargetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[7]
+	mi := &file_logcore_v1_archive_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +760,7 @@ func (x *EvacuateTargetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvacuateTargetRequest.ProtoReflect.Descriptor instead.
 func (*EvacuateTargetRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{7}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EvacuateTargetRequest) GetName() string {
@@ -573,6 +768,13 @@ func (x *EvacuateTargetRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *EvacuateTargetRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
 }
 
 type EvacuateTargetResponse struct {
@@ -584,7 +786,7 @@ type EvacuateTargetResponse struct {
 
 func (x *EvacuateTargetResponse) Reset() {
 	*x = EvacuateTargetResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[8]
+	mi := &file_logcore_v1_archive_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +798,7 @@ func (x *EvacuateTargetResponse) String() string {
 func (*EvacuateTargetResponse) ProtoMessage() {}
 
 func (x *EvacuateTargetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[8]
+	mi := &file_logcore_v1_archive_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +811,7 @@ func (x *EvacuateTargetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvacuateTargetResponse.ProtoReflect.Descriptor instead.
 func (*EvacuateTargetResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{8}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EvacuateTargetResponse) GetFragmentsLeft() uint64 {
@@ -622,13 +824,14 @@ func (x *EvacuateTargetResponse) GetFragmentsLeft() uint64 {
 type RemoveTargetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RemoveTargetRequest) Reset() {
 	*x = RemoveTargetRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[9]
+	mi := &file_logcore_v1_archive_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +843,7 @@ func (x *RemoveTargetRequest) String() string {
 func (*RemoveTargetRequest) ProtoMessage() {}
 
 func (x *RemoveTargetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[9]
+	mi := &file_logcore_v1_archive_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +856,7 @@ func (x *RemoveTargetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTargetRequest.ProtoReflect.Descriptor instead.
 func (*RemoveTargetRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{9}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemoveTargetRequest) GetName() string {
@@ -661,6 +864,13 @@ func (x *RemoveTargetRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *RemoveTargetRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
 }
 
 type RemoveTargetResponse struct {
@@ -671,7 +881,7 @@ type RemoveTargetResponse struct {
 
 func (x *RemoveTargetResponse) Reset() {
 	*x = RemoveTargetResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[10]
+	mi := &file_logcore_v1_archive_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +893,7 @@ func (x *RemoveTargetResponse) String() string {
 func (*RemoveTargetResponse) ProtoMessage() {}
 
 func (x *RemoveTargetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[10]
+	mi := &file_logcore_v1_archive_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,20 +906,21 @@ func (x *RemoveTargetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTargetResponse.ProtoReflect.Descriptor instead.
 func (*RemoveTargetResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{10}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{14}
 }
 
 type RecodeRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	DataFragments   uint32                 `protobuf:"varint,1,opt,name=data_fragments,json=dataFragments,proto3" json:"data_fragments,omitempty"`
 	ParityFragments uint32                 `protobuf:"varint,2,opt,name=parity_fragments,json=parityFragments,proto3" json:"parity_fragments,omitempty"`
+	Shard           uint32                 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RecodeRequest) Reset() {
 	*x = RecodeRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[11]
+	mi := &file_logcore_v1_archive_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +932,7 @@ func (x *RecodeRequest) String() string {
 func (*RecodeRequest) ProtoMessage() {}
 
 func (x *RecodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[11]
+	mi := &file_logcore_v1_archive_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +945,7 @@ func (x *RecodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecodeRequest.ProtoReflect.Descriptor instead.
 func (*RecodeRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{11}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecodeRequest) GetDataFragments() uint32 {
@@ -751,6 +962,13 @@ func (x *RecodeRequest) GetParityFragments() uint32 {
 	return 0
 }
 
+func (x *RecodeRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
 type RecodeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -759,7 +977,7 @@ type RecodeResponse struct {
 
 func (x *RecodeResponse) Reset() {
 	*x = RecodeResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[12]
+	mi := &file_logcore_v1_archive_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +989,7 @@ func (x *RecodeResponse) String() string {
 func (*RecodeResponse) ProtoMessage() {}
 
 func (x *RecodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[12]
+	mi := &file_logcore_v1_archive_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +1002,7 @@ func (x *RecodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecodeResponse.ProtoReflect.Descriptor instead.
 func (*RecodeResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{12}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{16}
 }
 
 type ScrubRequest struct {
@@ -794,13 +1012,14 @@ type ScrubRequest struct {
 	MoneyMax float64 `protobuf:"fixed64,2,opt,name=money_max,json=moneyMax,proto3" json:"money_max,omitempty"`
 	// 0 = where the last scrub stopped.
 	FromLsn       uint64 `protobuf:"varint,3,opt,name=from_lsn,json=fromLsn,proto3" json:"from_lsn,omitempty"`
+	Shard         uint32 `protobuf:"varint,4,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScrubRequest) Reset() {
 	*x = ScrubRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[13]
+	mi := &file_logcore_v1_archive_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1031,7 @@ func (x *ScrubRequest) String() string {
 func (*ScrubRequest) ProtoMessage() {}
 
 func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[13]
+	mi := &file_logcore_v1_archive_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1044,7 @@ func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
 func (*ScrubRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{13}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ScrubRequest) GetBytesMax() uint64 {
@@ -849,6 +1068,13 @@ func (x *ScrubRequest) GetFromLsn() uint64 {
 	return 0
 }
 
+func (x *ScrubRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
 type ScrubResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Objects       uint64                 `protobuf:"varint,1,opt,name=objects,proto3" json:"objects,omitempty"`
@@ -867,7 +1093,7 @@ type ScrubResponse struct {
 
 func (x *ScrubResponse) Reset() {
 	*x = ScrubResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[14]
+	mi := &file_logcore_v1_archive_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1105,7 @@ func (x *ScrubResponse) String() string {
 func (*ScrubResponse) ProtoMessage() {}
 
 func (x *ScrubResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[14]
+	mi := &file_logcore_v1_archive_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1118,7 @@ func (x *ScrubResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubResponse.ProtoReflect.Descriptor instead.
 func (*ScrubResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{14}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ScrubResponse) GetObjects() uint64 {
@@ -969,14 +1195,15 @@ type CompactRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	DryRun bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Look at every object, also those that were looked at before.
-	All           bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	All           bool   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	Shard         uint32 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CompactRequest) Reset() {
 	*x = CompactRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[15]
+	mi := &file_logcore_v1_archive_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1215,7 @@ func (x *CompactRequest) String() string {
 func (*CompactRequest) ProtoMessage() {}
 
 func (x *CompactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[15]
+	mi := &file_logcore_v1_archive_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1228,7 @@ func (x *CompactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
 func (*CompactRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{15}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CompactRequest) GetDryRun() bool {
@@ -1016,6 +1243,13 @@ func (x *CompactRequest) GetAll() bool {
 		return x.All
 	}
 	return false
+}
+
+func (x *CompactRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
 }
 
 type CompactResponse struct {
@@ -1035,7 +1269,7 @@ type CompactResponse struct {
 
 func (x *CompactResponse) Reset() {
 	*x = CompactResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[16]
+	mi := &file_logcore_v1_archive_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1281,7 @@ func (x *CompactResponse) String() string {
 func (*CompactResponse) ProtoMessage() {}
 
 func (x *CompactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[16]
+	mi := &file_logcore_v1_archive_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1294,7 @@ func (x *CompactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
 func (*CompactResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{16}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CompactResponse) GetObjectsRead() uint64 {
@@ -1117,14 +1351,17 @@ type SetRetentionRequest struct {
 	// Empty = every log that has no retention of its own.
 	Log string `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
 	// 0 = for ever.
-	KeepSeconds   uint64 `protobuf:"varint,2,opt,name=keep_seconds,json=keepSeconds,proto3" json:"keep_seconds,omitempty"`
+	KeepSeconds uint64 `protobuf:"varint,2,opt,name=keep_seconds,json=keepSeconds,proto3" json:"keep_seconds,omitempty"`
+	Shard       uint32 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
+	// Of the log, 0 to find it by its name: which shard has it does not matter.
+	LogId         uint64 `protobuf:"varint,4,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetRetentionRequest) Reset() {
 	*x = SetRetentionRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[17]
+	mi := &file_logcore_v1_archive_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1373,7 @@ func (x *SetRetentionRequest) String() string {
 func (*SetRetentionRequest) ProtoMessage() {}
 
 func (x *SetRetentionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[17]
+	mi := &file_logcore_v1_archive_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1386,7 @@ func (x *SetRetentionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRetentionRequest.ProtoReflect.Descriptor instead.
 func (*SetRetentionRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{17}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetRetentionRequest) GetLog() string {
@@ -1166,6 +1403,20 @@ func (x *SetRetentionRequest) GetKeepSeconds() uint64 {
 	return 0
 }
 
+func (x *SetRetentionRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *SetRetentionRequest) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
+	}
+	return 0
+}
+
 type SetRetentionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1174,7 +1425,7 @@ type SetRetentionResponse struct {
 
 func (x *SetRetentionResponse) Reset() {
 	*x = SetRetentionResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[18]
+	mi := &file_logcore_v1_archive_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1437,7 @@ func (x *SetRetentionResponse) String() string {
 func (*SetRetentionResponse) ProtoMessage() {}
 
 func (x *SetRetentionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[18]
+	mi := &file_logcore_v1_archive_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1450,7 @@ func (x *SetRetentionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRetentionResponse.ProtoReflect.Descriptor instead.
 func (*SetRetentionResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{18}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{22}
 }
 
 type SetHoldRequest struct {
@@ -1207,14 +1458,17 @@ type SetHoldRequest struct {
 	// Empty = everything.
 	Log string `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
 	// Empty releases the hold.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Shard  uint32 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
+	// Of the log, 0 to find it by its name: which shard has it does not matter.
+	LogId         uint64 `protobuf:"varint,4,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetHoldRequest) Reset() {
 	*x = SetHoldRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[19]
+	mi := &file_logcore_v1_archive_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1480,7 @@ func (x *SetHoldRequest) String() string {
 func (*SetHoldRequest) ProtoMessage() {}
 
 func (x *SetHoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[19]
+	mi := &file_logcore_v1_archive_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1493,7 @@ func (x *SetHoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHoldRequest.ProtoReflect.Descriptor instead.
 func (*SetHoldRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{19}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetHoldRequest) GetLog() string {
@@ -1256,6 +1510,20 @@ func (x *SetHoldRequest) GetReason() string {
 	return ""
 }
 
+func (x *SetHoldRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *SetHoldRequest) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
+	}
+	return 0
+}
+
 type SetHoldResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1264,7 +1532,7 @@ type SetHoldResponse struct {
 
 func (x *SetHoldResponse) Reset() {
 	*x = SetHoldResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[20]
+	mi := &file_logcore_v1_archive_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1544,7 @@ func (x *SetHoldResponse) String() string {
 func (*SetHoldResponse) ProtoMessage() {}
 
 func (x *SetHoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[20]
+	mi := &file_logcore_v1_archive_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,20 +1557,21 @@ func (x *SetHoldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetHoldResponse.ProtoReflect.Descriptor instead.
 func (*SetHoldResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{20}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{24}
 }
 
 type SetLockRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From the time of the fragment's last entry on; 0 = no locks from now on. What is locked stays so.
 	LockSeconds   uint64 `protobuf:"varint,1,opt,name=lock_seconds,json=lockSeconds,proto3" json:"lock_seconds,omitempty"`
+	Shard         uint32 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetLockRequest) Reset() {
 	*x = SetLockRequest{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[21]
+	mi := &file_logcore_v1_archive_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1583,7 @@ func (x *SetLockRequest) String() string {
 func (*SetLockRequest) ProtoMessage() {}
 
 func (x *SetLockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[21]
+	mi := &file_logcore_v1_archive_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,12 +1596,19 @@ func (x *SetLockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLockRequest.ProtoReflect.Descriptor instead.
 func (*SetLockRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{21}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetLockRequest) GetLockSeconds() uint64 {
 	if x != nil {
 		return x.LockSeconds
+	}
+	return 0
+}
+
+func (x *SetLockRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
 	}
 	return 0
 }
@@ -1345,7 +1621,7 @@ type SetLockResponse struct {
 
 func (x *SetLockResponse) Reset() {
 	*x = SetLockResponse{}
-	mi := &file_logcore_v1_archive_proto_msgTypes[22]
+	mi := &file_logcore_v1_archive_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1633,7 @@ func (x *SetLockResponse) String() string {
 func (*SetLockResponse) ProtoMessage() {}
 
 func (x *SetLockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_archive_proto_msgTypes[22]
+	mi := &file_logcore_v1_archive_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1646,7 @@ func (x *SetLockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLockResponse.ProtoReflect.Descriptor instead.
 func (*SetLockResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{22}
+	return file_logcore_v1_archive_proto_rawDescGZIP(), []int{26}
 }
 
 var File_logcore_v1_archive_proto protoreflect.FileDescriptor
@@ -1378,8 +1654,9 @@ var File_logcore_v1_archive_proto protoreflect.FileDescriptor
 const file_logcore_v1_archive_proto_rawDesc = "" +
 	"\n" +
 	"\x18logcore/v1/archive.proto\x12\n" +
-	"logcore.v1\"\x16\n" +
-	"\x14ArchiveStatusRequest\"\xb7\x04\n" +
+	"logcore.v1\x1a\x16logcore/v1/admin.proto\",\n" +
+	"\x14ArchiveStatusRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\"\xfd\x04\n" +
 	"\x15ArchiveStatusResponse\x12%\n" +
 	"\x0edata_fragments\x18\x01 \x01(\rR\rdataFragments\x12)\n" +
 	"\x10parity_fragments\x18\x02 \x01(\rR\x0fparityFragments\x12\x18\n" +
@@ -1398,7 +1675,9 @@ const file_logcore_v1_archive_proto_rawDesc = "" +
 	"\n" +
 	"public_key\x18\f \x01(\tR\tpublicKey\x12$\n" +
 	"\x0escrub_next_lsn\x18\r \x01(\x04R\fscrubNextLsn\x12!\n" +
-	"\flock_seconds\x18\x0e \x01(\x04R\vlockSeconds\"\x8a\x01\n" +
+	"\flock_seconds\x18\x0e \x01(\x04R\vlockSeconds\x12\x16\n" +
+	"\x06shards\x18\x0f \x01(\rR\x06shards\x12,\n" +
+	"\atargets\x18\x10 \x03(\v2\x12.logcore.v1.TargetR\atargets\"\x8a\x01\n" +
 	"\n" +
 	"TargetCost\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x18\n" +
@@ -1418,25 +1697,36 @@ const file_logcore_v1_archive_proto_rawDesc = "" +
 	"\blast_lsn\x18\x04 \x01(\x04R\alastLsn\x12\x18\n" +
 	"\aentries\x18\x05 \x01(\x04R\aentries\x12\x14\n" +
 	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x17\n" +
-	"\aunix_ms\x18\a \x01(\x03R\x06unixMs\"$\n" +
+	"\aunix_ms\x18\a \x01(\x03R\x06unixMs\")\n" +
+	"\x15RegisterTargetRequest\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\x18\n" +
+	"\x16RegisterTargetResponse\"-\n" +
+	"\x17UnregisterTargetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x1a\n" +
+	"\x18UnregisterTargetResponse\":\n" +
 	"\x10AddTargetRequest\x12\x10\n" +
-	"\x03url\x18\x01 \x01(\tR\x03url\"\x13\n" +
-	"\x11AddTargetResponse\"+\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\"\x13\n" +
+	"\x11AddTargetResponse\"A\n" +
 	"\x15EvacuateTargetRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"?\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\"?\n" +
 	"\x16EvacuateTargetResponse\x12%\n" +
-	"\x0efragments_left\x18\x01 \x01(\x04R\rfragmentsLeft\")\n" +
+	"\x0efragments_left\x18\x01 \x01(\x04R\rfragmentsLeft\"?\n" +
 	"\x13RemoveTargetRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14RemoveTargetResponse\"a\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\"\x16\n" +
+	"\x14RemoveTargetResponse\"w\n" +
 	"\rRecodeRequest\x12%\n" +
 	"\x0edata_fragments\x18\x01 \x01(\rR\rdataFragments\x12)\n" +
-	"\x10parity_fragments\x18\x02 \x01(\rR\x0fparityFragments\"\x10\n" +
-	"\x0eRecodeResponse\"c\n" +
+	"\x10parity_fragments\x18\x02 \x01(\rR\x0fparityFragments\x12\x14\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\"\x10\n" +
+	"\x0eRecodeResponse\"y\n" +
 	"\fScrubRequest\x12\x1b\n" +
 	"\tbytes_max\x18\x01 \x01(\x04R\bbytesMax\x12\x1b\n" +
 	"\tmoney_max\x18\x02 \x01(\x01R\bmoneyMax\x12\x19\n" +
-	"\bfrom_lsn\x18\x03 \x01(\x04R\afromLsn\"\x94\x02\n" +
+	"\bfrom_lsn\x18\x03 \x01(\x04R\afromLsn\x12\x14\n" +
+	"\x05shard\x18\x04 \x01(\rR\x05shard\"\x94\x02\n" +
 	"\rScrubResponse\x12\x18\n" +
 	"\aobjects\x18\x01 \x01(\x04R\aobjects\x12\x1c\n" +
 	"\tfragments\x18\x02 \x01(\x04R\tfragments\x12\x14\n" +
@@ -1448,10 +1738,11 @@ const file_logcore_v1_archive_proto_rawDesc = "" +
 	"\bnext_lsn\x18\b \x01(\x04R\anextLsn\x12\x1a\n" +
 	"\bcomplete\x18\t \x01(\bR\bcomplete\x12\x1a\n" +
 	"\bproblems\x18\n" +
-	" \x03(\tR\bproblems\";\n" +
+	" \x03(\tR\bproblems\"Q\n" +
 	"\x0eCompactRequest\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12\x10\n" +
-	"\x03all\x18\x02 \x01(\bR\x03all\"\x8b\x02\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\"\x8b\x02\n" +
 	"\x0fCompactResponse\x12!\n" +
 	"\fobjects_read\x18\x01 \x01(\x04R\vobjectsRead\x12+\n" +
 	"\x11objects_rewritten\x18\x02 \x01(\x04R\x10objectsRewritten\x12\x18\n" +
@@ -1462,20 +1753,27 @@ const file_logcore_v1_archive_proto_rawDesc = "" +
 	"\x04held\x18\x06 \x01(\x04R\x04held\x12<\n" +
 	"\n" +
 	"tombstones\x18\a \x03(\v2\x1c.logcore.v1.ArchiveTombstoneR\n" +
-	"tombstones\"J\n" +
+	"tombstones\"w\n" +
 	"\x13SetRetentionRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12!\n" +
-	"\fkeep_seconds\x18\x02 \x01(\x04R\vkeepSeconds\"\x16\n" +
-	"\x14SetRetentionResponse\":\n" +
+	"\fkeep_seconds\x18\x02 \x01(\x04R\vkeepSeconds\x12\x14\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\x12\x15\n" +
+	"\x06log_id\x18\x04 \x01(\x04R\x05logId\"\x16\n" +
+	"\x14SetRetentionResponse\"g\n" +
 	"\x0eSetHoldRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x11\n" +
-	"\x0fSetHoldResponse\"3\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\x12\x15\n" +
+	"\x06log_id\x18\x04 \x01(\x04R\x05logId\"\x11\n" +
+	"\x0fSetHoldResponse\"I\n" +
 	"\x0eSetLockRequest\x12!\n" +
-	"\flock_seconds\x18\x01 \x01(\x04R\vlockSeconds\"\x11\n" +
-	"\x0fSetLockResponse2\xfa\x05\n" +
+	"\flock_seconds\x18\x01 \x01(\x04R\vlockSeconds\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\"\x11\n" +
+	"\x0fSetLockResponse2\xb2\a\n" +
 	"\x0eArchiveService\x12T\n" +
-	"\rArchiveStatus\x12 .logcore.v1.ArchiveStatusRequest\x1a!.logcore.v1.ArchiveStatusResponse\x12H\n" +
+	"\rArchiveStatus\x12 .logcore.v1.ArchiveStatusRequest\x1a!.logcore.v1.ArchiveStatusResponse\x12W\n" +
+	"\x0eRegisterTarget\x12!.logcore.v1.RegisterTargetRequest\x1a\".logcore.v1.RegisterTargetResponse\x12]\n" +
+	"\x10UnregisterTarget\x12#.logcore.v1.UnregisterTargetRequest\x1a$.logcore.v1.UnregisterTargetResponse\x12H\n" +
 	"\tAddTarget\x12\x1c.logcore.v1.AddTargetRequest\x1a\x1d.logcore.v1.AddTargetResponse\x12W\n" +
 	"\x0eEvacuateTarget\x12!.logcore.v1.EvacuateTargetRequest\x1a\".logcore.v1.EvacuateTargetResponse\x12Q\n" +
 	"\fRemoveTarget\x12\x1f.logcore.v1.RemoveTargetRequest\x1a .logcore.v1.RemoveTargetResponse\x12?\n" +
@@ -1498,62 +1796,72 @@ func file_logcore_v1_archive_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_archive_proto_rawDescData
 }
 
-var file_logcore_v1_archive_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_logcore_v1_archive_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_logcore_v1_archive_proto_goTypes = []any{
-	(*ArchiveStatusRequest)(nil),   // 0: logcore.v1.ArchiveStatusRequest
-	(*ArchiveStatusResponse)(nil),  // 1: logcore.v1.ArchiveStatusResponse
-	(*TargetCost)(nil),             // 2: logcore.v1.TargetCost
-	(*ArchivePolicy)(nil),          // 3: logcore.v1.ArchivePolicy
-	(*ArchiveTombstone)(nil),       // 4: logcore.v1.ArchiveTombstone
-	(*AddTargetRequest)(nil),       // 5: logcore.v1.AddTargetRequest
-	(*AddTargetResponse)(nil),      // 6: logcore.v1.AddTargetResponse
-	(*EvacuateTargetRequest)(nil),  // 7: logcore.v1.EvacuateTargetRequest
-	(*EvacuateTargetResponse)(nil), // 8: logcore.v1.EvacuateTargetResponse
-	(*RemoveTargetRequest)(nil),    // 9: logcore.v1.RemoveTargetRequest
-	(*RemoveTargetResponse)(nil),   // 10: logcore.v1.RemoveTargetResponse
-	(*RecodeRequest)(nil),          // 11: logcore.v1.RecodeRequest
-	(*RecodeResponse)(nil),         // 12: logcore.v1.RecodeResponse
-	(*ScrubRequest)(nil),           // 13: logcore.v1.ScrubRequest
-	(*ScrubResponse)(nil),          // 14: logcore.v1.ScrubResponse
-	(*CompactRequest)(nil),         // 15: logcore.v1.CompactRequest
-	(*CompactResponse)(nil),        // 16: logcore.v1.CompactResponse
-	(*SetRetentionRequest)(nil),    // 17: logcore.v1.SetRetentionRequest
-	(*SetRetentionResponse)(nil),   // 18: logcore.v1.SetRetentionResponse
-	(*SetHoldRequest)(nil),         // 19: logcore.v1.SetHoldRequest
-	(*SetHoldResponse)(nil),        // 20: logcore.v1.SetHoldResponse
-	(*SetLockRequest)(nil),         // 21: logcore.v1.SetLockRequest
-	(*SetLockResponse)(nil),        // 22: logcore.v1.SetLockResponse
+	(*ArchiveStatusRequest)(nil),     // 0: logcore.v1.ArchiveStatusRequest
+	(*ArchiveStatusResponse)(nil),    // 1: logcore.v1.ArchiveStatusResponse
+	(*TargetCost)(nil),               // 2: logcore.v1.TargetCost
+	(*ArchivePolicy)(nil),            // 3: logcore.v1.ArchivePolicy
+	(*ArchiveTombstone)(nil),         // 4: logcore.v1.ArchiveTombstone
+	(*RegisterTargetRequest)(nil),    // 5: logcore.v1.RegisterTargetRequest
+	(*RegisterTargetResponse)(nil),   // 6: logcore.v1.RegisterTargetResponse
+	(*UnregisterTargetRequest)(nil),  // 7: logcore.v1.UnregisterTargetRequest
+	(*UnregisterTargetResponse)(nil), // 8: logcore.v1.UnregisterTargetResponse
+	(*AddTargetRequest)(nil),         // 9: logcore.v1.AddTargetRequest
+	(*AddTargetResponse)(nil),        // 10: logcore.v1.AddTargetResponse
+	(*EvacuateTargetRequest)(nil),    // 11: logcore.v1.EvacuateTargetRequest
+	(*EvacuateTargetResponse)(nil),   // 12: logcore.v1.EvacuateTargetResponse
+	(*RemoveTargetRequest)(nil),      // 13: logcore.v1.RemoveTargetRequest
+	(*RemoveTargetResponse)(nil),     // 14: logcore.v1.RemoveTargetResponse
+	(*RecodeRequest)(nil),            // 15: logcore.v1.RecodeRequest
+	(*RecodeResponse)(nil),           // 16: logcore.v1.RecodeResponse
+	(*ScrubRequest)(nil),             // 17: logcore.v1.ScrubRequest
+	(*ScrubResponse)(nil),            // 18: logcore.v1.ScrubResponse
+	(*CompactRequest)(nil),           // 19: logcore.v1.CompactRequest
+	(*CompactResponse)(nil),          // 20: logcore.v1.CompactResponse
+	(*SetRetentionRequest)(nil),      // 21: logcore.v1.SetRetentionRequest
+	(*SetRetentionResponse)(nil),     // 22: logcore.v1.SetRetentionResponse
+	(*SetHoldRequest)(nil),           // 23: logcore.v1.SetHoldRequest
+	(*SetHoldResponse)(nil),          // 24: logcore.v1.SetHoldResponse
+	(*SetLockRequest)(nil),           // 25: logcore.v1.SetLockRequest
+	(*SetLockResponse)(nil),          // 26: logcore.v1.SetLockResponse
+	(*Target)(nil),                   // 27: logcore.v1.Target
 }
 var file_logcore_v1_archive_proto_depIdxs = []int32{
 	2,  // 0: logcore.v1.ArchiveStatusResponse.costs:type_name -> logcore.v1.TargetCost
 	3,  // 1: logcore.v1.ArchiveStatusResponse.policies:type_name -> logcore.v1.ArchivePolicy
 	4,  // 2: logcore.v1.ArchiveStatusResponse.tombstones:type_name -> logcore.v1.ArchiveTombstone
-	4,  // 3: logcore.v1.CompactResponse.tombstones:type_name -> logcore.v1.ArchiveTombstone
-	0,  // 4: logcore.v1.ArchiveService.ArchiveStatus:input_type -> logcore.v1.ArchiveStatusRequest
-	5,  // 5: logcore.v1.ArchiveService.AddTarget:input_type -> logcore.v1.AddTargetRequest
-	7,  // 6: logcore.v1.ArchiveService.EvacuateTarget:input_type -> logcore.v1.EvacuateTargetRequest
-	9,  // 7: logcore.v1.ArchiveService.RemoveTarget:input_type -> logcore.v1.RemoveTargetRequest
-	11, // 8: logcore.v1.ArchiveService.Recode:input_type -> logcore.v1.RecodeRequest
-	13, // 9: logcore.v1.ArchiveService.Scrub:input_type -> logcore.v1.ScrubRequest
-	15, // 10: logcore.v1.ArchiveService.Compact:input_type -> logcore.v1.CompactRequest
-	17, // 11: logcore.v1.ArchiveService.SetRetention:input_type -> logcore.v1.SetRetentionRequest
-	19, // 12: logcore.v1.ArchiveService.SetHold:input_type -> logcore.v1.SetHoldRequest
-	21, // 13: logcore.v1.ArchiveService.SetLock:input_type -> logcore.v1.SetLockRequest
-	1,  // 14: logcore.v1.ArchiveService.ArchiveStatus:output_type -> logcore.v1.ArchiveStatusResponse
-	6,  // 15: logcore.v1.ArchiveService.AddTarget:output_type -> logcore.v1.AddTargetResponse
-	8,  // 16: logcore.v1.ArchiveService.EvacuateTarget:output_type -> logcore.v1.EvacuateTargetResponse
-	10, // 17: logcore.v1.ArchiveService.RemoveTarget:output_type -> logcore.v1.RemoveTargetResponse
-	12, // 18: logcore.v1.ArchiveService.Recode:output_type -> logcore.v1.RecodeResponse
-	14, // 19: logcore.v1.ArchiveService.Scrub:output_type -> logcore.v1.ScrubResponse
-	16, // 20: logcore.v1.ArchiveService.Compact:output_type -> logcore.v1.CompactResponse
-	18, // 21: logcore.v1.ArchiveService.SetRetention:output_type -> logcore.v1.SetRetentionResponse
-	20, // 22: logcore.v1.ArchiveService.SetHold:output_type -> logcore.v1.SetHoldResponse
-	22, // 23: logcore.v1.ArchiveService.SetLock:output_type -> logcore.v1.SetLockResponse
-	14, // [14:24] is the sub-list for method output_type
-	4,  // [4:14] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	27, // 3: logcore.v1.ArchiveStatusResponse.targets:type_name -> logcore.v1.Target
+	4,  // 4: logcore.v1.CompactResponse.tombstones:type_name -> logcore.v1.ArchiveTombstone
+	0,  // 5: logcore.v1.ArchiveService.ArchiveStatus:input_type -> logcore.v1.ArchiveStatusRequest
+	5,  // 6: logcore.v1.ArchiveService.RegisterTarget:input_type -> logcore.v1.RegisterTargetRequest
+	7,  // 7: logcore.v1.ArchiveService.UnregisterTarget:input_type -> logcore.v1.UnregisterTargetRequest
+	9,  // 8: logcore.v1.ArchiveService.AddTarget:input_type -> logcore.v1.AddTargetRequest
+	11, // 9: logcore.v1.ArchiveService.EvacuateTarget:input_type -> logcore.v1.EvacuateTargetRequest
+	13, // 10: logcore.v1.ArchiveService.RemoveTarget:input_type -> logcore.v1.RemoveTargetRequest
+	15, // 11: logcore.v1.ArchiveService.Recode:input_type -> logcore.v1.RecodeRequest
+	17, // 12: logcore.v1.ArchiveService.Scrub:input_type -> logcore.v1.ScrubRequest
+	19, // 13: logcore.v1.ArchiveService.Compact:input_type -> logcore.v1.CompactRequest
+	21, // 14: logcore.v1.ArchiveService.SetRetention:input_type -> logcore.v1.SetRetentionRequest
+	23, // 15: logcore.v1.ArchiveService.SetHold:input_type -> logcore.v1.SetHoldRequest
+	25, // 16: logcore.v1.ArchiveService.SetLock:input_type -> logcore.v1.SetLockRequest
+	1,  // 17: logcore.v1.ArchiveService.ArchiveStatus:output_type -> logcore.v1.ArchiveStatusResponse
+	6,  // 18: logcore.v1.ArchiveService.RegisterTarget:output_type -> logcore.v1.RegisterTargetResponse
+	8,  // 19: logcore.v1.ArchiveService.UnregisterTarget:output_type -> logcore.v1.UnregisterTargetResponse
+	10, // 20: logcore.v1.ArchiveService.AddTarget:output_type -> logcore.v1.AddTargetResponse
+	12, // 21: logcore.v1.ArchiveService.EvacuateTarget:output_type -> logcore.v1.EvacuateTargetResponse
+	14, // 22: logcore.v1.ArchiveService.RemoveTarget:output_type -> logcore.v1.RemoveTargetResponse
+	16, // 23: logcore.v1.ArchiveService.Recode:output_type -> logcore.v1.RecodeResponse
+	18, // 24: logcore.v1.ArchiveService.Scrub:output_type -> logcore.v1.ScrubResponse
+	20, // 25: logcore.v1.ArchiveService.Compact:output_type -> logcore.v1.CompactResponse
+	22, // 26: logcore.v1.ArchiveService.SetRetention:output_type -> logcore.v1.SetRetentionResponse
+	24, // 27: logcore.v1.ArchiveService.SetHold:output_type -> logcore.v1.SetHoldResponse
+	26, // 28: logcore.v1.ArchiveService.SetLock:output_type -> logcore.v1.SetLockResponse
+	17, // [17:29] is the sub-list for method output_type
+	5,  // [5:17] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_archive_proto_init() }
@@ -1561,13 +1869,14 @@ func file_logcore_v1_archive_proto_init() {
 	if File_logcore_v1_archive_proto != nil {
 		return
 	}
+	file_logcore_v1_admin_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_archive_proto_rawDesc), len(file_logcore_v1_archive_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

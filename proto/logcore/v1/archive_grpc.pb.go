@@ -19,27 +19,36 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ArchiveService_ArchiveStatus_FullMethodName  = "/logcore.v1.ArchiveService/ArchiveStatus"
-	ArchiveService_AddTarget_FullMethodName      = "/logcore.v1.ArchiveService/AddTarget"
-	ArchiveService_EvacuateTarget_FullMethodName = "/logcore.v1.ArchiveService/EvacuateTarget"
-	ArchiveService_RemoveTarget_FullMethodName   = "/logcore.v1.ArchiveService/RemoveTarget"
-	ArchiveService_Recode_FullMethodName         = "/logcore.v1.ArchiveService/Recode"
-	ArchiveService_Scrub_FullMethodName          = "/logcore.v1.ArchiveService/Scrub"
-	ArchiveService_Compact_FullMethodName        = "/logcore.v1.ArchiveService/Compact"
-	ArchiveService_SetRetention_FullMethodName   = "/logcore.v1.ArchiveService/SetRetention"
-	ArchiveService_SetHold_FullMethodName        = "/logcore.v1.ArchiveService/SetHold"
-	ArchiveService_SetLock_FullMethodName        = "/logcore.v1.ArchiveService/SetLock"
+	ArchiveService_ArchiveStatus_FullMethodName    = "/logcore.v1.ArchiveService/ArchiveStatus"
+	ArchiveService_RegisterTarget_FullMethodName   = "/logcore.v1.ArchiveService/RegisterTarget"
+	ArchiveService_UnregisterTarget_FullMethodName = "/logcore.v1.ArchiveService/UnregisterTarget"
+	ArchiveService_AddTarget_FullMethodName        = "/logcore.v1.ArchiveService/AddTarget"
+	ArchiveService_EvacuateTarget_FullMethodName   = "/logcore.v1.ArchiveService/EvacuateTarget"
+	ArchiveService_RemoveTarget_FullMethodName     = "/logcore.v1.ArchiveService/RemoveTarget"
+	ArchiveService_Recode_FullMethodName           = "/logcore.v1.ArchiveService/Recode"
+	ArchiveService_Scrub_FullMethodName            = "/logcore.v1.ArchiveService/Scrub"
+	ArchiveService_Compact_FullMethodName          = "/logcore.v1.ArchiveService/Compact"
+	ArchiveService_SetRetention_FullMethodName     = "/logcore.v1.ArchiveService/SetRetention"
+	ArchiveService_SetHold_FullMethodName          = "/logcore.v1.ArchiveService/SetHold"
+	ArchiveService_SetLock_FullMethodName          = "/logcore.v1.ArchiveService/SetLock"
 )
 
 // ArchiveServiceClient is the client API for ArchiveService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ArchiveService shows and steers the archive of the shard: its targets, its code, what it keeps.
-// Only the member that archives answers; the others say FAILED_PRECONDITION and who leads.
+// ArchiveService shows and steers the archives of the shards: their targets, their code, what they keep.
+// A request is about one shard: only the member that archives it answers, the others say
+// FAILED_PRECONDITION and who leads it. What is asked of all shards alike is asked of one after the
+// other; each request can be repeated, and changes nothing then.
 type ArchiveServiceClient interface {
 	// ArchiveStatus describes the archive, what it costs and what it keeps.
 	ArchiveStatus(ctx context.Context, in *ArchiveStatusRequest, opts ...grpc.CallOption) (*ArchiveStatusResponse, error)
+	// RegisterTarget makes an empty bucket, or one of this cluster, known to the member that is asked, for
+	// whichever shard it archives now or later: it opens it, at its next start too.
+	RegisterTarget(ctx context.Context, in *RegisterTargetRequest, opts ...grpc.CallOption) (*RegisterTargetResponse, error)
+	// UnregisterTarget makes the member that is asked forget a target that no shard's archive has any more.
+	UnregisterTarget(ctx context.Context, in *UnregisterTargetRequest, opts ...grpc.CallOption) (*UnregisterTargetResponse, error)
 	// AddTarget makes an empty bucket a target. The URL's credentials are looked up by the service.
 	AddTarget(ctx context.Context, in *AddTargetRequest, opts ...grpc.CallOption) (*AddTargetResponse, error)
 	// EvacuateTarget moves everything off a target; it is answered at once, calling again says how
@@ -73,6 +82,26 @@ func (c *archiveServiceClient) ArchiveStatus(ctx context.Context, in *ArchiveSta
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ArchiveStatusResponse)
 	err := c.cc.Invoke(ctx, ArchiveService_ArchiveStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *archiveServiceClient) RegisterTarget(ctx context.Context, in *RegisterTargetRequest, opts ...grpc.CallOption) (*RegisterTargetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegisterTargetResponse)
+	err := c.cc.Invoke(ctx, ArchiveService_RegisterTarget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *archiveServiceClient) UnregisterTarget(ctx context.Context, in *UnregisterTargetRequest, opts ...grpc.CallOption) (*UnregisterTargetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnregisterTargetResponse)
+	err := c.cc.Invoke(ctx, ArchiveService_UnregisterTarget_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -173,11 +202,18 @@ func (c *archiveServiceClient) SetLock(ctx context.Context, in *SetLockRequest, 
 // All implementations must embed UnimplementedArchiveServiceServer
 // for forward compatibility.
 //
-// ArchiveService shows and steers the archive of the shard: its targets, its code, what it keeps.
-// Only the member that archives answers; the others say FAILED_PRECONDITION and who leads.
+// ArchiveService shows and steers the archives of the shards: their targets, their code, what they keep.
+// A request is about one shard: only the member that archives it answers, the others say
+// FAILED_PRECONDITION and who leads it. What is asked of all shards alike is asked of one after the
+// other; each request can be repeated, and changes nothing then.
 type ArchiveServiceServer interface {
 	// ArchiveStatus describes the archive, what it costs and what it keeps.
 	ArchiveStatus(context.Context, *ArchiveStatusRequest) (*ArchiveStatusResponse, error)
+	// RegisterTarget makes an empty bucket, or one of this cluster, known to the member that is asked, for
+	// whichever shard it archives now or later: it opens it, at its next start too.
+	RegisterTarget(context.Context, *RegisterTargetRequest) (*RegisterTargetResponse, error)
+	// UnregisterTarget makes the member that is asked forget a target that no shard's archive has any more.
+	UnregisterTarget(context.Context, *UnregisterTargetRequest) (*UnregisterTargetResponse, error)
 	// AddTarget makes an empty bucket a target. The URL's credentials are looked up by the service.
 	AddTarget(context.Context, *AddTargetRequest) (*AddTargetResponse, error)
 	// EvacuateTarget moves everything off a target; it is answered at once, calling again says how
@@ -209,6 +245,12 @@ type UnimplementedArchiveServiceServer struct{}
 
 func (UnimplementedArchiveServiceServer) ArchiveStatus(context.Context, *ArchiveStatusRequest) (*ArchiveStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ArchiveStatus not implemented")
+}
+func (UnimplementedArchiveServiceServer) RegisterTarget(context.Context, *RegisterTargetRequest) (*RegisterTargetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RegisterTarget not implemented")
+}
+func (UnimplementedArchiveServiceServer) UnregisterTarget(context.Context, *UnregisterTargetRequest) (*UnregisterTargetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnregisterTarget not implemented")
 }
 func (UnimplementedArchiveServiceServer) AddTarget(context.Context, *AddTargetRequest) (*AddTargetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddTarget not implemented")
@@ -272,6 +314,42 @@ func _ArchiveService_ArchiveStatus_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ArchiveServiceServer).ArchiveStatus(ctx, req.(*ArchiveStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ArchiveService_RegisterTarget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RegisterTargetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ArchiveServiceServer).RegisterTarget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ArchiveService_RegisterTarget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ArchiveServiceServer).RegisterTarget(ctx, req.(*RegisterTargetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ArchiveService_UnregisterTarget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnregisterTargetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ArchiveServiceServer).UnregisterTarget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ArchiveService_UnregisterTarget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ArchiveServiceServer).UnregisterTarget(ctx, req.(*UnregisterTargetRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -448,6 +526,14 @@ var ArchiveService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ArchiveStatus",
 			Handler:    _ArchiveService_ArchiveStatus_Handler,
+		},
+		{
+			MethodName: "RegisterTarget",
+			Handler:    _ArchiveService_RegisterTarget_Handler,
+		},
+		{
+			MethodName: "UnregisterTarget",
+			Handler:    _ArchiveService_UnregisterTarget_Handler,
 		},
 		{
 			MethodName: "AddTarget",
