@@ -124,14 +124,25 @@ func TestReplaceATargetLive(t *testing.T) {
 	if got := r.state.Load().targets; !slices.Contains(got, "b3") || len(got) != 7 {
 		t.Fatalf("%v", got)
 	}
-	if err := r.AddTarget(t.Context(), added[0]); !errors.Is(err, logcore.ErrInvalid) {
-		t.Fatalf("added twice: %v", err)
+	if err := r.AddTarget(t.Context(), added[0]); err != nil {
+		t.Fatalf("added again: %v", err)
+	}
+	other := added[0]
+	other.Bucket = w.targets()[0].Bucket
+	if err := r.AddTarget(t.Context(), other); !errors.Is(err, logcore.ErrInvalid) {
+		t.Fatalf("another bucket under its name: %v", err)
 	}
 	if err := r.Evacuate(t.Context(), "nothing"); !errors.Is(err, ErrUnknownTarget) || !strings.Contains(err.Error(), "a1, a2") {
 		t.Fatal(err)
 	}
 	if err := r.RemoveTarget(t.Context(), "b1"); err != nil {
 		t.Fatal(err)
+	}
+	if err := r.RemoveTarget(t.Context(), "b1"); err != nil || !r.Removed("b1") || r.Removed("b2") {
+		t.Fatalf("removed again: %v", err)
+	}
+	if got := r.Reader().Settings(); !slices.Equal(got.Targets, []string{"a1", "a2", "b2", "b3", "c1", "c2"}) || len(got.Leaving) != 0 || got.K != 4 || got.M != 2 {
+		t.Fatalf("decided: %+v", got)
 	}
 	// With six left, no other one can be spared.
 	if err := r.RemoveTarget(t.Context(), "c1"); !errors.Is(err, ErrPlacement) || !strings.Contains(err.Error(), "add") {
