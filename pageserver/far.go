@@ -124,7 +124,9 @@ func (s *Server) ingestedBytesLocked(l *logState) (uint64, error) {
 // archive's.
 func (s *Server) readArchive(ctx context.Context, l *logState, info LogInfo) error {
 	v := l.snapshot()
-	w := newIngester(s, l)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := newIngester(s, l, cancel)
 	defer w.close()
 	l.update(func() { l.catching = true })
 	defer l.update(func() { l.catching = false })
