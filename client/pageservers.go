@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -109,6 +110,21 @@ func (p *pageServers) root(log string) (uint64, bool) {
 	defer p.mu.Unlock()
 	root, ok := p.roots[log]
 	return root, ok
+}
+
+// withPages returns the page servers that have pages by the map; none while pages are not striped.
+func (p *pageServers) withPages() []*pageServer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []*pageServer
+	for _, owners := range p.owners {
+		for _, s := range owners {
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
 }
 
 // owner returns whom to ask for a stripe: of those that have it, one that could be reached

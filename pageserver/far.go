@@ -121,46 +121,55 @@ func (s *Server) ingestedBytesLocked(l *logState) (uint64, error) {
 }
 
 // readArchive ingests what the archive has of a log beyond what is there. An *errArchive is the
-// archive's.
+// archive's. All that it took over is in the store when it returns.
 func (s *Server) readArchive(ctx context.Context, l *logState, info LogInfo) error {
-	v := l.snapshot()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := newIngester(s, l, cancel)
-	defer w.close()
 	l.update(func() { l.catching = true })
 	defer l.update(func() { l.catching = false })
-	met := v.entry <= l.branch.lsn // there is no last entry to meet
-	for batch, err := range s.opts.Archive.Read(ctx, info, max(v.entry, l.branch.lsn+1)) {
+	stream, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := newIngester(s, l, cancel)
+	err := s.ingestArchive(stream, w, info)
+	if werr := w.close(); werr != nil {
+		return werr // what the archive says follows from it
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var broken *violation
+	var archive *errArchive
+	switch {
+	case errors.As(err, &broken):
+		s.log.Error("pageserver: the archive leaves entries out or repeats them", "log", l.name(), "err", err)
+		// What it said about stretches without entries may be wrong as well.
+		l.update(func() { l.state.ingested = max(l.state.entry, l.state.branchLSN) })
+		return &errArchive{err}
+	case errors.As(err, &archive):
+		s.noteArchive(archive.err)
+	case err == nil:
+		s.noteArchive(nil)
+	}
+	return err
+}
+
+func (s *Server) ingestArchive(ctx context.Context, w *ingester, info LogInfo) error {
+	v := w.l.snapshot()
+	met := v.entry <= w.l.branch.lsn // there is no last entry to meet
+	for batch, err := range s.opts.Archive.Read(ctx, info, max(v.entry, w.l.branch.lsn+1)) {
 		if err == nil && !met {
 			batch, met, err = meet(v, batch)
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		if err != nil {
-			s.noteArchive(err)
 			return &errArchive{err}
 		}
-		if batch.Through <= l.snapshot().ingested && len(batch.Entries) == 0 {
+		if batch.Through <= w.pos.ingested && len(batch.Entries) == 0 {
 			continue // the log service said as much before
 		}
-		if err := s.takeBatch(ctx, l, w, batch); err != nil {
-			var broken *violation
-			if errors.As(err, &broken) {
-				s.log.Error("pageserver: the archive leaves entries out or repeats them", "log", l.name(), "err", err)
-				// What it said about stretches without entries may be wrong as well.
-				l.update(func() { l.state.ingested = max(l.state.entry, l.state.branchLSN) })
-				return &errArchive{err}
-			}
+		if err := s.takeBatch(ctx, w.l, w, batch); err != nil {
 			return err
 		}
 		s.metrics.archiveEntries.Add(float64(len(batch.Entries)))
 	}
-	if ctx.Err() == nil {
-		s.noteArchive(nil)
-	}
-	return ctx.Err()
+	return nil
 }
 
 // meet takes the entry that was ingested last off the front of the first batch that comes.

@@ -132,7 +132,9 @@ func TestBadArchive(t *testing.T) {
 		"skips the last": func(b pageserver.Batch) []pageserver.Batch {
 			return []pageserver.Batch{{Entries: b.Entries[:len(b.Entries)-1], Through: b.Through}}
 		},
-		"skips the first":   func(b pageserver.Batch) []pageserver.Batch { return []pageserver.Batch{{Entries: b.Entries[1:], Through: b.Through}} },
+		"skips the first": func(b pageserver.Batch) []pageserver.Batch {
+			return []pageserver.Batch{{Entries: b.Entries[1:], Through: b.Through}}
+		},
 		"twice":             func(b pageserver.Batch) []pageserver.Batch { return []pageserver.Batch{b, b} },
 		"says there's none": func(b pageserver.Batch) []pageserver.Batch { return []pageserver.Batch{{Through: b.Through}} },
 	} {

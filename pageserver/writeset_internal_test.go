@@ -121,7 +121,7 @@ func ofPosition(set *writeSet, lsn logcore.LSN, bytes int) *writeSet {
 // TestCommitterKeepsOrder: sets become visible in the order given, whoever writes them; one
 // that waits is taken back while there is room in it.
 func TestCommitterKeepsOrder(t *testing.T) {
-	s := &Server{db: memoryStore(t, vfs.NewMem(), false), metrics: newMetrics(nil, nil, nil)}
+	s := &Server{db: memoryStore(t, vfs.NewMem(), false), metrics: newMetrics(&Server{})}
 	defer s.db.Close()
 	l := newLogState(1, nil, stateValue{name: "db"})
 	c := newCommitter(s, l, func() { t.Error("failed") })
@@ -171,7 +171,7 @@ func TestCommitterFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bytes := range []int{1, 2 * besideBytesMin} {
-		s := &Server{db: memoryStore(t, fs, true), metrics: newMetrics(nil, nil, nil)}
+		s := &Server{db: memoryStore(t, fs, true), metrics: newMetrics(&Server{})}
 		l := newLogState(1, nil, stateValue{name: "db"})
 		failed := make(chan struct{}, 1)
 		c := newCommitter(s, l, func() { failed <- struct{}{} })

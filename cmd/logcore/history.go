@@ -156,6 +156,10 @@ type pageLogJSON struct {
 	ID             uint64      `json:"id"`
 	State          string      `json:"state"`
 	Reason         string      `json:"reason,omitempty"`
+	From           string      `json:"from,omitempty"`
+	Last           logcore.LSN `json:"last_lsn"`
+	BehindBytes    uint64      `json:"behind_bytes"`
+	BehindMs       int64       `json:"behind_ms"`
 	Ingested       logcore.LSN `json:"ingested_lsn"`
 	Horizon        logcore.LSN `json:"horizon_lsn"`
 	Pins           uint64      `json:"pins"`
@@ -171,18 +175,22 @@ type pageLogJSON struct {
 func (a *app) writePageLogs(logs []client.PageLogStatus) error {
 	list, rows := []pageLogJSON{}, [][]string{}
 	for _, l := range logs {
-		one := pageLogJSON{Log: l.Log, ID: uint64(l.ID), State: l.State, Reason: l.Reason, Ingested: l.Ingested, Horizon: l.Horizon, Pins: l.Pins,
+		one := pageLogJSON{Log: l.Log, ID: uint64(l.ID), State: l.State, Reason: l.Reason, From: l.From, Last: l.LastLSN, BehindBytes: l.BehindBytes, BehindMs: l.Behind.Milliseconds(), Ingested: l.Ingested, Horizon: l.Horizon, Pins: l.Pins,
 			LogicalBytes: l.LogicalBytes, Versions: l.Versions, VersionBytes: l.VersionBytes, Collected: l.CollectedVersions, CollectedBytes: l.CollectedBytes, DiskBytes: l.DiskBytes}
 		logical, versions := "not counted yet", ""
 		if !l.Counted.IsZero() {
 			one.Counted = l.Counted.UTC().Format(time.RFC3339)
 			logical, versions = sizeText(l.LogicalBytes), fmt.Sprintf("%d, %s", l.Versions, sizeText(l.VersionBytes))
 		}
+		behind := "-"
+		if l.BehindBytes > 0 || l.Behind > 0 {
+			behind = fmt.Sprintf("%s, %v", sizeText(l.BehindBytes), l.Behind.Round(time.Millisecond))
+		}
 		list = append(list, one)
-		rows = append(rows, []string{l.Log, l.State, l.Ingested.String(), l.Horizon.String(), fmt.Sprint(l.Pins), logical, versions, sizeText(l.DiskBytes), l.Reason})
+		rows = append(rows, []string{l.Log, l.State, l.From, l.Ingested.String(), behind, l.Horizon.String(), fmt.Sprint(l.Pins), logical, versions, sizeText(l.DiskBytes), l.Reason})
 	}
 	if a.format == "json" {
 		return a.writeJSON(list)
 	}
-	return a.writeTable([]string{"LOG", "STATE", "INGESTED", "HORIZON", "PINS", "LOGICAL", "VERSIONS", "DISK", "WHY"}, rows)
+	return a.writeTable([]string{"LOG", "STATE", "FROM", "INGESTED", "BEHIND", "HORIZON", "PINS", "LOGICAL", "VERSIONS", "DISK", "WHY"}, rows)
 }

@@ -253,12 +253,19 @@ func (v *service) CheckpointStatus(ctx context.Context, req *logcorev1.Checkpoin
 	return resp, nil
 }
 
-// LogStatus implements logcorev1.PageServiceServer: what one of the process's
-// stores has.
+// LogStatus implements logcorev1.PageServiceServer: what all stores of the process together
+// have.
 func (v *service) LogStatus(ctx context.Context, req *logcorev1.LogStatusRequest) (*logcorev1.LogStatusResponse, error) {
-	s, err := v.any(req.Log)
-	if err != nil {
+	if _, err := v.any(req.Log); err != nil {
 		return nil, err
 	}
-	return s.service.LogStatus(ctx, req)
+	var parts []*logcorev1.LogStatusResponse
+	for _, s := range v.h.view.Load().stores {
+		one, err := s.service.LogStatus(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, one)
+	}
+	return wire.MergePageStatus(parts...), nil
 }

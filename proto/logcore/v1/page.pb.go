@@ -2146,7 +2146,9 @@ func (x *LogStatusRequest) GetLog() string {
 type LogStatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By name.
-	Logs          []*PageLogStatus `protobuf:"bytes,1,rep,name=logs,proto3" json:"logs,omitempty"`
+	Logs []*PageLogStatus `protobuf:"bytes,1,rep,name=logs,proto3" json:"logs,omitempty"`
+	// Where the page server gets its entries from, and how that is.
+	Sources       *PageSources `protobuf:"bytes,2,opt,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2188,6 +2190,95 @@ func (x *LogStatusResponse) GetLogs() []*PageLogStatus {
 	return nil
 }
 
+func (x *LogStatusResponse) GetSources() *PageSources {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// PageSources is how the places are that a page server gets its entries from.
+type PageSources struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The log service answered when it was asked last.
+	LogService bool `protobuf:"varint,1,opt,name=log_service,json=logService,proto3" json:"log_service,omitempty"`
+	// The page server may read the archive itself.
+	Archive bool `protobuf:"varint,2,opt,name=archive,proto3" json:"archive,omitempty"`
+	// Why it can't read it; empty when it can.
+	ArchiveError string `protobuf:"bytes,3,opt,name=archive_error,json=archiveError,proto3" json:"archive_error,omitempty"`
+	// When that was found out, Unix milliseconds; 0: not yet.
+	ArchiveCheckedMs uint64 `protobuf:"varint,4,opt,name=archive_checked_ms,json=archiveCheckedMs,proto3" json:"archive_checked_ms,omitempty"`
+	// Targets that did not answer last.
+	ArchiveUnreachable []string `protobuf:"bytes,5,rep,name=archive_unreachable,json=archiveUnreachable,proto3" json:"archive_unreachable,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *PageSources) Reset() {
+	*x = PageSources{}
+	mi := &file_logcore_v1_page_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PageSources) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PageSources) ProtoMessage() {}
+
+func (x *PageSources) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_page_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PageSources.ProtoReflect.Descriptor instead.
+func (*PageSources) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PageSources) GetLogService() bool {
+	if x != nil {
+		return x.LogService
+	}
+	return false
+}
+
+func (x *PageSources) GetArchive() bool {
+	if x != nil {
+		return x.Archive
+	}
+	return false
+}
+
+func (x *PageSources) GetArchiveError() string {
+	if x != nil {
+		return x.ArchiveError
+	}
+	return ""
+}
+
+func (x *PageSources) GetArchiveCheckedMs() uint64 {
+	if x != nil {
+		return x.ArchiveCheckedMs
+	}
+	return 0
+}
+
+func (x *PageSources) GetArchiveUnreachable() []string {
+	if x != nil {
+		return x.ArchiveUnreachable
+	}
+	return nil
+}
+
 // PageLogStatus is what a page server has of one log.
 type PageLogStatus struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -2196,7 +2287,7 @@ type PageLogStatus struct {
 	ParentId    uint64                 `protobuf:"varint,3,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
 	BranchLsn   uint64                 `protobuf:"varint,4,opt,name=branch_lsn,json=branchLsn,proto3" json:"branch_lsn,omitempty"`
 	IngestedLsn uint64                 `protobuf:"varint,5,opt,name=ingested_lsn,json=ingestedLsn,proto3" json:"ingested_lsn,omitempty"`
-	// "following", "resting", "waiting", "quarantined" or "disk full"
+	// "following", "catching up", "resting", "waiting", "quarantined" or "disk full"
 	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	// Why it is not following or resting.
 	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -2212,14 +2303,21 @@ type PageLogStatus struct {
 	Collected      uint64 `protobuf:"varint,14,opt,name=collected,proto3" json:"collected,omitempty"`
 	CollectedBytes uint64 `protobuf:"varint,15,opt,name=collected_bytes,json=collectedBytes,proto3" json:"collected_bytes,omitempty"`
 	// What the log takes on the disk now, about.
-	DiskBytes     uint64 `protobuf:"varint,16,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	DiskBytes uint64 `protobuf:"varint,16,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Where its entries come from: "log service" or "archive"; empty while they come from nowhere.
+	From string `protobuf:"bytes,17,opt,name=from,proto3" json:"from,omitempty"`
+	// The log's last entry, as far as is known, and how far ingest is behind it: bytes of entries, about, and
+	// the time between the two entries.
+	LastLsn       uint64 `protobuf:"varint,18,opt,name=last_lsn,json=lastLsn,proto3" json:"last_lsn,omitempty"`
+	BehindBytes   uint64 `protobuf:"varint,19,opt,name=behind_bytes,json=behindBytes,proto3" json:"behind_bytes,omitempty"`
+	BehindMs      uint64 `protobuf:"varint,20,opt,name=behind_ms,json=behindMs,proto3" json:"behind_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PageLogStatus) Reset() {
 	*x = PageLogStatus{}
-	mi := &file_logcore_v1_page_proto_msgTypes[32]
+	mi := &file_logcore_v1_page_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2329,7 @@ func (x *PageLogStatus) String() string {
 func (*PageLogStatus) ProtoMessage() {}
 
 func (x *PageLogStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_page_proto_msgTypes[32]
+	mi := &file_logcore_v1_page_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2342,7 @@ func (x *PageLogStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PageLogStatus.ProtoReflect.Descriptor instead.
 func (*PageLogStatus) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_page_proto_rawDescGZIP(), []int{32}
+	return file_logcore_v1_page_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PageLogStatus) GetLogId() uint64 {
@@ -2355,6 +2453,34 @@ func (x *PageLogStatus) GetCollectedBytes() uint64 {
 func (x *PageLogStatus) GetDiskBytes() uint64 {
 	if x != nil {
 		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *PageLogStatus) GetLastLsn() uint64 {
+	if x != nil {
+		return x.LastLsn
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetBehindBytes() uint64 {
+	if x != nil {
+		return x.BehindBytes
+	}
+	return 0
+}
+
+func (x *PageLogStatus) GetBehindMs() uint64 {
+	if x != nil {
+		return x.BehindMs
 	}
 	return 0
 }
@@ -2517,9 +2643,17 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x05error\x18\n" +
 	" \x01(\tR\x05error\"$\n" +
 	"\x10LogStatusRequest\x12\x10\n" +
-	"\x03log\x18\x01 \x01(\tR\x03log\"B\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\"u\n" +
 	"\x11LogStatusResponse\x12-\n" +
-	"\x04logs\x18\x01 \x03(\v2\x19.logcore.v1.PageLogStatusR\x04logs\"\xe5\x03\n" +
+	"\x04logs\x18\x01 \x03(\v2\x19.logcore.v1.PageLogStatusR\x04logs\x121\n" +
+	"\asources\x18\x02 \x01(\v2\x17.logcore.v1.PageSourcesR\asources\"\xcc\x01\n" +
+	"\vPageSources\x12\x1f\n" +
+	"\vlog_service\x18\x01 \x01(\bR\n" +
+	"logService\x12\x18\n" +
+	"\aarchive\x18\x02 \x01(\bR\aarchive\x12#\n" +
+	"\rarchive_error\x18\x03 \x01(\tR\farchiveError\x12,\n" +
+	"\x12archive_checked_ms\x18\x04 \x01(\x04R\x10archiveCheckedMs\x12/\n" +
+	"\x13archive_unreachable\x18\x05 \x03(\tR\x12archiveUnreachable\"\xd4\x04\n" +
 	"\rPageLogStatus\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x1b\n" +
@@ -2541,7 +2675,11 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\tcollected\x18\x0e \x01(\x04R\tcollected\x12'\n" +
 	"\x0fcollected_bytes\x18\x0f \x01(\x04R\x0ecollectedBytes\x12\x1d\n" +
 	"\n" +
-	"disk_bytes\x18\x10 \x01(\x04R\tdiskBytes*\xba\x01\n" +
+	"disk_bytes\x18\x10 \x01(\x04R\tdiskBytes\x12\x12\n" +
+	"\x04from\x18\x11 \x01(\tR\x04from\x12\x19\n" +
+	"\blast_lsn\x18\x12 \x01(\x04R\alastLsn\x12!\n" +
+	"\fbehind_bytes\x18\x13 \x01(\x04R\vbehindBytes\x12\x1b\n" +
+	"\tbehind_ms\x18\x14 \x01(\x04R\bbehindMs*\xba\x01\n" +
 	"\x0ePageChangeKind\x12 \n" +
 	"\x1cPAGE_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PAGE_CHANGE_KIND_IMAGE\x10\x01\x12\x1a\n" +
@@ -2579,7 +2717,7 @@ func file_logcore_v1_page_proto_rawDescGZIP() []byte {
 }
 
 var file_logcore_v1_page_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_logcore_v1_page_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_logcore_v1_page_proto_goTypes = []any{
 	(PageChangeKind)(0),              // 0: logcore.v1.PageChangeKind
 	(*Space)(nil),                    // 1: logcore.v1.Space
@@ -2614,8 +2752,9 @@ var file_logcore_v1_page_proto_goTypes = []any{
 	(*StoreCheckpoint)(nil),          // 30: logcore.v1.StoreCheckpoint
 	(*LogStatusRequest)(nil),         // 31: logcore.v1.LogStatusRequest
 	(*LogStatusResponse)(nil),        // 32: logcore.v1.LogStatusResponse
-	(*PageLogStatus)(nil),            // 33: logcore.v1.PageLogStatus
-	(*StripeMap)(nil),                // 34: logcore.v1.StripeMap
+	(*PageSources)(nil),              // 33: logcore.v1.PageSources
+	(*PageLogStatus)(nil),            // 34: logcore.v1.PageLogStatus
+	(*StripeMap)(nil),                // 35: logcore.v1.StripeMap
 }
 var file_logcore_v1_page_proto_depIdxs = []int32{
 	1,  // 0: logcore.v1.GetPagesRequest.space:type_name -> logcore.v1.Space
@@ -2625,44 +2764,45 @@ var file_logcore_v1_page_proto_depIdxs = []int32{
 	1,  // 4: logcore.v1.SpaceInfo.space:type_name -> logcore.v1.Space
 	8,  // 5: logcore.v1.ListSpacesResponse.spaces:type_name -> logcore.v1.SpaceInfo
 	13, // 6: logcore.v1.ListObjectsResponse.objects:type_name -> logcore.v1.Object
-	34, // 7: logcore.v1.StripesResponse.map:type_name -> logcore.v1.StripeMap
+	35, // 7: logcore.v1.StripesResponse.map:type_name -> logcore.v1.StripeMap
 	1,  // 8: logcore.v1.HistoryRequest.space:type_name -> logcore.v1.Space
 	0,  // 9: logcore.v1.PageChange.kind:type_name -> logcore.v1.PageChangeKind
 	24, // 10: logcore.v1.HistoryResponse.changes:type_name -> logcore.v1.PageChange
 	30, // 11: logcore.v1.CheckpointResponse.stores:type_name -> logcore.v1.StoreCheckpoint
 	30, // 12: logcore.v1.CheckpointStatusResponse.stores:type_name -> logcore.v1.StoreCheckpoint
-	33, // 13: logcore.v1.LogStatusResponse.logs:type_name -> logcore.v1.PageLogStatus
-	2,  // 14: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
-	5,  // 15: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
-	7,  // 16: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
-	10, // 17: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
-	12, // 18: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
-	15, // 19: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
-	17, // 20: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
-	31, // 21: logcore.v1.PageService.LogStatus:input_type -> logcore.v1.LogStatusRequest
-	19, // 22: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
-	21, // 23: logcore.v1.PageService.Stripes:input_type -> logcore.v1.StripesRequest
-	23, // 24: logcore.v1.PageService.History:input_type -> logcore.v1.HistoryRequest
-	26, // 25: logcore.v1.PageService.Checkpoint:input_type -> logcore.v1.CheckpointRequest
-	28, // 26: logcore.v1.PageService.CheckpointStatus:input_type -> logcore.v1.CheckpointStatusRequest
-	4,  // 27: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
-	6,  // 28: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
-	9,  // 29: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
-	11, // 30: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
-	14, // 31: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
-	16, // 32: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
-	18, // 33: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
-	32, // 34: logcore.v1.PageService.LogStatus:output_type -> logcore.v1.LogStatusResponse
-	20, // 35: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
-	22, // 36: logcore.v1.PageService.Stripes:output_type -> logcore.v1.StripesResponse
-	25, // 37: logcore.v1.PageService.History:output_type -> logcore.v1.HistoryResponse
-	27, // 38: logcore.v1.PageService.Checkpoint:output_type -> logcore.v1.CheckpointResponse
-	29, // 39: logcore.v1.PageService.CheckpointStatus:output_type -> logcore.v1.CheckpointStatusResponse
-	27, // [27:40] is the sub-list for method output_type
-	14, // [14:27] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	34, // 13: logcore.v1.LogStatusResponse.logs:type_name -> logcore.v1.PageLogStatus
+	33, // 14: logcore.v1.LogStatusResponse.sources:type_name -> logcore.v1.PageSources
+	2,  // 15: logcore.v1.PageService.GetPages:input_type -> logcore.v1.GetPagesRequest
+	5,  // 16: logcore.v1.PageService.SpaceSize:input_type -> logcore.v1.SpaceSizeRequest
+	7,  // 17: logcore.v1.PageService.ListSpaces:input_type -> logcore.v1.ListSpacesRequest
+	10, // 18: logcore.v1.PageService.GetObject:input_type -> logcore.v1.GetObjectRequest
+	12, // 19: logcore.v1.PageService.ListObjects:input_type -> logcore.v1.ListObjectsRequest
+	15, // 20: logcore.v1.PageService.WaitLSN:input_type -> logcore.v1.WaitLSNRequest
+	17, // 21: logcore.v1.PageService.CreateBranch:input_type -> logcore.v1.CreateBranchRequest
+	31, // 22: logcore.v1.PageService.LogStatus:input_type -> logcore.v1.LogStatusRequest
+	19, // 23: logcore.v1.PageService.ResolveTime:input_type -> logcore.v1.ResolveTimeRequest
+	21, // 24: logcore.v1.PageService.Stripes:input_type -> logcore.v1.StripesRequest
+	23, // 25: logcore.v1.PageService.History:input_type -> logcore.v1.HistoryRequest
+	26, // 26: logcore.v1.PageService.Checkpoint:input_type -> logcore.v1.CheckpointRequest
+	28, // 27: logcore.v1.PageService.CheckpointStatus:input_type -> logcore.v1.CheckpointStatusRequest
+	4,  // 28: logcore.v1.PageService.GetPages:output_type -> logcore.v1.GetPagesResponse
+	6,  // 29: logcore.v1.PageService.SpaceSize:output_type -> logcore.v1.SpaceSizeResponse
+	9,  // 30: logcore.v1.PageService.ListSpaces:output_type -> logcore.v1.ListSpacesResponse
+	11, // 31: logcore.v1.PageService.GetObject:output_type -> logcore.v1.GetObjectResponse
+	14, // 32: logcore.v1.PageService.ListObjects:output_type -> logcore.v1.ListObjectsResponse
+	16, // 33: logcore.v1.PageService.WaitLSN:output_type -> logcore.v1.WaitLSNResponse
+	18, // 34: logcore.v1.PageService.CreateBranch:output_type -> logcore.v1.CreateBranchResponse
+	32, // 35: logcore.v1.PageService.LogStatus:output_type -> logcore.v1.LogStatusResponse
+	20, // 36: logcore.v1.PageService.ResolveTime:output_type -> logcore.v1.ResolveTimeResponse
+	22, // 37: logcore.v1.PageService.Stripes:output_type -> logcore.v1.StripesResponse
+	25, // 38: logcore.v1.PageService.History:output_type -> logcore.v1.HistoryResponse
+	27, // 39: logcore.v1.PageService.Checkpoint:output_type -> logcore.v1.CheckpointResponse
+	29, // 40: logcore.v1.PageService.CheckpointStatus:output_type -> logcore.v1.CheckpointStatusResponse
+	28, // [28:41] is the sub-list for method output_type
+	15, // [15:28] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_logcore_v1_page_proto_init() }
@@ -2677,7 +2817,7 @@ func file_logcore_v1_page_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_page_proto_rawDesc), len(file_logcore_v1_page_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
