@@ -10,6 +10,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -113,11 +114,12 @@ func Build(ctx context.Context, dir string, entries iter.Seq2[Entry, error], tar
 	return b.finish()
 }
 
+// emptyDir makes a directory that is missing. Those above it are for everybody to enter: the server runs as another user.
 func emptyDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.MkdirAll(dir, 0o700)); err != nil {
 			return fmt.Errorf("compute: %w", err)
 		}
 		return nil

@@ -100,7 +100,9 @@ func Start(o ServerOptions) (*Server, error) {
 		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(o.UID), Gid: uint32(o.GID)}
 	}
 	s.cmd.WaitDelay = 5 * time.Second
-	if err := s.cmd.Start(); err != nil {
+	if err := s.cmd.Start(); errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("compute: %s: %w: may user %d run it, and enter %s?", o.Binary, err, o.UID, o.Dir)
+	} else if err != nil {
 		return nil, fmt.Errorf("compute: %s: %w: is PostgreSQL 15 installed?", o.Binary, err)
 	}
 	go func() {

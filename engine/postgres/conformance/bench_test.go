@@ -62,14 +62,32 @@ func (f *figures) add(name string, value float64, unit string, more map[string]a
 	}
 }
 
-// BenchmarkFigures measures what docs/postgres.md publishes. It goes once through; -benchtime 1x.
+// BenchmarkFigures measures what docs/postgres.md publishes, part by part; -bench '^BenchmarkFigures$/^start$' does one of them. It goes once through;
+// -benchtime 1x.
 func BenchmarkFigures(b *testing.B) {
 	f := newFigures(b)
-	b.Run("commit", func(b *testing.B) { benchCommit(b, f) })
-	b.Run("ingest", func(b *testing.B) { benchIngest(b, f) })
-	b.Run("decode", func(b *testing.B) { benchDecode(b, f) })
-	b.Run("redo", func(b *testing.B) { benchRedo(b, f) })
-	b.Run("return", func(b *testing.B) { benchReturn(b, f) })
+	returns := time.Duration(0)
+	for _, mib := range returnWAL(b) {
+		returns += time.Duration(mib) * 60 * time.Millisecond // both sides write that much and read it again
+	}
+	for _, part := range []struct {
+		name     string
+		expected time.Duration // on two cores that have nothing else to do
+		measure  func(*testing.B, *figures)
+	}{
+		{"tps", 4 * time.Minute, benchCommit}, {"wal", time.Minute, benchWAL}, {"ingest", 3 * time.Minute, benchIngest}, {"decode", 2 * time.Minute, benchDecode},
+		{"redo", time.Minute, benchRedo}, {"start", time.Minute + returns, benchReturn},
+	} {
+		b.Run(part.name, func(b *testing.B) {
+			const patience = 4
+			began, limit := time.Now(), patience*part.expected+time.Minute
+			fmt.Fprintf(os.Stderr, "%s: %s, expected: about %v, at most %v\n", time.Now().Format(time.TimeOnly), part.name, part.expected.Round(time.Second), limit.Round(time.Second))
+			stop := time.AfterFunc(limit, func() { panic(fmt.Sprintf("%s is not done after %v", part.name, limit)) })
+			defer stop.Stop()
+			part.measure(b, f)
+			fmt.Fprintf(os.Stderr, "%s: %s, took %v\n", time.Now().Format(time.TimeOnly), part.name, time.Since(began).Round(time.Second))
+		})
+	}
 }
 
 // pair is a server as it comes, and a compute node made from a log that began as its copy.
@@ -147,30 +165,119 @@ func walBytes(b *testing.B, conn string) float64 {
 	return v
 }
 
-// benchCommit: TPC-B on a server as it comes and on a node, in turn.
+func prepareTPCB(b *testing.B, s *server) { pgbenchInit(b, s, 20, 100) }
+
+// benchCommit: TPC-B on a server as it comes and on a node, in turn, with what each process spends on it.
 func benchCommit(b *testing.B, f *figures) {
-	p := newPair(b, func(s *server) {
-		run(b, binaries+"pgbench", "-i", "-q", "-s", "20", "-h", s.socket, "-p", strconv.Itoa(s.port), "-U", "postgres", "postgres")
-	})
+	p := newPair(b, func(s *server) { prepareTPCB(b, s) })
 	for which := range sides { // both warm
 		p.pgbench(b, which, "-c", "8", "-T", "3")
 	}
 	for _, clients := range []int{1, 8} {
 		var tps, ms [2][]float64
+		var cpu [2]map[string]float64 // seconds
+		var transactions [2]float64
 		for round := range benchRounds {
 			for i := range sides {
 				which := (i + round) % 2
+				before, began := p.cpu(b, which), time.Now()
 				x, y := p.pgbench(b, which, "-c", strconv.Itoa(clients), "-j", "2", "-T", "5")
+				transactions[which] += x * 5
+				cpu[which] = spent(cpu[which], before, p.cpu(b, which))
 				tps[which], ms[which] = append(tps[which], x), append(ms[which], y)
+				f.b.Logf("%s, %d clients, round %d: %.0f transactions/s, %.2f ms, in %v", sides[which], clients, round, x, y, time.Since(began).Round(time.Millisecond))
 			}
 		}
 		for which, side := range sides {
 			more := map[string]any{"side": side, "clients": clients, "rounds": benchRounds}
 			f.add("tpcb.tps", median(tps[which]), "transactions/s", more)
 			f.add("tpcb.latency", median(ms[which]), "ms", more)
+			for process, seconds := range cpu[which] {
+				f.add("tpcb.cpu", seconds/transactions[which]*1e6, "µs of CPU a transaction", map[string]any{"side": side, "clients": clients, "process": process})
+			}
 		}
-		f.add("tpcb.tps_ratio", median(tps[1])/median(tps[0]), "LogCore/local", map[string]any{"clients": clients, "goal": 0.8})
+		more := map[string]any{"clients": clients, "rounds": benchRounds}
+		if clients > 1 {
+			more["goal"] = 0.8
+		}
+		f.add("tpcb.tps_ratio", median(tps[1])/median(tps[0]), "LogCore/local", more)
 	}
+}
+
+// cpu returns the CPU seconds of a side's processes so far.
+func (p *pair) cpu(b *testing.B, which int) map[string]float64 {
+	b.Helper()
+	if which == 0 {
+		return map[string]float64{"postgres": cpuBelow(b, postmaster(p.local.data))}
+	}
+	return map[string]float64{"postgres": cpuBelow(b, postmaster(filepath.Join(p.dir, "pgdata"))), "run": cpuOfProcess(b, p.node.cmd.Process.Pid),
+		"logcore": cpuOfProcess(b, p.service.process.cmd.Process.Pid)}
+}
+
+func spent(sum, before, after map[string]float64) map[string]float64 {
+	if sum == nil {
+		sum = map[string]float64{}
+	}
+	for process, v := range after {
+		sum[process] += v - before[process]
+	}
+	return sum
+}
+
+// ticks is in how many parts of a second Linux counts the time of processes.
+const ticks = 100
+
+// statOf returns the fields of /proc/PID/stat behind the command, which may hold anything; none when the process is gone.
+func statOf(pid int) []string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+}
+
+// times adds up fields of a process's stat, in seconds: 11 and 12 are its own time, 13 and 14 that of its children that ended.
+func times(b *testing.B, stat []string, fields ...int) (sum float64) {
+	b.Helper()
+	for _, f := range fields {
+		v, err := strconv.ParseFloat(stat[f], 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum += v / ticks
+	}
+	return sum
+}
+
+func cpuOfProcess(b *testing.B, pid int) float64 {
+	b.Helper()
+	stat := statOf(pid)
+	if stat == nil {
+		b.Fatalf("process %d is gone", pid)
+	}
+	return times(b, stat, 11, 12)
+}
+
+// cpuBelow is that of a process and its children, also those that have ended.
+func cpuBelow(b *testing.B, pid int) float64 {
+	b.Helper()
+	sum := times(b, statOf(pid), 11, 12, 13, 14)
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, path := range all {
+		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if stat := statOf(child); err == nil && stat != nil && stat[1] == strconv.Itoa(pid) {
+			sum += times(b, stat, 11, 12)
+		}
+	}
+	return sum
+}
+
+// benchWAL: how much WAL a transaction makes just after a checkpoint.
+func benchWAL(b *testing.B, f *figures) {
+	p := newPair(b, func(s *server) { prepareTPCB(b, s) })
 	const transactions = 6000
 	var perTx [2]float64
 	for which, side := range sides {
@@ -386,51 +493,87 @@ func benchReturn(b *testing.B, f *figures) {
 		b.Fatal(err)
 	}
 	defer log.Close()
-	const ask = "select count(*) from pgbench_accounts where aid < 100"
 	written, ready := 0.0, 1
 	var nodes []float64
 	for _, mib := range returnWAL(b) {
 		size, more := mib*(1<<20), map[string]any{"wal_mib": mib}
-		query(b, connect(b, p.conn(0)), "checkpoint")
-		overwrite(b, p.conn(0), size)
-		if !killPostmaster(p.local.data) {
-			b.Fatal("the server is not there")
-		}
-		awaitGone(b, p.local) // in its favour: until then it can't be started
-		killed := time.Now()
-		p.local.start(b)
-		queryOne(b, p.local.connString(), ask)
-		local := time.Since(killed).Seconds()
+		local := p.recovery(b, size)
 		f.add("return.local", local, "s, crash recovery", more)
 
 		began := time.Now()
 		overwrite(b, p.conn(1), size-written)
-		written = size
 		wrote := time.Since(began)
-		began = time.Now()
 		awaitIngest(b, log, "bench")
-		f.add("return.ingest", (wrote + time.Since(began)).Seconds(), "s, to write the WAL and to ingest it", map[string]any{"wal_mib": mib, "behind_s": time.Since(began).Seconds()})
-		var times []float64
+		f.add("return.ingest", time.Since(began).Seconds(), "s, to write the WAL and to ingest it", map[string]any{"wal_mib": mib, "more_mib": (size - written) / (1 << 20), "behind_s": (time.Since(began) - wrote).Seconds()})
+		written = size
+		var took []float64
+		var parts [2][]float64
 		for range returnRounds {
-			killed = time.Now()
-			if !killPostmaster(filepath.Join(p.dir, "pgdata")) {
-				b.Fatal("the node is not there")
-			}
 			ready++
-			p.node.waitFor(b, "ready:", ready)
-			queryOne(b, p.conn(1), ask)
-			times = append(times, time.Since(killed).Seconds())
+			took = append(took, p.comesBack(b, ready))
+			build, start := lastStart(b, p.node.output.String())
+			parts[0], parts[1] = append(parts[0], build), append(parts[1], start)
 		}
-		node := median(times)
+		node := median(took)
 		nodes = append(nodes, node)
 		more["rounds"] = returnRounds
 		f.add("return.logcore", node, "s, made from the page server's pages", more)
+		f.add("return.logcore.build", median(parts[0]), "s of it, to make the data directory", more)
+		f.add("return.logcore.start", median(parts[1]), "s of it, until the server took connections", more)
 		f.add("return.ratio", node/local, "LogCore/local", more)
 	}
 	f.add("return.flat", nodes[len(nodes)-1]/nodes[0], "with the most WAL/with the least", map[string]any{"goal": 1.2})
 	if out := p.node.output.String(); strings.Count(out, fromPages) != ready {
 		b.Errorf("not every node was made from pages:\n%s", tail([]byte(out)))
 	}
+}
+
+// returnQuery is answered when a node, or a server, is there again.
+const returnQuery = "select count(*) from pgbench_accounts where aid < 100"
+
+// recovery has the local server write so much WAL since a checkpoint, kills it, and returns the seconds until it answers again.
+func (p *pair) recovery(b *testing.B, bytes float64) float64 {
+	b.Helper()
+	query(b, connect(b, p.conn(0)), "checkpoint")
+	overwrite(b, p.conn(0), bytes)
+	if !killPostmaster(p.local.data) {
+		b.Fatal("the server is not there")
+	}
+	awaitGone(b, p.local) // in its favour: until then it can't be started
+	killed := time.Now()
+	p.local.start(b)
+	queryOne(b, p.conn(0), returnQuery)
+	return time.Since(killed).Seconds()
+}
+
+// comesBack kills the node and returns the seconds until the next one, the ready-th, answers.
+func (p *pair) comesBack(b *testing.B, ready int) float64 {
+	b.Helper()
+	killed := time.Now()
+	if !killPostmaster(filepath.Join(p.dir, "pgdata")) {
+		b.Fatal("the node is not there")
+	}
+	p.node.waitFor(b, "ready:", ready)
+	queryOne(b, p.conn(1), returnQuery)
+	return time.Since(killed).Seconds()
+}
+
+var startLine = regexp.MustCompile(`data directory in (\S+) \(.*\), start in (\S+)`)
+
+// lastStart returns how long the last node took to be made, and to start, in seconds.
+func lastStart(b *testing.B, out string) (build, start float64) {
+	b.Helper()
+	all := startLine.FindAllStringSubmatch(out, -1)
+	if len(all) == 0 {
+		b.Fatalf("no node says how long it took:\n%s", tail([]byte(out)))
+	}
+	last := all[len(all)-1]
+	x, err1 := time.ParseDuration(last[1])
+	y, err2 := time.ParseDuration(last[2])
+	if err1 != nil || err2 != nil {
+		b.Fatal(err1, err2)
+	}
+	return x.Seconds(), y.Seconds()
 }
 
 // awaitIngest waits until the page server has the log's end.

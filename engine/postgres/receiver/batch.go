@@ -52,6 +52,14 @@ func (b *batch) add(content []byte) error {
 	return nil
 }
 
+// ready is how many bytes take would take.
+func (b *batch) ready() int {
+	if end := b.decoder.Boundary(); end > b.start {
+		return int(end - b.start)
+	}
+	return 0
+}
+
 // take returns all that ends between records, as the parts of one transaction; nil when
 // there is nothing.
 func (b *batch) take() (parts [][]byte, end wal.Position) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/logcore/logcore/engine/postgres/payload"
 	"github.com/logcore/logcore/engine/postgres/wal"
 )
 
@@ -20,35 +19,33 @@ type nextTimeline struct {
 	start    wal.Position
 }
 
-// submitted is an append and where its WAL ends.
-type submitted struct {
-	pending Pending
-	end     wal.Position
-	at      time.Time // when its WAL was there
-}
-
 // stream copies WAL from a position on until the timeline ends.
 func (r *Receiver) stream(ctx context.Context, c *conn, at wal.Position) (nextTimeline, error) {
 	if err := c.send(fmt.Sprintf("START_REPLICATION SLOT %s PHYSICAL %v TIMELINE %d", r.opts.Slot, at, r.timeline)); err != nil {
 		return nextTimeline{}, err
 	}
+	f, err := r.newFlow(c, at)
+	if err != nil {
+		return nextTimeline{}, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	queue := make(chan submitted, r.opts.InflightMax)
 	replies := make(chan struct{}, 1)
 	acked := make(chan error, 1)
 	var done sync.WaitGroup
 	done.Go(func() {
-		err := r.acknowledge(ctx, c, queue, replies)
+		err := r.acknowledge(ctx, c, f, replies)
 		if err != nil {
 			c.close() // ends the receive below,
 			cancel()  // or its wait for room
 		}
 		acked <- err
 	})
-	next, err := r.receive(ctx, c, at, queue, replies)
+	next, err := r.receive(ctx, c, f, replies)
 	// What is under way gets into the log whatever became of the connection: only when it
-	// is there does the log's end say where to go on.
-	close(queue)
+	// is there does the log's end say where to go on. What only gathered the server sends again, unless the timeline has ended.
+	if cerr := f.close(ctx, err == nil); err == nil {
+		err = cerr
+	}
 	done.Wait()
 	cancel()
 	if ackErr := <-acked; ackErr != nil {
@@ -58,11 +55,7 @@ func (r *Receiver) stream(ctx context.Context, c *conn, at wal.Position) (nextTi
 }
 
 // receive takes messages of the stream and appends what ends between records.
-func (r *Receiver) receive(ctx context.Context, c *conn, at wal.Position, queue chan<- submitted, replies chan<- struct{}) (nextTimeline, error) {
-	b, err := r.newBatch(c, at)
-	if err != nil {
-		return nextTimeline{}, err
-	}
+func (r *Receiver) receive(ctx context.Context, c *conn, f *flow, replies chan<- struct{}) (nextTimeline, error) {
 	for {
 		m, err := c.receive()
 		if err != nil {
@@ -74,7 +67,7 @@ func (r *Receiver) receive(ctx context.Context, c *conn, at wal.Position, queue 
 				r.opts.Monitor.streaming()
 			}
 		case *pgproto3.CopyData:
-			if err := r.message(ctx, b, m.Data, queue, replies); err != nil {
+			if err := r.message(ctx, f, m.Data, replies); err != nil {
 				return nextTimeline{}, err
 			}
 		case *pgproto3.CopyDone:
@@ -92,7 +85,7 @@ const (
 )
 
 // message handles one message inside the stream.
-func (r *Receiver) message(ctx context.Context, b *batch, data []byte, queue chan<- submitted, replies chan<- struct{}) error {
+func (r *Receiver) message(ctx context.Context, f *flow, data []byte, replies chan<- struct{}) error {
 	switch {
 	case len(data) >= 18 && data[0] == messageKeepalive:
 		r.opts.Monitor.server.Store(binary.BigEndian.Uint64(data[1:]))
@@ -105,29 +98,14 @@ func (r *Receiver) message(ctx context.Context, b *batch, data []byte, queue cha
 		return fmt.Errorf("a message of %d bytes inside the stream", len(data))
 	}
 	start, content := wal.Position(binary.BigEndian.Uint64(data[1:])), data[25:]
-	if start != b.fed {
-		return fmt.Errorf("the server sent WAL from %v, %v was due", start, b.fed)
-	}
-	if err := b.add(content); err != nil {
+	if err := f.add(ctx, start, content); err != nil {
 		return err
 	}
-	r.received.Store(uint64(b.fed))
-	r.opts.Monitor.received.Store(uint64(b.fed))
+	fed := uint64(start) + uint64(len(content))
+	r.received.Store(fed)
+	r.opts.Monitor.received.Store(fed)
 	r.opts.Monitor.server.Store(binary.BigEndian.Uint64(data[9:]))
-	parts, end := b.take()
-	if parts == nil {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err // the append before this one may be missing
-	}
-	pending := r.log.Submit(ctx, parts, payload.AppendPosition(nil, r.timeline, end))
-	select {
-	case queue <- submitted{pending, end, time.Now()}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }
 
 func ask(replies chan<- struct{}) {
@@ -142,12 +120,12 @@ const complainAfter = 5 * time.Second
 
 // acknowledge waits for the appends, in order, and tells the server how far the log
 // reaches: at once when it has moved, when the server asks, and every StatusEvery. It ends when
-// queue is closed and every append has an outcome, also when the server is gone by then.
-func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submitted, replies <-chan struct{}) error {
+// the flow is closed and every append has an outcome, also when the server is gone by then.
+func (r *Receiver) acknowledge(ctx context.Context, c *conn, f *flow, replies <-chan struct{}) error {
 	tick := time.NewTicker(r.opts.StatusEvery)
 	defer tick.Stop()
 	m := r.opts.Monitor
-	w := outcomes{queue: queue, monitor: m}
+	w := outcomes{queue: f.queue, monitor: m}
 	defer m.waitsSince(time.Time{})
 	var lost error // the connection
 	progress, complained := time.Now(), false
@@ -162,10 +140,13 @@ func (r *Receiver) acknowledge(ctx context.Context, c *conn, queue <-chan submit
 			m.waitsSince(s.at)
 			continue
 		case <-waited:
-			end, err := w.take()
+			end, n, err := w.take()
 			if end > 0 {
 				r.durable.Store(uint64(end))
 				m.durable.Store(uint64(end))
+			}
+			if err == nil {
+				err = f.ended(ctx, n)
 			}
 			if err != nil {
 				return err
@@ -209,28 +190,29 @@ func (w *outcomes) due() (source <-chan submitted, waited <-chan struct{}) {
 }
 
 // take takes the outcome of the oldest append, and of those behind it that are known too: the server is
-// told of all at once. It returns the end of the last that is durable, 0 for none.
-func (w *outcomes) take() (end wal.Position, err error) {
+// told of all at once. It returns how many are durable, and the end of the last of them, 0 for none.
+func (w *outcomes) take() (end wal.Position, n int, err error) {
 	for {
 		if err := w.oldest.pending.Err(); err != nil {
-			return end, err
+			return end, n, err
 		}
 		w.monitor.acknowledged(*w.oldest)
 		end, w.oldest = w.oldest.end, nil
+		n++
 		select {
 		case s, ok := <-w.queue:
 			if !ok {
-				return end, nil
+				return end, n, nil
 			}
 			w.oldest = &s
 			w.monitor.waitsSince(s.at)
 		default:
-			return end, nil
+			return end, n, nil
 		}
 		select {
 		case <-w.oldest.pending.Done():
 		default:
-			return end, nil
+			return end, n, nil
 		}
 	}
 }
