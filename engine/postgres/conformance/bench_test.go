@@ -75,7 +75,7 @@ func BenchmarkFigures(b *testing.B) {
 		expected time.Duration // on two cores that have nothing else to do
 		measure  func(*testing.B, *figures)
 	}{
-		{"tps", 4 * time.Minute, benchCommit}, {"wal", time.Minute, benchWAL}, {"ingest", 3 * time.Minute, benchIngest}, {"decode", 2 * time.Minute, benchDecode},
+		{"tps", 4 * time.Minute, benchCommit}, {"wal", time.Minute, benchWALPerTransaction}, {"ingest", 3 * time.Minute, benchIngest}, {"decode", 2 * time.Minute, benchDecode},
 		{"redo", time.Minute, benchRedo}, {"start", time.Minute + returns, benchReturn},
 	} {
 		b.Run(part.name, func(b *testing.B) {
@@ -275,8 +275,8 @@ func cpuBelow(b *testing.B, pid int) float64 {
 	return sum
 }
 
-// benchWAL: how much WAL a transaction makes just after a checkpoint.
-func benchWAL(b *testing.B, f *figures) {
+// benchWALPerTransaction: how much WAL a transaction makes just after a checkpoint.
+func benchWALPerTransaction(b *testing.B, f *figures) {
 	p := newPair(b, func(s *server) { prepareTPCB(b, s) })
 	const transactions = 6000
 	var perTx [2]float64
