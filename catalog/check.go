@@ -145,7 +145,7 @@ func (s *State) checkCreate(c Command, lsn logcore.LSN) error {
 
 // create carries out OpCreate.
 func (s *State) create(c Command, lsn logcore.LSN) {
-	l := &Log{ID: c.Log, Name: c.Name, Epoch: s.histories.epochFloor, CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN, Durability: c.Durability}
+	l := &Log{ID: c.Log, Name: c.Name, Epoch: max(s.histories.epochFloor, c.Epoch), CreatedLSN: lsn, OriginLSN: lsn + 1, Parent: c.Parent, BranchLSN: c.LSN, Durability: c.Durability}
 	if parent := s.logs[c.Parent]; parent != nil {
 		l.Base = parent.Base // a family counts alike
 		l.CreatedLSN = lsn + l.Base

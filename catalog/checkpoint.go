@@ -212,7 +212,7 @@ func (s *State) insert(l *Log, prev logcore.LogID) error {
 		return corrupt("checkpoint: log %d after %d, %q, epoch %d, next id %d: doubled or out of range", l.ID, prev, l.Name, l.Epoch, s.nextLog)
 	}
 	if s.logs[l.ID] = l; l.Gone {
-		s.gone[l.Name] = l.ID // ids ascend
+		s.noteGone(l)
 	} else {
 		s.names[l.Name] = l.ID
 	}

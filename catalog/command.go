@@ -14,7 +14,7 @@ type Op uint8
 
 // The commands.
 const (
-	// OpCreate creates Log under Name; with Parent set as a branch of it at LSN.
+	// OpCreate creates Log under Name; with Parent set as a branch of it at LSN. Its epochs begin above Epoch.
 	OpCreate Op = 1
 	// OpOpenWriter moves Log to Epoch, held by Writer, and starts its sequence afresh.
 	// PayloadFormat, when set, becomes the log's if it has none.
@@ -55,7 +55,8 @@ const (
 	// OpSettle says that the log Name is where move Gen took it, or was created, as its shard showed at the index LSN; when
 	// the directory does not know of that move, that it took it to Shard.
 	OpSettle Op = 17
-	// OpDrop gives up the name of a branch that is gone, or was never created.
+	// OpDrop gives up the name of a branch that is gone, or was never created, or of a log that a restore has lost. No log that its shard deleted had a higher
+	// epoch than Epoch.
 	OpDrop Op = 18
 	// OpOwn tells a shard, before it has logs, which one it is.
 	OpOwn Op = 19
@@ -149,6 +150,8 @@ func (c Command) Encode() []byte {
 	switch {
 	case c.Op == OpShards:
 		third = uint64(c.Shards)
+	case c.Op == OpDrop:
+		first, second, third = c.Gen, uint64(c.Epoch), uint64(c.Shard)
 	case c.Op > OpShards:
 		first, third = c.Gen, uint64(c.Shard)
 	}
@@ -197,6 +200,8 @@ func DecodeCommand(payload []byte) (Command, error) {
 		c.Gen, c.Shard, c.Epoch, c.Incarnation = uint64(c.Epoch), logcore.ShardID(third), 0, 0
 	}
 	switch c.Op {
+	case OpDrop:
+		c.Epoch, c.Parent = logcore.Epoch(c.Parent), 0
 	case OpNode, OpPageServers:
 		c.Node, c.Log = uint64(c.Log), 0
 	case OpRetention:

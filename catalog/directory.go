@@ -229,10 +229,22 @@ func (s *State) checkSettle(c Command) error {
 	return nil
 }
 
-// checkDrop says whether a branch's name may be given up.
+// checkDrop says whether a name may be given up: a branch's, or a root's that a restore has lost with all its branches.
 func (s *State) checkDrop(c Command) error {
-	if p, known := s.Placement(c.Name); !known || p.IsRoot() || p.Gen != c.Gen {
-		return fmt.Errorf("%w: log %q is not a branch at move %d", logcore.ErrInvalid, c.Name, c.Gen)
+	p, known := s.Placement(c.Name)
+	if !known || p.Gen != c.Gen {
+		return fmt.Errorf("%w: log %q is not at move %d", logcore.ErrInvalid, c.Name, c.Gen)
+	}
+	if !p.IsRoot() {
+		return nil
+	}
+	if _, here := s.names[c.Name]; here || !p.Settled() {
+		return fmt.Errorf("%w: log %q is here, or on its way: its name can't be given up", logcore.ErrInvalid, c.Name)
+	}
+	for _, branch := range s.dir.byName {
+		if branch.Root == p.Name && branch.Name != p.Name {
+			return fmt.Errorf("%w: log %q has the branch %q: its name can't be given up", logcore.ErrInvalid, p.Name, branch.Name)
+		}
 	}
 	return nil
 }
@@ -256,6 +268,7 @@ func (s *State) applyDirectory(c Command) {
 		delete(s.dir.byName, c.Name)
 		delete(s.dir.pending, c.Name)
 		s.reserved -= reservePlacement
+		s.histories.epochFloor = max(s.histories.epochFloor, c.Epoch)
 	}
 }
 

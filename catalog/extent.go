@@ -265,8 +265,17 @@ func (s *State) applyLeave(c Command, lsn logcore.LSN) {
 		s.reserved -= l.reserve()
 		l.Gone, l.To, l.LeftLSN = true, c.Shard, lsn+l.Base
 		delete(s.names, l.Name)
-		s.gone[l.Name] = max(s.gone[l.Name], l.ID)
+		s.noteGone(l)
 		s.reserved += l.reserve()
+	}
+}
+
+// noteGone notes a log that is gone, under its name unless another one of that name left later. Its id says nothing:
+// ids of several shards have no order.
+func (s *State) noteGone(l *Log) {
+	have := s.logs[s.gone[l.Name]]
+	if have == nil || have.LeftLSN-have.Base < l.LeftLSN-l.Base { // the index at which it left
+		s.gone[l.Name] = l.ID
 	}
 }
 
@@ -283,7 +292,7 @@ func (s *State) forget(root *Log) {
 	clear(s.gone)
 	for _, l := range s.logs {
 		if l.Gone {
-			s.gone[l.Name] = max(s.gone[l.Name], l.ID)
+			s.noteGone(l)
 		}
 	}
 	for id, lease := range s.histories.leases {

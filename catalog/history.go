@@ -76,6 +76,9 @@ func (h histories) clone() histories {
 	return h
 }
 
+// EpochFloor returns the highest epoch that a deleted log had: a log that gets the name of one begins above it.
+func (s *State) EpochFloor() logcore.Epoch { return s.histories.epochFloor }
+
 // Leases returns every lease, by log, LSN and id.
 func (s *State) Leases() []Lease {
 	return slices.SortedFunc(maps.Values(s.histories.leases), func(a, b Lease) int {

@@ -24,7 +24,7 @@ type State struct {
 	nextLog logcore.LogID
 	logs    map[logcore.LogID]*Log
 	names   map[string]logcore.LogID // of those that are here
-	gone    map[string]logcore.LogID // of those that are Gone; of several of a name the highest id
+	gone    map[string]logcore.LogID // of those that are Gone; of several of a name the one that left last; derived
 	nodes   map[uint64]Node
 	stripes stripemap.Map
 

@@ -2,6 +2,7 @@ package logsvc
 
 import (
 	"context"
+	"slices"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
@@ -58,13 +59,21 @@ func (p *placer) roots() map[string]root {
 	return best
 }
 
-// nowhere returns the steps for families that have left one shard and are not in the next.
+// nowhere returns the steps for families that have left one shard and are not in the next, and for those that are lost.
 func (p *placer) nowhere(best map[string]root) (steps []step) {
 	first := p.sh.all[0]
 	var all []catalog.Placement
 	first.group.View(func(state *catalog.State) { all = state.Placements() })
 	for _, placed := range all {
-		if _, somewhere := best[placed.Name]; somewhere || !placed.IsRoot() || !placed.Settled() || int64(placed.Shard) >= int64(len(p.sh.all)) {
+		if _, somewhere := best[placed.Root]; somewhere || !placed.Settled() || int64(placed.Shard) >= int64(len(p.sh.all)) {
+			continue
+		}
+		if !p.sh.anywhere(placed.Name) {
+			// Not even its creation was archived. Roots are refused as long as they have branches.
+			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen}})
+			continue
+		}
+		if !placed.IsRoot() {
 			continue
 		}
 		if have := p.sh.all[placed.Shard].knows(placed.Name); have.ok && have.Gone && have.Gen == placed.Gen {
@@ -77,11 +86,16 @@ func (p *placer) nowhere(best map[string]root) (steps []step) {
 	return steps
 }
 
+// anywhere reports whether any shard knows a log of that name, gone or not.
+func (sh *Shards) anywhere(name string) bool {
+	return slices.ContainsFunc(sh.all, func(s *Service) bool { return s.knows(name).ok })
+}
+
 // lost returns the step that places a family again where the directory has it, from what it left behind.
 func (p *placer) lost(placed catalog.Placement) []step {
 	target := p.sh.all[placed.Shard]
 	for _, s := range p.sh.all {
-		if have := s.knows(placed.Name); have.ok && have.Gone && have.Gen+1 == placed.Gen {
+		if have := s.knows(placed.Name); have.ok && have.Gone && have.Gen+1 == placed.Gen && s.archivedThrough(have.LeftLSN-have.Base) {
 			if st, ok := p.place(placed, have, s, target); ok {
 				return []step{st}
 			}

@@ -124,9 +124,13 @@ func (s *Service) frame() frame {
 }
 
 func (f frame) info(state *catalog.State, l *catalog.Log) *logcorev1.InfoResponse {
+	committed := state.LSN + l.Base
+	if l.Gone {
+		committed = l.LeftLSN // what comes behind is elsewhere
+	}
 	resp := &logcorev1.InfoResponse{
 		LogId: uint64(l.ID), Log: l.Name, Shard: uint32(f.shard), Epoch: uint64(l.Epoch),
-		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(state.LSN + l.Base),
+		FirstLsn: uint64(l.FirstLSN()), LastLsn: uint64(l.LastLSN), LastTime: uint64(l.LastTime), CommittedLsn: uint64(committed),
 		ArchivedLsn: uint64(f.s.archivedOf(l)), HotFirstLsn: uint64(f.hotLSN + l.Base), Entries: l.Entries, Bytes: l.Bytes,
 		BranchLsn: uint64(l.BranchLSN), ParentId: uint64(l.Parent), Writer: l.Writer, Incarnation: state.Incarnation, PayloadFormat: l.PayloadFormat,
 		Durability: durability(l.Durability), BaseLsn: uint64(l.Base), HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, WriterOpen: l.WriterOpen,
@@ -190,13 +194,16 @@ func (a admin) ListLogs(ctx context.Context, _ *logcorev1.ListLogsRequest) (*log
 			}
 		})
 	}
-	a.s.group.View(func(state *catalog.State) {
-		for _, p := range state.Placements() {
-			if !listed[p.Name] && !p.Creating { // this member lags, or it is on its way
-				resp.Logs = append(resp.Logs, &logcorev1.InfoResponse{Log: p.Name, Shard: uint32(p.At()), Incarnation: state.Incarnation, Durability: durability(p.Durability)})
-			}
+	var placed []catalog.Placement
+	a.s.group.View(func(state *catalog.State) { placed = state.Placements() })
+	for _, p := range placed {
+		if listed[p.Name] || p.Creating {
+			continue
 		}
-	})
+		if info := a.s.shards.between(p); info != nil {
+			resp.Logs = append(resp.Logs, info)
+		}
+	}
 	for _, l := range resp.Logs {
 		if l.Parent == "" && l.ParentId != 0 {
 			l.Parent = names[l.ParentId]
@@ -204,6 +211,33 @@ func (a admin) ListLogs(ctx context.Context, _ *logcorev1.ListLogsRequest) (*log
 	}
 	slices.SortFunc(resp.Logs, func(x, y *logcorev1.InfoResponse) int { return strings.Compare(x.Log, y.Log) })
 	return resp, nil
+}
+
+// between describes a log of the directory that this member knows in none of the shards: as it left the last one if it is on
+// its way, else by its name alone; nil if it was deleted.
+func (sh *Shards) between(p catalog.Placement) (info *logcorev1.InfoResponse) {
+	moves := uint64(0)
+	for _, s := range sh.all {
+		f := s.frame()
+		s.group.View(func(state *catalog.State) {
+			l, ok := state.Named(p.Name)
+			if !ok || state.Root(l).Name != p.Root {
+				return
+			}
+			if gen := state.Root(l).Gen; info == nil || gen >= moves {
+				info, moves = f.info(state, l), gen
+			}
+		})
+	}
+	if info != nil {
+		return info
+	}
+	if at := p.At(); p.Settled() && int64(at) < int64(len(sh.all)) && sh.all[at].knows(p.Name).index >= p.Seen {
+		return nil
+	}
+	info = &logcorev1.InfoResponse{Log: p.Name, Shard: uint32(p.At()), Durability: durability(p.Durability)}
+	sh.all[0].group.View(func(state *catalog.State) { info.Incarnation = state.Incarnation })
+	return info
 }
 
 // ListTargets implements logcorev1.AdminServiceServer.

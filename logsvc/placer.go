@@ -47,6 +47,7 @@ func (p *placer) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	p.heal(ctx)
+	looked := time.Now()
 	for {
 		changed := p.sh.all[0].group.Changed()
 		next := placeLook
@@ -63,12 +64,14 @@ func (p *placer) run(ctx context.Context) {
 				return
 			}
 		case <-timer.C:
-			if next == placeLook {
-				p.sweep(ctx)
-				p.heal(ctx)
-			}
 		case <-ctx.Done():
 			return
+		}
+		// By the clock and not by the timer: a shard 0 that is always busy begins that anew all the time.
+		if next == placeLook && time.Since(looked) >= placeLook {
+			p.sweep(ctx)
+			p.heal(ctx)
+			looked = time.Now()
 		}
 	}
 }
@@ -130,12 +133,33 @@ func (p *placer) step(want catalog.Placement) (step, bool) {
 	switch {
 	case !have.ok || have.Gen+1 != want.Gen:
 		return step{}, false // this member does not know yet
+	case !have.Gone && !source.archiveKeepsUp():
+		return step{}, false
 	case !have.Gone:
 		return step{in: source, command: catalog.Command{Op: catalog.OpLeave, Log: have.ID, Gen: want.Gen, Shard: want.Target}, after: first.now()}, source.group.Leading()
-	case !target.group.Leading():
+	case !source.archivedThrough(have.LeftLSN - have.Base), !target.group.Leading():
 		return step{}, false
 	}
 	return p.place(want, have, source, target)
+}
+
+// archivedThrough reports whether the archive, if there is one, has the shard up to an index, and asks for it if not. What a
+// log has in the shard that it leaves is archived before it goes on in another: else what is restored after a
+// disaster might have what came later, and not what came before.
+func (s *Service) archivedThrough(index logcore.LSN) bool {
+	if s.opts.Archive == nil || s.archived() >= index {
+		return true
+	}
+	s.coverage.ask(index)
+	return false
+}
+
+// leaveLagMax is how far the archive of a shard may be behind when a log leaves it: until the archive has all of it, the log takes
+// no appends.
+const leaveLagMax = 10 * time.Second
+
+func (s *Service) archiveKeepsUp() bool {
+	return s.opts.Archive == nil || s.opts.Archive.Status(s.group.Shard()).Lag <= leaveLagMax
 }
 
 // place returns the step that places a family that has left.
@@ -152,17 +176,10 @@ func (p *placer) place(want catalog.Placement, have known, source, target *Servi
 		return step{}, false
 	}
 	st = step{in: target, after: have.time}
-	archived := true
 	for _, l := range family.Logs() {
 		if l.WriterOpen {
 			st.writers = append(st.writers, l.ID)
 		}
-		archived = archived && l.Durability != catalog.DurabilityArchive
-	}
-	if left := have.LeftLSN - have.Base; !archived && source.archived() < left {
-		// What was promised to be archived is, before the log goes on: then only one archive is to be waited for.
-		source.coverage.ask(left)
-		return step{}, false
 	}
 	st.command = catalog.Command{Op: catalog.OpPlace, Log: have.ID, Gen: want.Gen, Placed: string(family.EncodeCheckpoint())}
 	return st, true
@@ -171,10 +188,11 @@ func (p *placer) place(want catalog.Placement, have known, source, target *Servi
 // createRoot returns the step that creates a log in its shard, or says that it is there.
 func (p *placer) createRoot(want catalog.Placement) (step, bool) {
 	first, target := p.sh.all[0], p.sh.all[want.Target]
-	if have := target.knows(want.Name); have.ok {
+	// A branch of that name, which left and is deleted since, is not it.
+	if have := target.knows(want.Name); have.ok && (!have.Gone || have.Parent == 0) {
 		return step{in: first, command: catalog.Command{Op: catalog.OpSettle, Name: want.Name, Gen: want.Gen, LSN: have.index}, after: have.time}, first.group.Leading()
 	}
-	return step{in: target, command: catalog.Command{Op: catalog.OpCreate, Name: want.Name, Durability: want.Durability}, after: first.now()}, target.group.Leading()
+	return step{in: target, command: catalog.Command{Op: catalog.OpCreate, Name: want.Name, Epoch: first.epochFloor(), Durability: want.Durability}, after: first.now()}, target.group.Leading()
 }
 
 // createBranch returns the step that creates a branch where its family is, or says that it is there, or that it
@@ -189,7 +207,7 @@ func (p *placer) createBranch(want catalog.Placement) (step, bool) {
 	if have.ok && !have.Gone {
 		return step{in: first, command: catalog.Command{Op: catalog.OpSettle, Name: want.Name, Gen: want.Gen, LSN: have.index}, after: have.time}, first.group.Leading()
 	}
-	c := catalog.Command{Op: catalog.OpCreate, Name: want.Name, LSN: want.BranchLSN, Durability: want.Durability}
+	c := catalog.Command{Op: catalog.OpCreate, Name: want.Name, Epoch: first.epochFloor(), LSN: want.BranchLSN, Durability: want.Durability}
 	var err error
 	var index logcore.LSN
 	at.group.View(func(state *catalog.State) {
@@ -224,8 +242,13 @@ func (p *placer) sweep(ctx context.Context) {
 			continue
 		}
 		// Seen there once, and not now, in a state that is no older: deleted.
-		if have := p.sh.all[placed.Shard].knows(placed.Name); !have.ok && have.index >= placed.Seen {
-			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen}})
+		at := p.sh.all[placed.Shard]
+		if root := at.knows(placed.Root); !root.ok || root.Gone {
+			continue // this member lags, or the directory was restored and does
+		}
+		// One that is gone is of another family, or of an older time of this one.
+		if have := at.knows(placed.Name); (!have.ok || have.Gone) && have.index >= placed.Seen {
+			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen, Epoch: at.epochFloor()}})
 		}
 	}
 	p.take(ctx, steps)
@@ -281,6 +304,12 @@ func (s *Service) knows(name string) (k known) {
 		}
 	})
 	return k
+}
+
+// epochFloor returns the highest epoch of a log that was deleted in this shard, or whose name was given up here.
+func (s *Service) epochFloor() (floor logcore.Epoch) {
+	s.group.View(func(state *catalog.State) { floor = state.EpochFloor() })
+	return floor
 }
 
 // placement returns what the directory has of a log; this is the first shard's service.

@@ -35,6 +35,8 @@ type sharded struct {
 	svc    *logsvc.Shards
 	grpc   *grpc.Server
 	done   chan struct{}
+	// archive gives each shard one; nil: none.
+	archive func(logcore.ShardID, *replication.Group) logsvc.Archive
 }
 
 func startShards(t testing.TB, n int) *sharded {
@@ -57,8 +59,12 @@ func (s *sharded) start() {
 		s.t.Fatal(err)
 	}
 	var opts []logsvc.Options
-	for _, g := range s.groups {
-		opts = append(opts, logsvc.Options{Group: g, Logger: quiet, HeartbeatEvery: 20 * time.Millisecond})
+	for i, g := range s.groups {
+		o := logsvc.Options{Group: g, Logger: quiet, HeartbeatEvery: 20 * time.Millisecond}
+		if s.archive != nil {
+			o.Archive = s.archive(logcore.ShardID(i), g)
+		}
+		opts = append(opts, o)
 	}
 	if s.svc, err = logsvc.NewShards(opts...); err != nil {
 		s.t.Fatal(err)

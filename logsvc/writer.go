@@ -34,7 +34,9 @@ func (s *Service) OpenWriter(ctx context.Context, req *logcorev1.OpenWriterReque
 // openWriter runs on the loop.
 func (s *Service) openWriter(p *replication.Proposer, req *logcorev1.OpenWriterRequest, resp *logcorev1.OpenWriterResponse) error {
 	s.leases.enter(p.Term(), p.Since())
-	t, last, err := PrepareOpenWriter(p, Opening{Log: req.Log, Writer: req.Writer, PayloadFormat: req.PayloadFormat, Create: req.Create, Held: func(l *catalog.Log) error {
+	// In other shards than the first logs are created by the directory, which gives them ids that are theirs alone.
+	create := req.Create && s.group.Shard() == 0
+	t, last, err := PrepareOpenWriter(p, Opening{Log: req.Log, Writer: req.Writer, PayloadFormat: req.PayloadFormat, Create: create, Held: func(l *catalog.Log) error {
 		if left := s.leases.left(l.ID); left > 0 && !req.Takeover {
 			return fmt.Errorf("%w: log %q is held by writer %q at epoch %d for %v more; wait, close it, or take over", logcore.ErrWriterActive, l.Name, l.Writer, l.Epoch, left.Round(time.Millisecond))
 		}

@@ -73,6 +73,9 @@ func Positions(ctx context.Context, source LogSource) ([]Position, error) {
 	}
 	out := make([]Position, 0, len(infos))
 	for _, info := range infos {
+		if info.ID == 0 {
+			return nil, fmt.Errorf("pageserver: %w: the log service does not know yet where log %q is: ask again", logcore.ErrOverloaded, info.Name)
+		}
 		out = append(out, Position{info.ID, info.Incarnation, max(info.Last, info.BranchLSN)})
 	}
 	return out, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/logcore/logcore"
@@ -164,6 +165,7 @@ func (s *Server) refresh(ctx context.Context) {
 
 // adopt takes logs over, parents first, and returns those whose parent is missing.
 func (s *Server) adopt(infos []LogInfo) []LogInfo {
+	infos = slices.DeleteFunc(slices.Clone(infos), func(info LogInfo) bool { return info.ID == 0 }) // not enough is known of it
 	adopted := map[logcore.LogID]bool{}
 	for {
 		var rest []LogInfo
@@ -203,12 +205,14 @@ func (s *Server) adoptOne(info LogInfo) *logState {
 func (s *Server) dropVanished(known []*logState, infos []LogInfo) {
 	s.adoptMu.Lock()
 	defer s.adoptMu.Unlock()
-	listed := make(map[logcore.LogID]bool, len(infos))
+	listed, unsure := make(map[logcore.LogID]bool, len(infos)), map[string]bool{}
 	for _, info := range infos {
-		listed[info.ID] = true
+		if listed[info.ID] = true; info.ID == 0 {
+			unsure[info.Name] = true
+		}
 	}
 	for _, l := range known {
-		if !listed[l.id] && len(infos) > 0 {
+		if !listed[l.id] && len(infos) > 0 && !unsure[l.name()] {
 			s.throwAway(l, "the log service no longer has this log")
 		}
 	}

@@ -60,7 +60,8 @@ type Batch struct {
 // LogSource is where the page server gets its logs from. Its methods may be called
 // by many goroutines. Errors wrap logcore's sentinels.
 type LogSource interface {
-	// List returns every log and branch there is.
+	// List returns every log and branch there is. One of which no more is known now than that there is one of that name
+	// has the ID 0.
 	List(ctx context.Context) ([]LogInfo, error)
 	// Info returns one by name, or an error that wraps logcore.ErrLogNotFound.
 	Info(ctx context.Context, name string) (LogInfo, error)
