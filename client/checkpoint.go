@@ -22,6 +22,10 @@ type StoreCheckpoint struct {
 	Tables, Bytes uint64
 	// BeganFrom is the one that the store began from in this process, 0 for none.
 	BeganFrom uint64
+	// BeganIn is the store that that one is of, when it is another store.
+	BeganIn string
+	// Borrowed is the other store whose checkpoint it needs still, empty when it needs none.
+	Borrowed string
 	// MissingBytes are in the checkpoint and not local yet.
 	MissingBytes uint64
 	// Error is why the last one failed, empty when it did not.
@@ -55,7 +59,7 @@ func storeCheckpoints(stores []*logcorev1.StoreCheckpoint) []StoreCheckpoint {
 	var out []StoreCheckpoint
 	for _, s := range stores {
 		st := StoreCheckpoint{Place: s.Place, Epoch: s.Epoch, StandingBy: s.StandingBy, Number: s.Number, Tables: s.Tables, Bytes: s.Bytes,
-			BeganFrom: s.BeganFrom, MissingBytes: s.MissingBytes, Error: s.Error}
+			BeganFrom: s.BeganFrom, BeganIn: s.BeganIn, Borrowed: s.Borrowed, MissingBytes: s.MissingBytes, Error: s.Error}
 		if s.CreatedUnixMs > 0 {
 			st.Created = time.UnixMilli(int64(min(s.CreatedUnixMs, 1<<53)))
 		}

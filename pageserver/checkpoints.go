@@ -23,6 +23,11 @@ const (
 	// standInAfter is after how many intervals without a checkpoint a page server whose
 	// epoch was taken takes it back: the one that took it is gone.
 	standInAfter = 4
+	// firstCheckpointAfter bounds how long a page server that started waits with its first.
+	firstCheckpointAfter = 2 * time.Second
+	// borrowedInterval bounds how long a store that has everything waits with a checkpoint of
+	// its own while it needs another's.
+	borrowedInterval = 30 * time.Second
 	// collectEvery is how often what no checkpoint needs any more is removed.
 	collectEvery = 10 * time.Minute
 )
@@ -35,6 +40,8 @@ type checkpoints struct {
 	taken     bool               // it was taken by another page server
 	saved     map[logcore.LogID]logcore.LSN
 	collected time.Time
+	lender    string    // the store that lends this one its beginning
+	renewed   time.Time // when it was told last that it is still needed
 
 	mu     sync.Mutex
 	status CheckpointStatus // guarded by mu
@@ -52,8 +59,12 @@ type CheckpointStatus struct {
 	// from; 0 when there is none.
 	Number  uint64
 	Created time.Time
-	// BeganFrom is the checkpoint that the store began from in this process, 0 for none.
+	// BeganFrom is the checkpoint that the store began from in this process, 0 for none;
+	// BeganIn is the store that it is of, when that is another one.
 	BeganFrom uint64
+	BeganIn   string
+	// Borrowed is the other store whose checkpoint is needed still.
+	Borrowed string
 	// Tables and Bytes are what that checkpoint holds.
 	Tables int
 	Bytes  int64
@@ -70,7 +81,7 @@ func (s *Server) CheckpointStatus() CheckpointStatus {
 	st := s.checkpoints.status
 	if s.opts.Checkpoints != nil {
 		st.Where = s.opts.Checkpoints.String()
-		st.MissingBytes = s.local.Missing()
+		st.MissingBytes, st.Borrowed = s.local.Missing(), s.local.Borrowed()
 	}
 	return st
 }
@@ -84,14 +95,16 @@ func (c *checkpoints) note(change func(*CheckpointStatus)) {
 // checkpointLoop makes a checkpoint every CheckpointInterval, when there is anything new.
 // The epoch is taken at once: who had it before must stop to remove things.
 func (s *Server) checkpointLoop(ctx context.Context) {
-	pause := min(s.opts.CheckpointInterval, 2*time.Second)
+	pause := min(s.opts.CheckpointInterval, firstCheckpointAfter)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
-		pause = s.opts.CheckpointInterval
+		if pause = s.opts.CheckpointInterval; s.local.Borrowed() != "" {
+			pause = min(pause, borrowedInterval)
+		}
 		if _, err := s.checkpointOnce(ctx, false); err != nil && ctx.Err() == nil {
 			s.opts.Checkpoints.NoteFailure()
 			s.log.Warn("pageserver: no checkpoint was made; it is tried again", "err", err)
@@ -119,6 +132,12 @@ func (s *Server) checkpointOnce(ctx context.Context, now bool) (m *checkpoint.Ma
 	c.making.Lock()
 	defer c.making.Unlock()
 	defer func() { c.note(func(st *CheckpointStatus) { st.Err = err }) }()
+	if err := s.keepLoan(ctx); err != nil {
+		return nil, err
+	}
+	if s.local.Borrowed() != "" && s.local.Missing() > 0 && !now {
+		return nil, nil // what is borrowed is a checkpoint too; another would fetch all of it at once
+	}
 	if err := s.takeEpoch(ctx, now); err != nil || c.holder == nil {
 		return nil, err
 	}
@@ -141,8 +160,36 @@ func (s *Server) checkpointOnce(ctx context.Context, now bool) (m *checkpoint.Ma
 	}
 	if err == nil && m != nil {
 		c.saved = entries
+		err = s.keepLoan(ctx)
 	}
 	return m, err
+}
+
+// keepLoan tells the store that this one began from that it is needed still, or not any
+// more. The caller holds making.
+func (s *Server) keepLoan(ctx context.Context) error {
+	c, r := &s.checkpoints, s.opts.Checkpoints
+	lender := s.local.Borrowed()
+	if c.lender != "" && c.lender != lender {
+		if err := r.GiveBack(ctx, c.lender); err != nil {
+			return fmt.Errorf("pageserver: give back what was borrowed of %s: %w", c.lender, err)
+		}
+		s.log.Info("pageserver: the store has all of what it began from, and a checkpoint of its own", "began_from", c.lender)
+		c.lender = ""
+	}
+	if lender == "" || c.lender == lender && time.Since(c.renewed) < r.RenewEvery() {
+		return nil
+	}
+	err := r.Renew(ctx, lender)
+	if errors.Is(err, checkpoint.ErrNone) {
+		// What is gone by now shows when it is read, and is built from the log then.
+		s.log.Warn("pageserver: the checkpoint that the store began from is not kept for it any more", "of", lender, "err", err)
+		err = nil
+	}
+	if err == nil {
+		c.lender, c.renewed = lender, time.Now()
+	}
+	return err
 }
 
 // takeEpoch sees to it that the holder is there. A page server whose epoch was taken
@@ -191,6 +238,12 @@ func (s *Server) save(ctx context.Context) (*checkpoint.Manifest, error) {
 	}
 	defer s.local.FS().RemoveAll(links)
 	content := checkpoint.Content{StoreVersion: markerFormatVersion, Dir: links, FS: s.local.FS(), Known: s.local.Known(), Check: checkTable(s.readerOptions())}
+	if s.opts.Stripes != nil {
+		// Asked after the files are what they are: what it holds now it held all the time.
+		if content.Stripes = s.opts.Stripes(); content.Stripes.Empty() {
+			return nil, nil
+		}
+	}
 	if err := s.look(&content); err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +19,7 @@ import (
 const (
 	// beginTimeout bounds how long a new page server looks for a checkpoint.
 	beginTimeout = 30 * time.Second
-	// incarnationTimeout bounds how long it asks the log service which one it is.
+	// incarnationTimeout bounds how long it asks the log service which logs it has.
 	incarnationTimeout = 2 * time.Second
 	fetchPauseMin      = time.Second
 	fetchPauseMax      = 30 * time.Second
@@ -39,7 +38,11 @@ func (s *Server) beginFromCheckpoint() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), beginTimeout)
 	defer cancel()
-	m, err := s.opts.Checkpoints.Find(ctx, checkpoint.Wanted{Incarnations: s.incarnations(ctx), StoreVersion: markerFormatVersion})
+	wanted := WantedNow(ctx, s.opts.Source)
+	if s.opts.Stripes != nil {
+		wanted.Stripes = s.opts.Stripes()
+	}
+	m, err := s.opts.Checkpoints.FindOrBorrow(ctx, wanted)
 	switch {
 	case errors.Is(err, checkpoint.ErrNone):
 		s.log.Info("pageserver: no checkpoint to begin from: the pages are built from the logs", "in", s.opts.Checkpoints, "why", err)
@@ -57,28 +60,31 @@ func (s *Server) beginFromCheckpoint() error {
 	s.warming = cancel
 	s.warmers.Go(func() { s.local.Warm(warm) })
 	s.checkpoints.note(func(st *CheckpointStatus) {
-		st.BeganFrom, st.Number, st.Created, st.Tables, st.Bytes = m.Number, m.Number, m.Created, len(m.Tables), m.Bytes()
+		st.BeganFrom, st.BeganIn, st.Number, st.Created, st.Tables, st.Bytes = m.Number, "", m.Number, m.Created, len(m.Tables), m.Bytes()
+		if m.Name != s.opts.Checkpoints.Name() {
+			st.BeganIn = m.Name
+		}
 	})
-	s.log.Info("pageserver: begins from a checkpoint; what is not local is fetched when it is read, and ahead of that", "checkpoint", m.Number, "made", m.Created, "bytes", m.Bytes())
+	s.log.Info("pageserver: begins from a checkpoint; what is not local is fetched when it is read, and ahead of that", "checkpoint", m.Number, "of", m.Name, "made", m.Created, "bytes", m.Bytes())
 	return nil
 }
 
-// incarnations asks the log service for those of its shards; nil when it does not answer.
-// What a checkpoint has of another one would be thrown away log by log when it does.
-func (s *Server) incarnations(ctx context.Context) []uint64 {
+// WantedNow returns which checkpoints a store can begin from by the word of a source, its
+// stripes left aside. Of one that does not answer nothing is known: what a checkpoint has of
+// another history is thrown away log by log when it does.
+func WantedNow(ctx context.Context, source LogSource) checkpoint.Wanted {
 	ctx, cancel := context.WithTimeout(ctx, incarnationTimeout)
 	defer cancel()
-	infos, err := s.opts.Source.List(ctx)
+	w := checkpoint.Wanted{StoreVersion: markerFormatVersion}
+	infos, err := source.List(ctx)
 	if err != nil {
-		return nil
+		return w
 	}
-	out := []uint64{}
+	w.Logs = map[logcore.LogID]checkpoint.LogNow{}
 	for _, info := range infos {
-		if !slices.Contains(out, info.Incarnation) {
-			out = append(out, info.Incarnation)
-		}
+		w.Logs[info.ID] = checkpoint.LogNow{Incarnation: info.Incarnation, Last: info.Last}
 	}
-	return out
+	return w
 }
 
 // fetchLoop brings what is not local until nothing is missing.
@@ -87,7 +93,10 @@ func (s *Server) fetchLoop(ctx context.Context) {
 	for {
 		err := s.local.Fetch(ctx)
 		switch {
-		case err == nil || ctx.Err() != nil:
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			s.forgetBorrowed(ctx)
 			return
 		case errors.Is(err, logcore.ErrCorrupt):
 			s.damaged(err)
@@ -100,6 +109,17 @@ func (s *Server) fetchLoop(ctx context.Context) {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, fetchPauseMax)
+	}
+}
+
+// forgetBorrowed removes the pages of stripes that the checkpoint had and this page server
+// does not hold. That waits until all is local: it looks at every group of pages.
+func (s *Server) forgetBorrowed(ctx context.Context) {
+	if s.opts.Stripes == nil || s.local.Stripes().Without(s.opts.Stripes()).Empty() {
+		return
+	}
+	if err := s.Forget(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("pageserver: pages of other stripes, which came with the checkpoint, stay on the disk", "dir", s.opts.Dir, "err", err)
 	}
 }
 

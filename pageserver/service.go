@@ -134,7 +134,7 @@ func (v *service) CheckpointStatus(context.Context, *logcorev1.CheckpointStatusR
 
 func (st CheckpointStatus) wire() *logcorev1.StoreCheckpoint {
 	out := &logcorev1.StoreCheckpoint{Place: st.Where, Epoch: st.Epoch, StandingBy: st.StandingBy, Number: st.Number, Tables: uint64(st.Tables), Bytes: uint64(st.Bytes),
-		BeganFrom: st.BeganFrom, MissingBytes: uint64(st.MissingBytes)}
+		BeganFrom: st.BeganFrom, BeganIn: st.BeganIn, Borrowed: st.Borrowed, MissingBytes: uint64(st.MissingBytes)}
 	if !st.Created.IsZero() {
 		out.CreatedUnixMs = uint64(st.Created.UnixMilli())
 	}

@@ -19,6 +19,8 @@ type checkpointJSON struct {
 	Tables       uint64    `json:"tables"`
 	Bytes        uint64    `json:"bytes"`
 	BeganFrom    uint64    `json:"began_from"`
+	BeganIn      string    `json:"began_in,omitempty"`
+	Borrowed     string    `json:"borrowed,omitempty"`
 	MissingBytes uint64    `json:"missing_bytes"`
 	Error        string    `json:"error,omitempty"`
 }
@@ -56,7 +58,7 @@ func (a *app) writeCheckpoints(stores []client.StoreCheckpoint) error {
 	if a.format == "json" {
 		list := []checkpointJSON{}
 		for _, s := range stores {
-			list = append(list, checkpointJSON{s.Place, s.Number, s.Created.UTC(), s.Epoch, s.StandingBy, s.Tables, s.Bytes, s.BeganFrom, s.MissingBytes, s.Error})
+			list = append(list, checkpointJSON{s.Place, s.Number, s.Created.UTC(), s.Epoch, s.StandingBy, s.Tables, s.Bytes, s.BeganFrom, s.BeganIn, s.Borrowed, s.MissingBytes, s.Error})
 		}
 		return a.writeJSON(list)
 	}
@@ -80,6 +82,12 @@ func checkpointLine(s client.StoreCheckpoint) string {
 	line += " in " + s.Place
 	if s.BeganFrom > 0 {
 		line += fmt.Sprintf("; began from checkpoint %d", s.BeganFrom)
+		if s.BeganIn != "" {
+			line += " of " + s.BeganIn
+		}
+	}
+	if s.Borrowed != "" {
+		line += "; needs the checkpoint of " + s.Borrowed + " until it has one of its own"
 	}
 	if s.MissingBytes > 0 {
 		line += fmt.Sprintf("; %s not local yet", sizeText(s.MissingBytes))

@@ -32,7 +32,21 @@ func Checkpoints(t testing.TB, b bucket.Bucket) *checkpoint.Repository {
 
 // NewCheckpoints is Checkpoints outside of a test.
 func NewCheckpoints(b bucket.Bucket) (*checkpoint.Repository, error) {
-	return checkpoint.New(checkpoint.Options{Bucket: b, Cluster: [16]byte{0xe9}, Name: "main", Keys: testKey{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	return checkpoint.New(checkpointOptions(b))
+}
+
+// CheckpointFamily is Checkpoints of page servers that share pages.
+func CheckpointFamily(t testing.TB, b bucket.Bucket) *checkpoint.Family {
+	t.Helper()
+	f, err := checkpoint.NewFamily(checkpointOptions(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func checkpointOptions(b bucket.Bucket) checkpoint.Options {
+	return checkpoint.Options{Bucket: b, Cluster: [16]byte{0xe9}, Name: "main", Keys: testKey{}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
 }
 
 // testKey is a key ring of one key that everybody knows.

@@ -31,7 +31,8 @@ type PageServer struct {
 	// CheckpointTarget is the URL of the target that copies of the store go to, and that a new store comes from; empty keeps
 	// none. It is one of the archive's, best the nearest.
 	CheckpointTarget string
-	// CheckpointName tells the stores of different page servers apart; those that replace each other have the same one.
+	// CheckpointName tells the stores of different page servers apart; those that replace each other, or share the pages,
+	// have the same one.
 	CheckpointName string
 	// CheckpointInterval is how often the store is copied.
 	CheckpointInterval time.Duration
@@ -75,7 +76,7 @@ func (c *PageServer) Fields() []Field {
 		{"advertise", "address at which clients reach this page server: it shares the pages with other page servers; empty: it has all pages", String(&c.Advertise)},
 		{"cache_bytes", "memory for the cache of page versions", &c.CacheBytes},
 		{"checkpoint_target", "bucket for copies of the page versions, as a URL: one of the archive's targets, best the nearest; empty for none", String(&c.CheckpointTarget)},
-		{"checkpoint_name", "name of the page versions among those copies; a page server that replaces another has the same", String(&c.CheckpointName)},
+		{"checkpoint_name", "name of the page versions among those copies; a page server that replaces another, or shares the pages with it, has the same", String(&c.CheckpointName)},
 		{"checkpoint_interval", "how often what is new is copied", Duration(&c.CheckpointInterval)},
 		{"targets", "buckets of the archive as URLs, to read it directly when far behind or when the log service does not answer; empty: never", Strings(&c.Targets)},
 		{"archive_after_bytes", "how much has to be missing of a log for it to be read from the archive directly", &c.ArchiveAfterBytes},
@@ -106,10 +107,6 @@ func (c *PageServer) Validate() []Problem {
 	v.sizeBetween("archive_read_bytes", c.ArchiveReadBytes, 1<<20, 1<<40)
 	if len(c.Targets) > 0 {
 		v.required("key", c.Key, "the archive is encrypted: name the file with its key")
-	}
-	if c.CheckpointTarget != "" && c.Advertise != "" {
-		// Each would begin from the pages of another.
-		v.add("checkpoint_target", "page servers that share the pages keep no checkpoints: leave it empty, or advertise")
 	}
 	if c.CheckpointTarget != "" {
 		v.required("key", c.Key, "the copies are encrypted under the archive's key: name its file")

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/config"
@@ -32,7 +31,7 @@ const clusterWithin = 5 * time.Second
 
 // openCheckpoints opens the place of a page server's checkpoints; nil when it has none.
 // The target need not be there.
-func openCheckpoints(ctx context.Context, p *process, cfg *config.PageServer, c *client.Client) (*checkpoint.Repository, error) {
+func openCheckpoints(ctx context.Context, p *process, cfg *config.PageServer, c *client.Client) (*checkpoint.Options, error) {
 	if cfg.CheckpointTarget == "" {
 		return nil, nil
 	}
@@ -59,15 +58,21 @@ func openCheckpoints(ctx context.Context, p *process, cfg *config.PageServer, c 
 	if err != nil {
 		return nil, err
 	}
-	return checkpoint.New(checkpoint.Options{Bucket: b, Cluster: cluster, Name: cfg.CheckpointName, Keys: checkpointKeys{keys}, Logger: p.log,
-		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"store": cfg.CheckpointName}, p.registry), Corruptions: p.corrupt.WithLabelValues("pageserver")})
+	return &checkpoint.Options{Bucket: b, Cluster: cluster, Name: cfg.CheckpointName, Keys: checkpointKeys{keys}, Logger: p.log,
+		Registerer: p.registry, Corruptions: p.corrupt.WithLabelValues("pageserver")}, nil
 }
 
 // checkpointCluster finds out which cluster the page server belongs to: from the store it
 // has, the target's marker or the log service, whichever knows.
 func checkpointCluster(ctx context.Context, cfg *config.PageServer, c *client.Client) (target.ClusterID, error) {
-	if id, ok := checkpoint.ClusterOf(filepath.Join(cfg.Dir, "store")); ok {
-		return id, nil
+	stores, err := filepath.Glob(filepath.Join(cfg.Dir, "stripes", "*", "store"))
+	if err != nil {
+		return target.ClusterID{}, err
+	}
+	for _, dir := range append(stores, filepath.Join(cfg.Dir, "store")) {
+		if id, ok := checkpoint.ClusterOf(dir); ok {
+			return id, nil
+		}
 	}
 	marker, cancel := context.WithTimeout(ctx, clusterWithin)
 	defer cancel()

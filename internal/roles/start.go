@@ -163,8 +163,8 @@ func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer, li
 	if err != nil {
 		return nil, fmt.Errorf("targets: %w", err)
 	}
-	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Archive: archive, ArchiveAfterBytes: int64(cfg.ArchiveAfterBytes), Checkpoints: checkpoints, CheckpointInterval: cfg.CheckpointInterval, Source: logSource{c}, Keeper: newHistoryKeeper(c), Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
-		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2}, listener)
+	srv, err := openPages(cfg, c, pageserver.Options{Dir: cfg.Dir, Archive: archive, ArchiveAfterBytes: int64(cfg.ArchiveAfterBytes), CheckpointInterval: cfg.CheckpointInterval, Source: logSource{c}, Keeper: newHistoryKeeper(c), Formats: payloadFormats(), Logger: p.log, Registerer: p.registry,
+		Corruptions: p.corrupt.WithLabelValues("pageserver"), PageCacheBytes: int64(cfg.CacheBytes) / 2, BlockCacheBytes: int64(cfg.CacheBytes) / 2}, checkpoints, listener)
 	if err != nil {
 		return nil, fmt.Errorf("page server: %w", err)
 	}

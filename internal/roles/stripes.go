@@ -6,11 +6,13 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/pageserver"
+	"github.com/logcore/logcore/pageserver/checkpoint"
 	"github.com/logcore/logcore/pageserver/stripe"
 )
 
@@ -22,16 +24,31 @@ type pageService interface {
 	Close() error
 }
 
-// openPages opens a page server of its kind.
-func openPages(cfg *config.PageServer, c *client.Client, opts pageserver.Options, listener net.Addr) (pageService, error) {
+// openPages opens a page server of its kind. checkpoints is nil when none are kept.
+func openPages(cfg *config.PageServer, c *client.Client, opts pageserver.Options, checkpoints *checkpoint.Options, listener net.Addr) (pageService, error) {
 	if cfg.Advertise == "" {
+		if checkpoints != nil {
+			checkpoints.Registerer = prometheus.WrapRegistererWith(prometheus.Labels{"store": cfg.CheckpointName}, checkpoints.Registerer)
+			r, err := checkpoint.New(*checkpoints)
+			if err != nil {
+				return nil, err
+			}
+			opts.Checkpoints = r
+		}
 		return pageserver.Open(opts)
+	}
+	var family *checkpoint.Family
+	if checkpoints != nil {
+		var err error
+		if family, err = checkpoint.NewFamily(*checkpoints); err != nil {
+			return nil, err
+		}
 	}
 	address, err := advertised(cfg.Advertise, listener)
 	if err != nil {
 		return nil, err
 	}
-	return stripe.Open(stripe.Options{Dir: cfg.Dir, Address: address, Coordinator: stripeMap{c}, Server: opts, Logger: opts.Logger})
+	return stripe.Open(stripe.Options{Dir: cfg.Dir, Address: address, Coordinator: stripeMap{c}, Checkpoints: family, Server: opts, Logger: opts.Logger})
 }
 
 // advertised is the address to tell clients: a port of 0 is the listener's.

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/bucket/mem"
 )
@@ -184,7 +185,7 @@ func begin(t testing.TB, r *Repository) *store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := r.Find(t.Context(), Wanted{Incarnations: []uint64{5}, StoreVersion: 1})
+	m, err := r.Find(t.Context(), Wanted{Logs: map[logcore.LogID]LogNow{1: {Incarnation: 5}}, StoreVersion: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

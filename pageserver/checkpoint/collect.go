@@ -26,7 +26,8 @@ type Collected struct {
 //
 // Why a successor never misses a table: what is removed is named by no manifest of the
 // grace period, so not by the newest one either, which is where a successor begins; and
-// what a successor stores has a higher epoch in its name.
+// what a successor stores has a higher epoch in its name. Nor does a store that borrows: it
+// begins from the newest one as well, and its loan is in every manifest from then on.
 func (h *Holder) Collect(ctx context.Context) (Collected, error) {
 	var done Collected
 	if err := h.confirm(ctx); err != nil {
@@ -53,13 +54,17 @@ func (h *Holder) Collect(ctx context.Context) (Collected, error) {
 
 // view is what a store has in the bucket.
 type view struct {
-	manifests []brief // newest first, down to the first that is gone
+	manifests []brief         // newest first, down to the first that is gone
+	loans     map[uint64]bool // numbers of the manifests that are lent
+	lent      []brief         // those of them that are not in manifests
+	leftovers []object        // manifests that were lent once
 	tables    []object
 }
 
 // brief is what collection needs to know of a manifest.
 type brief struct {
 	key      string
+	number   uint64
 	readable bool
 	created  time.Time // of one that can't be read: when it was stored
 	names    map[string]bool
@@ -97,11 +102,46 @@ func (h *Holder) survey(ctx context.Context) (*view, error) {
 		}
 		v.manifests = append(v.manifests, b)
 	}
-	return v, nil
+	return v, h.surveyLent(ctx, v)
+}
+
+// surveyLent reads the manifests that are lent and lists those that were.
+func (h *Holder) surveyLent(ctx context.Context, v *view) error {
+	seen := map[string]bool{}
+	for _, m := range v.manifests {
+		seen[m.key] = true
+	}
+	v.loans = map[uint64]bool{}
+	for _, l := range h.last.running() {
+		v.loans[l.Number] = true
+		key := h.r.manifestKey(l.Number)
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		b, err := h.r.brief(ctx, l.Number)
+		if errors.Is(err, bucket.ErrNotFound) {
+			continue // somebody else removed it: its borrower will find out
+		}
+		if err != nil {
+			return err
+		}
+		v.lent = append(v.lent, b)
+	}
+	err := h.r.o.Bucket.List(ctx, h.r.manifestPrefix(), h.r.manifestKey(h.last.Number), func(a bucket.Attributes) bool {
+		if _, ok := h.r.parseManifestKey(a.Key); ok && !seen[a.Key] {
+			v.leftovers = append(v.leftovers, object{key: a.Key, manifest: true})
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("checkpoint: list the manifests: %w", err)
+	}
+	return nil
 }
 
 func (r *Repository) brief(ctx context.Context, number uint64) (brief, error) {
-	b := brief{key: r.manifestKey(number), names: map[string]bool{}}
+	b := brief{key: r.manifestKey(number), number: number, names: map[string]bool{}}
 	m, err := r.load(ctx, number)
 	switch {
 	case errors.Is(err, logcore.ErrCorrupt), errors.Is(err, logcore.ErrUnsupportedVersion):
@@ -127,17 +167,22 @@ func planCollection(v *view, epoch uint64, before time.Time) []object {
 	for kept > manifestsKept && v.manifests[kept-2].created.Before(before) {
 		kept--
 	}
-	var plan []object
+	needed := append(slices.Clone(v.manifests[:kept]), v.lent...)
+	plan := slices.Clone(v.leftovers)
 	for _, m := range slices.Backward(v.manifests[kept:]) {
+		if v.loans[m.number] {
+			needed = append(needed, m)
+			continue
+		}
 		plan = append(plan, object{key: m.key, manifest: true})
 	}
-	for _, m := range v.manifests[:kept] {
+	for _, m := range needed {
 		if !m.readable {
 			return plan // what it names is not known: no table may go
 		}
 	}
 	for _, t := range v.tables {
-		named := slices.ContainsFunc(v.manifests[:kept], func(m brief) bool { return m.names[t.key] })
+		named := slices.ContainsFunc(needed, func(m brief) bool { return m.names[t.key] })
 		if !named && t.epoch <= epoch { // a higher one is a successor's
 			plan = append(plan, t)
 		}

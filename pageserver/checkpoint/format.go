@@ -11,13 +11,17 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/stripemap"
 )
 
 // The layout of manifests and stored files; see FORMAT.md. Little-endian throughout.
 const (
 	manifestMagic = "LCPMANIF"
 	fileMagic     = "LCPTABLE"
-	formatVersion = 1 // of both; also the min_reader_version they are written with
+	// A manifest is written as version 2, for readers of version 2, when it says what
+	// version 1 can't: stripes or loans. A stored table is version 1.
+	manifestVersion = 2
+	fileVersion     = 1
 
 	offVersion   = 8
 	offMinReader = 10
@@ -59,6 +63,7 @@ const (
 	filesMax         = 1 << 20
 	logsMax          = 1 << 20
 	warmMax          = 1 << 16
+	loansMax         = 1 << 10
 	smallBytesMax    = 128 << 20 // of one small file
 	nameBytesMax     = 255
 	fileBytesMax     = 4 << 30
@@ -91,6 +96,8 @@ type Table struct {
 	KeyID   [8]byte
 	Seed    [32]byte
 	Block   int // bytes of content in a block
+
+	store string // whose chain it is in; part of its key, and never in a manifest
 }
 
 // Small is a file that the manifest holds itself.
@@ -105,6 +112,13 @@ type Block struct {
 	Block int
 }
 
+// Loan says that a store which began from another's checkpoint still needs it.
+type Loan struct {
+	Store  string    // who began from it
+	Number uint64    // of the manifest in this chain that names what is lent
+	Until  time.Time // when the loan ends unless it is renewed
+}
+
 // Manifest is one checkpoint: what a store is made of.
 type Manifest struct {
 	Cluster     [16]byte
@@ -115,17 +129,20 @@ type Manifest struct {
 	Created     time.Time
 	Server      [16]byte // random, of the process that wrote it
 
-	Name         string // of the store, in its cluster
+	Name         string        // of the store, in its cluster
+	Stripes      stripemap.Set // whose pages the store has in full; All of one that does not share them
+	Loans        []Loan
 	StoreVersion uint32 // format of the store's keys and values; 0: it holds no checkpoint yet
 	Logs         []Log
 	Small        []Small
 	Tables       []Table
 	Warm         []Block // what is read first, in order
 
-	keyID  [8]byte
-	seed   [32]byte
-	digest Digest // of the whole as stored
-	raw    []byte // the whole as stored
+	version uint16 // of the format, as stored; sealing chooses it
+	keyID   [8]byte
+	seed    [32]byte
+	digest  Digest // of the whole as stored
+	raw     []byte // the whole as stored
 }
 
 // Empty reports whether the manifest takes an epoch and holds no checkpoint.
@@ -144,16 +161,16 @@ func damaged(object, format string, args ...any) error {
 	return &logcore.CorruptionError{Place: "checkpoint", Object: object, Offset: -1, Reason: fmt.Sprintf(format, args...)}
 }
 
-func appendPrelude(magic string) []byte {
+func appendPrelude(magic string, version uint16) []byte {
 	b := append(make([]byte, 0, manHeaderBytes), magic...)
-	b = binary.LittleEndian.AppendUint16(b, formatVersion)
-	b = binary.LittleEndian.AppendUint16(b, formatVersion)
+	b = binary.LittleEndian.AppendUint16(b, version)
+	b = binary.LittleEndian.AppendUint16(b, version)
 	return binary.LittleEndian.AppendUint32(b, 0)
 }
 
 // checkPrelude checks the front of a header of headerBytes that ends with its checksum.
-// The version comes first: what a newer header covers is not known here.
-func checkPrelude(what, magic string, b []byte, headerBytes int) error {
+// The version comes first: what a header for newer readers than newest covers is not known here.
+func checkPrelude(what, magic string, newest uint16, b []byte, headerBytes int) error {
 	if len(b) < preludeBytes || string(b[:offVersion]) != magic {
 		return damaged(what, "it does not begin with %q", magic)
 	}
@@ -161,8 +178,8 @@ func checkPrelude(what, magic string, b []byte, headerBytes int) error {
 	if version == 0 || reader == 0 || reader > version {
 		return damaged(what, "format version %d for readers of version %d", version, reader)
 	}
-	if reader > formatVersion || flags != 0 {
-		return fmt.Errorf("%w: %s of format version %d needs a reader of version %d with flags %#x, this build has %d: use a newer build", logcore.ErrUnsupportedVersion, what, version, reader, flags, formatVersion)
+	if reader > newest || flags != 0 {
+		return fmt.Errorf("%w: %s of format version %d needs a reader of version %d with flags %#x, this build has %d: use a newer build", logcore.ErrUnsupportedVersion, what, version, reader, flags, newest)
 	}
 	if len(b) < headerBytes {
 		return damaged(what, "%d bytes, its header has %d", len(b), headerBytes)
@@ -176,7 +193,7 @@ func checkPrelude(what, magic string, b []byte, headerBytes int) error {
 // manifestHeader lays out the clear part; what seals the body is filled in by seal.
 func (m *Manifest) header(body int) []byte {
 	le := binary.LittleEndian
-	b := append(appendPrelude(manifestMagic), make([]byte, manHeaderBytes-preludeBytes)...)
+	b := append(appendPrelude(manifestMagic, m.version), make([]byte, manHeaderBytes-preludeBytes)...)
 	copy(b[offManCluster:], m.Cluster[:])
 	le.PutUint64(b[offManEpoch:], m.Epoch)
 	le.PutUint64(b[offManNumber:], m.Number)
@@ -197,13 +214,13 @@ func parseManifestHeader(b []byte) (*Manifest, []byte, error) {
 	if len(b) > manifestBytesMax {
 		return nil, nil, damaged("manifest", "%d bytes, at most %d are allowed", len(b), manifestBytesMax)
 	}
-	if err := checkPrelude("manifest", manifestMagic, b, manHeaderBytes); err != nil {
+	if err := checkPrelude("manifest", manifestMagic, manifestVersion, b, manHeaderBytes); err != nil {
 		return nil, nil, err
 	}
 	le := binary.LittleEndian
 	m := &Manifest{Cluster: [16]byte(b[offManCluster:]), Epoch: le.Uint64(b[offManEpoch:]), Number: le.Uint64(b[offManNumber:]),
 		Incarnation: le.Uint64(b[offManIncarnation:]), Prev: Digest(b[offManPrev:]), Created: time.Unix(0, int64(le.Uint64(b[offManCreated:]))).UTC(),
-		Server: [16]byte(b[offManServer:]), keyID: [8]byte(b[offManKeyID:]), seed: [32]byte(b[offManSeed:]), digest: sha256.Sum256(b), raw: b}
+		Server: [16]byte(b[offManServer:]), version: le.Uint16(b[offVersion:]), keyID: [8]byte(b[offManKeyID:]), seed: [32]byte(b[offManSeed:]), digest: sha256.Sum256(b), raw: b}
 	sealed := int64(le.Uint32(b[offManBody:]))
 	rest := b[manHeaderBytes:]
 	switch {
@@ -249,7 +266,25 @@ func (m *Manifest) body() []byte {
 		w.u32(uint32(x.Table))
 		w.u32(uint32(x.Block))
 	}
+	if m.version < 2 {
+		return w.b
+	}
+	w.b = append(w.b, m.Stripes.Bytes()...)
+	w.u32(uint32(len(m.Loans)))
+	for _, l := range m.Loans {
+		w.string16(l.Store)
+		w.u64(l.Number)
+		w.u64(uint64(l.Until.UnixNano()))
+	}
 	return w.b
+}
+
+// chooseVersion sets the oldest version that can say what the manifest says.
+func (m *Manifest) chooseVersion() {
+	m.version = 1
+	if m.Stripes != stripemap.All || len(m.Loans) > 0 {
+		m.version = manifestVersion
+	}
 }
 
 // parseBody reads what was sealed into m. Every count is bounded before it allocates.
@@ -273,10 +308,16 @@ func (m *Manifest) parseBody(b []byte) error {
 		m.Small = append(m.Small, s)
 	}
 	for range r.count(filesMax, 126) {
-		m.Tables = append(m.Tables, r.table())
+		t := r.table()
+		t.store = m.Name
+		m.Tables = append(m.Tables, t)
 	}
 	for range r.count(warmMax, 8) {
 		m.Warm = append(m.Warm, Block{Table: int(r.u32()), Block: int(r.u32())})
+	}
+	m.Stripes = stripemap.All
+	if m.version >= 2 {
+		r.shared(m)
 	}
 	if r.err == nil && len(r.b) != 0 {
 		r.fail("%d bytes too many", len(r.b))
@@ -285,6 +326,17 @@ func (m *Manifest) parseBody(b []byte) error {
 		return r.err
 	}
 	return m.validate()
+}
+
+// shared reads what version 2 added.
+func (r *reader) shared(m *Manifest) {
+	if b := r.take(stripemap.SetBytes); b != nil {
+		m.Stripes, _ = stripemap.SetOf(b)
+	}
+	for range r.count(loansMax, 18) {
+		l := Loan{Store: r.name(), Number: r.u64(), Until: time.Unix(0, int64(r.u64())).UTC()}
+		m.Loans = append(m.Loans, l)
+	}
 }
 
 // validate checks what the rest of the package may then rely on.
@@ -304,6 +356,16 @@ func (m *Manifest) validate() error {
 		if t.Epoch == 0 || t.Epoch > m.Epoch {
 			return damaged("manifest", "table %s stored in epoch %d, the manifest is of epoch %d", t.Name, t.Epoch, m.Epoch)
 		}
+	}
+	lent := map[string]bool{}
+	for _, l := range m.Loans {
+		if lent[l.Store] || l.Number == 0 || l.Number > m.Number {
+			return damaged("manifest", "manifest %d lent to %s, twice or not yet there", l.Number, l.Store)
+		}
+		lent[l.Store] = true
+	}
+	if m.Stripes.Empty() && !m.Empty() {
+		return damaged("manifest", "a store without stripes")
 	}
 	for _, x := range m.Warm {
 		if x.Table >= len(m.Tables) || x.Block >= m.Tables[x.Table].blocks() {

@@ -14,6 +14,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/stripemap"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files again")
@@ -26,9 +27,9 @@ func golden(t testing.TB) (*Manifest, []byte, Table, []byte, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table.Name, table.Epoch = "000123.sst", 2
+	table.Name, table.Epoch, table.store = "000123.sst", 2, "main"
 	m := &Manifest{Cluster: [16]byte{1, 2, 3}, Epoch: 2, Number: 3, Incarnation: 0xabc, Prev: Digest{9}, Created: time.Unix(1_700_000_000, 5).UTC(), Server: [16]byte{4},
-		Name: "main", StoreVersion: 2,
+		Name: "main", Stripes: stripemap.All, StoreVersion: 2,
 		Logs:   []Log{{ID: 7, Name: "orders", Incarnation: 0xabc, Ingested: 99, Entry: 98}},
 		Small:  []Small{{Name: "MANIFEST-000001", Data: []byte("pebble's own")}, {Name: "marker.manifest.000001.MANIFEST-000001", Data: []byte{}}},
 		Tables: []Table{table}, Warm: []Block{{0, 1}, {0, 0}}}
@@ -39,9 +40,23 @@ func golden(t testing.TB) (*Manifest, []byte, Table, []byte, []byte) {
 	return m, b, table, object, content
 }
 
+// goldenShared is a manifest of version 2: of some stripes, with a loan.
+func goldenShared(t testing.TB) (*Manifest, []byte) {
+	t.Helper()
+	m, _, _, _, _ := golden(t)
+	m.Stripes = stripemap.Set{}.With(0).With(77).With(255)
+	m.Loans = []Loan{{Store: "main.00000000000000ab.1", Number: 2, Until: time.Unix(1_700_086_400, 7).UTC()}}
+	b, err := m.seal(t.Context(), testKeys{7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, b
+}
+
 func TestGolden(t *testing.T) {
 	m, b, table, object, content := golden(t)
-	for name, data := range map[string][]byte{"manifest-v1.golden": b, "table-v1.golden": object} {
+	shared, b2 := goldenShared(t)
+	for name, data := range map[string][]byte{"manifest-v1.golden": b, "manifest-v2.golden": b2, "table-v1.golden": object} {
 		path := filepath.Join("testdata", name)
 		if *rewrite {
 			if err := os.WriteFile(path, data, 0o644); err != nil {
@@ -67,6 +82,12 @@ func TestGolden(t *testing.T) {
 	if !reflect.DeepEqual(got, m) {
 		t.Errorf("read\n%+v\nwant\n%+v", got, m)
 	}
+	if stored, err = os.ReadFile(filepath.Join("testdata", "manifest-v2.golden")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := openManifest(t.Context(), testKeys{7}, stored); err != nil || !reflect.DeepEqual(got, shared) {
+		t.Errorf("%v: read\n%+v\nwant\n%+v", err, got, shared)
+	}
 	c, err := newBlockCipher(t.Context(), testKeys{7}, got.Cluster, table)
 	if err != nil {
 		t.Fatal(err)
@@ -88,15 +109,18 @@ func TestGolden(t *testing.T) {
 // blocks: every one is noticed.
 func TestEveryBit(t *testing.T) {
 	_, b, table, object, _ := golden(t)
-	for bit := range len(b) * 8 {
-		bad := bytes.Clone(b)
-		bad[bit/8] ^= 1 << (bit % 8)
-		_, err := openManifest(t.Context(), testKeys{7}, bad)
-		if err == nil {
-			t.Fatalf("bit %d of the manifest may be flipped", bit)
-		}
-		if !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion) {
-			t.Fatalf("bit %d: %v", bit, err)
+	_, shared := goldenShared(t)
+	for _, b := range [][]byte{b, shared} {
+		for bit := range len(b) * 8 {
+			bad := bytes.Clone(b)
+			bad[bit/8] ^= 1 << (bit % 8)
+			_, err := openManifest(t.Context(), testKeys{7}, bad)
+			if err == nil {
+				t.Fatalf("bit %d of the manifest may be flipped", bit)
+			}
+			if !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion) {
+				t.Fatalf("bit %d: %v", bit, err)
+			}
 		}
 	}
 	c, err := newBlockCipher(t.Context(), testKeys{7}, [16]byte{1, 2, 3}, table)
@@ -157,7 +181,7 @@ func TestUnsupportedVersions(t *testing.T) {
 		return c
 	}
 	newer := change(offVersion, 9)
-	newer[offMinReader] = 2
+	newer[offMinReader] = 3
 	for name, c := range map[string]struct {
 		b    []byte
 		want error
@@ -183,10 +207,12 @@ func TestUnsupportedVersions(t *testing.T) {
 
 func FuzzManifestBody(f *testing.F) {
 	m, _, _, _, _ := golden(f)
-	f.Add(m.body())
-	f.Add((&Manifest{Name: "x"}).body())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		got := &Manifest{Epoch: 1 << 40}
+	f.Add(uint8(1), m.body())
+	f.Add(uint8(1), (&Manifest{Name: "x"}).body())
+	shared, _ := goldenShared(f)
+	f.Add(uint8(2), shared.body())
+	f.Fuzz(func(t *testing.T, version uint8, b []byte) {
+		got := &Manifest{Epoch: 1 << 40, Number: 1 << 40, version: uint16(version)}
 		if err := got.parseBody(b); err != nil {
 			if !errors.Is(err, logcore.ErrCorrupt) {
 				t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/internal/stripemap"
 )
 
 const (
@@ -40,9 +41,10 @@ type Local struct {
 	r    *Repository // nil: no checkpoints, nothing is lazy
 	fs   *lazyFS
 
-	mu    sync.Mutex
-	known map[string]Table // guarded by mu; of ManifestFile
-	warm  []warmBlock      // guarded by mu; what Fetch begins with
+	mu      sync.Mutex
+	known   map[string]Table // guarded by mu; of ManifestFile
+	stripes stripemap.Set    // guarded by mu; of ManifestFile
+	warm    []warmBlock      // guarded by mu; what Fetch begins with
 }
 
 type warmBlock struct {
@@ -75,6 +77,35 @@ func (l *Local) Known() map[string]Table {
 	return maps.Clone(l.known)
 }
 
+// Stripes returns those that the store's last checkpoint has in full; none when there is
+// no checkpoint.
+func (l *Local) Stripes() stripemap.Set {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stripes
+}
+
+// Borrowed returns the other store whose checkpoint this one needs: the one that it began
+// from, as long as it has none of its own or something of it is missing. Empty: none.
+func (l *Local) Borrowed() string {
+	if l.r == nil {
+		return ""
+	}
+	for _, f := range l.fs.lazyTables() {
+		if f.t.store != l.r.o.Name {
+			return f.t.store
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.known {
+		if t.store != l.r.o.Name {
+			return t.store
+		}
+	}
+	return ""
+}
+
 // reload reads the store's manifest and makes what is missing lazy.
 func (l *Local) reload(ctx context.Context) error {
 	b, err := os.ReadFile(filepath.Join(l.dir, ManifestFile))
@@ -84,7 +115,10 @@ func (l *Local) reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	m, err := l.r.open(ctx, b)
+	m, err := l.r.openAny(ctx, b)
+	if err == nil && m.Name != l.r.o.Name && l.r.family == nil {
+		err = fmt.Errorf("%w: checkpoint: it is of store %q", logcore.ErrInvalid, m.Name)
+	}
 	if err != nil {
 		// What is missing shows when the store is opened.
 		l.r.o.Logger.Warn("checkpoint: the store's manifest is of no use; what is not local can't be fetched", "dir", l.dir, "err", err)
@@ -110,7 +144,7 @@ func (l *Local) adopt(m *Manifest) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.known, l.warm = known, nil
+	l.known, l.stripes, l.warm = known, m.Stripes, nil
 	for _, w := range m.Warm {
 		l.warm = append(l.warm, warmBlock{m.Tables[w.Table].Name, w.Block})
 	}
@@ -172,7 +206,7 @@ func (l *Local) Agree(m *Manifest) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.known = map[string]Table{}
+	l.known, l.stripes = map[string]Table{}, m.Stripes
 	for _, t := range m.Tables {
 		l.known[t.Name] = t
 	}
@@ -184,7 +218,7 @@ func (l *Local) Agree(m *Manifest) error {
 func (l *Local) Reset() error {
 	l.fs.clear()
 	l.mu.Lock()
-	l.known, l.warm = nil, nil
+	l.known, l.stripes, l.warm = nil, stripemap.Set{}, nil
 	l.mu.Unlock()
 	if err := errors.Join(os.RemoveAll(l.lazy), os.RemoveAll(l.dir+newSuffix)); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)

@@ -14,6 +14,7 @@ type metrics struct {
 	fetched  prometheus.Counter
 	last     prometheus.Gauge
 	missing  prometheus.Gauge
+	all      []prometheus.Collector
 }
 
 // NoteFailure counts a checkpoint that failed.
@@ -50,8 +51,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, why := range []string{forRead, forPrefetch} {
 		m.blocks.WithLabelValues(why)
 	}
+	m.all = []prometheus.Collector{m.commits, m.failures, m.fenced, m.stored, m.reused, m.removed, m.fetched, m.blocks, m.last, m.missing}
 	if reg != nil {
-		reg.MustRegister(m.commits, m.failures, m.fenced, m.stored, m.reused, m.removed, m.fetched, m.blocks, m.last, m.missing)
+		reg.MustRegister(m.all...)
 	}
 	return m
+}
+
+func (m *metrics) unregister(reg prometheus.Registerer) {
+	if reg == nil {
+		return
+	}
+	for _, c := range m.all {
+		reg.Unregister(c)
+	}
 }

@@ -32,6 +32,9 @@ type Options struct {
 	// began from it must have fetched everything by then, or have taken the epoch itself.
 	// Zero means 1 h.
 	Grace time.Duration
+	// Lend is how long a store that began from another's checkpoint may keep it without
+	// saying that it still needs it. Zero means 24 h.
+	Lend time.Duration
 	// Fetches is how many blocks are fetched at once. Zero means 8.
 	Fetches int
 	// Logger gets what an operator should see; nil means slog.Default().
@@ -45,6 +48,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Grace == 0 {
 		o.Grace = time.Hour
+	}
+	if o.Lend == 0 {
+		o.Lend = 24 * time.Hour
 	}
 	if o.Fetches == 0 {
 		o.Fetches = 8
@@ -69,6 +75,7 @@ func (o Options) validate() error {
 	check(o.Keys != nil, "Keys is required: checkpoints are encrypted")
 	check(validName(o.Name), "Name %q: want letters, digits and . _ -, %d at most", o.Name, nameBytesMax)
 	check(o.Grace >= 0, "Grace %v: want a positive duration", o.Grace)
+	check(o.Lend >= 0, "Lend %v: want a positive duration", o.Lend)
 	check(o.Fetches >= 1 && o.Fetches <= 256, "Fetches %d: want 1 to 256", o.Fetches)
 	return errors.Join(bad...)
 }
@@ -82,9 +89,16 @@ type Repository struct {
 	o       Options
 	prefix  string
 	server  [16]byte
+	family  *Family // nil: the store shares its pages with nobody
 	metrics *metrics
 	prefetcher
 }
+
+// Name of the store.
+func (r *Repository) Name() string { return r.o.Name }
+
+// Close takes the metrics back from the Registerer.
+func (r *Repository) Close() { r.metrics.unregister(r.o.Registerer) }
 
 // New returns the repository of a store. It asks the bucket nothing.
 func New(o Options) (*Repository, error) {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/stripemap"
 	"github.com/logcore/logcore/tiering/bucket"
 )
 
@@ -101,56 +101,103 @@ func (r *Repository) load(ctx context.Context, number uint64) (*Manifest, error)
 
 // open reads a manifest of this store.
 func (r *Repository) open(ctx context.Context, b []byte) (*Manifest, error) {
+	m, err := r.openAny(ctx, b)
+	if err == nil && m.Name != r.o.Name {
+		err = damaged("manifest", "it is of store %q", m.Name)
+	}
+	return m, err
+}
+
+// openAny reads a manifest of any store of the cluster.
+func (r *Repository) openAny(ctx context.Context, b []byte) (*Manifest, error) {
 	m, err := openManifest(ctx, r.o.Keys, b)
-	if err == nil && (m.Cluster != r.o.Cluster || m.Name != r.o.Name) {
-		err = damaged("manifest", "it is of store %q of cluster %x", m.Name, m.Cluster)
+	if err == nil && m.Cluster != r.o.Cluster {
+		err = damaged("manifest", "it is of cluster %x", m.Cluster)
 	}
 	return m, err
 }
 
 // Wanted says which checkpoints a page server can begin from.
 type Wanted struct {
-	// Incarnations of the shards there are; nil when that is not known. A checkpoint with a
-	// log of another one is not used.
-	Incarnations []uint64
+	// Logs are those of the log service; nil when that is not known.
+	Logs map[logcore.LogID]LogNow
 	// StoreVersion is the format of the store.
 	StoreVersion uint32
+	// Stripes are those that the store has to have in full. Empty: all.
+	Stripes stripemap.Set
 }
 
-func (w Wanted) fit(m *Manifest) bool {
-	if m.StoreVersion != w.StoreVersion {
-		return false
+// LogNow is what the log service says of a log.
+type LogNow struct {
+	Incarnation uint64 // of its shard
+	Last        logcore.LSN
+}
+
+// fits reports whether what a checkpoint has of a log can be a beginning of what the log
+// service has. Of another incarnation it can when it ends before: the service was restored
+// to a later point. Whether it is, its last entry says, which is compared before anything
+// is served.
+func (w Wanted) fits(l Log) bool {
+	now, known := w.Logs[l.ID]
+	return !known || now.Incarnation == l.Incarnation || l.Entry <= now.Last
+}
+
+// usable reports whether a store can begin from a checkpoint at all.
+func (w Wanted) usable(m *Manifest) bool {
+	want := w.Stripes
+	if want.Empty() {
+		want = stripemap.All
 	}
-	superseded := func(l Log) bool { return !slices.Contains(w.Incarnations, l.Incarnation) }
-	return w.Incarnations == nil || !slices.ContainsFunc(m.Logs, superseded)
+	return !m.Empty() && m.StoreVersion == w.StoreVersion && want.Without(m.Stripes).Empty()
 }
 
-// Find returns the newest checkpoint that can be used, or ErrNone. A damaged one is
-// counted, and the one before it is looked at.
+// fit returns how many of a checkpoint's logs would be of use, and whether all would.
+func (w Wanted) fit(m *Manifest) (logs int, all bool) {
+	for _, l := range m.Logs {
+		if w.fits(l) {
+			logs++
+		}
+	}
+	return logs, logs == len(m.Logs)
+}
+
+// Find returns the newest checkpoint that can be used, or ErrNone: one whose every log fits,
+// or else one of which some do. A damaged one is counted, and the one before it is looked
+// at.
 func (r *Repository) Find(ctx context.Context, w Wanted) (*Manifest, error) {
 	number, load, err := r.headAndLoad(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var partly *Manifest
 	for range olderMax {
 		if number == 0 {
 			break
 		}
 		m, err := load(ctx, number)
+		if errors.Is(err, bucket.ErrNotFound) {
+			break // collected: so is every one before
+		}
 		switch {
-		case errors.Is(err, bucket.ErrNotFound):
-			return nil, ErrNone // collected: so is every one before
 		case errors.Is(err, logcore.ErrCorrupt), errors.Is(err, logcore.ErrUnsupportedVersion):
 			r.countDamage(err)
 		case err != nil:
 			return nil, err
-		case m.Empty():
-		case w.fit(m):
-			return m, nil
+		case w.usable(m):
+			logs, all := w.fit(m)
+			if all {
+				return m, nil
+			}
+			if partly == nil && logs > 0 {
+				partly = m
+			}
 		}
 		number--
 	}
-	return nil, ErrNone
+	if partly == nil {
+		return nil, ErrNone
+	}
+	return partly, nil
 }
 
 // Newest returns the newest manifest, which may hold no checkpoint; nil when there is
@@ -190,7 +237,7 @@ func (r *Repository) Take(ctx context.Context) (*Holder, error) {
 		if err != nil {
 			return nil, err
 		}
-		m := &Manifest{Name: r.o.Name}
+		m := &Manifest{Name: r.o.Name, Stripes: stripemap.All}
 		if number > 0 {
 			found, err := r.load(ctx, number)
 			switch {
@@ -199,6 +246,9 @@ func (r *Repository) Take(ctx context.Context) (*Holder, error) {
 			case errors.Is(err, logcore.ErrCorrupt), errors.Is(err, logcore.ErrUnsupportedVersion):
 				// Nothing to go on from; what it names stays as long as it can't be read.
 				r.countDamage(err)
+				if m.Loans, err = r.olderLoans(ctx, number-1); err != nil {
+					return nil, err
+				}
 			default:
 				return nil, err
 			}
@@ -217,58 +267,104 @@ func (r *Repository) Take(ctx context.Context) (*Holder, error) {
 	return nil, fmt.Errorf("%w: checkpoint: %d other page servers took the checkpoints in %v first", logcore.ErrFenced, takeTries, r)
 }
 
-// next returns a manifest of the same content that follows m.
-func (m *Manifest) next() *Manifest {
-	return &Manifest{Incarnation: m.Incarnation, Prev: m.digest, Name: m.Name, StoreVersion: m.StoreVersion,
-		Logs: m.Logs, Small: m.Small, Tables: m.Tables, Warm: m.Warm}
+// olderLoans returns the loans of the newest manifest from a number down that can be read.
+func (r *Repository) olderLoans(ctx context.Context, number uint64) ([]Loan, error) {
+	for range olderMax {
+		if number == 0 {
+			break
+		}
+		m, err := r.load(ctx, number)
+		switch {
+		case err == nil:
+			return m.running(), nil
+		case errors.Is(err, bucket.ErrNotFound):
+			return nil, nil
+		case !errors.Is(err, logcore.ErrCorrupt) && !errors.Is(err, logcore.ErrUnsupportedVersion):
+			return nil, err
+		}
+		number--
+	}
+	return nil, nil
 }
 
-// put commits a manifest that follows the holder's last one.
+// next returns a manifest of the same content that follows m, with the loans that still run.
+func (m *Manifest) next() *Manifest {
+	return &Manifest{Number: m.Number + 1, Epoch: m.Epoch, Incarnation: m.Incarnation, Prev: m.digest, Name: m.Name, StoreVersion: m.StoreVersion, Stripes: m.Stripes,
+		Logs: m.Logs, Small: m.Small, Tables: m.Tables, Warm: m.Warm, Loans: m.running()}
+}
+
+// put commits a manifest that follows the holder's last one. Stores that borrow may have
+// put theirs before it; then it follows those, and has their loans.
 func (h *Holder) put(ctx context.Context, m *Manifest) error {
-	m.Cluster, m.Server, m.Created = h.r.o.Cluster, h.r.server, now()
-	b, err := m.seal(ctx, h.r.o.Keys)
+	for range commitTries {
+		err := h.r.commit(ctx, m)
+		if err == nil {
+			h.last = m
+			return nil
+		}
+		if !errors.Is(err, errTaken) || h.last == nil {
+			return err
+		}
+		if err := h.confirm(ctx); err != nil {
+			return err
+		}
+		m.Number, m.Prev, m.Loans = h.last.Number+1, h.last.digest, h.last.running()
+	}
+	return fmt.Errorf("checkpoint: %d stores began from the checkpoints in %v while one was made: try again", commitTries, h.r)
+}
+
+// commitTries bounds how often the next number is taken by somebody else.
+const commitTries = 64
+
+// errTaken: another manifest has the number.
+var errTaken = fmt.Errorf("%w: checkpoint: the next manifest is another page server's", logcore.ErrFenced)
+
+// commit puts a manifest under its number.
+func (r *Repository) commit(ctx context.Context, m *Manifest) error {
+	m.Cluster, m.Server, m.Created = r.o.Cluster, r.server, now()
+	b, err := m.seal(ctx, r.o.Keys)
 	if err != nil {
 		return err
 	}
-	if _, err := openManifest(ctx, h.r.o.Keys, b); err != nil {
+	if _, err := openManifest(ctx, r.o.Keys, b); err != nil {
 		return fmt.Errorf("checkpoint: the manifest that was made can't be read: %w", err)
 	}
-	key := h.r.manifestKey(m.Number)
 	// Commit point: nothing may lie under the next number.
-	err = h.r.o.Bucket.PutIfAbsent(ctx, key, b)
+	err = r.o.Bucket.PutIfAbsent(ctx, r.manifestKey(m.Number), b)
 	if errors.Is(err, bucket.ErrExists) {
-		return fmt.Errorf("%w: checkpoint: manifest %d in %v is another page server's", logcore.ErrFenced, m.Number, h.r)
+		return fmt.Errorf("%w: number %d in %v", errTaken, m.Number, r)
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint: commit manifest %d: %w", m.Number, err)
 	}
 	// Where a conditional put is not one, somebody may have put another over it.
-	found, err := h.r.load(ctx, m.Number)
+	found, err := r.load(ctx, m.Number)
 	if err != nil {
 		return fmt.Errorf("checkpoint: the manifest that was written can't be read back: %w", err)
 	}
 	if found.digest != m.digest {
-		return fmt.Errorf("%w: checkpoint: manifest %d in %v was replaced by another page server's", logcore.ErrFenced, m.Number, h.r)
+		return fmt.Errorf("%w: checkpoint: manifest %d in %v was replaced by another page server's", logcore.ErrFenced, m.Number, r)
 	}
-	h.last = m
 	return nil
 }
 
-// confirm reads the newest manifest again: it must be the holder's last one.
+// confirm reads the newest manifest again. It must be the holder's last one, or one of the
+// same epoch by which a store has borrowed that.
 func (h *Holder) confirm(ctx context.Context) error {
 	number, err := h.r.head(ctx)
 	if err != nil {
 		return err
 	}
-	if number != h.last.Number {
-		return fmt.Errorf("%w: checkpoint: manifest %d in %v is newer than this page server's last, %d", logcore.ErrFenced, number, h.r, h.last.Number)
+	if number < h.last.Number {
+		return fmt.Errorf("%w: checkpoint: manifest %d in %v, which is this page server's last, is gone", logcore.ErrFenced, h.last.Number, h.r)
 	}
 	m, err := h.r.load(ctx, number)
 	if err != nil {
 		return err
 	}
-	if m.digest != h.last.digest {
-		return fmt.Errorf("%w: checkpoint: manifest %d in %v is another page server's", logcore.ErrFenced, number, h.r)
+	if number == h.last.Number && m.digest != h.last.digest || m.Epoch != h.epoch {
+		return fmt.Errorf("%w: checkpoint: manifest %d in %v is of epoch %d, this page server's last is %d of epoch %d", logcore.ErrFenced, number, h.r, m.Epoch, h.last.Number, h.epoch)
 	}
+	h.last = m
 	return nil
 }

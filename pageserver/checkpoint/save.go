@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/stripemap"
 	"github.com/logcore/logcore/tiering/bucket"
 )
 
@@ -21,7 +22,10 @@ var now = time.Now
 // Content is a store at one moment.
 type Content struct {
 	StoreVersion uint32 // not 0
-	Logs         []Log
+	// Stripes are those whose pages the store has had in full until the files were as they
+	// are. Empty: all.
+	Stripes stripemap.Set
+	Logs    []Log
 	// Dir holds the store's files as Pebble's Checkpoint made them, as FS shows them.
 	Dir string
 	FS  vfs.FS
@@ -49,7 +53,10 @@ func (h *Holder) Save(ctx context.Context, c Content) (*Manifest, error) {
 		return nil, err
 	}
 	m := &Manifest{Number: h.last.Number + 1, Epoch: h.epoch, Prev: h.last.digest,
-		Name: h.r.o.Name, StoreVersion: c.StoreVersion, Logs: c.Logs}
+		Name: h.r.o.Name, StoreVersion: c.StoreVersion, Stripes: c.Stripes, Logs: c.Logs, Loans: h.last.running()}
+	if c.Stripes.Empty() {
+		m.Stripes = stripemap.All
+	}
 	if len(c.Logs) > 0 {
 		m.Incarnation = c.Logs[0].Incarnation
 	}
@@ -143,7 +150,7 @@ func (h *Holder) store(ctx context.Context, name string, content []byte) (Table,
 	if err != nil {
 		return t, err
 	}
-	t.Name, t.Epoch = name, h.epoch
+	t.Name, t.Epoch, t.store = name, h.epoch, h.r.o.Name
 	err = h.r.o.Bucket.PutIfAbsent(ctx, h.r.tableKey(t), sealed)
 	if errors.Is(err, bucket.ErrExists) {
 		// The name says what belongs there, so what is there is damaged or half.

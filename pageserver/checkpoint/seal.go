@@ -56,6 +56,7 @@ func aeadOf(ctx context.Context, keys Keys, id [8]byte, seed [32]byte, info stri
 
 // seal returns the manifest as it is stored, and notes its digest.
 func (m *Manifest) seal(ctx context.Context, keys Keys) ([]byte, error) {
+	m.chooseVersion()
 	body := m.body()
 	if len(body) > manifestBytesMax-manHeaderBytes-blockExtra {
 		return nil, fmt.Errorf("checkpoint: manifest of %d bytes, at most %d are allowed", len(body), manifestBytesMax)
@@ -97,7 +98,7 @@ func openManifest(ctx context.Context, keys Keys, b []byte) (*Manifest, error) {
 // fileHeader lays out the front of a stored file.
 func fileHeader(cluster [16]byte, t Table) []byte {
 	le := binary.LittleEndian
-	b := append(appendPrelude(fileMagic), make([]byte, fileHeaderBytes-preludeBytes)...)
+	b := append(appendPrelude(fileMagic, fileVersion), make([]byte, fileHeaderBytes-preludeBytes)...)
 	copy(b[offFileCluster:], cluster[:])
 	copy(b[offFileKeyID:], t.KeyID[:])
 	copy(b[offFileSeed:], t.Seed[:])

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,7 @@ type Host struct {
 	id     uint64
 	lease  time.Duration // 0 until the log service has said it
 	stores []*store
+	taking *takeover // nil unless stores are being begun
 
 	view atomic.Pointer[view]
 }
@@ -51,6 +53,7 @@ type view struct {
 	id     uint64
 	m      stripemap.Map
 	stores []*store // those that are complete
+	all    []*store
 }
 
 // Open opens the stores in Options.Dir; they follow the logs from then on. What they have
@@ -166,12 +169,12 @@ func (h *Host) step(ctx context.Context) error {
 	if err := h.notice(ctx); err != nil {
 		return err
 	}
-	a, err := h.opts.Coordinator.Report(ctx, Report{ID: h.id, Address: h.opts.Address, Ready: h.ready(), Empty: len(h.stores) == 0})
+	a, err := h.opts.Coordinator.Report(ctx, Report{ID: h.id, Address: h.opts.Address, Ready: h.ready(), Empty: len(h.stores) == 0 && h.taking == nil})
 	if err != nil {
 		return fmt.Errorf("report to the log service: %w", err)
 	}
 	if a.ID != h.id {
-		if len(h.stores) > 0 {
+		if len(h.stores) > 0 || h.taking != nil {
 			return fmt.Errorf("%w: the log service takes this page server, %016x, for %016x", logcore.ErrInvalid, h.id, a.ID)
 		}
 		if err := h.setIdentity(a.ID); err != nil {
@@ -236,10 +239,13 @@ func (h *Host) follow(m stripemap.Map) error {
 		return nil
 	}
 	var held stripemap.Set
+	if err := h.taken(); err != nil {
+		return err
+	}
 	for _, s := range h.stores {
 		held = held.Or(s.stripes())
 	}
-	if missing := mine.Holds().Without(held); !missing.Empty() {
+	if missing := mine.Holds().Without(held); !missing.Empty() && h.taking == nil {
 		if err := h.takeOver(missing, held); err != nil {
 			return err
 		}
@@ -258,7 +264,17 @@ func (h *Host) follow(m stripemap.Map) error {
 	return nil
 }
 
-// takeOver begins a store with stripes that are nowhere here.
+// takeover is stores being begun. It has a goroutine of its own, so that this page server
+// reports while it waits for the checkpoints' target.
+type takeover struct {
+	stripes stripemap.Set
+	done    chan struct{} // closed at the end; what follows is the goroutine's until then
+	stores  []*store
+	err     error
+}
+
+// takeOver begins stores with stripes that are nowhere here: one for each checkpoint that
+// has some of them, and one for the rest.
 func (h *Host) takeOver(missing, held stripemap.Set) error {
 	if len(h.stores) >= storesMax {
 		return fmt.Errorf("%w: %d stores, one for each set of stripes that was taken over: drain this page server and let it begin anew", logcore.ErrTooLarge, len(h.stores))
@@ -267,20 +283,93 @@ func (h *Host) takeOver(missing, held stripemap.Set) error {
 	for _, s := range h.stores {
 		number = max(number, s.number+1)
 	}
+	t := &takeover{stripes: missing, done: make(chan struct{})}
+	h.taking = t
+	room := min(partsMax, storesMax-len(h.stores))
+	h.running.Go(func() {
+		defer close(t.done)
+		for _, part := range h.divide(missing, room) {
+			s, err := h.beginStore(number, part, held.Or(missing))
+			if err != nil {
+				t.err = errors.Join(t.err, err)
+				return
+			}
+			t.stores = append(t.stores, s)
+			number++
+		}
+	})
+	return nil
+}
+
+// taken takes over the stores that were begun.
+func (h *Host) taken() error {
+	if h.taking == nil {
+		return nil
+	}
+	select {
+	case <-h.taking.done:
+	default:
+		return nil
+	}
+	t := h.taking
+	h.taking, h.stores = nil, append(h.stores, t.stores...)
+	return t.err
+}
+
+const (
+	// partsMax bounds the stores that one takeover begins.
+	partsMax = 8
+	// divideTimeout bounds how long it looks at checkpoints.
+	divideTimeout = 30 * time.Second
+)
+
+// divide cuts stripes into sets each of which a store can begin with: one checkpoint has
+// all of it, or none has any of it.
+func (h *Host) divide(missing stripemap.Set, room int) []stripemap.Set {
+	ctx, cancel := context.WithTimeout(h.ctx, divideTimeout)
+	defer cancel()
+	if h.opts.Checkpoints == nil || room < 2 {
+		return []stripemap.Set{missing}
+	}
+	offers, err := h.opts.Checkpoints.Offers(ctx, pageserver.WantedNow(ctx, h.opts.Server.Source))
+	if err != nil {
+		h.log.Warn("stripe: the checkpoints can't be looked at: stripes are built from the logs", "in", h.opts.Checkpoints, "err", err)
+	}
+	var parts []stripemap.Set
+	for len(parts) < room-1 && !missing.Empty() {
+		var best stripemap.Set
+		for _, o := range offers { // the freshest first
+			if part := o.Stripes.And(missing); part.Len() > best.Len() {
+				best = part
+			}
+		}
+		if best.Empty() {
+			break
+		}
+		parts, missing = append(parts, best), missing.Without(best)
+	}
+	if !missing.Empty() {
+		parts = append(parts, missing)
+	}
+	return parts
+}
+
+// beginStore begins a store with a set of stripes.
+func (h *Host) beginStore(number int, set, held stripemap.Set) (*store, error) {
 	// What a crash left of one that was there before.
 	if err := h.removeStore(number); err != nil {
-		return err
+		return nil, err
 	}
-	if err := h.writeStripes(number, missing, false); err != nil {
-		return err
+	if err := h.writeStripes(number, set, false); err != nil {
+		return nil, err
 	}
-	s, err := h.openStore(number, missing, false, held.Or(missing).Len())
+	s, err := h.openStore(number, set, false, held.Len())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	h.stores = append(h.stores, s)
-	h.log.Info("stripe: takes over", "store", number, "stripes", missing.Len())
-	return nil
+	st := s.server.CheckpointStatus()
+	h.log.Info("stripe: takes over", "store", number, "stripes", set.Len(), "from_checkpoint", st.BeganFrom, "of", st.BeganIn)
+	return s, nil
 }
 
 // giveUp removes the stripes of a store that others have.
@@ -318,7 +407,7 @@ func (h *Host) giveUp(s *store) error {
 
 // publish lets requests see what there is.
 func (h *Host) publish(m stripemap.Map) {
-	v := &view{id: h.id, m: m}
+	v := &view{id: h.id, m: m, all: slices.Clone(h.stores)}
 	for _, s := range h.stores {
 		if s.complete {
 			v.stores = append(v.stores, s)
@@ -330,10 +419,14 @@ func (h *Host) publish(m stripemap.Map) {
 // Close ends the stores, with everything durable. Run must have returned.
 func (h *Host) Close() error {
 	var errs []error
+	h.stop()
+	if h.taking != nil {
+		<-h.taking.done
+		errs = append(errs, h.taken())
+	}
 	for _, s := range h.stores {
 		errs = append(errs, s.close())
 	}
-	h.stop()
 	h.running.Wait()
 	return errors.Join(append(errs, h.lock.Unlock())...)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/logcore/logcore/internal/stripemap"
 	"github.com/logcore/logcore/internal/wire"
 	"github.com/logcore/logcore/pageserver"
+	"github.com/logcore/logcore/pageserver/checkpoint"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -92,7 +93,15 @@ type running struct {
 
 func startHost(t *testing.T, dir, address string, d *decider, source *enginetest.Source, decoder engine.Decoder) *running {
 	t.Helper()
-	h, err := Open(Options{Dir: dir, Address: address, Coordinator: d, Server: enginetest.Options("", source, decoder), ReportInterval: 20 * time.Millisecond, LeaveAfter: 50 * time.Millisecond})
+	return startHostWith(t, dir, address, d, source, decoder, nil)
+}
+
+// startHostWith starts a Host that keeps checkpoints.
+func startHostWith(t *testing.T, dir, address string, d *decider, source *enginetest.Source, decoder engine.Decoder, checkpoints *checkpoint.Family) *running {
+	t.Helper()
+	o := Options{Dir: dir, Address: address, Coordinator: d, Server: enginetest.Options("", source, decoder), Checkpoints: checkpoints, ReportInterval: 20 * time.Millisecond, LeaveAfter: 50 * time.Millisecond}
+	o.Server.CheckpointInterval = 50 * time.Millisecond
+	h, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}

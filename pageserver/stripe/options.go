@@ -11,6 +11,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/stripemap"
 	"github.com/logcore/logcore/pageserver"
+	"github.com/logcore/logcore/pageserver/checkpoint"
 )
 
 // Report is what a page server says about itself.
@@ -41,7 +42,10 @@ type Options struct {
 	Address string
 	// Coordinator keeps the map. Required.
 	Coordinator Coordinator
-	// Server is what each store is opened with; Dir, Stripes and Decodings are set for it.
+	// Checkpoints is where copies of the stores go, and where a set of stripes that is taken
+	// over begins from, whoever made the copy; nil keeps none.
+	Checkpoints *checkpoint.Family
+	// Server is what each store is opened with; Dir, Stripes, Decodings and Checkpoints are set for it.
 	// Each gets the caches' bytes by its share of the stripes held when it is opened.
 	Server pageserver.Options
 	// ReportInterval is how often the log service is told, at least five times in a lease; 0
@@ -80,6 +84,7 @@ func (o Options) validate() error {
 	check(err == nil && len(o.Address) <= stripemap.AddressMax, "Address %q: want HOST:PORT, at most %d bytes", o.Address, stripemap.AddressMax)
 	check(o.Coordinator != nil, "Coordinator is required")
 	check(o.Server.Source != nil, "Server.Source is required")
+	check(o.Server.Checkpoints == nil, "Server.Checkpoints must not be set: each store has its own, of Checkpoints")
 	check(o.ReportInterval > 0, "ReportInterval %v: want a positive duration", o.ReportInterval)
 	check(o.LeaveAfter >= 0, "LeaveAfter %v: must not be negative", o.LeaveAfter)
 	return errors.Join(bad...)

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -235,15 +236,33 @@ func (v *service) ResolveTime(ctx context.Context, req *logcorev1.ResolveTimeReq
 	return s.service.ResolveTime(ctx, req)
 }
 
-// Checkpoint implements logcorev1.PageServiceServer: the stores of a part have none.
-func (v *service) Checkpoint(context.Context, *logcorev1.CheckpointRequest) (*logcorev1.CheckpointResponse, error) {
-	return &logcorev1.CheckpointResponse{}, nil
+// Checkpoint implements logcorev1.PageServiceServer: every store makes one.
+func (v *service) Checkpoint(ctx context.Context, req *logcorev1.CheckpointRequest) (*logcorev1.CheckpointResponse, error) {
+	stores := v.h.view.Load().all
+	parts := make([]*logcorev1.CheckpointResponse, len(stores))
+	errs := make([]error, len(stores))
+	var making sync.WaitGroup
+	for i, s := range stores {
+		making.Go(func() { parts[i], errs[i] = s.service.Checkpoint(ctx, req) })
+	}
+	making.Wait()
+	resp := &logcorev1.CheckpointResponse{}
+	for i := range stores {
+		switch {
+		case errors.Is(wire.FromStatus(errs[i]), logcore.ErrClosed): // given up meanwhile
+		case errs[i] != nil:
+			return nil, errs[i]
+		default:
+			resp.Stores = append(resp.Stores, parts[i].Stores...)
+		}
+	}
+	return resp, nil
 }
 
 // CheckpointStatus implements logcorev1.PageServiceServer.
 func (v *service) CheckpointStatus(ctx context.Context, req *logcorev1.CheckpointStatusRequest) (*logcorev1.CheckpointStatusResponse, error) {
 	resp := &logcorev1.CheckpointStatusResponse{}
-	for _, s := range v.h.view.Load().stores {
+	for _, s := range v.h.view.Load().all {
 		one, err := s.service.CheckpointStatus(ctx, req)
 		if err != nil {
 			return nil, err

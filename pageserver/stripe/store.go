@@ -16,6 +16,7 @@ import (
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/internal/stripemap"
 	"github.com/logcore/logcore/pageserver"
+	"github.com/logcore/logcore/pageserver/checkpoint"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -25,6 +26,7 @@ type store struct {
 	dir     string
 	server  *pageserver.Server
 	service logcorev1.PageServiceServer
+	copies  *checkpoint.Repository        // nil: none are kept
 	set     atomic.Pointer[stripemap.Set] // what it holds; becomes less only
 
 	cancel context.CancelFunc
@@ -49,9 +51,13 @@ func (h *Host) openStore(number int, set stripemap.Set, complete bool, held int)
 	opts := h.opts.Server
 	opts.Dir, opts.Decodings = s.dir, &h.decodings
 	opts.Stripes = s.stripes
-	// A checkpoint of some stripes must not be what a store of others begins from; what is
-	// missing comes from the log and its archive.
-	opts.Checkpoints = nil
+	if h.opts.Checkpoints != nil {
+		copies, err := h.opts.Checkpoints.Member(h.id, number)
+		if err != nil {
+			return nil, err
+		}
+		s.copies, opts.Checkpoints = copies, copies
+	}
 	if opts.Registerer != nil {
 		opts.Registerer = prometheus.WrapRegistererWith(prometheus.Labels{"store": strconv.Itoa(number)}, opts.Registerer)
 	}
@@ -62,6 +68,7 @@ func (h *Host) openStore(number int, set stripemap.Set, complete bool, held int)
 	}
 	server, err := pageserver.Open(opts)
 	if err != nil {
+		s.closeCopies()
 		return nil, err
 	}
 	s.server, s.service = server, server.Service()
@@ -75,7 +82,15 @@ func (h *Host) openStore(number int, set stripemap.Set, complete bool, held int)
 func (s *store) close() error {
 	s.endForget()
 	s.cancel()
-	return errors.Join(<-s.done, s.server.Close())
+	err := errors.Join(<-s.done, s.server.Close())
+	s.closeCopies()
+	return err
+}
+
+func (s *store) closeCopies() {
+	if s.copies != nil {
+		s.copies.Close()
+	}
 }
 
 // endForget ends a removal that is under way and waits for it.

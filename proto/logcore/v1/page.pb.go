@@ -1993,7 +1993,11 @@ type StoreCheckpoint struct {
 	// Bytes of the store that are in the checkpoint and not local yet.
 	MissingBytes uint64 `protobuf:"varint,9,opt,name=missing_bytes,json=missingBytes,proto3" json:"missing_bytes,omitempty"`
 	// Why the last one failed; empty when it did not.
-	Error         string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	// The store that the checkpoint it began from is of, when that is another one.
+	BeganIn string `protobuf:"bytes,11,opt,name=began_in,json=beganIn,proto3" json:"began_in,omitempty"`
+	// The other store whose checkpoint it needs still; empty when it needs none.
+	Borrowed      string `protobuf:"bytes,12,opt,name=borrowed,proto3" json:"borrowed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2094,6 +2098,20 @@ func (x *StoreCheckpoint) GetMissingBytes() uint64 {
 func (x *StoreCheckpoint) GetError() string {
 	if x != nil {
 		return x.Error
+	}
+	return ""
+}
+
+func (x *StoreCheckpoint) GetBeganIn() string {
+	if x != nil {
+		return x.BeganIn
+	}
+	return ""
+}
+
+func (x *StoreCheckpoint) GetBorrowed() string {
+	if x != nil {
+		return x.Borrowed
 	}
 	return ""
 }
@@ -2627,7 +2645,7 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x06stores\x18\x01 \x03(\v2\x1b.logcore.v1.StoreCheckpointR\x06stores\"\x19\n" +
 	"\x17CheckpointStatusRequest\"O\n" +
 	"\x18CheckpointStatusResponse\x123\n" +
-	"\x06stores\x18\x01 \x03(\v2\x1b.logcore.v1.StoreCheckpointR\x06stores\"\xa6\x02\n" +
+	"\x06stores\x18\x01 \x03(\v2\x1b.logcore.v1.StoreCheckpointR\x06stores\"\xdd\x02\n" +
 	"\x0fStoreCheckpoint\x12\x14\n" +
 	"\x05place\x18\x01 \x01(\tR\x05place\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1f\n" +
@@ -2641,7 +2659,9 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"began_from\x18\b \x01(\x04R\tbeganFrom\x12#\n" +
 	"\rmissing_bytes\x18\t \x01(\x04R\fmissingBytes\x12\x14\n" +
 	"\x05error\x18\n" +
-	" \x01(\tR\x05error\"$\n" +
+	" \x01(\tR\x05error\x12\x19\n" +
+	"\bbegan_in\x18\v \x01(\tR\abeganIn\x12\x1a\n" +
+	"\bborrowed\x18\f \x01(\tR\bborrowed\"$\n" +
 	"\x10LogStatusRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\"u\n" +
 	"\x11LogStatusResponse\x12-\n" +
