@@ -141,32 +141,40 @@ func TestDamageInTransferGoesBy(t *testing.T) {
 	}
 }
 
-// TestCheckpointOfAnotherIncarnation: what a log service had before it was restored is not
-// begun from, whether it says so at the start or only later.
+// TestCheckpointOfAnotherIncarnation: what a log service had before it was restored, and has
+// no more, is not served: a checkpoint that ends behind the restored log is not begun from,
+// and one that seems to fit is thrown away once the log service has said who it is, at the
+// start or only later.
 func TestCheckpointOfAnotherIncarnation(t *testing.T) {
-	for _, down := range []bool{false, true} {
-		r := checkpointed(t, 200)
-		r.source.Restore(2, r.source.Last()-20)
-		r.append("db", 30)
-		if down {
-			r.source.SetDown(errors.New("down"))
-		}
-		s := r.start()
-		if began := s.CheckpointStatus().BeganFrom; (began > 0) != down {
-			t.Errorf("the log service being down %v, it began from checkpoint %d", down, began)
-		}
-		r.source.SetDown(nil)
-		r.compare(s, "db", 40)
-		// The new incarnation has checkpoints of its own from now on.
-		r.checkpoint(s)
-		s.Stop(t)
-		r.elsewhere()
-		s = r.start()
-		r.compare(s, "db", 10)
-		if s.CheckpointStatus().BeganFrom == 0 {
-			t.Error("it did not begin from the new incarnation's checkpoint")
-		}
-		s.Stop(t)
+	for name, c := range map[string]struct{ down, more bool }{"nothing new": {}, "others in their place": {more: true}, "it does not answer": {down: true}, "it does not answer, others in their place": {down: true, more: true}} {
+		t.Run(name, func(t *testing.T) {
+			r := checkpointed(t, 200)
+			r.source.Restore(2, r.source.Last()-20)
+			if c.more {
+				r.append("db", 60)
+			}
+			if c.down {
+				r.source.SetDown(errors.New("down"))
+			}
+			s := r.start()
+			if began := s.CheckpointStatus().BeganFrom; (began > 0) != (c.down || c.more) {
+				t.Errorf("it began from checkpoint %d", began)
+			}
+			r.source.SetDown(nil)
+			r.compare(s, "db", 40)
+			if n := r.metric("incarnation_resets_total"); (n > 0) != (c.down || c.more) {
+				t.Errorf("%v logs thrown away", n)
+			}
+			// The new incarnation has checkpoints of its own from now on.
+			r.checkpoint(s)
+			s.Stop(t)
+			r.elsewhere()
+			s = r.start()
+			r.compare(s, "db", 10)
+			if s.CheckpointStatus().BeganFrom == 0 || r.metric("incarnation_resets_total") != 0 {
+				t.Error("it did not begin from the new incarnation's checkpoint")
+			}
+		})
 	}
 }
 

@@ -27,6 +27,7 @@ type committer struct {
 	busy    bool      // a goroutine writes; guarded by mu
 	err     error     // of the first set that failed; none is written after it; guarded by mu
 	due     []duePage // of sets that were written; guarded by mu
+	spilled bool      // the store is marked to have a transaction in part; of who writes
 }
 
 const (
@@ -153,10 +154,14 @@ func (c *committer) write(set *writeSet) error {
 	if err := set.addTo(b); err != nil {
 		return err
 	}
+	if err := c.markSpilled(b, set.partial); err != nil {
+		return err
+	}
 	// Commit point: the effects and the position after them.
 	if err := c.s.db.Apply(b, pebble.NoSync); err != nil {
 		return err
 	}
+	c.spilled = set.partial
 	c.s.dirty.Store(true)
 	if set.counted {
 		c.l.bytes.Store(set.bytes)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/logcore/logcore"
 )
 
@@ -88,4 +90,53 @@ func gapless(v stateValue, info LogInfo) logcore.LSN {
 		through = min(v.ingested, info.Committed)
 	}
 	return max(through, v.entry, v.branchLSN)
+}
+
+// carryOver takes the state of a log over into a new incarnation of the log service, and
+// reports whether it could: when the log has the very last entry that was ingested, it was
+// restored to a point behind all of the state. Whoever read the log meanwhile reads it anew.
+// The caller holds adoptMu.
+func (s *Server) carryOver(l *logState, info LogInfo) (bool, error) {
+	s.runMu.Lock()
+	f := s.running
+	s.runMu.Unlock()
+	if f != nil {
+		f.stop(l)
+	}
+	v := l.snapshot()
+	l.mu.Lock()
+	foreign := l.foreign
+	l.mu.Unlock()
+	if foreign || v.incarnation == info.Incarnation || v.parent != info.Parent || v.branchLSN != info.BranchLSN || v.name != info.Name || info.Last < v.entry {
+		return false, nil
+	}
+	if v.entry != 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), sourceTimeout)
+		defer cancel()
+		e, found, err := s.opts.Source.Entry(ctx, info, v.entry)
+		if errors.Is(err, logcore.ErrTrimmed) {
+			return false, nil // nothing is left that would prove it
+		}
+		if err != nil || !found || !v.isLast(&e) {
+			return false, err
+		}
+	}
+	s.storeMu.Lock()
+	defer s.storeMu.Unlock()
+	if s.db == nil {
+		return false, logcore.ErrClosed
+	}
+	before := v.incarnation
+	// What an earlier stream said about the stretch behind the last entry was about another
+	// incarnation's.
+	v.incarnation, v.ingested = info.Incarnation, max(v.entry, v.branchLSN)
+	key := appendLogKey(nil, tagState, l.id)
+	if err := s.db.Set(key, seal(key, encodeState(v)), pebble.NoSync); err != nil {
+		return false, s.noteStoreError(err)
+	}
+	s.dirty.Store(true)
+	l.reset(v)
+	s.metrics.carried.Inc()
+	s.log.Info("pageserver: the log service was restored to a point behind all of these pages: they are kept", "log", info.Name, "lsn", uint64(v.entry), "incarnation", before, "now", info.Incarnation)
+	return true, nil
 }

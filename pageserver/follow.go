@@ -214,6 +214,9 @@ func (s *Server) stoppedLogs() float64 {
 
 // followOnce follows a log until the stream ends.
 func (s *Server) followOnce(ctx context.Context, l *logState) error {
+	if err := s.removeSpilled(l); err != nil {
+		return err
+	}
 	mine := l.info()
 	info, err := s.sourceInfo(ctx, mine.Name)
 	if err != nil {

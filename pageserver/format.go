@@ -31,6 +31,7 @@ const (
 	tagPart    = 'o'
 	tagObject  = 'k'
 	tagDecoder = 'd'
+	tagSpilled = 'p'
 
 	spaceBytes         = 8 + 8
 	versionPrefixBytes = spacePrefixBytes + 4

@@ -186,6 +186,7 @@ func (w *ingester) give() error {
 		set.bytes, set.counted = w.meter.bytes, true
 	}
 	w.spilled = w.spilled || w.dirty
+	set.partial = w.spilled
 	return w.committer.give(set)
 }
 

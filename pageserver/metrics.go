@@ -13,6 +13,7 @@ type metrics struct {
 	deltas     prometheus.Counter
 	rebuilds   prometheus.Counter
 	resets     prometheus.Counter
+	carried    prometheus.Counter
 	refetched  prometheus.Counter
 	healed     prometheus.Counter
 	violations *prometheus.CounterVec
@@ -42,6 +43,7 @@ func newMetrics(s *Server) *metrics {
 		rebuilds:       counter("store_rebuilds", "Times the whole store was built again because it was damaged."),
 		refetched:      counter("refetched_tables", "Damaged tables of the store that were fetched again from a checkpoint."),
 		resets:         counter("incarnation_resets", "Logs whose state was thrown away because it belonged to another incarnation, or to another history of the same one."),
+		carried:        counter("carried_logs", "Logs whose state was kept because the log service was restored to a point behind all of it."),
 		healed:         counter("healed_pages", "Page versions rebuilt from the log because their checksum failed."),
 		collectedKeys:  counter("collected_keys", "Page versions and other keys removed because no reader can see them any more."),
 		collectedBytes: counter("collected_bytes", "Bytes of keys and values removed because no reader can see them any more."),
@@ -63,7 +65,7 @@ func newMetrics(s *Server) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_" + name, Help: help}, value)
 	}
-	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.refetched, m.healed, m.collectedKeys, m.collectedBytes, m.collectErrors, m.violations, m.latency, m.archiveEntries, m.switches, newLogMetrics(s),
+	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.carried, m.refetched, m.healed, m.collectedKeys, m.collectedBytes, m.collectErrors, m.violations, m.latency, m.archiveEntries, m.switches, newLogMetrics(s),
 		gauge("stopped_logs", "Logs whose ingest stopped because of an error that trying again doesn't help.", s.stoppedLogs),
 		gauge("disk_full", "1 while ingest waits because the disk has less room than is kept free.", s.diskFull),
 		gauge("log_service_up", "1 while the log service answers.", func() float64 { return oneIf(s.sourceUp.Load()) })}

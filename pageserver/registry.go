@@ -191,7 +191,14 @@ func (s *Server) adoptOne(info LogInfo) *logState {
 	defer s.adoptMu.Unlock()
 	l, void := s.registry.get(info)
 	if void != "" {
-		l = s.replace(l, info, void)
+		carried, err := s.carryOver(l, info)
+		if err != nil {
+			s.log.Info("pageserver: whether a restored log service has what these pages came from is not known yet; asked again", "log", info.Name, "err", err)
+			return nil
+		}
+		if !carried {
+			l = s.replace(l, info, void)
+		}
 	}
 	if l == nil {
 		return nil

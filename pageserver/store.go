@@ -190,7 +190,7 @@ func loadStates(db *pebble.DB) (map[logcore.LogID]stateValue, error) {
 func deleteLog(db *pebble.DB, log logcore.LogID) error {
 	b := db.NewBatch()
 	defer b.Close()
-	for _, tag := range []byte{tagState, tagVersion, tagSize, tagCut, tagCommit, tagPart, tagObject, tagDecoder, tagHistory, tagMilestone} {
+	for _, tag := range []byte{tagState, tagVersion, tagSize, tagCut, tagCommit, tagPart, tagObject, tagDecoder, tagHistory, tagMilestone, tagSpilled} {
 		lower := appendLogKey(nil, tag, log)
 		if err := b.DeleteRange(lower, prefixEnd(lower), nil); err != nil {
 			return err

@@ -30,6 +30,7 @@ type writeSet struct {
 	records int
 	bytes   uint64 // of the log's own payloads up to there
 	counted bool   // bytes is known
+	partial bool   // the store has effects above pos, once it has the set
 	due     []duePage
 }
 
@@ -65,7 +66,7 @@ func newWriteSet() *writeSet { return writeSets.Get().(*writeSet) }
 func (b *writeSet) release() {
 	b.truncate(writeMark{})
 	clear(b.ranks)
-	b.entries, b.counted = 0, false
+	b.entries, b.counted, b.partial = 0, false, false
 	if cap(b.data) <= writeSetBytesKept {
 		writeSets.Put(b)
 	}
