@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/logcore/logcore/internal/certs"
@@ -105,6 +106,7 @@ func (c *Client) newConn(addr string) (*grpc.ClientConn, error) {
 		// The largest message is one entry of the largest size a server may be configured
 		// to take; the server bounds what it sends.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.ForceCodecV2(wire.Codec{})),
+		experimental.WithBufferPool(wire.Buffers),
 		grpc.WithInitialWindowSize(4<<20),
 		grpc.WithInitialConnWindowSize(8<<20),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),

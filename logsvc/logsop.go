@@ -50,11 +50,9 @@ func (st *logsStream) stage(ctx context.Context, raw *wire.Raw, reader *wire.App
 		return nil, err
 	}
 	g := stager{st: st, begun: time.Now()}
-	var size stageSize
-	if err = reader.Read(b, size.count); err == nil {
-		g.parts, g.block = size.parts, make([]byte, 0, size.bytes)
-		g.drafts, g.places = make([]replication.Draft, size.entries), make([]catalog.Place, size.entries)
-		err = reader.Read(b, g.add)
+	appends, err := reader.Read(b)
+	if err == nil {
+		err = g.lays(appends)
 	}
 	if err != nil || len(g.ops) == 0 {
 		give()
@@ -81,28 +79,35 @@ func shared(n int, f func()) func() {
 	}
 }
 
-// stageSize is what a message needs when it is laid out.
-type stageSize struct{ parts, entries, bytes int }
-
-func (n *stageSize) count(a *wire.LogAppend) error {
-	n.parts++
-	n.entries += len(a.Entries)
-	for i := range a.Entries {
-		e := &a.Entries[i]
-		n.bytes += replication.DraftBytes(catalog.RecordHeaderBytes + len(e.Payload) + len(e.Position))
-	}
-	return nil
-}
-
 // stager lays out one message.
 type stager struct {
 	st     *logsStream
 	ops    []*logsOp // one for each shard
 	begun  time.Time
-	parts  int                 // the message has so many
+	parts  int                 // the message is for so many channels
 	block  []byte              // the drafts, one behind the other
 	drafts []replication.Draft // what is left of the message's lists
 	places []catalog.Place
+}
+
+// lays lays out a message.
+func (g *stager) lays(appends []wire.LogAppend) error {
+	entries, bytes := 0, 0
+	for i := range appends {
+		entries += len(appends[i].Entries)
+		for j := range appends[i].Entries {
+			e := &appends[i].Entries[j]
+			bytes += replication.DraftBytes(catalog.RecordHeaderBytes + len(e.Payload) + len(e.Position))
+		}
+	}
+	g.parts, g.block = len(appends), make([]byte, 0, bytes)
+	g.drafts, g.places = make([]replication.Draft, entries), make([]catalog.Place, entries)
+	for i := range appends {
+		if err := g.add(&appends[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // add lays out what the message has for one channel.

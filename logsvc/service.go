@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -101,6 +102,7 @@ func ServerOptions(entryBytesMax int) []grpc.ServerOption {
 	}
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(wire.Codec{}), // AppendLogs needs it
+		experimental.BufferPool(wire.Buffers),
 		// One entry of the largest size, or several smaller ones: clients send about 1 MiB a message.
 		grpc.MaxRecvMsgSize(entryBytesMax + messageOverheadMax),
 		grpc.MaxConcurrentStreams(streamsMax),

@@ -45,7 +45,7 @@ func (m *Member) storageAppend(msg *raftpb.Message) {
 			m.fail(err)
 			return
 		}
-		if m.spec != nil && m.storage.last != m.spec.LSN {
+		if m.spec != nil && (m.storage.last > m.spec.LSN || m.storage.last != m.spec.LSN && len(m.due) == 0) {
 			panic(fmt.Sprintf("replication: Raft appended up to LSN %d, the member proposed up to %d", m.storage.last, m.spec.LSN))
 		}
 		a.entries = stored

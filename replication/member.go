@@ -190,6 +190,7 @@ type Member struct {
 	// entry is a SEAL, has no checkpoint among what is applied.
 	unchecked bool
 
+	due      []raft.Ready    // taken from Raft and not carried out; oldest first
 	appends  []storageAppend // handed to the hot log or about to be; oldest first
 	sent     int             // appends[:sent] were handed over
 	inflight int64           // bytes in appends

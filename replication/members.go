@@ -92,7 +92,7 @@ func (p *Proposer) members(cc *raftpb.ConfChangeV2) {
 	if err := spec.Apply(logcore.Entry{LSN: spec.LSN + 1, Kind: logcore.KindRaft, Time: spec.Time}); err != nil {
 		panic("replication: a change of members is not valid in the catalog: " + err.Error())
 	}
-	p.batch = append(p.batch, &raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum(), Data: data})
+	p.batch = append(p.batch, proposed{data: data, members: true})
 	p.bytes += int64(len(data))
 	p.waitFor = spec.LSN
 	p.m.changing = spec.LSN

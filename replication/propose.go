@@ -3,8 +3,6 @@ package replication
 import (
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/hotlog"
@@ -14,7 +12,7 @@ import (
 // to add to it. It is valid during that call only.
 type Proposer struct {
 	m       *Member
-	batch   []*raftpb.Entry
+	batch   []proposed
 	bytes   int64
 	waitFor logcore.LSN // the highest LSN the present request depends on
 }
@@ -33,7 +31,7 @@ func (p *Proposer) Propose(d Draft) catalog.Place {
 	if err := spec.Apply(d.entry(place.LSN, 0)); err != nil {
 		panic("replication: an invalid entry was proposed: " + err.Error())
 	}
-	p.batch = append(p.batch, &raftpb.Entry{Data: d})
+	p.batch = append(p.batch, proposed{data: d})
 	p.bytes += int64(len(d))
 	p.waitFor = place.LSN
 	return place
@@ -272,20 +270,4 @@ func batchBytes(segmentBytes int64) int64 {
 		segmentBytes = hotlog.SegmentBytesDefault
 	}
 	return min(segmentBytes/16, batchBytesMax)
-}
-
-// offer hands a batch to Raft; false when it would not take it.
-func (m *Member) offer(p *Proposer) bool {
-	if len(p.batch) == 0 {
-		return true
-	}
-	m.sinceCheckpoint += p.bytes
-	member := m.state.Member
-	err := m.rn.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: &member, Entries: p.batch})
-	if err != nil {
-		m.log.Warn("replication: Raft dropped a proposal", "err", err)
-		m.resign()
-		return false
-	}
-	return true
 }

@@ -98,7 +98,7 @@ func (m *Member) advance() {
 			m.house()
 			continue
 		}
-		if !m.propose() && !m.rn.HasReady() {
+		if !m.propose() && len(m.due) == 0 && !m.rn.HasReady() {
 			break
 		}
 	}
@@ -130,8 +130,11 @@ func (m *Member) refuseRequests() {
 
 // ready carries out what Raft wants done.
 func (m *Member) ready() {
-	for !m.failed && m.rn.HasReady() {
-		rd := m.rn.Ready()
+	for !m.failed {
+		rd, ok := m.nextReady()
+		if !ok {
+			return
+		}
 		if rd.SoftState != nil {
 			m.roleChanged(rd.SoftState)
 		}

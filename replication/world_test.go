@@ -330,6 +330,12 @@ func (w *world) lead() *node {
 
 // submit appends a body to log 1 at a node; whether it was acknowledged shows later.
 func (w *world) submit(n *node, body string) {
+	w.queue(n, body)
+	n.m.Advance()
+}
+
+// queue is submit before anything is done.
+func (w *world) queue(n *node, body string) {
 	var place catalog.Place
 	err := n.m.Submit(Request{Bytes: len(body), Prepare: func(p *Proposer) error {
 		l, err := p.Catalog().ByID(1)
@@ -358,7 +364,6 @@ func (w *world) submit(n *node, body string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n.m.Advance()
 }
 
 // check holds what every member shows against the others and against what was acknowledged.

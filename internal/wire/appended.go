@@ -91,52 +91,63 @@ type AppendedReader struct{ a LogAppended }
 // Read decodes a message and visits what it says of each channel. It ends with visit's
 // error, or with one that wraps logcore.ErrInvalid when the bytes are no such message.
 func (r *AppendedReader) Read(b []byte, visit func(*LogAppended) error) error {
-	return fields(b, func(tag, _ uint64, v []byte) error {
-		if tag != tagAppends {
-			return nil
+	for len(b) > 0 {
+		f, rest, ok := NextField(b)
+		if !ok {
+			return errMalformed
+		}
+		if b = rest; f.Tag != tagAppends {
+			continue
 		}
 		r.a = LogAppended{LSNs: r.a.LSNs[:0], Times: r.a.Times[:0]}
-		if err := r.a.decode(v); err != nil {
+		if err := r.a.decode(f.Bytes); err != nil {
 			return err
 		}
-		return visit(&r.a)
-	})
+		if err := visit(&r.a); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (a *LogAppended) decode(b []byte) error {
+func (a *LogAppended) decode(b []byte) (err error) {
 	var code uint32
 	var message string
 	var detail *logcorev1.ErrorDetail
-	err := fields(b, func(tag, v uint64, bytes []byte) (err error) {
-		switch tag {
+	for len(b) > 0 && err == nil {
+		f, rest, ok := NextField(b)
+		if !ok {
+			return errMalformed
+		}
+		b = rest
+		switch f.Tag {
 		case tagChannel:
-			a.Channel = uint32(v)
+			a.Channel = uint32(f.V)
 		case tagThrough:
-			a.Through = v
+			a.Through = f.V
 		case tagLSN:
-			a.LSNs = append(a.LSNs, v)
+			a.LSNs = append(a.LSNs, f.V)
 		case tagLSNs:
-			a.LSNs, err = decodePacked(a.LSNs, bytes)
+			a.LSNs, err = decodePacked(a.LSNs, f.Bytes)
 		case tagTime:
-			a.Times = append(a.Times, v)
+			a.Times = append(a.Times, f.V)
 		case tagTimes:
-			a.Times, err = decodePacked(a.Times, bytes)
+			a.Times, err = decodePacked(a.Times, f.Bytes)
 		case tagPause:
-			a.PauseMs = uint32(v)
+			a.PauseMs = uint32(f.V)
 		case tagCode:
-			code = uint32(v)
+			code = uint32(f.V)
 		case tagMessage:
-			message = string(bytes)
+			message = string(f.Bytes)
 		case tagDetail:
 			if detail == nil {
 				detail = &logcorev1.ErrorDetail{}
 			}
-			if (proto.UnmarshalOptions{Merge: true}).Unmarshal(bytes, detail) != nil {
+			if (proto.UnmarshalOptions{Merge: true}).Unmarshal(f.Bytes, detail) != nil {
 				err = errMalformed
 			}
 		}
-		return err
-	})
+	}
 	switch {
 	case err != nil:
 		return err

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math/bits"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/logcore/logcore"
 )
 
@@ -23,8 +21,7 @@ type Entry struct {
 	Position []byte
 }
 
-// LogAppend is what one message has for one channel. A decoded one, and its list of
-// entries, is valid until the next is visited.
+// LogAppend is what one message has for one channel.
 type LogAppend struct {
 	Channel     uint32
 	Log         string
@@ -140,94 +137,90 @@ func AppendEntry(b []byte, e *Entry) []byte { return e.append(b) }
 // errMalformed: bytes that are not the message they should be.
 var errMalformed = fmt.Errorf("%w: malformed message", logcore.ErrInvalid)
 
-// AppendsReader decodes AppendLogsRequests. It is not safe for concurrent use.
-type AppendsReader struct{ a LogAppend }
-
-// Read decodes a message and visits what it has for each channel. It ends with visit's
-// error, or with one that wraps logcore.ErrInvalid when the bytes are no such message.
-func (r *AppendsReader) Read(b []byte, visit func(*LogAppend) error) error {
-	return fields(b, func(tag, _ uint64, v []byte) error {
-		if tag != tagAppends {
-			return nil
-		}
-		r.a = LogAppend{Entries: r.a.Entries[:0]}
-		if err := r.a.decode(v); err != nil {
-			return err
-		}
-		return visit(&r.a)
-	})
+// AppendsReader decodes AppendLogsRequests, into memory that it uses again. It is not safe for concurrent use.
+type AppendsReader struct {
+	appends []LogAppend
+	entries []Entry // of all of them
 }
 
-// fields visits the fields of a message, each by its tag, with its number or its bytes.
-func fields(b []byte, visit func(tag uint64, v uint64, bytes []byte) error) error {
+// Read decodes a message: what it has for each channel, valid until the next is read. The error, when the bytes are no such
+// message, wraps logcore.ErrInvalid.
+func (r *AppendsReader) Read(b []byte) ([]LogAppend, error) {
+	clear(r.entries) // lets go of the message before
+	r.appends, r.entries = r.appends[:0], r.entries[:0]
 	for len(b) > 0 {
-		tag, n := protowire.ConsumeVarint(b)
-		if n < 0 || tag>>3 == 0 || tag>>3 > uint64(protowire.MaxValidNumber) {
-			return errMalformed
+		f, rest, ok := NextField(b)
+		if !ok {
+			return nil, errMalformed
 		}
-		b = b[n:]
-		var v uint64
-		var bytes []byte
-		switch protowire.Type(tag & 7) {
-		case protowire.VarintType:
-			v, n = protowire.ConsumeVarint(b)
-		case protowire.Fixed32Type:
-			var v32 uint32
-			v32, n = protowire.ConsumeFixed32(b)
-			v = uint64(v32)
-		case protowire.Fixed64Type:
-			v, n = protowire.ConsumeFixed64(b)
-		case protowire.BytesType:
-			bytes, n = protowire.ConsumeBytes(b)
-		default: // a group, which no message here has: skipped
-			n = protowire.ConsumeFieldValue(protowire.Number(tag>>3), protowire.Type(tag&7), b)
+		if b = rest; f.Tag != tagAppends {
+			continue
 		}
-		if n < 0 {
-			return errMalformed
+		r.appends = append(r.appends, LogAppend{})
+		from := len(r.entries)
+		a := &r.appends[len(r.appends)-1]
+		if !r.decode(a, f.Bytes) {
+			return nil, errMalformed
 		}
-		b = b[n:]
-		if err := visit(tag, v, bytes); err != nil {
-			return err
+		a.Entries = r.entries[from:]
+	}
+	// The list may have moved while it grew.
+	at := 0
+	for i := range r.appends {
+		n := len(r.appends[i].Entries)
+		r.appends[i].Entries = r.entries[at : at+n : at+n]
+		at += n
+	}
+	return r.appends, nil
+}
+
+func (r *AppendsReader) decode(a *LogAppend, b []byte) bool {
+	for len(b) > 0 {
+		f, rest, ok := NextField(b)
+		if !ok {
+			return false
+		}
+		b = rest
+		switch f.Tag {
+		case tagChannel:
+			a.Channel = uint32(f.V)
+		case tagLog:
+			a.Log = string(f.Bytes)
+		case tagEpoch:
+			a.Epoch = f.V
+		case tagIncarnation:
+			a.Incarnation = f.V
+		case tagEntries:
+			r.entries = append(r.entries, Entry{})
+			if !r.entries[len(r.entries)-1].decode(f.Bytes) {
+				return false
+			}
 		}
 	}
-	return nil
+	return true
 }
 
-func (a *LogAppend) decode(b []byte) error {
-	return fields(b, func(tag, v uint64, bytes []byte) error {
-		switch tag {
-		case tagChannel:
-			a.Channel = uint32(v)
-		case tagLog:
-			a.Log = string(bytes)
-		case tagEpoch:
-			a.Epoch = v
-		case tagIncarnation:
-			a.Incarnation = v
-		case tagEntries:
-			a.Entries = append(a.Entries, Entry{})
-			return a.Entries[len(a.Entries)-1].decode(bytes)
+func (e *Entry) decode(b []byte) bool {
+	for len(b) > 0 {
+		f, rest, ok := NextField(b)
+		if !ok {
+			return false
 		}
-		return nil
-	})
-}
-
-func (e *Entry) decode(b []byte) error {
-	return fields(b, func(tag, v uint64, bytes []byte) error {
-		switch tag {
+		b = rest
+		switch f.Tag {
 		case tagSequence:
-			e.Sequence = v
+			e.Sequence = f.V
 		case tagKind:
-			e.Kind = int32(v)
+			e.Kind = int32(f.V)
 		case tagTx:
-			e.Tx = bytes
+			e.Tx = f.Bytes
 		case tagPayload:
-			e.Payload = bytes
+			e.Payload = f.Bytes
 		case tagCRC:
-			e.CRC32C = uint32(v)
+			e.CRC32C = uint32(f.V)
 		case tagPosition:
-			e.Position = bytes
+			e.Position = f.Bytes
 		}
-		return nil
-	})
+	}
+	return true
 }

@@ -33,15 +33,15 @@ func encodeAppends(req *logcorev1.AppendLogsRequest) []byte {
 func decodeAppends(b []byte) (*logcorev1.AppendLogsRequest, error) {
 	req := &logcorev1.AppendLogsRequest{}
 	var r AppendsReader
-	err := r.Read(b, func(a *LogAppend) error {
+	appends, err := r.Read(b)
+	for _, a := range appends {
 		out := &logcorev1.LogAppend{Channel: a.Channel, Log: a.Log, Epoch: a.Epoch, Incarnation: a.Incarnation}
 		for _, e := range a.Entries {
 			out.Entries = append(out.Entries, &logcorev1.NewEntry{Sequence: e.Sequence, Kind: logcorev1.EntryKind(e.Kind), TransactionId: e.Tx,
 				Payload: e.Payload, PayloadCrc32C: e.CRC32C, EnginePosition: e.Position})
 		}
 		req.Appends = append(req.Appends, out)
-		return nil
-	})
+	}
 	return req, err
 }
 

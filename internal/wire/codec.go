@@ -35,7 +35,7 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	if r.buf == nil {
 		return nil, fmt.Errorf("wire: a message was sent twice")
 	}
-	b := mem.NewBuffer(r.buf, mem.DefaultBufferPool())
+	b := mem.NewBuffer(r.buf, Buffers)
 	r.buf = nil
 	return mem.BufferSlice{b}, nil
 }
@@ -47,7 +47,17 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return encoding.GetCodecV2(proto.Name).Unmarshal(data, v)
 	}
 	r.Free()
-	r.received = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	if len(data) == 1 {
+		data[0].Ref()
+		r.received, r.bytes = data[0], data[0].ReadOnlyData()
+		return nil
+	}
+	n := data.Len()
+	if cap(r.joined) < n {
+		r.joined = make([]byte, n+n/4)
+	}
+	r.bytes = r.joined[:n]
+	data.CopyTo(r.bytes)
 	return nil
 }
 
@@ -55,12 +65,14 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 // what New returns.
 type Raw struct {
 	buf      *[]byte    // being made
-	received mem.Buffer // was received
+	bytes    []byte     // received: of received, or of joined
+	received mem.Buffer // nil when the message came in several
+	joined   []byte     // is used again and again
 }
 
 // New returns the empty message, with room for so many bytes.
 func (r *Raw) New(bytes int) []byte {
-	r.buf = mem.DefaultBufferPool().Get(bytes)
+	r.buf = Buffers.Get(bytes)
 	return (*r.buf)[:0]
 }
 
@@ -70,22 +82,24 @@ func (r *Raw) Set(b []byte) { *r.buf = b }
 
 // Discard returns the memory that New took, when nothing is sent after all.
 func (r *Raw) Discard() {
-	mem.DefaultBufferPool().Put(r.buf)
+	Buffers.Put(r.buf)
 	r.buf = nil
 }
 
 // Bytes is the message received, valid until Free or the next one.
-func (r *Raw) Bytes() []byte {
-	if r.received == nil {
-		return nil
-	}
-	return r.received.ReadOnlyData()
-}
+func (r *Raw) Bytes() []byte { return r.bytes }
 
-// Free returns the memory of the message received.
+// joinedBytesMax is how much memory a Raw keeps for the next message.
+const joinedBytesMax = 1 << 20
+
+// Free lets go of the message received.
 func (r *Raw) Free() {
+	r.bytes = nil
 	if r.received != nil {
 		r.received.Free()
 		r.received = nil
+	}
+	if cap(r.joined) > joinedBytesMax {
+		r.joined = nil
 	}
 }

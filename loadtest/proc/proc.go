@@ -81,6 +81,9 @@ func (p *Process) Kill() {
 	_ = p.cmd.Wait()
 }
 
+// Pid returns the child's process id.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
 // Signal sends the child a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 

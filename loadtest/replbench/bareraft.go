@@ -220,6 +220,7 @@ func (g *bareGroup) load(ctx context.Context, inflight int, seconds time.Duratio
 	}
 	var took []float64
 	var from time.Time
+	ops := 0
 	for start := time.Now(); ; {
 		var count int
 		select {
@@ -229,6 +230,7 @@ func (g *bareGroup) load(ctx context.Context, inflight int, seconds time.Duratio
 		case <-time.After(10 * time.Second):
 			return turn{}, errors.New("the bare Raft group stands still")
 		}
+		ops += count
 		now := time.Now()
 		if from.IsZero() && now.Sub(start) > seconds/10 {
 			from = now
@@ -239,7 +241,7 @@ func (g *bareGroup) load(ctx context.Context, inflight int, seconds time.Duratio
 			if now.Sub(from) > seconds {
 				rate := float64(len(took)) / now.Sub(from).Seconds()
 				sort.Float64s(took)
-				return turn{perSecond: rate, p50: took[len(took)/2], p99: took[len(took)*99/100]}, nil
+				return turn{perSecond: rate, p50: took[len(took)/2], p99: took[len(took)*99/100], ops: float64(ops)}, nil
 			}
 		}
 		begun = append(begun[:0], begun[count:]...)

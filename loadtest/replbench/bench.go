@@ -64,13 +64,27 @@ func (b *bench) load(ctx context.Context, addr, prefix string, logs, inflight in
 	if err == nil && rep.Unknown+rep.Refused > 0 {
 		err = fmt.Errorf("%d appends of unknown outcome and %d refused: %v", rep.Unknown, rep.Refused, rep.Faults)
 	}
-	return turn{perSecond: rep.PerSecond, p50: rep.P50, p99: rep.P99}, err
+	return turn{perSecond: rep.PerSecond, p50: rep.P50, p99: rep.P99, ops: float64(rep.Acked)}, err
 }
 
 // contender is one of those that take turns in a cell.
 type contender struct {
 	name string
 	run  func(context.Context) (turn, error)
+	by   []served // the processes that serve it; none: all of it is in this one
+}
+
+// turn is one of the contender's.
+func (c contender) turn(ctx context.Context) (turn, error) {
+	m := meter{services: c.by}
+	if err := m.begin(); err != nil {
+		return turn{}, err
+	}
+	t, err := c.run(ctx)
+	if err != nil {
+		return t, err
+	}
+	return t, m.end(&t)
 }
 
 // rounds has the contenders take turns, in an order that begins one place further each
@@ -80,7 +94,7 @@ func (b *bench) rounds(ctx context.Context, cell string, contenders ...contender
 	for round := range b.Rounds {
 		for i := range contenders {
 			c := contenders[(round+i)%len(contenders)]
-			t, err := c.run(ctx)
+			t, err := c.turn(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("%s, round %d, %s: %w", cell, round+1, c.name, err)
 			}

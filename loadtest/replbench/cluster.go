@@ -27,6 +27,7 @@ type cluster struct {
 // node is one member; proc is nil while it is dead.
 type node struct {
 	dir, addr, peer string
+	metrics         string
 	join            string // a peer address; empty for the first
 	proc            *proc.Process
 }
@@ -41,6 +42,9 @@ func formCluster(ctx context.Context, bin, dir string) (*cluster, error) {
 			return nil, err
 		}
 		if n.peer, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		if n.metrics, err = freeAddr(); err != nil {
 			return nil, err
 		}
 		if i > 0 {
@@ -78,7 +82,7 @@ func freeAddr() (string, error) {
 }
 
 func (c *cluster) start(ctx context.Context, n *node) (err error) {
-	args := []string{"--dir", n.dir, "--listen", n.addr, "--peer-listen", n.peer, "--metrics", "", "--log-level", "warn"}
+	args := []string{"--dir", n.dir, "--listen", n.addr, "--peer-listen", n.peer, "--metrics", n.metrics, "--log-level", "warn"}
 	if n.join != "" {
 		args = append(args, "--peers", n.join)
 	}
@@ -97,6 +101,14 @@ func (c *cluster) close() {
 			c.kill(n)
 		}
 	}
+}
+
+// served are the members' processes.
+func (c *cluster) served() (list []served) {
+	for _, n := range c.nodes {
+		list = append(list, served{n.proc, n.metrics})
+	}
+	return list
 }
 
 // addrs are the members' addresses, as a client takes them.

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 
 	"github.com/logcore/logcore/internal/wire"
 	"github.com/logcore/logcore/logsvc"
@@ -67,7 +68,7 @@ func (echoServer) AppendLogs(st grpc.BidiStreamingServer[logcorev1.AppendLogsReq
 
 func dialEcho(addr string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{})), grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20))
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{})), experimental.WithBufferPool(wire.Buffers), grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20))
 }
 
 // echoStream keeps inflight entries under way on a stream, batch of them in a message, and
@@ -120,7 +121,7 @@ func echoStream(ctx context.Context, addr string, inflight, batch int, seconds t
 	close(room)
 	cancel()
 	<-sent
-	return turn{perSecond: float64(n) / took.Seconds()}, nil
+	return turn{perSecond: float64(n) / took.Seconds(), ops: float64(n)}, nil
 }
 
 // echoUnary makes one unary call after the other.
@@ -141,7 +142,8 @@ func echoUnary(ctx context.Context, addr string, seconds time.Duration) (t turn,
 // oneAtATime calls f again and again, after a tenth of the time to warm up, and takes the
 // latencies.
 func oneAtATime(seconds time.Duration, f func() error) (turn, error) {
-	for begun := time.Now(); time.Since(begun) < seconds/10; {
+	before := 0
+	for begun := time.Now(); time.Since(begun) < seconds/10; before++ {
 		if err := f(); err != nil {
 			return turn{}, err
 		}
@@ -158,5 +160,5 @@ func oneAtATime(seconds time.Duration, f func() error) (turn, error) {
 	}
 	sort.Float64s(took)
 	n := len(took)
-	return turn{perSecond: float64(n) / time.Since(begun).Seconds(), p50: took[n/2], p99: took[n*99/100]}, nil
+	return turn{perSecond: float64(n) / time.Since(begun).Seconds(), p50: took[n/2], p99: took[n*99/100], ops: float64(before + n)}, nil
 }

@@ -12,7 +12,11 @@ func (b *bench) oneMember(ctx context.Context) error {
 	if !b.runs("one-member") && !b.runs("one-inflight") && !b.runs("many-logs") {
 		return nil
 	}
-	svc, err := proc.Start(ctx, b.path("logsvc.log"), b.Bin+"/logsvc", "--dir", b.path("logsvc"), "--listen", "127.0.0.1:0", "--metrics", "", "--log-level", "warn")
+	metrics, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	svc, err := proc.Start(ctx, b.path("logsvc.log"), b.Bin+"/logsvc", "--dir", b.path("logsvc"), "--listen", "127.0.0.1:0", "--metrics", metrics, "--log-level", "warn")
 	if err != nil {
 		return err
 	}
@@ -24,12 +28,12 @@ func (b *bench) oneMember(ctx context.Context) error {
 	defer echo.Kill()
 	for _, cell := range []struct {
 		name string
-		run  func(context.Context, string, string) error
+		run  func(ctx context.Context, svc, echo served) error
 	}{{"one-member", b.throughput}, {"one-inflight", b.oneInflight}, {"many-logs", b.manyLogs}} {
 		if !b.runs(cell.name) {
 			continue
 		}
-		if err := cell.run(ctx, svc.Addr, echo.Addr); err != nil {
+		if err := cell.run(ctx, served{svc, metrics}, served{proc: echo}); err != nil {
 			return err
 		}
 	}
@@ -38,14 +42,14 @@ func (b *bench) oneMember(ctx context.Context) error {
 
 // throughput: 128-byte appends of one client process on one log, beside a bare stream that
 // carries as many entries in a message.
-func (b *bench) throughput(ctx context.Context, svc, echo string) error {
+func (b *bench) throughput(ctx context.Context, svc, echo served) error {
 	const cell = "one-member"
 	const batch = inflightMax / 4 // about what the client puts into one
 	turns, err := b.rounds(ctx, cell,
-		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, inflightMax) }},
+		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc.proc.Addr, "one", 1, inflightMax) }, []served{svc}},
 		contender{"grpc-stream", func(ctx context.Context) (turn, error) {
-			return echoStream(ctx, echo, inflightMax, batch, b.Turn)
-		}})
+			return echoStream(ctx, echo.proc.Addr, inflightMax, batch, b.Turn)
+		}, []served{echo}})
 	if err != nil {
 		return err
 	}
@@ -59,12 +63,12 @@ func (b *bench) throughput(ctx context.Context, svc, echo string) error {
 
 // oneInflight: one append after the other, each durable before the next, beside the hot
 // log's own commit and a bare unary call.
-func (b *bench) oneInflight(ctx context.Context, svc, echo string) error {
+func (b *bench) oneInflight(ctx context.Context, svc, echo served) error {
 	const cell = "one-inflight"
 	turns, err := b.rounds(ctx, cell,
-		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, 1) }},
-		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }},
-		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo, b.Turn) }})
+		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, svc.proc.Addr, "one", 1, 1) }, []served{svc}},
+		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }, nil},
+		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo.proc.Addr, b.Turn) }, []served{echo}})
 	if err != nil {
 		return err
 	}
@@ -81,11 +85,13 @@ func (b *bench) oneInflight(ctx context.Context, svc, echo string) error {
 }
 
 // manyLogs: a thousand logs of one client beside one log, with as many appends under way.
-func (b *bench) manyLogs(ctx context.Context, svc, _ string) error {
+func (b *bench) manyLogs(ctx context.Context, svc, _ served) error {
 	const cell = "many-logs"
 	turns, err := b.rounds(ctx, cell,
-		contender{"logs-1000", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "many", manyLogs, inflightMax) }},
-		contender{"logs-1", func(ctx context.Context) (turn, error) { return b.load(ctx, svc, "one", 1, inflightMax) }})
+		contender{"logs-1000", func(ctx context.Context) (turn, error) {
+			return b.load(ctx, svc.proc.Addr, "many", manyLogs, inflightMax)
+		}, []served{svc}},
+		contender{"logs-1", func(ctx context.Context) (turn, error) { return b.load(ctx, svc.proc.Addr, "one", 1, inflightMax) }, []served{svc}})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,12 @@ import (
 type turn struct {
 	perSecond float64
 	p50, p99  float64 // µs
+	ops       float64 // all that were carried out, those of the warm-up too
+
+	// For each of ops, of this process and those that serve the contender: processor time in µs, context switches of threads,
+	// allocations on the heap; and the services' part of them.
+	cpu, switches, allocs     float64
+	serviceCPU, serviceAllocs float64
 }
 
 // figure is the JSON line of one contender of one cell: medians over the rounds.
@@ -24,6 +30,12 @@ type figure struct {
 	PerSecond float64 `json:"ops_per_s"`
 	P50       float64 `json:"p50_us"`
 	P99       float64 `json:"p99_us"`
+	// What an operation costs, client and services together, and the services' part.
+	CPU           float64 `json:"cpu_us_per_op,omitempty"`
+	ServiceCPU    float64 `json:"service_cpu_us_per_op,omitempty"`
+	Switches      float64 `json:"switches_per_op,omitempty"`
+	Allocs        float64 `json:"allocs_per_op,omitempty"`
+	ServiceAllocs float64 `json:"service_allocs_per_op,omitempty"`
 	// Ratio is the median over the rounds of this contender's figure to the limit's in the
 	// same round: of ops_per_s, or of p50_us where the cell is about latency.
 	Ratio float64 `json:"ratio,omitempty"`
@@ -57,8 +69,10 @@ func p50(t turn) float64       { return t.p50 }
 func p99(t turn) float64       { return t.p99 }
 
 func newFigure(cell, contender string, turns []turn) figure {
-	return figure{Bench: "replication", Cell: cell, Contender: contender, Rounds: len(turns),
-		PerSecond: round(median(of(turns, perSecond))), P50: round(median(of(turns, p50))), P99: round(median(of(turns, p99)))}
+	middle := func(f func(turn) float64) float64 { return round(median(of(turns, f))) }
+	return figure{Bench: "replication", Cell: cell, Contender: contender, Rounds: len(turns), PerSecond: middle(perSecond), P50: middle(p50), P99: middle(p99),
+		CPU: middle(func(t turn) float64 { return t.cpu }), ServiceCPU: middle(func(t turn) float64 { return t.serviceCPU }), Switches: middle(func(t turn) float64 { return t.switches }),
+		Allocs: middle(func(t turn) float64 { return t.allocs }), ServiceAllocs: middle(func(t turn) float64 { return t.serviceAllocs })}
 }
 
 func round(v float64) float64 {
@@ -95,7 +109,7 @@ func emit(w io.Writer, figures []figure) error {
 
 func table(w io.Writer, figures []figure) {
 	t := tabwriter.NewWriter(w, 2, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "cell\tcontender\tops/s\tp50 µs\tp99 µs\tratio\tgoal\tmet\t")
+	fmt.Fprintln(t, "cell\tcontender\tops/s\tp50 µs\tp99 µs\tcpu µs\tswitches\tallocs\tratio\tgoal\tmet\t")
 	for _, f := range figures {
 		met, ratio := "", ""
 		if f.Met != nil {
@@ -104,7 +118,7 @@ func table(w io.Writer, figures []figure) {
 		if f.Ratio != 0 {
 			ratio = fmt.Sprintf("%.2f", f.Ratio)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.0f\t%s\t%s\t%s\t\n", f.Cell, f.Contender, f.PerSecond, f.P50, f.P99, ratio, f.Goal, met)
+		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.1f\t%s\t%s\t%s\t\n", f.Cell, f.Contender, f.PerSecond, f.P50, f.P99, f.CPU, f.Switches, f.Allocs, ratio, f.Goal, met)
 	}
 	t.Flush()
 }

@@ -54,10 +54,10 @@ func (b *bench) threeOne(ctx context.Context, c *cluster) error {
 	}
 	defer echo.Kill()
 	turns, err := b.rounds(ctx, cell,
-		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "one", 1, 1) }},
-		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }},
-		contender{"hotlog-three", func(ctx context.Context) (turn, error) { return hotThree(ctx, b.path("hot3"), b.Turn) }},
-		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo.Addr, b.Turn) }})
+		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "one", 1, 1) }, c.served()},
+		contender{"hotlog", func(ctx context.Context) (turn, error) { return hotOne(ctx, b.path("hot"), b.Turn) }, nil},
+		contender{"hotlog-three", func(ctx context.Context) (turn, error) { return hotThree(ctx, b.path("hot3"), b.Turn) }, nil},
+		contender{"grpc-unary", func(ctx context.Context) (turn, error) { return echoUnary(ctx, echo.Addr, b.Turn) }, []served{{proc: echo}}})
 	if err != nil {
 		return err
 	}
@@ -79,13 +79,13 @@ func (b *bench) threeOne(ctx context.Context, c *cluster) error {
 func (b *bench) threeMany(ctx context.Context, c *cluster) error {
 	const cell = "three-inflight-256"
 	turns, err := b.rounds(ctx, cell,
-		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "many", 1, inflightMax) }},
+		contender{"logcore", func(ctx context.Context) (turn, error) { return b.load(ctx, c.addrs(), "many", 1, inflightMax) }, c.served()},
 		contender{"raft", func(ctx context.Context) (turn, error) {
 			return bareRaft(ctx, b.path("raft"), inflightMax, false, b.Turn)
-		}},
+		}, nil},
 		contender{"raft-batched", func(ctx context.Context) (turn, error) {
 			return bareRaft(ctx, b.path("raft"), inflightMax, true, b.Turn)
-		}})
+		}, nil})
 	if err != nil {
 		return err
 	}

@@ -75,12 +75,7 @@ func (p *peer) dial(ctx context.Context, addr string, conn **grpc.ClientConn) er
 		*conn = nil
 		return refusal(err)
 	}
-	l := &link{initiator: p.t.opts.Node, session: first.Hello.Session, close: cancel,
-		send: func(m []*logcorev1.GroupMessage) error { return stream.Send(&logcorev1.ConnectRequest{Messages: m}) },
-		recv: func() ([]*logcorev1.GroupMessage, error) {
-			r, err := stream.Recv()
-			return r.GetMessages(), err
-		}}
+	l := &link{initiator: p.t.opts.Node, session: first.Hello.Session, close: cancel, stream: stream}
 	if err := p.adopt(l); err != nil {
 		cancel()
 		if errors.Is(err, errDoubled) {
@@ -126,14 +121,7 @@ func (s *service) Connect(stream grpc.BidiStreamingServer[logcorev1.ConnectReque
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	closed := make(chan struct{})
-	l := &link{initiator: first.Hello.Node, session: first.Hello.Session, close: closer(closed),
-		send: func(m []*logcorev1.GroupMessage) error {
-			return stream.Send(&logcorev1.ConnectResponse{Messages: m})
-		},
-		recv: func() ([]*logcorev1.GroupMessage, error) {
-			r, err := stream.Recv()
-			return r.GetMessages(), err
-		}}
+	l := &link{initiator: first.Hello.Node, session: first.Hello.Session, close: closer(closed), stream: stream}
 	if err := stream.Send(&logcorev1.ConnectResponse{Hello: t.hello(first.Hello.Node)}); err != nil {
 		return err
 	}

@@ -11,10 +11,9 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/logcore/logcore"
-	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
+	"github.com/logcore/logcore/internal/wire"
 )
 
 // peer is another node: what waits for it, and the link to it.
@@ -42,10 +41,9 @@ type queued struct {
 
 // link is one stream between this node and a peer.
 type link struct {
-	initiator uint64 // the node that dialled
-	session   uint64 // of the other node's process
-	send      func([]*logcorev1.GroupMessage) error
-	recv      func() ([]*logcorev1.GroupMessage, error)
+	initiator uint64      // the node that dialled
+	session   uint64      // of the other node's process
+	stream    grpc.Stream // carries frames after the hello
 	close     func()
 	heard     atomic.Int64 // Unix nanoseconds of the last frame
 }
@@ -294,16 +292,23 @@ func (p *peer) ended(err error) bool {
 
 // transmit sends one frame.
 func (p *peer) transmit(l *link, batch []queued) {
-	messages := make([]*logcorev1.GroupMessage, 0, len(batch))
+	size := 0
 	for _, q := range batch {
-		b, err := proto.Marshal(q.m)
+		n, _, _ := groupSize(q.shard, q.m)
+		size += n
+	}
+	var raw wire.Raw
+	b := raw.New(size)
+	for _, q := range batch {
+		with, err := appendGroup(b, q.shard, q.m)
 		if err != nil {
 			p.t.log.Error("transport: a message can't be encoded", "type", q.m.GetType(), "err", err)
 			continue
 		}
-		messages = append(messages, &logcorev1.GroupMessage{Shard: uint32(q.shard), Message: b})
+		b = with
 	}
-	if err := l.send(messages); err != nil {
+	raw.Set(b)
+	if err := l.stream.SendMsg(&raw); err != nil {
 		p.part(l, err)
 		p.drop()
 		return
@@ -319,21 +324,23 @@ func (p *peer) transmit(l *link, batch []queued) {
 
 // receive hands on what comes over a link, until it ends.
 func (p *peer) receive(l *link) error {
+	var raw wire.Raw
+	defer raw.Free()
 	for {
-		messages, err := l.recv()
-		if err != nil {
+		if err := l.stream.RecvMsg(&raw); err != nil {
 			return err
 		}
 		l.heard.Store(time.Now().UnixNano())
-		for _, g := range messages {
-			m := &raftpb.Message{}
-			if err := proto.Unmarshal(g.Message, m); err != nil {
-				return fmt.Errorf("%w: a message that can't be read: %v", ErrRefused, err)
-			}
+		err := readFrame(raw.Bytes(), func(shard logcore.ShardID, m *raftpb.Message) error {
 			if m.GetFrom() != p.node || m.GetTo() != p.t.opts.Node {
 				return fmt.Errorf("%w: a message from member %x to %x came from node %x to %x", ErrRefused, m.GetFrom(), m.GetTo(), p.node, p.t.opts.Node)
 			}
-			p.t.opts.Deliver(logcore.ShardID(g.Shard), m)
+			p.t.opts.Deliver(shard, m)
+			return nil
+		})
+		raw.Free()
+		if err != nil {
+			return err
 		}
 	}
 }

@@ -26,10 +26,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/certs"
+	"github.com/logcore/logcore/internal/wire"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
@@ -124,7 +126,7 @@ func New(opts Options) (*Transport, error) {
 	if opts.Certificates != nil {
 		creds = credentials.NewTLS(opts.Certificates.Server())
 	}
-	t.server = grpc.NewServer(grpc.Creds(creds), grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax), grpc.MaxConcurrentStreams(streamsMax),
+	t.server = grpc.NewServer(grpc.Creds(creds), grpc.ForceServerCodecV2(wire.Codec{}), experimental.BufferPool(wire.Buffers), grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax), grpc.MaxConcurrentStreams(streamsMax),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(2*windowBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
@@ -217,8 +219,8 @@ func Dial(addr string, certificates *certs.Certificates) (*grpc.ClientConn, erro
 	} else if !certs.Loopback(addr) {
 		return nil, fmt.Errorf("%w: %s", ErrPlainText, addr)
 	}
-	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds), grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(2*windowBytes),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)))
+	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds), experimental.WithBufferPool(wire.Buffers), grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(2*windowBytes),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{}), grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)))
 }
 
 // Close ends every link and waits for them.
