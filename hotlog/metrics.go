@@ -19,11 +19,7 @@ type metrics struct {
 }
 
 // Describe and Collect make them one collector.
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all {
-		c.Describe(ch)
-	}
-}
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
 
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.all {
@@ -55,8 +51,8 @@ func newMetrics(o Options) (*metrics, error) {
 		durableLSN:     gauge("logcore_hotlog_durable_lsn", "Highest durable LSN."),
 		paceSync:       gauge("logcore_hotlog_pace_sync_seconds", "What the group commit reckons one sync takes, a moving average."),
 		paceCohort:     gauge("logcore_hotlog_pace_cohort_entries", "How many entries the group commit expects to wait at once."),
+		pieces:         gauge("logcore_hotlog_write_pieces", "In how many pieces, under way at once, the newest batch was written."),
 	}
-	m.pieces = gauge("logcore_hotlog_write_pieces", "In how many pieces, under way at once, the newest batch was written.")
 	begun := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "logcore_hotlog_pace_commits_total",
 		Help: "Commits, by why they began when they did: the batch was full, all expected entries were there, the log was idle, or no more came in time."}, []string{"reason"})
 	for d := paceFull; int(d) < len(paceNames); d++ {

@@ -73,37 +73,27 @@ func (o Options) withDefaults() (Options, error) {
 	o.CacheBytes = cmp.Or(o.CacheBytes, CacheBytesDefault)
 	o.QueueBytesMax = cmp.Or(o.QueueBytesMax, max(QueueBytesMaxDefault, 2*int64(o.EntryBytesMax)))
 	o.DiskReserveBytes = cmp.Or(o.DiskReserveBytes, o.SegmentBytes)
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
-	if o.Corruptions == nil {
-		o.Corruptions = prometheus.NewCounter(prometheus.CounterOpts{Name: "corruptions"})
-	}
+	o.Logger = cmp.Or(o.Logger, slog.Default())
+	o.Corruptions = cmp.Or(o.Corruptions, prometheus.NewCounter(prometheus.CounterOpts{Name: "corruptions"}))
 	return o, o.validate()
 }
 
 func (o Options) validate() error {
 	var errs []error
-	bad := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%w: hotlog: "+format, append([]any{logcore.ErrInvalid}, args...)...))
-	}
-	if o.Dir == "" {
-		bad("Dir is empty")
-	}
-	if o.SegmentBytes < SegmentBytesMin || o.SegmentBytes > SegmentBytesMax {
-		bad("SegmentBytes is %d, want %d to %d", o.SegmentBytes, SegmentBytesMin, SegmentBytesMax)
-	}
-	if o.EntryBytesMax < 0 || o.EntryBytesMax > segment.PayloadBytesMax {
-		bad("EntryBytesMax is %d, want 1 to %d", o.EntryBytesMax, segment.PayloadBytesMax)
-	}
-	if o.CacheBytes < 0 {
-		bad("CacheBytes is %d", o.CacheBytes)
-	}
-	if o.QueueBytesMax < segment.FrameBytes(o.EntryBytesMax) {
-		bad("QueueBytesMax is %d, less than one entry of EntryBytesMax %d", o.QueueBytesMax, o.EntryBytesMax)
-	}
-	if o.DiskReserveBytes < 0 {
-		bad("DiskReserveBytes is %d", o.DiskReserveBytes)
+	for _, x := range []struct {
+		bad  bool
+		says string
+	}{
+		{o.Dir == "", "Dir is empty"},
+		{o.SegmentBytes < SegmentBytesMin || o.SegmentBytes > SegmentBytesMax, fmt.Sprintf("SegmentBytes is %d, want %d to %d", o.SegmentBytes, SegmentBytesMin, SegmentBytesMax)},
+		{o.EntryBytesMax < 0 || o.EntryBytesMax > segment.PayloadBytesMax, fmt.Sprintf("EntryBytesMax is %d, want 1 to %d", o.EntryBytesMax, segment.PayloadBytesMax)},
+		{o.CacheBytes < 0, fmt.Sprintf("CacheBytes is %d", o.CacheBytes)},
+		{o.QueueBytesMax < segment.FrameBytes(o.EntryBytesMax), fmt.Sprintf("QueueBytesMax is %d, less than one entry of EntryBytesMax %d", o.QueueBytesMax, o.EntryBytesMax)},
+		{o.DiskReserveBytes < 0, fmt.Sprintf("DiskReserveBytes is %d", o.DiskReserveBytes)},
+	} {
+		if x.bad {
+			errs = append(errs, fmt.Errorf("%w: hotlog: %s", logcore.ErrInvalid, x.says))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -46,6 +46,14 @@ type ReadOpener interface {
 	OpenRead(name string) (File, error)
 }
 
+// DirectOpener is a Dir that can read a file past the page cache.
+type DirectOpener interface {
+	// OpenDirect opens an existing file; only ReadAt and Close of it are used. Offset,
+	// length and memory of a ReadAt are multiples of Align. What it returns comes from the
+	// device, and nothing of it stays in the page cache.
+	OpenDirect(name string) (File, error)
+}
+
 // AlignMax is the largest alignment that a medium may ask for.
 const AlignMax = 4096
 

@@ -64,8 +64,8 @@ func (d *nvmeDir) probe() error {
 	return unsupported(writeAll(int(direct.Fd()), Write{P: Buffer(nvmeAlign)}))
 }
 
-// directAlign returns the alignment that direct writes to f need: what statx says,
-// else the logical block size of the device, else nvmeAlign, for the write to show.
+// directAlign returns the alignment that direct writes to f need: what statx says, or, from
+// a kernel before 6.1 that does not say, nvmeAlign, for the write to show.
 func directAlign(f *os.File) (int, error) {
 	var st unix.Statx_t
 	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN|unix.STATX_TYPE, &st)
@@ -75,20 +75,7 @@ func directAlign(f *os.File) (int, error) {
 		}
 		return int(max(st.Dio_offset_align, st.Dio_mem_align)), nil
 	}
-	var dev unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &dev); err != nil {
-		return 0, err
-	}
-	block, err := os.Open(fmt.Sprintf("/dev/block/%d:%d", unix.Major(dev.Dev), unix.Minor(dev.Dev)))
-	if err != nil {
-		return nvmeAlign, nil
-	}
-	defer block.Close()
-	size, err := unix.IoctlGetInt(int(block.Fd()), unix.BLKSSZGET)
-	if err != nil {
-		return nvmeAlign, nil
-	}
-	return size, nil
+	return nvmeAlign, nil
 }
 
 func openDirect(path string) (*os.File, error) {
@@ -112,17 +99,22 @@ func (d *nvmeDir) Create(name string, size int64) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := d.direct(name)(f, nil)
-	if err != nil {
-		return nil, errors.Join(err, d.fileDir.Remove(name))
+	if f, err = d.direct(name)(f, nil); err != nil {
+		err = errors.Join(err, d.fileDir.Remove(name))
 	}
-	return out, nil
+	return f, err
 }
 
 func (d *nvmeDir) Open(name string) (File, error) { return d.direct(name)(d.fileDir.Open(name)) }
 
 // OpenRead does without the second descriptor.
 func (d *nvmeDir) OpenRead(name string) (File, error) { return d.fileDir.Open(name) }
+
+// OpenDirect implements DirectOpener.
+func (d *nvmeDir) OpenDirect(name string) (File, error) {
+	f, err := os.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|unix.O_DIRECT, 0)
+	return &file{f: f}, wrap(err)
+}
 
 // direct opens the second descriptor of a file.
 func (d *nvmeDir) direct(name string) func(File, error) (File, error) {

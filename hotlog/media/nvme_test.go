@@ -1,11 +1,13 @@
 package media_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -134,4 +136,94 @@ func TestNVMeErrors(t *testing.T) {
 			t.Errorf("%d writes to a broken descriptor: %v", n, err)
 		}
 	}
+}
+
+// What is read directly is what was written in any way, and stays nowhere in the page
+// cache; what is read otherwise does.
+func TestNVMeOpenDirect(t *testing.T) {
+	path := t.TempDir()
+	d, ok := direct(t, path)
+	if !ok {
+		return
+	}
+	const size = 1 << 20
+	f, err := d.Create("f", size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	blocks := media.Buffer(2 * media.AlignMax)
+	for i := range blocks {
+		blocks[i] = byte(i * 7)
+	}
+	if err := f.WriteSync([]media.Write{{P: blocks, Off: 8 * media.AlignMax}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("through the cache"), 9*media.AlignMax+5); err != nil {
+		t.Fatal(err)
+	}
+	copy(blocks[media.AlignMax+5:], "through the cache")
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	advise := func() {
+		o, err := os.Open(path + "/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		if err := unix.Fadvise(int(o.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			t.Fatal(err)
+		}
+	}
+	advise()
+	r, err := d.(media.DirectOpener).OpenDirect("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got := media.Buffer(size)
+	if n, err := r.ReadAt(got, 0); n != size || err != nil {
+		t.Fatalf("read %d bytes: %v", n, err)
+	}
+	want := make([]byte, size)
+	copy(want[8*media.AlignMax:], blocks)
+	if !bytes.Equal(got, want) {
+		t.Fatal("read something else than was written")
+	}
+	if n := cached(t, path+"/f", size); n != 0 {
+		t.Fatalf("%d pages are in the page cache after a direct read", n)
+	}
+	if _, err := f.ReadAt(got, 0); err != nil {
+		t.Fatal(err)
+	}
+	if n := cached(t, path+"/f", size); n == 0 {
+		t.Fatal("no page is in the page cache after an ordinary read: this test sees nothing")
+	}
+	if _, err := d.(media.DirectOpener).OpenDirect("missing"); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("missing file: %v", err)
+	}
+}
+
+// cached returns how many pages of a file are in the page cache.
+func cached(t *testing.T, path string, size int) (pages int) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	in := make([]byte, (size+os.Getpagesize()-1)/os.Getpagesize())
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(size), uintptr(unsafe.Pointer(&in[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	for _, b := range in {
+		pages += int(b & 1)
+	}
+	return pages
 }
