@@ -22,6 +22,9 @@ type ReadAt struct {
 	// NotModifiedSince, when not 0, is the caller's knowledge that none of the pages
 	// changed in (NotModifiedSince, LSN], so that it is enough to wait for it.
 	NotModifiedSince logcore.LSN
+	// Log, when not 0, is the id of the log that is meant (LogInfo.ID): a branch that is reset, or deleted and created
+	// anew, is another log of the same name. When the name has another id by now it is logcore.ErrLogNotFound.
+	Log logcore.LogID
 	// Timeout bounds the wait for LSN; 0 means the server's default, 5 s, and the
 	// server caps it at 60 s. The error after it wraps *logcore.LagError.
 	Timeout time.Duration
@@ -77,7 +80,7 @@ func (c *Client) getPages(ctx context.Context, log string, space engine.Space, p
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
 	req := &logcorev1.GetPagesRequest{Log: log, Space: wireSpace(space), Pages: pages, Lsn: uint64(at.LSN),
-		NotModifiedSince: uint64(at.NotModifiedSince), TimeoutMs: timeoutMs(at.Timeout)}
+		NotModifiedSince: uint64(at.NotModifiedSince), TimeoutMs: timeoutMs(at.Timeout), LogId: uint64(at.Log)}
 	resp, err := c.fetchPages(ctx, req)
 	if err != nil {
 		return 0, err
@@ -112,7 +115,7 @@ func (c *Client) corrupt(log string, space engine.Space, page uint32, lsn uint64
 func (c *Client) SpaceSize(ctx context.Context, log string, space engine.Space, at ReadAt) (Size, error) {
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
-	req := &logcorev1.SpaceSizeRequest{Log: log, Space: wireSpace(space), Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
+	req := &logcorev1.SpaceSizeRequest{Log: log, Space: wireSpace(space), Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout), LogId: uint64(at.Log)}
 	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.SpaceSizeResponse, error) {
 		return p.SpaceSize(ctx, req)
 	})

@@ -360,7 +360,7 @@ func (c *Client) gather(ctx context.Context, req *logcorev1.GetPagesRequest, roo
 	ask := func(s *share, lsn uint64) {
 		part := req
 		if len(shares) > 1 {
-			part = &logcorev1.GetPagesRequest{Log: req.Log, Space: req.Space, Pages: s.pages, Lsn: lsn, NotModifiedSince: req.NotModifiedSince, TimeoutMs: req.TimeoutMs}
+			part = &logcorev1.GetPagesRequest{Log: req.Log, Space: req.Space, Pages: s.pages, Lsn: lsn, NotModifiedSince: req.NotModifiedSince, TimeoutMs: req.TimeoutMs, LogId: req.LogId}
 		}
 		if s.resp, s.err = s.server.pages.GetPages(ctx, part); s.err != nil {
 			if s.err = remote(s.err, s.server.addr); errors.Is(s.err, ErrUnavailable) {

@@ -40,7 +40,7 @@ type SpaceList struct {
 func (c *Client) ListSpaces(ctx context.Context, log string, of SpaceRange, at ReadAt) (SpaceList, error) {
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
-	req := &logcorev1.ListSpacesRequest{Log: log, HiFrom: of.HiFrom, HiThrough: of.HiThrough, Limit: of.Limit, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
+	req := &logcorev1.ListSpacesRequest{Log: log, HiFrom: of.HiFrom, HiThrough: of.HiThrough, Limit: of.Limit, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout), LogId: uint64(at.Log)}
 	if of.After != nil {
 		req.After = wireSpace(*of.After)
 	}
@@ -82,7 +82,7 @@ type ObjectList struct {
 func (c *Client) GetObject(ctx context.Context, log string, key []byte, at ReadAt) (ObjectList, error) {
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
-	req := &logcorev1.GetObjectRequest{Log: log, Key: key, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
+	req := &logcorev1.GetObjectRequest{Log: log, Key: key, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout), LogId: uint64(at.Log)}
 	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.GetObjectResponse, error) {
 		return p.GetObject(ctx, req)
 	})
@@ -104,7 +104,7 @@ func (c *Client) GetObject(ctx context.Context, log string, key []byte, at ReadA
 func (c *Client) ListObjects(ctx context.Context, log string, prefix, after []byte, limit uint32, at ReadAt) (ObjectList, error) {
 	ctx, cancel := c.patience(ctx, at.Timeout)
 	defer cancel()
-	req := &logcorev1.ListObjectsRequest{Log: log, Prefix: prefix, After: after, Limit: limit, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout)}
+	req := &logcorev1.ListObjectsRequest{Log: log, Prefix: prefix, After: after, Limit: limit, Lsn: uint64(at.LSN), TimeoutMs: timeoutMs(at.Timeout), LogId: uint64(at.Log)}
 	resp, err := unaryPages(ctx, c, func(ctx context.Context, p logcorev1.PageServiceClient) (*logcorev1.ListObjectsResponse, error) {
 		return p.ListObjects(ctx, req)
 	})

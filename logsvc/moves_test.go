@@ -243,3 +243,43 @@ func TestLostLogsAreGivenUp(t *testing.T) {
 		}
 	}
 }
+
+// TestFollowerOfABranchThatGoes: who follows a branch that is deleted, or reset, is told so, and gets nothing of the log that has its
+// name then.
+func TestFollowerOfABranchThatGoes(t *testing.T) {
+	s := startShards(t, 1)
+	c := s.client()
+	w := openWriter(t, c, "db", client.WriterOptions{Create: true})
+	one := mustAppend(t, w, "one")
+	for how, end := range map[string]func(branch string) error{
+		"deleted": func(branch string) error { return c.DeleteBranch(testContext(t), branch, true) },
+		"reset": func(branch string) error {
+			_, _, err := c.ResetBranch(testContext(t), branch, one.LSN, true)
+			if err == nil {
+				mustAppend(t, openWriter(t, c, branch, client.WriterOptions{}), "of another log")
+			}
+			return err
+		},
+	} {
+		if _, err := c.CreateLog(testContext(t), how, "db", one.LSN); err != nil {
+			t.Fatal(err)
+		}
+		bw := openWriter(t, c, how, client.WriterOptions{})
+		mustAppend(t, bw, "two")
+		var got []client.LogEntry
+		var ended error
+		for b, err := range c.Read(testContext(t), how, client.ReadOptions{Follow: true}) {
+			if ended = err; err != nil {
+				break
+			}
+			if got = append(got, b.Entries...); len(b.Entries) > 0 && string(b.Entries[len(b.Entries)-1].Payload) == "two" {
+				if err := end(how); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if !errors.Is(ended, logcore.ErrLogNotFound) || bodies(got) != "one two" {
+			t.Errorf("%s: %q, then %v", how, bodies(got), ended)
+		}
+	}
+}

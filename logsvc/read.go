@@ -102,6 +102,7 @@ type reader struct {
 	bound   time.Duration // how stale it may be; 0: not at all
 	limit   uint64        // entries still wanted; 0: no limit
 	over    bool          // the limit was reached
+	gone    error         // the log was deleted, or reset, which makes another log of its name
 
 	msg      *logcorev1.ReadResponse // being filled
 	msgBytes int
@@ -120,6 +121,9 @@ func (r *reader) run() error {
 		r.next = max(r.next, e.First)
 		if err := r.runExtent(); err != nil || r.over {
 			return err
+		}
+		if r.gone != nil {
+			return r.gone
 		}
 		if r.to != 0 && r.next > r.to {
 			return r.flush(r.to)
@@ -142,7 +146,12 @@ func (r *reader) committed() logcore.LSN {
 	end := r.s.group.Committed() + r.extent.Base
 	if r.extent.Last == catalog.Open {
 		r.s.group.View(func(state *catalog.State) {
-			if l, err := state.ByID(r.lineage.own); err == nil && (l.Gone || l.PlacedLSN >= r.extent.First) {
+			l, err := state.ByID(r.lineage.own)
+			switch {
+			case err != nil:
+				r.gone = fmt.Errorf("%w: %q was deleted or reset", logcore.ErrLogNotFound, r.lineage.name)
+				r.extent.Last = r.next - 1
+			case l.Gone || l.PlacedLSN >= r.extent.First:
 				r.extent.Last = leftAt(l, r.extent)
 			}
 		})

@@ -18,6 +18,9 @@ type ReadAt struct {
 	// NotModifiedSince, when not 0, is the caller's knowledge that none of the pages
 	// changed in (NotModifiedSince, LSN]: it is enough to wait for it.
 	NotModifiedSince logcore.LSN
+	// Log, when not 0, is the id of the log that is meant. A branch that is reset, or deleted and created anew, is
+	// another log of the same name, and the page server may not know that yet.
+	Log logcore.LogID
 	// Wait bounds the wait for LSN; 0 means WaitDefault, more than WaitMax is WaitMax.
 	Wait time.Duration
 
@@ -213,7 +216,7 @@ func (s *Server) read(ctx context.Context, log string, at ReadAt, visit func(*re
 	deadline := time.Now().Add(at.patience())
 	var damage error
 	for range readAttempts {
-		l, err := s.lookupBefore(ctx, log, deadline)
+		l, err := s.lookupBefore(ctx, log, at.Log, deadline)
 		if err != nil {
 			return 0, err
 		}
@@ -240,10 +243,22 @@ func (s *Server) read(ctx context.Context, log string, at ReadAt, visit func(*re
 	return 0, fmt.Errorf("pageserver: log %q: %w: its pages are being built again", log, logcore.ErrOverloaded)
 }
 
-func (s *Server) lookupBefore(ctx context.Context, log string, deadline time.Time) (*logState, error) {
+// lookupBefore returns a log by name; with an id, the log of that name and no other.
+func (s *Server) lookupBefore(ctx context.Context, name string, id logcore.LogID, deadline time.Time) (*logState, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	return s.lookup(ctx, log)
+	l, err := s.lookup(ctx, name)
+	if err != nil || id == 0 || l.id == id {
+		return l, err
+	}
+	info, err := s.sourceInfo(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("pageserver: log %q: %w", name, err)
+	}
+	if info.ID != id {
+		return nil, fmt.Errorf("pageserver: %w: %q with the id %d: it has %d now: it was reset, or deleted and created anew", logcore.ErrLogNotFound, name, uint64(id), uint64(info.ID))
+	}
+	return s.adoptWithParents(ctx, info)
 }
 
 // waitWithParents waits for what is asked of a log and, on a branch, for its parents

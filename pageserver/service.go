@@ -22,7 +22,7 @@ func spaceOf(s *logcorev1.Space) engine.Space { return engine.Space{Hi: s.GetHi(
 
 func (v *service) GetPages(ctx context.Context, req *logcorev1.GetPagesRequest) (*logcorev1.GetPagesResponse, error) {
 	set, err := v.s.GetPages(ctx, req.Log, spaceOf(req.Space), req.Pages,
-		ReadAt{LSN: logcore.LSN(req.Lsn), NotModifiedSince: logcore.LSN(req.NotModifiedSince), Wait: millis(req.TimeoutMs)})
+		ReadAt{LSN: logcore.LSN(req.Lsn), NotModifiedSince: logcore.LSN(req.NotModifiedSince), Log: logcore.LogID(req.LogId), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
@@ -36,7 +36,7 @@ func (v *service) GetPages(ctx context.Context, req *logcorev1.GetPagesRequest) 
 }
 
 func (v *service) SpaceSize(ctx context.Context, req *logcorev1.SpaceSizeRequest) (*logcorev1.SpaceSizeResponse, error) {
-	size, err := v.s.SpaceSize(ctx, req.Log, spaceOf(req.Space), ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	size, err := v.s.SpaceSize(ctx, req.Log, spaceOf(req.Space), ReadAt{LSN: logcore.LSN(req.Lsn), Log: logcore.LogID(req.LogId), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
@@ -49,7 +49,7 @@ func (v *service) ListSpaces(ctx context.Context, req *logcorev1.ListSpacesReque
 		after := spaceOf(req.After)
 		of.After = &after
 	}
-	list, err := v.s.ListSpaces(ctx, req.Log, of, ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	list, err := v.s.ListSpaces(ctx, req.Log, of, ReadAt{LSN: logcore.LSN(req.Lsn), Log: logcore.LogID(req.LogId), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
@@ -61,7 +61,7 @@ func (v *service) ListSpaces(ctx context.Context, req *logcorev1.ListSpacesReque
 }
 
 func (v *service) GetObject(ctx context.Context, req *logcorev1.GetObjectRequest) (*logcorev1.GetObjectResponse, error) {
-	list, err := v.s.GetObject(ctx, req.Log, req.Key, ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	list, err := v.s.GetObject(ctx, req.Log, req.Key, ReadAt{LSN: logcore.LSN(req.Lsn), Log: logcore.LogID(req.LogId), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}
@@ -70,7 +70,7 @@ func (v *service) GetObject(ctx context.Context, req *logcorev1.GetObjectRequest
 }
 
 func (v *service) ListObjects(ctx context.Context, req *logcorev1.ListObjectsRequest) (*logcorev1.ListObjectsResponse, error) {
-	list, err := v.s.ListObjects(ctx, req.Log, req.Prefix, req.After, int(min(req.Limit, ListMax)), ReadAt{LSN: logcore.LSN(req.Lsn), Wait: millis(req.TimeoutMs)})
+	list, err := v.s.ListObjects(ctx, req.Log, req.Prefix, req.After, int(min(req.Limit, ListMax)), ReadAt{LSN: logcore.LSN(req.Lsn), Log: logcore.LogID(req.LogId), Wait: millis(req.TimeoutMs)})
 	if err != nil {
 		return nil, wire.ToStatus(err, req.Log)
 	}

@@ -125,15 +125,15 @@ func timeOrNever(t time.Time) string {
 
 // buildPGDATA materialises a log. Without a target LSN it goes to the end that the log has now.
 func (a *app) buildPGDATA(ctx context.Context, c *client.Client, log, dir string, t compute.Target, logOnly bool) (compute.Result, error) {
-	end, err := logEnd(ctx, c, log)
+	info, err := c.Info(ctx, log)
 	if err != nil {
 		return compute.Result{}, err
 	}
 	var pages compute.Store
 	if !logOnly {
-		pages = compute.PagesOf(c, log)
+		pages = compute.PagesOf(c, info)
 	}
-	r, err := compute.Materialise(ctx, dir, pages, compute.EntriesOf(c, log), end, t, quiet(a))
+	r, err := compute.Materialise(ctx, dir, pages, compute.EntriesOf(c, log), max(info.LastLSN, info.BranchLSN), t, quiet(a))
 	if err != nil {
 		return r, err
 	}

@@ -250,6 +250,44 @@ func TestBranch(t *testing.T) {
 	}
 }
 
+// TestBranchAnew: a branch that was reset, or deleted and created again, is another log of the same name. It shows nothing of
+// the one before, although the page server has that one's pages and hears of the change by and by only.
+func TestBranchAnew(t *testing.T) {
+	s := startService(t, 1<<20)
+	h := open(t, Options{Log: "shop", Source: s.log(t, "shop")})
+	h.exec(t, fillSQL, 30)
+	c := dial(t, s.addr)
+	if _, _, err := c.CreateBranch(t.Context(), "shop", "shop/trial", h.db.LSN()); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 6 {
+		h.exec(t, `INSERT INTO t VALUES (%d, NULL, 'parent')`, 1000+n)
+		want, lsn := dump(t, h.conn), h.db.LSN()
+		b := open(t, Options{Log: "shop/trial", Source: NewSource(c, "shop/trial", "test")})
+		b.exec(t, `UPDATE t SET c = 'branch'; CREATE TABLE t%d (a); DELETE FROM t WHERE id > 3`, n)
+		b.close()
+		b = open(t, Options{Log: "shop/trial", Source: NewSource(c, "shop/trial", "test"), ReadOnly: true})
+		if dump(t, b.conn) == want { // the page server has it
+			t.Fatal("nothing was written to the branch")
+		}
+		b.close()
+		var err error
+		if n%2 == 0 {
+			_, _, err = c.ResetBranch(t.Context(), "shop/trial", lsn, true)
+		} else if err = c.DeleteBranch(t.Context(), "shop/trial", true); err == nil {
+			_, err = c.CreateLog(t.Context(), "shop/trial", "shop", lsn)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = open(t, Options{Log: "shop/trial", Source: NewSource(c, "shop/trial", "test")})
+		if dump(t, b.conn) != want {
+			t.Fatalf("round %d: the branch does not begin where it branches off now", n)
+		}
+		b.close()
+	}
+}
+
 // TestMain is also the entry of the processes that the tests kill.
 func TestMain(m *testing.M) {
 	switch os.Getenv("LOGCORE_SQLITE_TEST_ROLE") {

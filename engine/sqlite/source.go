@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -13,12 +14,14 @@ type clientSource struct {
 	c      *client.Client
 	log    string
 	writer string
+	// id is the log's, since it was last asked where it ends: pages of another one that had its name are none of it.
+	id *atomic.Uint64
 }
 
 // NewSource returns a log of the service that c is connected to. writer tells people
 // who holds the log when it is open for writing, as host and process.
 func NewSource(c *client.Client, log, writer string) Source {
-	return clientSource{c, log, writer}
+	return clientSource{c, log, writer, new(atomic.Uint64)}
 }
 
 func (s clientSource) OpenWriter(ctx context.Context, takeover bool) (Writer, error) {
@@ -40,11 +43,12 @@ func (s clientSource) End(ctx context.Context) (End, error) {
 	if err != nil {
 		return End{}, err
 	}
+	s.id.Store(uint64(info.ID))
 	return End{LSN: max(info.LastLSN, info.BranchLSN), Committed: info.Committed, Epoch: info.Epoch, Incarnation: info.Incarnation}, nil
 }
 
 func (s clientSource) Size(ctx context.Context, lsn logcore.LSN) (Size, error) {
-	size, err := s.c.SpaceSize(ctx, s.log, Space, client.ReadAt{LSN: lsn, Timeout: patience(ctx)})
+	size, err := s.c.SpaceSize(ctx, s.log, Space, client.ReadAt{LSN: lsn, Log: logcore.LogID(s.id.Load()), Timeout: patience(ctx)})
 	if err != nil {
 		return Size{}, err
 	}
@@ -52,7 +56,7 @@ func (s clientSource) Size(ctx context.Context, lsn logcore.LSN) (Size, error) {
 }
 
 func (s clientSource) Pages(ctx context.Context, pages []uint32, lsn, unchangedSince logcore.LSN) ([][]byte, uint64, error) {
-	set, err := s.c.GetPages(ctx, s.log, Space, pages, client.ReadAt{LSN: lsn, NotModifiedSince: unchangedSince, Timeout: patience(ctx)})
+	set, err := s.c.GetPages(ctx, s.log, Space, pages, client.ReadAt{LSN: lsn, NotModifiedSince: unchangedSince, Log: logcore.LogID(s.id.Load()), Timeout: patience(ctx)})
 	if err != nil {
 		return nil, 0, err
 	}

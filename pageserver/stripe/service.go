@@ -114,7 +114,7 @@ func (v *view) divide(root logcore.LogID, req *logcorev1.GetPagesRequest) ([]*sh
 func gather(ctx context.Context, req *logcorev1.GetPagesRequest, shares []*share) (*logcorev1.GetPagesResponse, error) {
 	lsn := req.Lsn
 	ask := func(one *share) {
-		part := &logcorev1.GetPagesRequest{Log: req.Log, Space: req.Space, Pages: one.pages, Lsn: lsn, NotModifiedSince: req.NotModifiedSince, TimeoutMs: req.TimeoutMs}
+		part := &logcorev1.GetPagesRequest{Log: req.Log, Space: req.Space, Pages: one.pages, Lsn: lsn, NotModifiedSince: req.NotModifiedSince, TimeoutMs: req.TimeoutMs, LogId: req.LogId}
 		one.resp, one.err = one.store.service.GetPages(ctx, part)
 	}
 	rest := shares

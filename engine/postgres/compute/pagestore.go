@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -11,12 +12,25 @@ import (
 	"github.com/logcore/logcore/engine"
 )
 
-// PagesOf returns what the page server that c reaches has of a log.
-func PagesOf(c *client.Client, log string) Store { return pageStore{c, log} }
+// PagesOf returns what the page server that c reaches has of a log, as the log service describes it: not what one of
+// another incarnation had, nor what another log had that had its name.
+func PagesOf(c *client.Client, log client.LogInfo) Store { return pageStore{c, log.Log, log} }
 
 type pageStore struct {
-	c   *client.Client
-	log string
+	c    *client.Client
+	log  string
+	info client.LogInfo
+}
+
+func (s pageStore) at(lsn logcore.LSN) client.ReadAt { return client.ReadAt{LSN: lsn, Log: s.info.ID} }
+
+// same refuses an answer from another incarnation of the log service: a page server that can't reach it answers what an LSN held in
+// the one that it knew.
+func (s pageStore) same(answered uint64) error {
+	if answered != s.info.Incarnation {
+		return fmt.Errorf("compute: log %q: %w: the page server has it of incarnation %016x of the log service, which is %016x since it was restored", s.log, logcore.ErrOverloaded, answered, s.info.Incarnation)
+	}
+	return nil
 }
 
 // Ingested implements Store. A page server that is behind, or that has stopped to ingest the log, has what it has.
@@ -68,7 +82,10 @@ func (s pageStore) Spaces(ctx context.Context, at logcore.LSN) iter.Seq2[SpaceIn
 	return func(yield func(SpaceInfo, error) bool) {
 		of := client.SpaceRange{HiThrough: ^uint64(0)}
 		for {
-			list, err := s.c.ListSpaces(ctx, s.log, of, client.ReadAt{LSN: at})
+			list, err := s.c.ListSpaces(ctx, s.log, of, s.at(at))
+			if err == nil {
+				err = s.same(list.Incarnation)
+			}
 			if err != nil {
 				yield(SpaceInfo{}, err)
 				return
@@ -92,7 +109,10 @@ func (s pageStore) Pages(ctx context.Context, space engine.Space, first, n uint3
 	for i := range numbers {
 		numbers[i] = first + uint32(i)
 	}
-	set, err := s.c.GetPages(ctx, s.log, space, numbers, client.ReadAt{LSN: at})
+	set, err := s.c.GetPages(ctx, s.log, space, numbers, s.at(at))
+	if err == nil {
+		err = s.same(set.Incarnation)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +125,10 @@ func (s pageStore) Pages(ctx context.Context, space engine.Space, first, n uint3
 
 // Object implements Store.
 func (s pageStore) Object(ctx context.Context, key string, at logcore.LSN) ([]byte, error) {
-	list, err := s.c.GetObject(ctx, s.log, []byte(key), client.ReadAt{LSN: at})
+	list, err := s.c.GetObject(ctx, s.log, []byte(key), s.at(at))
+	if err == nil {
+		err = s.same(list.Incarnation)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +140,10 @@ func (s pageStore) Objects(ctx context.Context, prefix string, at logcore.LSN) i
 	return func(yield func(Object, error) bool) {
 		var after []byte
 		for {
-			list, err := s.c.ListObjects(ctx, s.log, []byte(prefix), after, 0, client.ReadAt{LSN: at})
+			list, err := s.c.ListObjects(ctx, s.log, []byte(prefix), after, 0, s.at(at))
+			if err == nil {
+				err = s.same(list.Incarnation)
+			}
 			if err != nil {
 				yield(Object{}, err)
 				return

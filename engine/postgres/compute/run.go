@@ -193,7 +193,7 @@ func materialise(ctx context.Context, c *client.Client, o RunOptions, t Target) 
 	}
 	var pages Store
 	if !o.LogOnly {
-		pages = PagesOf(c, o.Log)
+		pages = PagesOf(c, info)
 	}
 	r, err := Materialise(ctx, o.Server.Dir, pages, EntriesOf(c, o.Log), max(info.LastLSN, info.BranchLSN), t, o.Logger)
 	if err != nil || o.Own == nil {

@@ -152,7 +152,10 @@ type GetPagesRequest struct {
 	// it is enough to wait for this LSN. 0 means that nothing is known.
 	NotModifiedSince uint64 `protobuf:"varint,5,opt,name=not_modified_since,json=notModifiedSince,proto3" json:"not_modified_since,omitempty"`
 	// How long to wait for lsn; 0 means the server's default (5 s); the server caps it at 60 s.
-	TimeoutMs     uint32 `protobuf:"varint,6,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	TimeoutMs uint32 `protobuf:"varint,6,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// The log that is meant, by its id; 0: whichever has the name. A branch that is reset, or deleted and
+	// created anew, is another log of the same name.
+	LogId         uint64 `protobuf:"varint,7,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -225,6 +228,13 @@ func (x *GetPagesRequest) GetNotModifiedSince() uint64 {
 func (x *GetPagesRequest) GetTimeoutMs() uint32 {
 	if x != nil {
 		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *GetPagesRequest) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
 	}
 	return 0
 }
@@ -363,11 +373,13 @@ func (x *GetPagesResponse) GetIncarnation() uint64 {
 }
 
 type SpaceSizeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
-	Space         *Space                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
-	Lsn           uint64                 `protobuf:"varint,3,opt,name=lsn,proto3" json:"lsn,omitempty"`
-	TimeoutMs     uint32                 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Log       string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	Space     *Space                 `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
+	Lsn       uint64                 `protobuf:"varint,3,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	TimeoutMs uint32                 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// As in GetPagesRequest.
+	LogId         uint64 `protobuf:"varint,5,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,6 +438,13 @@ func (x *SpaceSizeRequest) GetLsn() uint64 {
 func (x *SpaceSizeRequest) GetTimeoutMs() uint32 {
 	if x != nil {
 		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *SpaceSizeRequest) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
 	}
 	return 0
 }
@@ -521,7 +540,9 @@ type ListSpacesRequest struct {
 	// Only spaces after this one; unset: from the first on.
 	After *Space `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
 	// The most spaces to return; 0 means the server's limit, 4096.
-	Limit         uint32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	// As in GetPagesRequest.
+	LogId         uint64 `protobuf:"varint,8,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +622,13 @@ func (x *ListSpacesRequest) GetAfter() *Space {
 func (x *ListSpacesRequest) GetLimit() uint32 {
 	if x != nil {
 		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListSpacesRequest) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
 	}
 	return 0
 }
@@ -741,8 +769,10 @@ type GetObjectRequest struct {
 	Log   string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
 	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// As in GetPagesRequest.
-	Lsn           uint64 `protobuf:"varint,3,opt,name=lsn,proto3" json:"lsn,omitempty"`
-	TimeoutMs     uint32 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Lsn       uint64 `protobuf:"varint,3,opt,name=lsn,proto3" json:"lsn,omitempty"`
+	TimeoutMs uint32 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// As in GetPagesRequest.
+	LogId         uint64 `protobuf:"varint,5,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -801,6 +831,13 @@ func (x *GetObjectRequest) GetLsn() uint64 {
 func (x *GetObjectRequest) GetTimeoutMs() uint32 {
 	if x != nil {
 		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *GetObjectRequest) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
 	}
 	return 0
 }
@@ -905,7 +942,9 @@ type ListObjectsRequest struct {
 	After []byte `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
 	// The most objects to return; 0 means the server's limit, 4096. The server also stops
 	// after 2 MiB of data.
-	Limit         uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	// As in GetPagesRequest.
+	LogId         uint64 `protobuf:"varint,7,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -978,6 +1017,13 @@ func (x *ListObjectsRequest) GetAfter() []byte {
 func (x *ListObjectsRequest) GetLimit() uint32 {
 	if x != nil {
 		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListObjectsRequest) GetLogId() uint64 {
+	if x != nil {
+		return x.LogId
 	}
 	return 0
 }
@@ -2511,7 +2557,7 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"logcore.v1\x1a\x17logcore/v1/stripe.proto\"'\n" +
 	"\x05Space\x12\x0e\n" +
 	"\x02hi\x18\x01 \x01(\x04R\x02hi\x12\x0e\n" +
-	"\x02lo\x18\x02 \x01(\x04R\x02lo\"\xc1\x01\n" +
+	"\x02lo\x18\x02 \x01(\x04R\x02lo\"\xd8\x01\n" +
 	"\x0fGetPagesRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12'\n" +
 	"\x05space\x18\x02 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x14\n" +
@@ -2519,7 +2565,8 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x03lsn\x18\x04 \x01(\x04R\x03lsn\x12,\n" +
 	"\x12not_modified_since\x18\x05 \x01(\x04R\x10notModifiedSince\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x06 \x01(\rR\ttimeoutMs\"a\n" +
+	"timeout_ms\x18\x06 \x01(\rR\ttimeoutMs\x12\x15\n" +
+	"\x06log_id\x18\a \x01(\x04R\x05logId\"a\n" +
 	"\x04Page\x12\x12\n" +
 	"\x04page\x18\x01 \x01(\rR\x04page\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
@@ -2528,19 +2575,20 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x10GetPagesResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12&\n" +
 	"\x05pages\x18\x02 \x03(\v2\x10.logcore.v1.PageR\x05pages\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x06R\vincarnation\"~\n" +
+	"\vincarnation\x18\x03 \x01(\x06R\vincarnation\"\x95\x01\n" +
 	"\x10SpaceSizeRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12'\n" +
 	"\x05space\x18\x02 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x10\n" +
 	"\x03lsn\x18\x03 \x01(\x04R\x03lsn\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\"\x95\x01\n" +
+	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\x12\x15\n" +
+	"\x06log_id\x18\x05 \x01(\x04R\x05logId\"\x95\x01\n" +
 	"\x11SpaceSizeResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x14\n" +
 	"\x05pages\x18\x02 \x01(\rR\x05pages\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x19\n" +
 	"\blast_lsn\x18\x04 \x01(\x04R\alastLsn\x12 \n" +
-	"\vincarnation\x18\x05 \x01(\x06R\vincarnation\"\xcd\x01\n" +
+	"\vincarnation\x18\x05 \x01(\x06R\vincarnation\"\xe4\x01\n" +
 	"\x11ListSpacesRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x17\n" +
 	"\ahi_from\x18\x02 \x01(\x04R\x06hiFrom\x12\x1d\n" +
@@ -2550,7 +2598,8 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\x05 \x01(\rR\ttimeoutMs\x12'\n" +
 	"\x05after\x18\x06 \x01(\v2\x11.logcore.v1.SpaceR\x05after\x12\x14\n" +
-	"\x05limit\x18\a \x01(\rR\x05limit\"g\n" +
+	"\x05limit\x18\a \x01(\rR\x05limit\x12\x15\n" +
+	"\x06log_id\x18\b \x01(\x04R\x05logId\"g\n" +
 	"\tSpaceInfo\x12'\n" +
 	"\x05space\x18\x01 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x14\n" +
 	"\x05pages\x18\x02 \x01(\rR\x05pages\x12\x1b\n" +
@@ -2559,20 +2608,21 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12-\n" +
 	"\x06spaces\x18\x02 \x03(\v2\x15.logcore.v1.SpaceInfoR\x06spaces\x12\x12\n" +
 	"\x04more\x18\x03 \x01(\bR\x04more\x12 \n" +
-	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\"g\n" +
+	"\vincarnation\x18\x04 \x01(\x06R\vincarnation\"~\n" +
 	"\x10GetObjectRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x10\n" +
 	"\x03lsn\x18\x03 \x01(\x04R\x03lsn\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\"\xa4\x01\n" +
+	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\x12\x15\n" +
+	"\x06log_id\x18\x05 \x01(\x04R\x05logId\"\xa4\x01\n" +
 	"\x11GetObjectResponse\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x14\n" +
 	"\x05found\x18\x02 \x01(\bR\x05found\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\x06R\x06digest\x12\x19\n" +
 	"\blast_lsn\x18\x05 \x01(\x04R\alastLsn\x12 \n" +
-	"\vincarnation\x18\x06 \x01(\x06R\vincarnation\"\x9b\x01\n" +
+	"\vincarnation\x18\x06 \x01(\x06R\vincarnation\"\xb2\x01\n" +
 	"\x12ListObjectsRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\fR\x06prefix\x12\x10\n" +
@@ -2580,7 +2630,8 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\x04 \x01(\rR\ttimeoutMs\x12\x14\n" +
 	"\x05after\x18\x05 \x01(\fR\x05after\x12\x14\n" +
-	"\x05limit\x18\x06 \x01(\rR\x05limit\"a\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\x12\x15\n" +
+	"\x06log_id\x18\a \x01(\x04R\x05logId\"a\n" +
 	"\x06Object\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
