@@ -22,7 +22,7 @@ import (
 
 func (a *app) postgresCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "postgres", Short: "Keep a PostgreSQL server's WAL in a log; read WAL, and check that it is redone right"}
-	cmd.AddCommand(a.attachCommand(), a.basebackupCommand(), a.postgresExportCommand(), a.postgresRunCommand(), a.waldumpCommand(), a.verifyRedoCommand())
+	cmd.AddCommand(a.attachCommand(), a.basebackupCommand(), a.postgresExportCommand(), a.postgresRunCommand(), a.postgresStatusCommand(), a.waldumpCommand(), a.verifyRedoCommand())
 	return cmd
 }
 

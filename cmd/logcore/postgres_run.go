@@ -13,11 +13,13 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/engine/postgres/compute"
+	"github.com/logcore/logcore/engine/postgres/receiver"
 	"github.com/logcore/logcore/internal/exit"
 )
 
 type postgresRunFlags struct {
 	dir, socket, listen, binary, user string
+	metrics                           string
 	port                              int
 	set                               []string
 	takeover, logOnly                 bool
@@ -44,10 +46,17 @@ DIR is scratch space: DIR/pgdata is deleted and made anew each time. The setting
 full_page_writes=off and synchronous_standby_names belong to the node; others can be given with --set.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := f.options(a, args[0])
+			nodes := newNodeMetrics(args[0])
+			o, err := f.options(a, args[0], nodes)
 			if err != nil {
 				return err
 			}
+			o.Monitor = receiver.NewMonitor(args[0])
+			stop, err := a.serveAgent(f.metrics, o.Monitor, nodes.all()...)
+			if err != nil {
+				return err
+			}
+			defer stop()
 			c, err := a.dialPatiently(cmd.Context())
 			if err != nil {
 				return err
@@ -78,6 +87,7 @@ full_page_writes=off and synchronous_standby_names belong to the node; others ca
 	cmd.Flags().BoolVar(&f.takeover, "takeover", false, "take the log over from a node that still holds it: that one is fenced")
 	cmd.Flags().StringVar(&f.branch, "branch", "", "run on this branch of LOG, and make it when it doesn't exist")
 	cmd.Flags().BoolVar(&f.logOnly, "log-only", false, "don't ask the page server: apply the whole log to its base backup each time")
+	cmd.Flags().StringVar(&f.metrics, "metrics", "", "HTTP address of /metrics and /status; none without it")
 	f.target.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("branch", "position")
 	_ = cmd.MarkFlagRequired("dir") // the flag exists
@@ -108,7 +118,7 @@ func (a *app) ensureBranch(ctx context.Context, c *client.Client, parent string,
 	return f.branch, err
 }
 
-func (f *postgresRunFlags) options(a *app, log string) (compute.RunOptions, error) {
+func (f *postgresRunFlags) options(a *app, log string, nodes nodeMetrics) (compute.RunOptions, error) {
 	uid, gid, err := postgresUser(os.Getuid())
 	if err != nil {
 		return compute.RunOptions{}, err
@@ -124,6 +134,7 @@ func (f *postgresRunFlags) options(a *app, log string) (compute.RunOptions, erro
 			Set: f.set, UID: uid, GID: gid, Output: a.err},
 		Own: func(dir string) error { return ownAsPostgres(dir, os.Getuid()) },
 		Ready: func(s compute.Started) {
+			nodes.ready(s)
 			fmt.Fprintf(a.out, "ready: PostgreSQL takes connections on port %d, as of LSN %d, position %v; data directory in %v (%s), start in %v\n",
 				f.port, s.Result.LSN, s.Result.End, s.Build.Round(time.Millisecond), sourceText(s.Result), s.Start.Round(time.Millisecond))
 		},

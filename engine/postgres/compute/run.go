@@ -22,9 +22,10 @@ type RunOptions struct {
 	LogOnly  bool // make data directories without the page server
 	Server   ServerOptions
 	// Own, when it is set, gives a data directory to the user that the server runs as.
-	Own    func(dir string) error
-	Ready  func(Started) // called each time the server takes connections
-	Logger *slog.Logger
+	Own     func(dir string) error
+	Ready   func(Started)     // called each time the server takes connections
+	Monitor *receiver.Monitor // is told how it goes; nil: nobody is
+	Logger  *slog.Logger
 }
 
 // Started says what a server was started on and how long that took.
@@ -63,6 +64,9 @@ func Run(ctx context.Context, c *client.Client, o RunOptions) error {
 		err := runOnce(ctx, c, once)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if o.Monitor != nil {
+			o.Monitor.Ended(err)
 		}
 		if !errors.Is(err, errNodeDied) {
 			return err
@@ -234,7 +238,7 @@ func follow(ctx context.Context, c *client.Client, w *client.Writer, s *Server, 
 
 // followServer connects as soon as the server lets it, tells that it is ready, and copies.
 func followServer(ctx context.Context, c *client.Client, w *client.Writer, s *Server, o RunOptions, started Started, built time.Time) error {
-	r, err := receiver.New(receiver.Options{ConnString: s.ConnString(), StandbyName: s.o.StandbyName, Logger: o.Logger, Connected: func() {
+	r, err := receiver.New(receiver.Options{ConnString: s.ConnString(), StandbyName: s.o.StandbyName, Monitor: o.Monitor, Logger: o.Logger, Connected: func() {
 		started.Start = time.Since(built)
 		o.Ready(started)
 	}}, receiver.OverClient(c, w))

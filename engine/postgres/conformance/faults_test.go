@@ -3,13 +3,22 @@
 package conformance
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/logcore/logcore/engine/postgres/receiver"
 )
 
 // refused starts an attach that has to end with an error that says this.
@@ -21,12 +30,63 @@ func (s *service) refused(t *testing.T, log string, from *server, want string, f
 	}
 }
 
+// conditions returns the names of what  postgres status  says of a log.
+func (s *service) conditions(t *testing.T, log string, flags ...string) (names []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := command(t, ctx, append([]string{"postgres", "status", log, "-o", "json", "--addr", s.addr}, flags...)...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output() // it fails when there is a condition
+	var status struct {
+		Healthy    bool
+		Conditions []struct{ Condition, Detail string }
+	}
+	if jerr := json.Unmarshal(out, &status); jerr != nil {
+		t.Fatalf("postgres status: %v, %v\n%s%s", err, jerr, out, said.String())
+	}
+	if status.Healthy != (err == nil) || status.Healthy != (len(status.Conditions) == 0) {
+		t.Errorf("postgres status: %v\n%s%s", err, out, said.String())
+	}
+	for _, c := range status.Conditions {
+		if c.Detail == "" {
+			t.Errorf("%s without a detail", c.Condition)
+		}
+		names = append(names, c.Condition)
+	}
+	return names
+}
+
+// shows checks that status shows a condition, of a log with a server. Others may hold too.
+func (s *service) shows(t *testing.T, want, log string, flags ...string) {
+	t.Helper()
+	if got := s.conditions(t, log, flags...); !slices.Contains(got, want) {
+		t.Errorf("status shows %v, want %s", got, want)
+	}
+}
+
+// eventuallyShows is shows for what takes a moment.
+func (s *service) eventuallyShows(t *testing.T, want, log string, flags ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		got := s.conditions(t, log, flags...)
+		if slices.Contains(got, want) || want == "" && len(got) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("status shows %v, want %q", got, want)
+		}
+	}
+}
+
 // A server that can't be followed, or not into this log, is refused with the reason.
 func TestServersThatAreRefused(t *testing.T) {
 	t.Parallel()
 	service := newService(t)
 	first := newServer(t)
 	attach := service.attach(t, "first", first)
+	service.eventuallyShows(t, "", "first", "--server", first.connString())
 
 	t.Run("second writer", func(t *testing.T) {
 		service.refused(t, "first", first, "postgres attach at")
@@ -38,17 +98,46 @@ func TestServersThatAreRefused(t *testing.T) {
 		second.stop()
 	})
 	t.Run("another cluster", func(t *testing.T) {
-		service.refused(t, "first", newServer(t), "database cluster")
+		other := newServer(t)
+		service.refused(t, "first", other, "database cluster")
+		service.shows(t, "other_cluster", "first", "--server", other.connString())
 	})
 	t.Run("wal_level minimal", func(t *testing.T) {
-		service.refused(t, "minimal", newServer(t, "wal_level=minimal", "max_wal_senders=0"), "set wal_level to replica")
+		minimal := newServer(t, "wal_level=minimal", "max_wal_senders=0")
+		service.refused(t, "minimal", minimal, "set wal_level to replica")
+		service.shows(t, "wal_level", "minimal", "--server", minimal.connString())
 	})
 	t.Run("remote_apply", func(t *testing.T) {
-		service.refused(t, "apply", newServer(t, "synchronous_commit=remote_apply"), "remote_apply: commits would wait for ever")
+		apply := newServer(t, "synchronous_commit=remote_apply")
+		service.refused(t, "apply", apply, "remote_apply: commits would wait for ever")
+		service.shows(t, "remote_apply", "apply", "--server", apply.connString())
 	})
 	t.Run("not listed", func(t *testing.T) {
-		p := service.background(t, "postgres", "attach", "unlisted", "--server", newServer(t).connString(), "--addr", service.addr)
+		unlisted, metrics := newServer(t), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		p := service.background(t, "postgres", "attach", "unlisted", "--server", unlisted.connString(), "--addr", service.addr, "--metrics", metrics)
 		p.waitFor(t, "list the name in synchronous_standby_names", 1)
+		service.shows(t, "not_synchronous", "unlisted", "--server", unlisted.connString())
+		service.shows(t, "not_synchronous", "unlisted", "--agent", metrics)
+	})
+	t.Run("nobody listens", func(t *testing.T) {
+		service.shows(t, "server_unreachable", "first", "--server", "host=/nowhere user=postgres")
+	})
+	// With --stay an attach that is fenced shows it, and takes the log back once the other has gone.
+	t.Run("stays", func(t *testing.T) {
+		s, metrics := newServer(t), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		stays := service.background(t, "postgres", "attach", "stays", "--server", s.connString(), "--addr", service.addr, "--metrics", metrics, "--stay")
+		awaitStream(t, s)
+		second := service.background(t, "postgres", "attach", "stays", "--server", s.connString(), "--slot", "other", "--addr", service.addr, "--takeover")
+		query(t, connect(t, s.connString()), "select txid_current(), pg_switch_wal()") // what the first sends now is refused
+		service.eventuallyShows(t, "fenced", "stays", "--agent", metrics)
+		second.stop()
+		stays.waitFor(t, "following the server", 2)
+		for deadline := time.Now().Add(time.Minute); slices.Contains(service.conditions(t, "stays", "--agent", metrics), "fenced"); time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("still fenced")
+			}
+		}
+		checkMetrics(t, metrics)
 	})
 }
 
@@ -66,7 +155,161 @@ func TestGapInTheWAL(t *testing.T) {
 		query(t, c, "select txid_current(), pg_switch_wal()")
 		query(t, c, "checkpoint")
 	}
+	service.shows(t, "slot_lost", "gap", "--server", s.connString())
+	service.shows(t, "gap", "gap", "--server", s.connString())
 	service.refused(t, "gap", s, "no longer has the WAL that the log needs next")
+}
+
+// awaitStream waits until a server streams its WAL to an attach.
+func awaitStream(t *testing.T, s *server) {
+	t.Helper()
+	c := connect(t, s.connString())
+	for deadline := time.Now().Add(time.Minute); len(query(t, c, "select 1 from pg_stat_replication where application_name = 'logcore' and state = 'streaming'")) == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not stream")
+		}
+	}
+}
+
+// checkMetrics checks that an agent's metrics are what the alerts are made of.
+func checkMetrics(t *testing.T, addr string) {
+	t.Helper()
+	resp, err := http.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`logcore_postgres_connected{log="stays"} 1`, `logcore_postgres_condition{condition="fenced",log="stays"} 0`, `logcore_postgres_condition{condition="not_synchronous",log="stays"} 1`,
+		"logcore_postgres_acknowledged_position_bytes", "logcore_postgres_lag_bytes", "logcore_postgres_waiting_seconds", `logcore_postgres_connections_total{log="stays"} 2`, "logcore_postgres_acknowledge_seconds_bucket"} {
+		if !contains(string(b), want) {
+			t.Errorf("the metrics lack %s:\n%s", want, b)
+		}
+	}
+}
+
+// A slot that the server gave up for max_slot_wal_keep_size is shown while nobody is attached.
+func TestSlotThatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	service, s := newService(t), newServer(t, "max_wal_size=32MB", "min_wal_size=32MB")
+	service.attach(t, "slot", s).stop()
+	c := connect(t, s.connString())
+	query(t, c, "alter system set max_slot_wal_keep_size = '16MB'")
+	query(t, c, "alter system reset synchronous_standby_names")
+	query(t, c, "select pg_reload_conf()")
+	for range 8 {
+		query(t, c, "select txid_current(), pg_switch_wal()")
+		query(t, c, "checkpoint")
+	}
+	if row := query(t, c, "select wal_status from pg_replication_slots")[0]; row != "lost" {
+		t.Fatalf("the slot is %s", row)
+	}
+	got := service.conditions(t, "slot", "--server", s.connString())
+	for _, want := range []string{"slot_lost", "gap", "not_followed", "not_synchronous"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("status shows %v, want %s", got, want)
+		}
+	}
+	service.refused(t, "slot", s, "begin another one, which takes a base backup")
+}
+
+// A record that is damaged at the server does not get into the log; once it is whole again, the log goes on without a gap.
+func TestDamagedRecord(t *testing.T) {
+	t.Parallel()
+	service, s := newService(t), newServer(t, "wal_keep_size=1GB", "autovacuum=off")
+	service.attach(t, "damaged", s).stop()
+	c := connect(t, s.connString())
+	query(t, c, "alter system reset synchronous_standby_names")
+	query(t, c, "select pg_reload_conf()")
+	query(t, c, "create table t as select 1 i")
+	at := query(t, c, "select (pg_walfile_name_offset(pg_current_wal_insert_lsn())).*")[0]
+	query(t, c, "insert into t select generate_series(2, 1000)")
+	query(t, c, "select txid_current(), pg_switch_wal()")
+	name, offset, _ := strings.Cut(at, "|")
+	n, err := strconv.ParseInt(offset, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage := func() {
+		f, err := os.OpenFile(filepath.Join(s.data, "pg_wal", name), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var b [1]byte
+		if _, err := f.ReadAt(b[:], n+40); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 0x20
+		if _, err := f.WriteAt(b[:], n+40); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage()
+	metrics := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	stays := service.background(t, "postgres", "attach", "damaged", "--server", s.connString(), "--addr", service.addr, "--metrics", metrics, "--stay")
+	service.eventuallyShows(t, "corrupt", "damaged", "--agent", metrics)
+	damage() // and it is whole
+	target := query(t, c, "select pg_current_wal_flush_lsn()")[0]
+	for deadline := time.Now().Add(time.Minute); len(query(t, c, "select 1 from pg_stat_replication where flush_lsn >= '"+target+"'")) == 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("does not go on:\n%s", stays.output.String())
+		}
+	}
+	stays.stop()
+	if n := queryOne(t, openAt(t, service, "damaged").connString(), "select count(*) from t"); n != "1000" {
+		t.Errorf("%s rows, want 1000", n)
+	}
+}
+
+// A setting that is changed while WAL is streamed is noticed.
+func TestSettingsThatChange(t *testing.T) {
+	t.Parallel()
+	s, m := newServer(t), receiver.NewMonitor("memory")
+	r, err := receiver.New(receiver.Options{ConnString: s.connString(), SettingsEvery: 50 * time.Millisecond, Monitor: m}, &memoryLog{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	holds := func(want ...receiver.Condition) {
+		t.Helper()
+		var got []receiver.Condition
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			got = nil
+			for _, f := range m.Status().Conditions {
+				got = append(got, f.Condition)
+			}
+			if slices.Equal(got, want) && m.Status().Connected {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%v, want %v", got, want)
+			}
+		}
+	}
+	c := connect(t, s.connString())
+	holds(receiver.ConditionUnprotected)
+	for _, step := range []struct {
+		set  string
+		want []receiver.Condition
+	}{
+		{"synchronous_standby_names = 'logcore'", nil}, {"synchronous_commit = 'remote_apply'", []receiver.Condition{receiver.ConditionApply}},
+		{"synchronous_commit = 'local'", []receiver.Condition{receiver.ConditionUnprotected}}, {"synchronous_commit = 'on'", nil},
+		{"synchronous_standby_names = 'other'", []receiver.Condition{receiver.ConditionUnprotected}},
+	} {
+		query(t, c, "alter system set "+step.set)
+		query(t, c, "select pg_reload_conf()")
+		holds(step.want...)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 // A server that was promoted from a state before the log's end lacks WAL that the log has.
@@ -91,6 +334,7 @@ func TestTimelineThatForkedEarlier(t *testing.T) {
 
 	copied.start(t)
 	run(t, binaries+"pg_ctl", "-D", copied.data, "-w", "promote")
+	service.shows(t, "timeline", "fork", "--server", copied.connString())
 	service.refused(t, "fork", copied, "left timeline 1 at")
 }
 
@@ -109,6 +353,7 @@ func TestLogCoreIsAway(t *testing.T) {
 			committed <- err
 		}()
 		attach.waitFor(t, "LogCore does not acknowledge", round+1)
+		service.shows(t, "logcore_unreachable", "away")
 		select {
 		case err := <-committed:
 			t.Fatalf("a commit did not wait for LogCore: %v", err)

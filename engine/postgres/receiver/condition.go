@@ -27,6 +27,7 @@ const (
 	ConditionServer       Condition = "server_unreachable"  // no connection to the server
 	ConditionService      Condition = "logcore_unreachable" // no connection to LogCore, or it does not acknowledge
 	ConditionDiskFull     Condition = "disk_full"           // of LogCore
+	ConditionUnhealthy    Condition = "logcore_unhealthy"   // LogCore says itself that something is wrong with it
 	ConditionQuarantined  Condition = "quarantined"         // no page server ingests the log any more
 	ConditionNotFollowing Condition = "not_followed"        // nobody copies the server's WAL into the log
 	ConditionOther        Condition = "other"               // see the log of the agent
@@ -34,7 +35,7 @@ const (
 
 // Conditions are all of them.
 var Conditions = []Condition{ConditionCluster, ConditionFenced, ConditionGap, ConditionSlot, ConditionCorrupt, ConditionTimeline, ConditionVersion, ConditionLevel,
-	ConditionApply, ConditionUnprotected, ConditionServer, ConditionService, ConditionDiskFull, ConditionQuarantined, ConditionNotFollowing, ConditionOther}
+	ConditionApply, ConditionUnprotected, ConditionServer, ConditionService, ConditionDiskFull, ConditionUnhealthy, ConditionQuarantined, ConditionNotFollowing, ConditionOther}
 
 // refusal is an error with its condition.
 type refusal struct {

@@ -15,6 +15,15 @@ type Position uint64
 // String returns the position as PostgreSQL writes it, e.g. 16/B374D848.
 func (p Position) String() string { return fmt.Sprintf("%X/%X", uint32(p>>32), uint32(p)) }
 
+// MarshalText implements encoding.TextMarshaler: the position as PostgreSQL writes it.
+func (p Position) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (p *Position) UnmarshalText(b []byte) (err error) {
+	*p, err = ParsePosition(string(b))
+	return err
+}
+
 // ParsePosition is the inverse of String. Anything else is logcore.ErrInvalid.
 func ParsePosition(s string) (Position, error) {
 	high, low, ok := strings.Cut(s, "/")
