@@ -9,7 +9,8 @@ MOUNTS := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --m
 
 TOOL   := go tool -modfile=tools/go.mod
 BIN    := bin
-FUZZTIME  ?= 20s
+FUZZTIME  ?= 60s
+FUZZ_PACKAGES ?= ./...
 BENCHTIME ?= 1s
 COUNT     ?= 5
 
@@ -56,11 +57,11 @@ lint: ## gofmt, go vet, staticcheck, buf lint and breaking changes, generated co
 fmt: ## format the Go code
 	gofmt -w $$(git ls-files '*.go')
 
-fuzz: ## every fuzz target for FUZZTIME (20s)
-	@for pkg in $$(go list ./...); do \
+fuzz: ## every fuzz target of FUZZ_PACKAGES (./...) for FUZZTIME (60s), about 40 minutes; ends at the first failure
+	@for pkg in $$(go list $(FUZZ_PACKAGES)); do \
 	  targets=$$(go test -list '^Fuzz' $$pkg | sed -n '/^Fuzz/p'); \
 	  for target in $$targets; do \
-	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
+	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; done
 
 bench: ## every benchmark, COUNT (5) times for BENCHTIME (1s)
