@@ -135,22 +135,25 @@ func ParseCheckpoint(b []byte) Counters {
 }
 
 // Checkpoint returns the content of a checkpoint record with these counters: a CheckPoint struct.
-func (c Counters) Checkpoint() []byte {
+func (c Counters) Checkpoint() []byte { return c.AppendCheckpoint(nil) }
+
+// AppendCheckpoint appends that to dst.
+func (c Counters) AppendCheckpoint(dst []byte) []byte {
 	le := binary.LittleEndian
-	b := make([]byte, CheckpointBytes)
-	le.PutUint64(b, uint64(c.Redo))
+	var b [CheckpointBytes]byte
+	le.PutUint64(b[:], uint64(c.Redo))
 	le.PutUint32(b[8:], uint32(c.Timeline))
 	le.PutUint32(b[12:], uint32(c.PrevTimeline))
 	if c.FullPageWrites {
 		b[16] = 1
 	}
 	le.PutUint64(b[24:], c.NextXID)
-	for i, v := range []uint32{c.NextOID, c.NextMulti, c.NextOffset, c.OldestXID, c.OldestXIDDB, c.OldestMulti, c.OldestMulDB} {
+	for i, v := range [...]uint32{c.NextOID, c.NextMulti, c.NextOffset, c.OldestXID, c.OldestXIDDB, c.OldestMulti, c.OldestMulDB} {
 		le.PutUint32(b[32+4*i:], v)
 	}
 	le.PutUint64(b[64:], uint64(c.Time))
-	for i, v := range []uint32{c.OldestCommitTs, c.NewestCommitTs, c.OldestActiveXID} {
+	for i, v := range [...]uint32{c.OldestCommitTs, c.NewestCommitTs, c.OldestActiveXID} {
 		le.PutUint32(b[72+4*i:], v)
 	}
-	return b
+	return append(dst, b[:]...)
 }

@@ -36,7 +36,10 @@ type Interpreter struct {
 	Counters
 	Settings
 	Sink Sink
-	edit []byte // a buffer
+
+	edit   []byte     // a buffer
+	xids   []uint32   // another
+	fields wal.Fields // of the record at hand
 }
 
 // Apply makes the changes of the next record.
@@ -54,8 +57,9 @@ func (i *Interpreter) Apply(r *wal.Record) error {
 		}
 		return nil
 	}
-	f := wal.Fields{B: r.Data}
-	err := h(i, r, &f)
+	f := &i.fields
+	*f = wal.Fields{B: r.Data}
+	err := h(i, r, f)
 	if err == nil && f.Short {
 		err = fmt.Errorf("%w: the record is too short", logcore.ErrCorrupt)
 	}

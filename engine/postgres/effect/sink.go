@@ -38,7 +38,7 @@ type Sink interface {
 	DropTablespace(oid uint32) error
 	// PutRelationMap makes content the pg_filenode.map of a database.
 	PutRelationMap(d Database, content []byte) error
-	// PutPrepared keeps the state file of a prepared transaction; nil is that the transaction is over.
+	// PutPrepared keeps the state file of a prepared transaction; nil is that the transaction is over. The bytes are the Sink's from then on.
 	PutPrepared(xid uint32, file []byte) error
 	// Parameters takes over the content of a PARAMETER_CHANGE record: see Control.SetParameters.
 	Parameters(b []byte) error

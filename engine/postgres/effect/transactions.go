@@ -57,10 +57,11 @@ func (i *Interpreter) end(t *wal.Transaction, r *wal.Record, status byte, prepar
 	if prepared {
 		xid = t.PreparedXID
 	}
-	all := append(make([]uint32, 0, 1+t.Subxacts.N), xid)
+	all := append(i.xids[:0], xid)
 	for k := range t.Subxacts.N {
 		all = append(all, t.Subxacts.Number(k))
 	}
+	i.xids = all
 	for _, x := range all {
 		i.advanceXID(x)
 		if err := i.setStatus(x, status); err != nil {
@@ -94,9 +95,11 @@ func (i *Interpreter) setCommitTime(xids []uint32, t *wal.Transaction, origin ui
 	if t.Info&wal.InfoHasOrigin != 0 {
 		at = t.OriginTime
 	}
-	entry := binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint64(nil, uint64(at)), origin)
+	var entry [commitTsBytes]byte
+	binary.LittleEndian.PutUint64(entry[:], uint64(at))
+	binary.LittleEndian.PutUint16(entry[8:], origin)
 	for _, x := range xids {
-		e := page.Edit(i.buffer()).Write(int(x%commitTsPerPage*commitTsBytes), entry)
+		e := page.Edit(i.buffer()).Write(int(x%commitTsPerPage*commitTsBytes), entry[:])
 		if err := i.Sink.EditSLRU(CommitTs, x/commitTsPerPage, e, false); err != nil {
 			return err
 		}

@@ -38,7 +38,9 @@ func (e Edit) Write(at int, b []byte) Edit {
 
 // WriteU32 appends a step that overwrites a four-byte number.
 func (e Edit) WriteU32(at int, v uint32) Edit {
-	return e.Write(at, binary.LittleEndian.AppendUint32(nil, v))
+	var b [4]byte
+	binary.LittleEndian.PutUint32(b[:], v)
+	return e.Write(at, b[:])
 }
 
 // Apply makes the change. An edit that is none, or that leaves the page, is logcore.ErrCorrupt, with the page undefined.

@@ -153,7 +153,7 @@ func relation(d effect.Database, m []string) (file, error) {
 
 // Begin implements backup.Sink.
 func (e *emitter) Begin(b backup.Entry) error {
-	s := e.s
+	s := &e.s
 	s.file = file{}
 	if b.Directory {
 		if m := tablespace.FindStringSubmatch(b.Path); m != nil {
@@ -243,7 +243,7 @@ func (e *emitter) End() error {
 
 // piece reads the next bytes of an archive.
 func (e *emitter) piece(p payload.Piece) error {
-	s := e.s
+	s := &e.s
 	if s.reader == nil || s.reader.Archive() != p.Archive {
 		if err := e.archiveComplete(); err != nil {
 			return err
@@ -268,12 +268,12 @@ func (e *emitter) giveUp() {
 	for _, g := range e.s.groups {
 		e.add(engine.Record{Op: engine.OpDropGroup, Space: engine.Space{Hi: g}})
 	}
-	*e.s = state{}
+	e.s = state{}
 }
 
 // backupComplete ends the base backup: from here on WAL comes.
 func (e *emitter) backupComplete(p payload.Payload) error {
-	s := e.s
+	s := &e.s
 	if s.reader == nil {
 		return fmt.Errorf("pages: %w: the end of a base backup from %v without its pieces", logcore.ErrCorrupt, p.Start)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/postgres/effect"
@@ -12,14 +13,42 @@ import (
 	"github.com/logcore/logcore/engine/postgres/wal"
 )
 
-// emitter collects the records of one entry. It is the effect.Sink of its WAL. All changes of a page, one behind the other, make one redo
-// record.
+// emitter decodes the payloads of one transaction. It is the effect.Sink of its WAL, and the backup.Sink of the archives in it. All changes of a page by one payload, one behind the
+// other, make one redo record. They are collected in buffers that are used again, and laid out once all of them are known: a payload costs as many
+// allocations with many records as with few.
 type emitter struct {
-	s       *state
-	records []engine.Record
-	open    map[pageKey]int // the redo records that can take more
+	before  []byte // the state before the transaction
+	s       state
+	changed bool
+	last    bool // the payload at hand is the transaction's last
+	reading bool // walker has what came of the WAL since before
+	long    bool // the state's pending bytes are too many, and were not kept
+	walker  wal.Decoder
+	record  wal.Record
 	effects effect.Interpreter
+
+	out    []engine.Record // of the payload at hand; the data of redo records comes last
+	chains []chain
+	items  []item
+	bytes  []byte // the items' content
+	open   pageIndex
 }
+
+// chain is what becomes the data of one redo record: its items, linked by their numbers.
+type chain struct {
+	key         pageKey
+	record      int // in out
+	first, last int32
+	bytes       int
+}
+
+// item is one item of redo data, in bytes[from:to].
+type item struct {
+	from, to int
+	next     int32 // none: the last
+}
+
+const none = -1
 
 type pageKey struct {
 	space engine.Space
@@ -29,21 +58,45 @@ type pageKey struct {
 // redoBytesFull is how long a redo record may get before the next begins.
 const redoBytesFull = engine.RedoBytesMax / 4
 
-// apply makes the changes of all records that d has.
-func (e *emitter) apply(d *wal.Decoder) error {
-	s := e.s
-	e.open = map[pageKey]int{}
-	e.effects = effect.Interpreter{Counters: s.counters, Settings: s.settings, Sink: e}
-	var r wal.Record
+// emitters are those that Decode is done with.
+var emitters = sync.Pool{New: func() any { return new(emitter) }}
+
+// keptBytesMax bounds the buffers that are kept for the next payload.
+const keptBytesMax = 4 << 20
+
+// release gives the emitter back, with nothing of what it decoded.
+func (e *emitter) release() {
+	if cap(e.bytes) > keptBytesMax || cap(e.out) > keptBytesMax/128 {
+		return
+	}
+	clear(e.out[:cap(e.out)])
+	e.before, e.out = nil, e.out[:0]
+	e.s.forget()
+	e.walker = wal.Decoder{}
+	e.reset()
+	emitters.Put(e)
+}
+
+// reset empties the buffers.
+func (e *emitter) reset() {
+	e.chains, e.items, e.bytes = e.chains[:0], e.items[:0], e.bytes[:0]
+	e.open.clear()
+}
+
+// apply makes the changes of all records that walker has.
+func (e *emitter) apply() error {
+	s := &e.s
+	e.effects.Counters, e.effects.Settings, e.effects.Sink = s.counters, s.settings, e
+	r := &e.record
 	for {
-		err := d.Next(&r)
+		err := e.walker.Next(r)
 		if errors.Is(err, wal.ErrMore) {
 			s.counters, s.settings = e.effects.Counters, e.effects.Settings
 			return nil
 		}
 		if err == nil && r.Start >= s.base.Start {
-			err = e.effects.Apply(&r)
-			if at, ok := wal.EndTime(&r); ok {
+			err = e.effects.Apply(r)
+			if at, ok := wal.EndTime(r); ok {
 				s.lastCommit = max(s.lastCommit, at)
 			}
 		}
@@ -54,30 +107,70 @@ func (e *emitter) apply(d *wal.Decoder) error {
 	}
 }
 
-func (e *emitter) add(r engine.Record) { e.records = append(e.records, r) }
+func (e *emitter) add(r engine.Record) { e.out = append(e.out, r) }
 
 func (e *emitter) put(key string, data []byte) { e.add(put(key, slices.Clone(data))) }
 
 // structure adds a change of something larger than a page: what came before it stays before it.
 func (e *emitter) structure(r engine.Record) error {
 	e.add(r)
-	clear(e.open)
+	e.open.clear()
 	return nil
 }
 
-// redo returns the data of the redo record that takes the next change of a page, to be given back to set. With init the page's content before does not matter.
-func (e *emitter) redo(key pageKey, init bool) (i int, data []byte) {
-	i, ok := e.open[key]
-	if !ok || !init && len(e.records[i].Data) > redoBytesFull {
-		i = len(e.records)
-		e.add(engine.Record{Op: engine.OpRedo, Space: key.space, Page: key.page, PageSize: pageBytes, Init: init, Data: append(make([]byte, 0, 120), redoVersion)})
-		e.open[key] = i
+// finish returns the payload's records.
+func (e *emitter) finish() []engine.Record {
+	if len(e.out) == 0 {
+		return nil
 	}
-	r := &e.records[i]
+	total := 0
+	for i := range e.chains {
+		total += e.chains[i].bytes
+	}
+	data := make([]byte, 0, total)
+	for i := range e.chains {
+		c := &e.chains[i]
+		from := len(data)
+		data = append(data, redoVersion)
+		for n := c.first; n != none; n = e.items[n].next {
+			data = append(data, e.bytes[e.items[n].from:e.items[n].to]...)
+		}
+		e.out[c.record].Data = data[from:len(data):len(data)]
+	}
+	records := slices.Clone(e.out)
+	e.out = e.out[:0]
+	e.reset()
+	return records
+}
+
+// begin begins an item of redo data and returns the buffer that it goes to, to be given back to end.
+func (e *emitter) beginItem(kind byte) []byte { return append(e.bytes, kind, 0, 0, 0, 0) }
+
+// endItem ends the item that began at from and makes it the next change of a page. With init the page's content before does not matter.
+func (e *emitter) endItem(b []byte, from int, key pageKey, init bool) {
+	endItem(b, from)
+	e.bytes = b
+	n := e.open.find(key)
+	if n == none || !init && e.chains[n].bytes > redoBytesFull {
+		n = int32(len(e.chains))
+		e.chains = append(e.chains, chain{key: key, record: len(e.out), first: none, bytes: 1})
+		e.add(engine.Record{Op: engine.OpRedo, Space: key.space, Page: key.page, PageSize: pageBytes, Init: init})
+		e.open.set(key, n)
+	}
+	c := &e.chains[n]
 	if init {
-		r.Init, r.Data = true, r.Data[:1]
+		e.out[c.record].Init = true
+		c.first, c.bytes = none, 1
 	}
-	return i, r.Data
+	next := int32(len(e.items))
+	e.items = append(e.items, item{from, len(b), none})
+	if c.first == none {
+		c.first = next
+	} else {
+		e.items[c.last].next = next
+	}
+	c.last = next
+	c.bytes += len(b) - from
 }
 
 // Block implements effect.Sink.
@@ -89,30 +182,25 @@ func (e *emitter) Block(r *wal.Record, b *wal.Block) error {
 	if !image && redo.Nothing(r) {
 		return nil
 	}
-	i, data := e.redo(pageKey{RelationSpace(b.Relation, b.Fork), b.Number}, image || b.WillInit)
-	begin := len(data)
 	setting := byte(0)
 	if e.effects.HintBitsLogged {
 		setting |= settingHintBits
 	}
-	data = append(beginItem(data, itemRecord), setting)
+	from := len(e.bytes)
+	data := append(e.beginItem(itemRecord), setting)
 	for at := range r.Blocks {
 		if &r.Blocks[at] == b {
 			data = r.AppendExcerpt(data, at, image)
 		}
 	}
-	endItem(data, begin)
-	e.records[i].Data = data
+	e.endItem(data, from, pageKey{RelationSpace(b.Relation, b.Fork), b.Number}, image || b.WillInit)
 	return nil
 }
 
 // edit adds an edit of a page.
 func (e *emitter) edit(key pageKey, init bool, edit page.Edit) error {
-	i, data := e.redo(key, init)
-	begin := len(data)
-	data = append(beginItem(data, itemEdit), edit...)
-	endItem(data, begin)
-	e.records[i].Data = data
+	from := len(e.bytes)
+	e.endItem(append(e.beginItem(itemEdit), edit...), from, key, init)
 	return nil
 }
 
@@ -131,7 +219,7 @@ func (e *emitter) EditSLRU(s effect.SLRU, n uint32, edit page.Edit, fresh bool) 
 // DropSegments implements effect.Sink.
 func (e *emitter) DropSegments(s effect.SLRU, gone func(uint32) bool) error {
 	e.s.segments[s].remove(gone, func(n uint32) { e.add(engine.Record{Op: engine.OpDrop, Space: SLRUSpace(s, n)}) })
-	clear(e.open)
+	e.open.clear()
 	return nil
 }
 
@@ -150,7 +238,7 @@ func (e *emitter) Drop(rel wal.Relation) error {
 			e.add(engine.Record{Op: engine.OpDrop, Space: RelationSpace(rel, f)})
 		}
 	}
-	clear(e.open)
+	e.open.clear()
 	return nil
 }
 
@@ -195,7 +283,7 @@ func (e *emitter) PutPrepared(xid uint32, file []byte) error {
 	parts := uint32(0)
 	for ; len(file) > 0; parts++ {
 		n := min(len(file), filePartBytes)
-		e.put(keys.Part(path, parts), file[:n])
+		e.add(put(keys.Part(path, parts), file[:n:n]))
 		file = file[n:]
 	}
 	e.put(keys.file(path), FileHead{path, parts}.encode())

@@ -7,9 +7,9 @@ import (
 
 // RedoData returns the data of the redo record that the decoder makes of a record's block.
 func RedoData(r *wal.Record, block int, s effect.Settings) []byte {
-	e := emitter{s: &state{}, open: map[pageKey]int{}, effects: effect.Interpreter{Settings: s}}
+	e := emitter{effects: effect.Interpreter{Settings: s}}
 	if err := e.Block(r, &r.Blocks[block]); err != nil {
 		panic(err)
 	}
-	return e.records[0].Data
+	return e.finish()[0].Data
 }

@@ -70,10 +70,12 @@ type Base struct {
 
 const baseBytes = 1 + 8 + 8 + 8 + 8 + 4
 
-func (b Base) encode() []byte {
+func (b Base) encode() []byte { return b.append(make([]byte, 0, baseBytes)) }
+
+func (b Base) append(out []byte) []byte {
 	le := binary.LittleEndian
-	out := append(make([]byte, 0, baseBytes), objectVersion)
-	for _, v := range []uint64{uint64(b.Start), uint64(b.End), uint64(b.Bytes), b.SystemID} {
+	out = append(out, objectVersion)
+	for _, v := range [4]uint64{uint64(b.Start), uint64(b.End), uint64(b.Bytes), b.SystemID} {
 		out = le.AppendUint64(out, v)
 	}
 	return le.AppendUint32(out, b.SegmentBytes)

@@ -25,9 +25,7 @@ const (
 	pageBytes = page.Bytes
 )
 
-// beginItem appends an item's header; endItem sets its length once the item is there.
-func beginItem(dst []byte, kind byte) []byte { return append(dst, kind, 0, 0, 0, 0) }
-
+// endItem sets the length in the header of an item, once the item is there.
 func endItem(b []byte, begin int) {
 	binary.LittleEndian.PutUint32(b[begin+1:], uint32(len(b)-begin-itemHeaderBytes))
 }

@@ -29,7 +29,7 @@ func TestSegments(t *testing.T) {
 		var w writer
 		w.segments(s)
 		r := reader{b: w.b}
-		back := r.segments()
+		back := r.segments(nil)
 		if r.short || len(r.b) > 0 {
 			t.Fatalf("%v is not read back", s)
 		}

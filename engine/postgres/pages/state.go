@@ -40,15 +40,23 @@ type state struct {
 // pendingMax bounds what is kept of a record that has not ended.
 const pendingMax = engine.StateBytesMax / 2
 
+// stateBytesUsual is about how long a state is between two records.
+const stateBytesUsual = 256
+
 // encode returns the state's bytes.
 func (s *state) encode() ([]byte, error) {
 	if len(s.pending) > pendingMax {
 		return nil, fmt.Errorf("pages: %w: the WAL record at %v has more than %d bytes", logcore.ErrTooLarge, s.from, pendingMax)
 	}
-	w := writer{make([]byte, 0, 256+len(s.pending)+len(s.file.unit)+len(s.control)+8*len(s.groups))}
+	n := stateBytesUsual + len(s.pending) + len(s.file.unit) + len(s.control) + 8*len(s.groups)
+	for i := range s.segments {
+		n += 8 * len(s.segments[i])
+	}
+	w := writer{make([]byte, 0, n)}
 	w.u8(stateVersion)
 	w.bool(s.complete)
-	w.bytes(s.base.encode())
+	w.u32(baseBytes)
+	w.b = s.base.append(w.b)
 	for i := range s.segments {
 		w.segments(s.segments[i])
 	}
@@ -72,30 +80,38 @@ func (s *state) encode() ([]byte, error) {
 	w.u64(uint64(s.lastCommit))
 	w.u64(uint64(s.told))
 	w.u8(settingFlags(s.settings))
-	w.b = append(w.b, s.counters.Checkpoint()...)
+	w.b = s.counters.AppendCheckpoint(w.b)
 	w.bytes(s.pending)
 	return w.b, nil
 }
 
-// parseState is the inverse of encode; nil is the state of a log's beginning.
-func parseState(b []byte) (*state, error) {
-	s := &state{}
+// forget makes it the state of a log's beginning; the memory of the segments is used again.
+func (s *state) forget() {
+	segments := s.segments
+	for i := range segments {
+		segments[i] = segments[i][:0]
+	}
+	*s = state{segments: segments}
+}
+
+// parse is the inverse of encode; nil is the state of a log's beginning. Parts of the state point into b.
+func (s *state) parse(b []byte) error {
+	s.forget()
 	if b == nil {
-		return s, nil
+		return nil
 	}
 	if len(b) > 0 && b[0] != stateVersion {
-		return nil, fmt.Errorf("pages: %w: a decoder's state of version %d; this build reads %d: have the page server build its store again", logcore.ErrUnsupportedVersion, b[0], stateVersion)
+		return fmt.Errorf("pages: %w: a decoder's state of version %d; this build reads %d: have the page server build its store again", logcore.ErrUnsupportedVersion, b[0], stateVersion)
 	}
-	bad := fmt.Errorf("pages: %w: a decoder's state of %d bytes", logcore.ErrCorrupt, len(b))
 	r := reader{b: b}
 	r.u8()
 	s.complete = r.bool()
 	var err error
 	if s.base, err = ParseBase(r.bytes()); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range s.segments {
-		s.segments[i] = r.segments()
+		s.segments[i] = r.segments(s.segments[i])
 	}
 	if s.complete {
 		s.due, s.from, s.prev, s.timeline = wal.Position(r.u64()), wal.Position(r.u64()), wal.Position(r.u64()), wal.Timeline(r.u32())
@@ -103,13 +119,13 @@ func parseState(b []byte) (*state, error) {
 		s.counters = effect.ParseCheckpoint(r.take(effect.CheckpointBytes))
 		s.pending = r.bytes()
 		if r.short || len(r.b) > 0 || wal.Position(len(s.pending)) != max(s.due, s.from)-s.from {
-			return nil, bad
+			return badState(b)
 		}
-		return s, nil
+		return nil
 	}
 	if r.bool() && !r.short {
 		if s.reader, r.b, err = backup.NewReaderAt(r.b); err != nil {
-			return nil, err
+			return err
 		}
 		s.file.decode(&r)
 	}
@@ -118,9 +134,13 @@ func parseState(b []byte) (*state, error) {
 		s.groups = append(s.groups, r.u64())
 	}
 	if r.short || len(r.b) > 0 {
-		return nil, bad
+		return badState(b)
 	}
-	return s, nil
+	return nil
+}
+
+func badState(b []byte) error {
+	return fmt.Errorf("pages: %w: a decoder's state of %d bytes", logcore.ErrCorrupt, len(b))
 }
 
 // segments are numbers of an SLRU's segments, as ascending ranges [from, to) that don't touch.
@@ -229,15 +249,16 @@ func (r *reader) bytes() []byte { return r.take(r.count(1)) }
 // segmentsMax bounds how many segments an SLRU can have: members of 2^32 multixacts are 82,000.
 const segmentsMax = 1 << 17
 
-func (r *reader) segments() segments {
-	var s segments
+// segments reads a set into the memory of s.
+func (r *reader) segments(s segments) segments {
+	s = s[:0]
 	end, total := uint32(0), uint64(0)
 	for i := range r.count(8) {
 		v := segmentRange{r.u32(), r.u32()}
 		total += uint64(v.to) - uint64(v.from)
 		if v.from >= v.to || i > 0 && v.from <= end || total > segmentsMax {
 			r.b, r.short = nil, true
-			return nil
+			return s[:0]
 		}
 		end = v.to
 		s = append(s, v)

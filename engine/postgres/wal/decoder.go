@@ -75,16 +75,23 @@ type Decoder struct {
 
 // NewDecoder returns a decoder. Bad options are logcore.ErrInvalid.
 func NewDecoder(opts Options) (*Decoder, error) {
+	d := &Decoder{}
+	return d, d.Reset(opts)
+}
+
+// Reset makes the decoder a new one, which uses the old one's memory again.
+func (d *Decoder) Reset(opts Options) error {
 	if opts.SegmentBytes == 0 {
 		opts.SegmentBytes = SegmentBytesDefault
 	}
 	if s := opts.SegmentBytes; s < SegmentBytesMin || s > SegmentBytesMax || s&(s-1) != 0 {
-		return nil, fmt.Errorf("%w: WAL segments of %d bytes: a power of two from 1 MiB to 1 GiB is allowed", logcore.ErrInvalid, s)
+		return fmt.Errorf("%w: WAL segments of %d bytes: a power of two from 1 MiB to 1 GiB is allowed", logcore.ErrInvalid, s)
 	}
 	if opts.Start%maxAlign != 0 {
-		return nil, fmt.Errorf("%w: WAL position %v: no record begins there", logcore.ErrInvalid, opts.Start)
+		return fmt.Errorf("%w: WAL position %v: no record begins there", logcore.ErrInvalid, opts.Start)
 	}
-	return &Decoder{opts: opts, at: opts.Start, prev: opts.Prev, boundary: opts.Start}, nil
+	*d = Decoder{opts: opts, at: opts.Start, prev: opts.Prev, boundary: opts.Start, partial: d.partial[:0], joined: d.joined[:0]}
+	return nil
 }
 
 // Feed gives the decoder the next bytes. The caller must not change them before Next
@@ -94,7 +101,7 @@ func (d *Decoder) Feed(b []byte) {
 		d.in = b
 		return
 	}
-	d.joined = append(append(d.joined[:0], d.in...), b...) // a page header or a length was split: rare
+	d.joined = append(append(d.joined[:0], d.in...), b...) // a page header or a length was split, or it was fed twice: rare
 	d.in = d.joined
 }
 
@@ -129,7 +136,13 @@ func (d *Decoder) Next(r *Record) error {
 	if err == nil {
 		err = d.parse(r, b)
 	}
-	if err != nil && !errors.Is(err, ErrMore) {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrMore):
+		// A page header, or a length, of which the rest is to come. The caller's bytes may change now.
+		d.joined = append(d.joined[:0], d.in...)
+		d.in = d.joined
+	default:
 		d.err = err
 	}
 	if d.need == 0 && d.skip == 0 && d.at >= d.skipTo && d.at%maxAlign == 0 && d.err == nil {
@@ -237,15 +250,14 @@ func (d *Decoder) collect(onPage int) error {
 
 // checkHeader checks the fixed part of the record at start.
 func (d *Decoder) checkHeader(b []byte) error {
-	var r Record
-	r.parseHeader(b)
+	manager, prev := Manager(b[17]), Position(binary.LittleEndian.Uint64(b[8:]))
 	switch {
-	case !r.Manager.exists():
-		return d.invalid(d.start, fmt.Errorf("a record of resource manager %d", uint8(r.Manager)))
-	case d.prev != 0 && r.Prev != d.prev:
-		return d.invalid(d.start, fmt.Errorf("it says that the record before begins at %v, but that is %v", r.Prev, d.prev))
-	case r.Prev >= d.start:
-		return d.invalid(d.start, fmt.Errorf("it says that the record before begins at %v", r.Prev))
+	case !manager.exists():
+		return d.invalid(d.start, fmt.Errorf("a record of resource manager %d", uint8(manager)))
+	case d.prev != 0 && prev != d.prev:
+		return d.invalid(d.start, fmt.Errorf("it says that the record before begins at %v, but that is %v", prev, d.prev))
+	case prev >= d.start:
+		return d.invalid(d.start, fmt.Errorf("it says that the record before begins at %v", prev))
 	}
 	return nil
 }

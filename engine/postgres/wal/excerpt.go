@@ -24,6 +24,9 @@ func (r *Record) AppendExcerpt(dst []byte, i int, image bool) []byte {
 		dst = b.appendHeader(dst, nil, true, false)
 		return append(dst, b.Image.Bytes...)
 	}
+	if r.plain() {
+		return append(dst, r.body...)
+	}
 	for j := range r.Blocks {
 		var before *Block
 		if j > 0 {
@@ -37,6 +40,22 @@ func (r *Record) AppendExcerpt(dst []byte, i int, image bool) []byte {
 		dst = append(dst, blockIDDataShort, byte(n))
 	}
 	return append(append(dst, r.Blocks[i].Data...), r.Data...)
+}
+
+// plain reports whether the record's own bytes are the excerpt of its block: it has one, without an image, and nothing else but main data.
+func (r *Record) plain() bool {
+	if len(r.Blocks) != 1 || r.Blocks[0].HasImage || r.body == nil {
+		return false
+	}
+	const blockHeader, relation, number = 4, 12, 4
+	n := blockHeader + relation + number + len(r.Blocks[0].Data) + len(r.Data)
+	switch {
+	case len(r.Data) > 255:
+		n += 5
+	case len(r.Data) > 0:
+		n += 2
+	}
+	return n == len(r.body)
 }
 
 // appendHeader appends a block reference with or without what the block has.

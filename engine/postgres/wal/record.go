@@ -70,6 +70,7 @@ type Record struct {
 	TopXID     uint32 // XID's top-level transaction, told once; 0 otherwise
 	HasOrigin  bool
 	imageBytes int
+	body       []byte // all of a decoded record behind the fixed part
 }
 
 // What the lower bits of Record.Info say.
@@ -131,7 +132,7 @@ func (r *Record) parseHeader(b []byte) {
 // parseBody reads all that is behind the fixed part of a whole record whose checksum is right.
 func (r *Record) parseBody(body []byte) error {
 	r.Blocks, r.Data = r.Blocks[:0], nil
-	r.Origin, r.HasOrigin, r.TopXID, r.imageBytes = 0, false, 0, 0
+	r.Origin, r.HasOrigin, r.TopXID, r.imageBytes, r.body = 0, false, 0, 0, body
 	c := Fields{B: body}
 	payload, dataBytes := 0, 0
 	for len(c.B) > payload {
