@@ -59,7 +59,7 @@ func (w *ingester) check(r *engine.Record) error {
 	return nil
 }
 
-// decode returns the records of a payload and the decoder's state after it.
+// decode returns the records of a payload and the decoder's state after it: inside a transaction of parts that is the one before, until its end.
 func (w *ingester) decode(at pos, payload []byte) ([]engine.Record, []byte, error) {
 	if w.decoder == nil {
 		format, err := w.s.opts.Formats.Of(payload)
@@ -72,12 +72,23 @@ func (w *ingester) decode(at pos, payload []byte) ([]engine.Record, []byte, erro
 	if err := w.loadState(); err != nil {
 		return nil, nil, err
 	}
+	if w.inParts {
+		records, err := w.decodePart(payload)
+		return records, w.state, err
+	}
 	key := decodingKey{w.l.id, w.pos.incarnation, at}
 	records, next, err := w.s.opts.Decodings.get(key, payload, func(payload []byte) ([]engine.Record, []byte, error) { return w.decoder.Decode(w.state, payload) })
-	if err == nil && len(next) > engine.StateBytesMax {
-		err = fmt.Errorf("%w: the decoder has a state of %d bytes, at most %d", logcore.ErrTooLarge, len(next), engine.StateBytesMax)
+	if err == nil {
+		err = checkDecoderState(next)
 	}
 	return records, next, err
+}
+
+func checkDecoderState(state []byte) error {
+	if len(state) > engine.StateBytesMax {
+		return fmt.Errorf("%w: the decoder has a state of %d bytes, at most %d", logcore.ErrTooLarge, len(state), engine.StateBytesMax)
+	}
+	return nil
 }
 
 // sizeOf returns a space's length after what is in the batch.

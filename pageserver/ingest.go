@@ -28,6 +28,9 @@ type ingester struct {
 	decoder engine.Decoder // nil until the format is known
 	state   []byte         // the decoder's, after pos
 	known   bool           // state was read
+	// inParts: the payloads at hand are those of a transaction of parts, which parts decodes; nil before the first.
+	inParts bool
+	parts   engine.Transaction
 
 	committer *committer
 	// set is what is being gathered; nil between two batches of the source.

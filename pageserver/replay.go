@@ -61,6 +61,7 @@ type pageReplay struct {
 	until   pos
 	decoder engine.Decoder
 	state   []byte
+	tx      engine.Transaction // nil between two
 	content []byte
 	parts   map[logcore.TxID][][]byte
 }
@@ -105,7 +106,12 @@ func (p *pageReplay) entry(e *Entry) error {
 			return err
 		}
 	}
-	return nil
+	if p.tx == nil {
+		return nil
+	}
+	next, err := p.tx.End()
+	p.state, p.tx = next, nil
+	return err
 }
 
 // payload takes over the records of a payload; places are counted as they are when it
@@ -118,11 +124,17 @@ func (p *pageReplay) payload(at pos, payload []byte) (pos, error) {
 		}
 		p.decoder = format.Decoder
 	}
-	records, next, err := p.decoder.Decode(p.state, payload)
+	if p.tx == nil {
+		tx, err := engine.Begin(p.decoder, p.state)
+		if err != nil {
+			return at, err
+		}
+		p.tx = tx
+	}
+	records, err := p.tx.Decode(payload)
 	if err != nil {
 		return at, err
 	}
-	p.state = next
 	for i := range records {
 		group := records[i].Op == engine.OpDropGroup || records[i].Op == engine.OpCopyGroup
 		if group {

@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
 )
 
 // commitTx adds the effects of an open transaction, its parts in order and then what
@@ -13,6 +14,8 @@ import (
 func (w *ingester) commitTx(e *Entry) error {
 	at := pos{e.LSN, 0}
 	if _, ok := w.open[e.Tx]; ok {
+		w.inParts = true
+		defer func() { w.inParts, w.parts = false, nil }()
 		// The parts may be on their way, and are read from the store.
 		if err := w.settle(); err != nil {
 			return err
@@ -23,11 +26,40 @@ func (w *ingester) commitTx(e *Entry) error {
 		}
 	}
 	if len(e.Payload) > 0 {
-		if _, err := w.payload(at, e.Payload); err != nil {
+		var err error
+		if at, err = w.payload(at, e.Payload); err != nil {
 			return err
 		}
 	}
+	if err := w.endParts(at); err != nil {
+		return err
+	}
 	return w.forgetTx(e.Tx)
+}
+
+// decodePart returns the records of the next payload of a transaction of parts.
+func (w *ingester) decodePart(payload []byte) (records []engine.Record, err error) {
+	if w.parts == nil {
+		if w.parts, err = engine.Begin(w.decoder, w.state); err != nil {
+			return nil, err
+		}
+	}
+	return w.parts.Decode(payload)
+}
+
+// endParts takes over the decoder's state after a transaction of parts, at the place behind them.
+func (w *ingester) endParts(at pos) error {
+	if w.parts == nil {
+		return nil
+	}
+	next, err := w.parts.End()
+	if err == nil {
+		err = checkDecoderState(next)
+	}
+	if err != nil {
+		return &badEntry{fmt.Errorf("entry at LSN %d: %w", at.lsn, err)}
+	}
+	return w.setState(next, at)
 }
 
 // eachPart adds the effects of every part of an open transaction and returns the place

@@ -77,20 +77,26 @@ func (p *Replayer) Entry(e *pageserver.Entry) error {
 		delete(p.open, e.Tx)
 		return nil
 	}
+	tx, err := engine.Begin(p.decoder, p.memory)
+	if err != nil {
+		return err
+	}
 	for _, payload := range append(p.open[e.Tx], e.Payload) {
 		if e.Kind == logcore.KindCommit && len(payload) == 0 {
 			continue
 		}
-		records, next, err := p.decoder.Decode(p.memory, payload)
+		records, err := tx.Decode(payload)
 		if err != nil {
 			return err
 		}
-		p.memory = next
 		for i := range records {
 			if err := p.State.apply(p.decoder, &records[i], e.LSN); err != nil {
 				return err
 			}
 		}
+	}
+	if p.memory, err = tx.End(); err != nil {
+		return err
 	}
 	delete(p.open, e.Tx)
 	p.State.Last = e.LSN

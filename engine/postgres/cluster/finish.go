@@ -44,7 +44,7 @@ func (c *Cluster) Finish(tail Tail, newTimeline wal.Timeline, history []byte) (c
 	counters.OldestActiveXID = 0
 	id := wal.LogIdentity{SystemID: c.SystemID(), Timeline: newTimeline, SegmentBytes: c.SegmentBytes()}
 	_, counters.Redo = id.Place(tail.End, nil)
-	record, err := wal.NewRecord(wal.ManagerXLog, 0, tail.Prev, counters.Checkpoint())
+	record, err := wal.NewRecord(wal.ManagerXLog, 0, 0, tail.Prev, counters.Checkpoint())
 	if err != nil {
 		return nil, err
 	}

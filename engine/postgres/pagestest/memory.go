@@ -62,6 +62,38 @@ func (m *Memory) Payload(p []byte) error {
 	return nil
 }
 
+// Transaction takes the payloads of a transaction in one go.
+func (m *Memory) Transaction(payloads [][]byte) error {
+	before := bytes.Clone(m.State)
+	tx, err := engine.Begin(pages.Decoder{}, m.State)
+	if err != nil {
+		return err
+	}
+	for _, p := range payloads {
+		p = bytes.Clone(p)
+		records, err := tx.Decode(p)
+		if err != nil {
+			return err
+		}
+		for i := range records {
+			if err := records[i].Validate(); err != nil {
+				return err
+			}
+			m.record(&records[i])
+		}
+		clear(p) // it is the caller's again
+	}
+	next, err := tx.End()
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(before, m.State) {
+		return fmt.Errorf("the decoder wrote to its state")
+	}
+	m.State = bytes.Clone(next)
+	return nil
+}
+
 func (m *Memory) record(r *engine.Record) {
 	switch r.Op {
 	case engine.OpPut:

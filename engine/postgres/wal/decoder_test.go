@@ -36,6 +36,7 @@ func starts(t testing.TB, log []byte, start wal.Position, size func() int) ([]wa
 	d := newDecoder(t, start)
 	var out []wal.Position
 	var r wal.Record
+	var fed []byte
 	for {
 		err := d.Next(&r)
 		for ; err == nil; err = d.Next(&r) {
@@ -44,8 +45,10 @@ func starts(t testing.TB, log []byte, start wal.Position, size func() int) ([]wa
 		if !errors.Is(err, wal.ErrMore) || len(log) == 0 {
 			return out, err
 		}
+		clear(fed) // it is ours again
 		n := min(size(), len(log))
-		d.Feed(bytes.Clone(log[:n])) // its own memory, so that nothing can lean on what comes behind
+		fed = bytes.Clone(log[:n]) // its own memory, so that nothing can lean on what comes behind
+		d.Feed(fed)
 		log = log[n:]
 	}
 }

@@ -7,18 +7,25 @@ import (
 	"github.com/logcore/logcore"
 )
 
-// NewRecord returns the bytes of a record with main data only, of at most 255 bytes, as they
-// stand in the log without page headers.
-func NewRecord(m Manager, info uint8, prev Position, data []byte) ([]byte, error) {
-	if len(data) > 255 {
+// NewRecord returns the bytes of a record with main data only, of a transaction or, with xid 0, of none, as they
+// stand in the log without page headers. One that PostgreSQL could not read back, of 1 GiB or more, is logcore.ErrTooLarge.
+func NewRecord(m Manager, info uint8, xid uint32, prev Position, data []byte) ([]byte, error) {
+	if len(data) > recordBytesMax-recordHeaderBytes-5 {
 		return nil, fmt.Errorf("%w: a record with %d bytes of data", logcore.ErrTooLarge, len(data))
 	}
-	b := make([]byte, recordHeaderBytes, recordHeaderBytes+2+len(data))
-	b = append(append(b, blockIDDataShort, byte(len(data))), data...)
-	binary.LittleEndian.PutUint32(b, uint32(len(b)))
-	binary.LittleEndian.PutUint64(b[8:], uint64(prev))
+	le := binary.LittleEndian
+	b := make([]byte, recordHeaderBytes, recordHeaderBytes+5+len(data))
+	if len(data) > 255 {
+		b = le.AppendUint32(append(b, blockIDDataLong), uint32(len(data)))
+	} else {
+		b = append(b, blockIDDataShort, byte(len(data)))
+	}
+	b = append(b, data...)
+	le.PutUint32(b, uint32(len(b)))
+	le.PutUint32(b[4:], xid)
+	le.PutUint64(b[8:], uint64(prev))
 	b[16], b[17] = info, byte(m)
-	binary.LittleEndian.PutUint32(b[20:], checksum(b))
+	le.PutUint32(b[20:], checksum(b))
 	return b, nil
 }
 
