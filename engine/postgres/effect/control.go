@@ -14,6 +14,7 @@ import (
 const (
 	controlSystemID       = 0
 	controlVersion        = 8
+	controlCatalog        = 12
 	controlState          = 16
 	controlTime           = 24
 	controlCheckpoint     = 32
@@ -36,13 +37,17 @@ const (
 	controlBytes          = 292
 	controlFileBytes      = 8192
 
-	controlVersion15 = 1300
+	controlVersion15 = 1300 // of 13 to 17, in fact
+	controlCatalog15 = 202209061
 	stateShutDown    = 1
 	// CheckpointBytes is the length of a checkpoint record's content.
 	CheckpointBytes = 88
 	// ParametersBytes is the length of a PARAMETER_CHANGE record's content.
 	ParametersBytes = 26
 )
+
+// catalogs name the versions of PostgreSQL by those of their catalogs: their control files are laid out alike.
+var catalogs = map[uint32]string{202007201: "13", 202107181: "14", controlCatalog15: "15", 202307071: "16", 202406281: "17", 202506291: "18"}
 
 // ControlPath is where pg_control lies in a data directory.
 const ControlPath = "global/pg_control"
@@ -62,6 +67,13 @@ func ParseControl(b []byte) (Control, error) {
 	le := binary.LittleEndian
 	if v := le.Uint32(b[controlVersion:]); v != controlVersion15 {
 		return nil, fmt.Errorf("%w: %s is of version %d; PostgreSQL 15's is %d", logcore.ErrUnsupportedVersion, ControlPath, v, controlVersion15)
+	}
+	if v := le.Uint32(b[controlCatalog:]); v != controlCatalog15 {
+		name, ok := catalogs[v]
+		if !ok {
+			name = "none that is known here"
+		}
+		return nil, fmt.Errorf("%w: the cluster's catalogs are of version %d, PostgreSQL %s; those of 15 (%d) are read", logcore.ErrUnsupportedVersion, v, name, controlCatalog15)
 	}
 	if sum := crc32.Checksum(b[:controlCRC], castagnoli); sum != le.Uint32(b[controlCRC:]) {
 		return nil, fmt.Errorf("%w: %s: its checksum is %08X, its bytes give %08X", logcore.ErrCorrupt, ControlPath, le.Uint32(b[controlCRC:]), sum)

@@ -2,6 +2,7 @@ package pages_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -146,6 +147,13 @@ func TestBadLogs(t *testing.T) {
 	}
 	if _, _, err := (pages.Decoder{}).Decode(stateBefore(t, entries, whole), flipped); !errors.Is(err, logcore.ErrCorrupt) {
 		t.Errorf("a flipped bit: %v", err)
+	}
+	for magic, version := range map[uint16]string{0xD10D: "14", 0xD113: "16", 0xD116: "17", 0xD118: "18"} {
+		other := bytes.Clone(first)
+		binary.LittleEndian.PutUint16(other[payload.HeaderBytes:], magic)
+		if _, _, err := (pages.Decoder{}).Decode(after, other); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) || !strings.Contains(err.Error(), "PostgreSQL "+version) {
+			t.Errorf("WAL of PostgreSQL %s: %v", version, err)
+		}
 	}
 	for name, data := range map[string][]byte{"empty": {}, "half an item": {1, 1, 9, 0, 0, 0, 1}, "a newer version": {9}, "a newer item": {1, 9, 0, 0, 0, 0}, "newer settings": {1, 1, 1, 0, 0, 0, 0x80}} {
 		err := pages.Decoder{}.Redo(make([]byte, page.Bytes), data)

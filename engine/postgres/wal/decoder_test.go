@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/logcore/logcore"
@@ -133,14 +134,22 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
+// Every known magic, and what is one of a version to come, on the first page and on a later one.
 func TestOtherVersionsAreRefusedByName(t *testing.T) {
-	log := sample(t)
-	for magic, name := range map[uint16]string{0xD10D: "PostgreSQL 14", 0xD113: "PostgreSQL 16", 0xD116: "PostgreSQL 17", 0xBEEF: "no version"} {
-		b := bytes.Clone(log[:wal.PageBytes])
-		b[0], b[1] = byte(magic), byte(magic>>8)
-		_, err := starts(t, b, walsample.Start, func() int { return len(b) })
-		if !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) || !bytes.Contains([]byte(err.Error()), []byte(name)) {
-			t.Errorf("magic %04X: %v, want ErrUnsupportedVersion with %q", magic, err, name)
+	const first = walsample.SegmentBytes // the segment before has few records
+	log := sample(t)[first:]
+	for magic, name := range map[uint16]string{
+		0xD087: "PostgreSQL 9.5 ", 0xD093: "PostgreSQL 9.6 ", 0xD097: "PostgreSQL 10 ", 0xD098: "PostgreSQL 11 ", 0xD101: "PostgreSQL 12 ", 0xD106: "PostgreSQL 13 ",
+		0xD10D: "PostgreSQL 14 ", 0xD113: "PostgreSQL 16 ", 0xD116: "PostgreSQL 17 ", 0xD118: "PostgreSQL 18 ",
+		0xD111: "no version", 0xD119: "no version", 0xBEEF: "no version",
+	} {
+		for _, at := range []int{0, 2 * wal.PageBytes} {
+			b := bytes.Clone(log[:3*wal.PageBytes])
+			b[at], b[at+1] = byte(magic), byte(magic>>8)
+			_, err := starts(t, b, walsample.Start+first, func() int { return len(b) })
+			if !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "15 (D110) is read") {
+				t.Errorf("magic %04X at %d: %v, want ErrUnsupportedVersion with %q", magic, at, err, name)
+			}
 		}
 	}
 }

@@ -13,9 +13,11 @@ type Magic uint16
 // Magic15 is PostgreSQL 15's.
 const Magic15 Magic = 0xD110
 
-// known names the versions that are recognised, so that a refusal can say what it met.
+// known names the versions that are recognised, so that a refusal can say what it met: all whose pages look like this in their first two bytes, from the one
+// on that gave WAL records their form (9.5). A version that is added here as one that is read has to bring its layouts.
 var known = map[Magic]string{
-	0xD10D: "14", Magic15: "15", 0xD113: "16", 0xD116: "17", 0xD118: "18",
+	0xD087: "9.5", 0xD093: "9.6", 0xD097: "10", 0xD098: "11", 0xD101: "12", 0xD106: "13", 0xD10D: "14",
+	Magic15: "15", 0xD113: "16", 0xD116: "17", 0xD118: "18",
 }
 
 // check refuses logs that this package has no layouts for.
