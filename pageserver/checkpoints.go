@@ -40,8 +40,8 @@ type checkpoints struct {
 	taken     bool               // it was taken by another page server
 	saved     map[logcore.LogID]logcore.LSN
 	collected time.Time
-	lender    string    // the store that lends this one its beginning
-	renewed   time.Time // when it was told last that it is still needed
+	loan      checkpoint.Loan // what this store borrowed, and of whom
+	renewed   time.Time       // when it was said last that it is still needed
 
 	mu     sync.Mutex
 	status CheckpointStatus // guarded by mu
@@ -81,7 +81,8 @@ func (s *Server) CheckpointStatus() CheckpointStatus {
 	st := s.checkpoints.status
 	if s.opts.Checkpoints != nil {
 		st.Where = s.opts.Checkpoints.String()
-		st.MissingBytes, st.Borrowed = s.local.Missing(), s.local.Borrowed()
+		st.MissingBytes = s.local.Missing()
+		st.Borrowed, _ = s.local.Borrowed()
 	}
 	return st
 }
@@ -102,7 +103,8 @@ func (s *Server) checkpointLoop(ctx context.Context) {
 			return
 		case <-time.After(pause):
 		}
-		if pause = s.opts.CheckpointInterval; s.local.Borrowed() != "" {
+		pause = s.opts.CheckpointInterval
+		if lender, _ := s.local.Borrowed(); lender != "" {
 			pause = min(pause, borrowedInterval)
 		}
 		if _, err := s.checkpointOnce(ctx, false); err != nil && ctx.Err() == nil {
@@ -135,7 +137,7 @@ func (s *Server) checkpointOnce(ctx context.Context, now bool) (m *checkpoint.Ma
 	if err := s.keepLoan(ctx); err != nil {
 		return nil, err
 	}
-	if s.local.Borrowed() != "" && s.local.Missing() > 0 && !now {
+	if lender, _ := s.local.Borrowed(); lender != "" && s.local.Missing() > 0 && !now {
 		return nil, nil // what is borrowed is a checkpoint too; another would fetch all of it at once
 	}
 	if err := s.takeEpoch(ctx, now); err != nil || c.holder == nil {
@@ -169,25 +171,26 @@ func (s *Server) checkpointOnce(ctx context.Context, now bool) (m *checkpoint.Ma
 // more. The caller holds making.
 func (s *Server) keepLoan(ctx context.Context) error {
 	c, r := &s.checkpoints, s.opts.Checkpoints
-	lender := s.local.Borrowed()
-	if c.lender != "" && c.lender != lender {
-		if err := r.GiveBack(ctx, c.lender); err != nil {
-			return fmt.Errorf("pageserver: give back what was borrowed of %s: %w", c.lender, err)
+	lender, number := s.local.Borrowed()
+	loan := checkpoint.Loan{Store: lender, Number: number}
+	if c.loan.Store != "" && c.loan != loan {
+		if err := r.GiveBack(ctx, c.loan.Store, c.loan.Number); err != nil {
+			return fmt.Errorf("pageserver: give back what was borrowed of %s: %w", c.loan.Store, err)
 		}
-		s.log.Info("pageserver: the store has all of what it began from, and a checkpoint of its own", "began_from", c.lender)
-		c.lender = ""
+		s.log.Info("pageserver: the checkpoint of another store that this one began from is not needed any more", "of", c.loan.Store)
+		c.loan = checkpoint.Loan{}
 	}
-	if lender == "" || c.lender == lender && time.Since(c.renewed) < r.RenewEvery() {
+	if lender == "" || c.loan == loan && time.Since(c.renewed) < r.RenewEvery() {
 		return nil
 	}
-	err := r.Renew(ctx, lender)
+	err := r.Renew(ctx, lender, number)
 	if errors.Is(err, checkpoint.ErrNone) {
 		// What is gone by now shows when it is read, and is built from the log then.
 		s.log.Warn("pageserver: the checkpoint that the store began from is not kept for it any more", "of", lender, "err", err)
 		err = nil
 	}
 	if err == nil {
-		c.lender, c.renewed = lender, time.Now()
+		c.loan, c.renewed = loan, time.Now()
 	}
 	return err
 }

@@ -357,12 +357,13 @@ func (m *Manifest) validate() error {
 			return damaged("manifest", "table %s stored in epoch %d, the manifest is of epoch %d", t.Name, t.Epoch, m.Epoch)
 		}
 	}
-	lent := map[string]bool{}
+	lent := map[Loan]bool{}
 	for _, l := range m.Loans {
-		if lent[l.Store] || l.Number == 0 || l.Number > m.Number {
+		of := Loan{Store: l.Store, Number: l.Number}
+		if lent[of] || l.Number == 0 || l.Number > m.Number {
 			return damaged("manifest", "manifest %d lent to %s, twice or not yet there", l.Number, l.Store)
 		}
-		lent[l.Store] = true
+		lent[of] = true
 	}
 	if m.Stripes.Empty() && !m.Empty() {
 		return damaged("manifest", "a store without stripes")

@@ -27,16 +27,22 @@ func (m *Manifest) running() []Loan {
 	return slices.DeleteFunc(slices.Clone(m.Loans), func(l Loan) bool { return !l.Until.After(at) })
 }
 
-// lentTo returns the manifest with one loan changed: made or renewed when number is not 0,
-// ended otherwise.
-func (m *Manifest) lentTo(store string, number uint64, r *Repository) *Manifest {
-	n := m.next()
-	n.Loans = slices.DeleteFunc(n.Loans, func(l Loan) bool { return l.Store == store })
-	if number != 0 {
-		n.Loans = append(n.Loans, Loan{Store: store, Number: number, Until: now().Add(r.o.Lend).UTC()})
-	}
+// lending returns the manifest that follows with a loan more, in place of what the loan was.
+func (m *Manifest) lending(l Loan) *Manifest {
+	n := m.withoutLoan(l)
+	n.Loans = append(n.Loans, l)
 	return n
 }
+
+// withoutLoan returns the manifest that follows with a loan less.
+func (m *Manifest) withoutLoan(l Loan) *Manifest {
+	n := m.next()
+	n.Loans = slices.DeleteFunc(n.Loans, l.same)
+	return n
+}
+
+// same reports whether two are the same loan, whenever they end.
+func (l Loan) same(o Loan) bool { return l.Store == o.Store && l.Number == o.Number }
 
 // errNoLoan: the chain knows of no loan.
 var errNoLoan = errors.New("checkpoint: nothing is lent")
@@ -93,43 +99,48 @@ func (r *Repository) Borrow(ctx context.Context, from string, w Wanted) (*Manife
 		if len(newest.running()) >= loansMax {
 			return nil, fmt.Errorf("%w: checkpoint: %d stores began from %v and need it still", logcore.ErrOverloaded, loansMax, lender)
 		}
-		return newest.lentTo(r.o.Name, newest.Number+1, r), nil
+		return newest.lending(Loan{r.o.Name, newest.Number + 1, r.lentUntil()}), nil
 	})
 }
+
+func (r *Repository) lentUntil() time.Time { return now().Add(r.o.Lend).UTC() }
 
 // RenewEvery is how often a loan should be renewed.
 func (r *Repository) RenewEvery() time.Duration { return r.o.Lend / 4 }
 
-// Renew says that the store still needs what it borrowed. The error wraps ErrNone when the
-// loan has ended.
-func (r *Repository) Renew(ctx context.Context, from string) error {
-	return r.changeLoan(ctx, from, func(l Loan) uint64 { return l.Number })
+// Renew says that the store still needs what it borrowed, a manifest of that number. The
+// error wraps ErrNone when the loan has ended.
+func (r *Repository) Renew(ctx context.Context, from string, number uint64) error {
+	return r.changeLoan(ctx, Loan{Store: from, Number: number}, func(newest *Manifest, mine Loan) *Manifest {
+		mine.Until = r.lentUntil()
+		return newest.lending(mine)
+	})
 }
 
-// GiveBack ends the loan; that there is none is no error.
-func (r *Repository) GiveBack(ctx context.Context, from string) error {
-	err := r.changeLoan(ctx, from, func(Loan) uint64 { return 0 })
+// GiveBack ends the loan of a manifest; that there is none is no error.
+func (r *Repository) GiveBack(ctx context.Context, from string, number uint64) error {
+	err := r.changeLoan(ctx, Loan{Store: from, Number: number}, (*Manifest).withoutLoan)
 	if errors.Is(err, ErrNone) {
 		return nil
 	}
 	return err
 }
 
-func (r *Repository) changeLoan(ctx context.Context, from string, number func(Loan) uint64) error {
-	lender, err := r.sibling(from)
+// changeLoan changes a loan of this store; of names the lender.
+func (r *Repository) changeLoan(ctx context.Context, of Loan, change func(newest *Manifest, mine Loan) *Manifest) error {
+	lender, err := r.sibling(of.Store)
 	if err != nil {
 		return err
 	}
+	mine := Loan{Store: r.o.Name, Number: of.Number}
 	_, err = lender.inChain(ctx, func(newest *Manifest) (*Manifest, error) {
-		running := newest.running()
-		i := slices.IndexFunc(running, func(l Loan) bool { return l.Store == r.o.Name })
-		if i < 0 {
+		if !slices.ContainsFunc(newest.running(), mine.same) {
 			return nil, errNoLoan
 		}
-		return newest.lentTo(r.o.Name, number(running[i]), r), nil
+		return change(newest, mine), nil
 	})
 	if errors.Is(err, errNoLoan) {
-		return fmt.Errorf("%w: %v lends nothing to %s", ErrNone, lender, r.o.Name)
+		return fmt.Errorf("%w: %v lends manifest %d to %s no more", ErrNone, lender, of.Number, r.o.Name)
 	}
 	return err
 }

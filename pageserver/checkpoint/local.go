@@ -44,6 +44,7 @@ type Local struct {
 	mu      sync.Mutex
 	known   map[string]Table // guarded by mu; of ManifestFile
 	stripes stripemap.Set    // guarded by mu; of ManifestFile
+	loan    Loan             // guarded by mu; what was borrowed, and of whom
 	warm    []warmBlock      // guarded by mu; what Fetch begins with
 }
 
@@ -85,25 +86,25 @@ func (l *Local) Stripes() stripemap.Set {
 	return l.stripes
 }
 
-// Borrowed returns the other store whose checkpoint this one needs: the one that it began
-// from, as long as it has none of its own or something of it is missing. Empty: none.
-func (l *Local) Borrowed() string {
-	if l.r == nil {
-		return ""
-	}
-	for _, f := range l.fs.lazyTables() {
-		if f.t.store != l.r.o.Name {
-			return f.t.store
-		}
-	}
+// Borrowed returns the other store whose checkpoint this one needs, and which: the one that
+// it began from, as long as it has none of its own or something of it is missing. Empty: none.
+func (l *Local) Borrowed() (store string, number uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.loan.Store == "" {
+		return "", 0
+	}
 	for _, t := range l.known {
-		if t.store != l.r.o.Name {
-			return t.store
+		if t.store == l.loan.Store {
+			return l.loan.Store, l.loan.Number
 		}
 	}
-	return ""
+	for _, f := range l.fs.lazyTables() {
+		if f.t.store == l.loan.Store {
+			return l.loan.Store, l.loan.Number
+		}
+	}
+	return "", 0
 }
 
 // reload reads the store's manifest and makes what is missing lazy.
@@ -145,6 +146,9 @@ func (l *Local) adopt(m *Manifest) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.known, l.stripes, l.warm = known, m.Stripes, nil
+	if l.loan = (Loan{}); m.Name != l.r.o.Name {
+		l.loan = Loan{Store: m.Name, Number: m.Number}
+	}
 	for _, w := range m.Warm {
 		l.warm = append(l.warm, warmBlock{m.Tables[w.Table].Name, w.Block})
 	}
@@ -218,7 +222,7 @@ func (l *Local) Agree(m *Manifest) error {
 func (l *Local) Reset() error {
 	l.fs.clear()
 	l.mu.Lock()
-	l.known, l.stripes, l.warm = nil, stripemap.Set{}, nil
+	l.known, l.stripes, l.warm, l.loan = nil, stripemap.Set{}, nil, Loan{}
 	l.mu.Unlock()
 	if err := errors.Join(os.RemoveAll(l.lazy), os.RemoveAll(l.dir+newSuffix)); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)

@@ -149,7 +149,7 @@ func (s *server) save(ctx context.Context) error {
 			return err
 		}
 	}
-	m, err := s.h.Save(ctx, Content{StoreVersion: 1, Dir: "", FS: fs, Known: s.known})
+	m, err := s.h.Save(ctx, Content{StoreVersion: 1, Logs: []Log{{ID: 1, Name: "db"}}, Dir: "", FS: fs, Known: s.known})
 	if err != nil {
 		return err
 	}
