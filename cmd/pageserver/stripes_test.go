@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,9 @@ import (
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/roles"
 	"github.com/logcore/logcore/internal/stripemap"
+	"github.com/logcore/logcore/tiering"
+	"github.com/logcore/logcore/tiering/bucket/dir"
+	"github.com/logcore/logcore/tiering/target"
 )
 
 // childMarker makes the test binary the daemon itself, so that it can be killed.
@@ -128,6 +133,8 @@ type cluster struct {
 	addrs []string
 	root  string
 
+	target, key string // of the archive, where the checkpoints are
+
 	reads, pages, longest atomic.Int64
 	mu                    sync.Mutex
 	children              map[int]*exec.Cmd // guarded by mu
@@ -136,8 +143,9 @@ type cluster struct {
 // start starts page server i, or starts it again.
 func (cl *cluster) start(i int) {
 	cl.t.Helper()
-	cmd := exec.Command(os.Args[0], "--dir", filepath.Join(cl.root, fmt.Sprintf("pages-%d", i)), "--listen", cl.addrs[i], "--advertise", cl.addrs[i],
-		"--metrics", "", "--log-service", cl.logs.Addr(), "--log-level", "warn", "--cache-bytes", "8MiB")
+	cmd := exec.Command(os.Args[0], "--dir", cl.dir(i), "--listen", cl.addrs[i], "--advertise", cl.addrs[i],
+		"--metrics", "", "--log-service", cl.logs.Addr(), "--log-level", "warn", "--cache-bytes", "8MiB",
+		"--checkpoint-target", cl.target, "--key", cl.key, "--checkpoint-interval", "1s")
 	cmd.Env = append(os.Environ(), childMarker+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -156,6 +164,84 @@ func (cl *cluster) start(i int) {
 	cl.children[i] = cmd
 }
 
+func (cl *cluster) dir(i int) string { return filepath.Join(cl.root, fmt.Sprintf("pages-%d", i)) }
+
+// statusOf asks page server i how its checkpoints are.
+func (cl *cluster) statusOf(i int) []client.StoreCheckpoint {
+	cl.t.Helper()
+	c, err := client.Dial(cl.t.Context(), client.Options{Addr: cl.addrs[i]})
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	defer c.Close()
+	st, err := c.CheckpointStatus(cl.t.Context())
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	return st
+}
+
+// untilStatus waits for the checkpoints of page server i to be as they are to be.
+func (cl *cluster) untilStatus(i int, what string, ok func(client.StoreCheckpoint) bool) {
+	cl.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		all := cl.statusOf(i)
+		good := len(all) > 0
+		for _, st := range all {
+			good = good && ok(st)
+		}
+		if good {
+			return
+		}
+		if time.Now().After(deadline) {
+			cl.t.Fatalf("%s: it never came to that: %+v", what, all)
+		}
+	}
+}
+
+// beganFrom checks that page server i took stripes over from a checkpoint: another's, or its
+// own of before.
+func (cl *cluster) beganFrom(i int) {
+	cl.t.Helper()
+	began := func(st client.StoreCheckpoint) bool { return st.BeganFrom > 0 }
+	if !slices.ContainsFunc(cl.statusOf(i), began) {
+		cl.t.Errorf("page server %d took stripes over, and none from a checkpoint: %+v", i, cl.statusOf(i))
+	}
+}
+
+// prepareTarget makes the directory that the checkpoints go to one of the cluster's targets.
+func (cl *cluster) prepareTarget(ctx context.Context) {
+	cl.t.Helper()
+	cl.key = filepath.Join(cl.root, "key")
+	if _, err := tiering.GenerateKeyFile(cl.key); err != nil {
+		cl.t.Fatal(err)
+	}
+	st, err := cl.c.Status(ctx)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	id, err := hex.DecodeString(st.Cluster)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	cl.target = "dir://" + filepath.Join(cl.root, "home") + "?name=home"
+	spec, err := target.Parse(cl.target)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	if err := dir.Init(spec.Path); err != nil {
+		cl.t.Fatal(err)
+	}
+	b, err := dir.Open(spec.Path)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	defer b.Close()
+	if err := target.WriteMarker(ctx, b, target.Marker{Cluster: target.ClusterID(id), Name: spec.Name}); err != nil {
+		cl.t.Fatal(err)
+	}
+}
+
 // stop ends page server i by a signal.
 func (cl *cluster) stop(i int, sig os.Signal) {
 	cl.mu.Lock()
@@ -171,7 +257,7 @@ func (cl *cluster) stop(i int, sig os.Signal) {
 // until waits for the map to say what it is to say.
 func (cl *cluster) until(what string, ok func(by map[string]stripemap.Server) bool) {
 	cl.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		m, err := cl.c.StripeMap(cl.t.Context())
 		by := map[string]stripemap.Server{}
@@ -288,7 +374,7 @@ func (cl *cluster) during(what string, do func()) {
 // TestPagesAreShared: page servers come, are killed, come back, are drained, under load.
 // Every read is answered, with what the plain replay of the log has.
 func TestPagesAreShared(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -321,6 +407,7 @@ func TestPagesAreShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cl.c.Close()
+	cl.prepareTarget(ctx)
 	w, err := cl.c.OpenWriter(ctx, "db", client.WriterOptions{Create: true})
 	if err != nil {
 		t.Fatal(err)
@@ -345,12 +432,41 @@ func TestPagesAreShared(t *testing.T) {
 	begin(1, cl.read)
 	begin(2, cl.read)
 
+	cl.during("it makes a checkpoint", func() {
+		cl.untilStatus(0, "a checkpoint", func(st client.StoreCheckpoint) bool { return st.Number > 1 && st.Tables > 0 && st.Error == "" })
+	})
 	cl.during("a second one comes", func() { cl.start(1); cl.until("two", cl.owns(1, 0, 1)) })
+	cl.beganFrom(1)
 	cl.during("a third one comes", func() { cl.start(2); cl.until("three", cl.owns(1, 0, 1, 2)) })
+	cl.beganFrom(2)
+	cl.during("both have checkpoints of their own", func() {
+		for i := 1; i <= 2; i++ {
+			cl.untilStatus(i, "a checkpoint of its own", func(st client.StoreCheckpoint) bool { return st.Borrowed == "" && st.Epoch > 0 && st.Tables > 0 })
+		}
+	})
 	// What was given up is served for three leases more; then nobody else has what is killed now.
 	cl.during("what was given up is forgotten", func() { time.Sleep(3*cfg.PageServerLease + time.Second) })
 	cl.during("the second one is killed", func() { cl.stop(1, syscall.SIGKILL); cl.until("killed", cl.owns(1, 0, 2)) })
+	cl.beganFrom(0)
+	cl.beganFrom(2)
 	cl.during("it comes back", func() { cl.start(1); cl.until("back", cl.owns(1, 0, 1, 2)) })
+	cl.during("all but one are killed, with their disks", func() {
+		for i := 1; i <= 2; i++ {
+			cl.stop(i, syscall.SIGKILL)
+			if err := os.RemoveAll(cl.dir(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cl.until("one is left", cl.owns(1, 0))
+	})
+	cl.during("they come back with nothing", func() {
+		for i := 1; i <= 2; i++ {
+			cl.start(i)
+		}
+		cl.until("back again", cl.owns(1, 0, 1, 2))
+	})
+	cl.beganFrom(1)
+	cl.beganFrom(2)
 	cl.during("each stripe gets two owners", func() {
 		if err := cl.c.SetStripeOwners(ctx, 2); err != nil {
 			t.Fatal(err)
