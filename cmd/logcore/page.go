@@ -24,7 +24,7 @@ type pageJSON struct {
 func (a *app) pageCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "page", Short: "Read database pages at any LSN"}
 	cmd.AddCommand(a.pageGetCommand(), a.pageHistoryCommand(), a.pageDiffCommand(), a.pageCheckpointCommand(), a.pageStatusCommand(), a.pageLogsCommand(),
-		a.pageStripesCommand(), a.pageServerCommand())
+		a.pageLeaseCommand(), a.pageSourcesCommand(), a.pageStripesCommand(), a.pageServerCommand())
 	return cmd
 }
 

@@ -78,7 +78,7 @@ func (db *Database) committed(ch *changes, c Commit) *view {
 		db.written, db.writtenFloor = make(map[uint32]logcore.LSN), c.LSN
 	}
 	db.view = &view{snapshot: snapshot{at: c.LSN, version: c.LSN, pages: ch.pages, pageSize: ch.pageSize}, cache: pages}
-	db.lastCommit = c
+	db.lastCommit, db.acknowledged = c, time.Now()
 	return db.view
 }
 

@@ -56,6 +56,12 @@ func (db *Database) Explain(err error) error {
 		if cause != nil && !errors.Is(err, cause) {
 			return fmt.Errorf("%w: %w", err, cause)
 		}
+	case sqlite3.INTERRUPT:
+		var paused *PausedError // anything else says nothing about an interrupt
+		if errors.As(db.lastFault, &paused) {
+			db.lastFault = nil
+			return fmt.Errorf("%w: %w", err, paused)
+		}
 	}
 	return err
 }
@@ -112,7 +118,7 @@ func (f *file) lockCode(err error) sqlite3.ExtendedErrorCode {
 		return sqlite3.ExtendedErrorCode(sqlite3.INTERRUPT)
 	case errors.As(err, &stale):
 		return sqlite3.BUSY_SNAPSHOT
-	case errors.Is(err, logcore.ErrWriterActive), errors.Is(err, logcore.ErrLSNInFuture):
+	case errors.Is(err, logcore.ErrWriterActive), errors.Is(err, logcore.ErrLSNInFuture), errors.Is(err, logcore.ErrOverloaded):
 		return sqlite3.ExtendedErrorCode(sqlite3.BUSY)
 	}
 	return sqlite3.IOERR_LOCK

@@ -99,6 +99,9 @@ func (f *file) lockReserved() error {
 	if err == nil && head.version != f.view.version {
 		err = busySnapshot{f.view.at, head.at}
 	}
+	if err == nil {
+		err = db.heed(ctx)
+	}
 	if err != nil {
 		db.mu.Lock()
 		db.reserved = nil

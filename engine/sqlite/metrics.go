@@ -14,6 +14,8 @@ type metrics struct {
 	fetches    prometheus.Counter
 	fetched    prometheus.Counter
 	cacheDrops prometheus.Counter
+	pauses     prometheus.Counter
+	paused     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -32,9 +34,11 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		fetched:    counter("logcore_sqlite_fetched_pages_total", "Pages asked for in those calls."),
 		cacheDrops: counter("logcore_sqlite_cache_drops_total", "Times that a new version of the file made the local cache useless."),
 	}
+	m.pauses = counter("logcore_sqlite_pauses_total", "Transactions that waited before they wrote because page servers were behind.")
+	m.paused = counter("logcore_sqlite_paused_seconds_total", "How long they waited.")
 	if reg != nil {
 		register(reg, &m.commits)
-		for _, c := range []*prometheus.Counter{&m.failures, &m.hits, &m.fetches, &m.fetched, &m.cacheDrops} {
+		for _, c := range []*prometheus.Counter{&m.failures, &m.hits, &m.fetches, &m.fetched, &m.cacheDrops, &m.pauses, &m.paused} {
 			register(reg, c)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
@@ -26,7 +27,8 @@ type model struct {
 	incarnation uint64
 	ingested    logcore.LSN // what the page server has; follows last unless lagging
 	lagging     bool
-	calls       int // of Pages
+	advised     time.Duration // the pause that writers are told
+	calls       int           // of Pages
 	replayed    map[logcore.LSN]*modelFile
 
 	// fail decides, by the number of the append (from 1), what happens to it.
@@ -123,6 +125,12 @@ func (w *modelWriter) AppendTx(_ context.Context, _ logcore.TxID, parts [][]byte
 		return 0, 0, w.err
 	}
 	return m.last, logcore.HLC(m.last) << 16, nil
+}
+
+func (w *modelWriter) AdvisedPause() time.Duration {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	return w.m.advised
 }
 
 func (w *modelWriter) Err() error {

@@ -28,6 +28,9 @@ type Writer interface {
 	// LastLSN is the log's last entry when the epoch was granted, or where it branched
 	// off when it had none of its own; 0 for a new log.
 	LastLSN() logcore.LSN
+	// AdvisedPause is how long the log service advised, with its last acknowledgement, to wait
+	// before more is appended, because page servers are behind; 0 when there is no need.
+	AdvisedPause() time.Duration
 	// Close gives the epoch's lease back.
 	Close(ctx context.Context) error
 }
@@ -108,6 +111,9 @@ type Options struct {
 	// CommitTimeout bounds the wait for the acknowledgement of a commit, after which its
 	// outcome is unknown; 0 means 30 s.
 	CommitTimeout time.Duration
+	// PauseMax bounds how long a transaction waits before it begins to write because page servers
+	// are behind and the log service advises to wait; 0 means 2 s, below 0 it never waits.
+	PauseMax time.Duration
 	// ReadTimeout bounds the wait for pages or an LSN; 0 means 10 s.
 	ReadTimeout time.Duration
 	// BusyTimeout is SQLite's busy timeout of connections that Conn opens; 0 means 5 s.
@@ -122,6 +128,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CacheBytes, 64<<20)
 	setDefault(&o.TxBytesMax, 1<<30)
 	setDefault(&o.CommitTimeout, 30*time.Second)
+	setDefault(&o.PauseMax, 2*time.Second)
 	setDefault(&o.ReadTimeout, 10*time.Second)
 	setDefault(&o.BusyTimeout, 5*time.Second)
 	if o.Logger == nil {

@@ -47,6 +47,7 @@ type Database struct {
 	written      map[uint32]logcore.LSN // last change by this writer since writtenFloor
 	writtenFloor logcore.LSN
 	lastCommit   Commit
+	acknowledged time.Time // when it was
 	incarnation  uint64    // of the log service; 0 until it is known
 	confirmed    time.Time // when the log was last asked whether all this still holds
 	poison       error     // why nothing works until the database is opened again
