@@ -191,6 +191,7 @@ func (c *collection) flush() error {
 	if err := c.s.db.Apply(c.batch, pebble.NoSync); err != nil {
 		return err
 	}
+	c.s.readers.renew()
 	c.s.dirty.Store(true)
 	c.batch.Close()
 	c.batch = c.s.db.NewBatch()
@@ -210,6 +211,7 @@ func (s *Server) rewrite(key, sealed []byte) error {
 		return err
 	}
 	closer.Close()
+	defer s.readers.renew()
 	return s.db.Set(key, sealed, pebble.NoSync)
 }
 

@@ -162,6 +162,7 @@ func (c *committer) write(set *writeSet) error {
 		return err
 	}
 	c.spilled = set.partial
+	c.s.readers.renew()
 	c.s.dirty.Store(true)
 	if set.counted {
 		c.l.bytes.Store(set.bytes)

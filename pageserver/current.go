@@ -42,15 +42,13 @@ func newCurrentPages(entriesMax int) *currentPages {
 	return &currentPages{entriesMax: entriesMax, pages: map[currentID]current{}}
 }
 
-// find returns the version to read at an LSN, when it is known.
-func (c *currentPages) find(id currentID, lsn logcore.LSN) (versionID, bool) {
+// find returns the version of a page that was read last, the zero one when none is known,
+// and whether it is the one to read at an LSN.
+func (c *currentPages) find(id currentID, lsn logcore.LSN) (last versionID, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cur, ok := c.pages[id]
-	if !ok || lsn < cur.version.at.lsn || !cur.open && lsn > cur.through {
-		return versionID{}, false
-	}
-	return cur.version, true
+	return cur.version, ok && lsn >= cur.version.at.lsn && (cur.open || lsn <= cur.through)
 }
 
 // learn takes over what a reader of l found at an LSN.

@@ -69,6 +69,7 @@ func (s *Server) mapValues(prefix []byte, change func(key, value []byte) []byte)
 		}
 		n++
 	}
+	s.readers.renew()
 	s.cache, s.current = newPageCache(s.opts.PageCacheBytes), newCurrentPages(256)
 	return n, it.Error()
 }

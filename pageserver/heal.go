@@ -73,7 +73,7 @@ func (s *Server) isSound(d *damagedPage) (bool, error) {
 	defer r.close()
 	v, err := r.seek(d.owner, d.space, d.page, d.at)
 	if err == nil && v.alive && v.at == d.at {
-		_, err = r.materialise(v, d.space, d.page)
+		_, err = r.materialise(v, d.space, d.page, versionID{})
 		if err == nil {
 			return true, nil
 		}

@@ -170,6 +170,7 @@ func (s *Server) forgetSome(l *logState, from, end []byte) ([]byte, error) {
 			}
 		}
 		if groups == forgetBatch {
+			defer s.readers.renew()
 			return after, s.db.Apply(b, pebble.NoSync)
 		}
 		ok = it.SeekGE(after)
@@ -178,5 +179,6 @@ func (s *Server) forgetSome(l *logState, from, end []byte) ([]byte, error) {
 		return nil, err
 	}
 	s.dirty.Store(true)
+	defer s.readers.renew()
 	return nil, s.db.Apply(b, pebble.NoSync)
 }

@@ -235,6 +235,7 @@ func (w *ingester) makeImages() error {
 			if err := w.s.db.Apply(b, pebble.NoSync); err != nil {
 				return err
 			}
+			w.s.readers.renew()
 			b.Close()
 			b = w.s.db.NewBatch()
 		}

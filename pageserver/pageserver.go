@@ -26,6 +26,7 @@ type Server struct {
 	metrics *metrics
 	cache   *pageCache
 	written *writtenPages
+	readers readerPool
 	imager  imager
 	current *currentPages
 	lock    *durable.DirLock
@@ -198,6 +199,7 @@ func (s *Server) rebuildStore(reason error) error {
 	s.log.Error("pageserver: the page store is damaged", "dir", s.opts.Dir, "reason", reason)
 	s.storeMu.Lock()
 	defer s.storeMu.Unlock()
+	s.readers.renew()
 	s.closeDamaged(s.db)
 	s.db = nil
 	if err := s.replaceDamaged(); err != nil {
@@ -280,6 +282,7 @@ func (s *Server) Close() error {
 	s.metrics.unregister(s.opts.Registerer)
 	s.stopWarming()
 	err := s.saveStates()
+	s.readers.renew()
 	err = errors.Join(err, s.db.Flush(), s.db.Close(), s.local.Close(), s.lock.Unlock())
 	s.db = nil
 	if err != nil {
@@ -300,6 +303,7 @@ func (s *Server) flushLoop(ctx context.Context) {
 		case <-tick.C:
 		}
 		if !s.dirty.Swap(false) {
+			s.readers.renew() // tables may be gone since
 			continue
 		}
 		if err := s.flush(); err != nil {

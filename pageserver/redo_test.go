@@ -90,10 +90,21 @@ func TestRedoFails(t *testing.T) {
 	}
 }
 
-// TestBadTransactionLeavesNothing: a transaction of which parts are in the store already
-// when its last one turns out to be impossible leaves nothing of itself behind, and the
-// log is served up to it.
+// TestBadTransactionLeavesNothing: a transaction whose last part turns out to be impossible
+// leaves nothing of itself behind, whether the ones before are in the store already or on
+// their way there, and the log is served up to it.
 func TestBadTransactionLeavesNothing(t *testing.T) {
+	t.Run("in the store", func(t *testing.T) { testBadTransaction(t, 300) }) // more than a set of keys
+	t.Run("on its way", func(t *testing.T) { testBadTransaction(t, 3) })
+	t.Run("written beside", func(t *testing.T) {
+		defer pageserver.WriteBeside()()
+		testBadTransaction(t, 300)
+		testBadTransaction(t, 3)
+	})
+}
+
+// testBadTransaction has a transaction of parts with so many pages each.
+func testBadTransaction(t *testing.T, pages int) {
 	r := newRig(t, 0)
 	r.opts.Decoder = lineDecoder{}
 	s := r.start()
@@ -101,7 +112,7 @@ func TestBadTransactionLeavesNothing(t *testing.T) {
 	before, _ := r.source.Append("db", logcore.KindData, logcore.TxID{}, []byte("images 0 1"))
 	tx := logcore.TxID{7}
 	for i := range 4 {
-		r.source.Append("db", logcore.KindPart, tx, fmt.Appendf(nil, "images %d 300", i)) // more than a batch of the store
+		r.source.Append("db", logcore.KindPart, tx, fmt.Appendf(nil, "images %d %d", i, pages))
 	}
 	commit, _ := r.source.Append("db", logcore.KindCommit, tx, []byte("nonsense"))
 	after, _ := r.source.Append("good", logcore.KindData, logcore.TxID{}, []byte("images 0 1"))

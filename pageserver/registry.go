@@ -262,6 +262,7 @@ func (s *Server) throwAway(l *logState, why string) bool {
 		s.log.Error("pageserver: pages of another history could not be removed; tried again", "log", l.name(), "err", err)
 		return false
 	}
+	s.readers.renew()
 	s.dirty.Store(true)
 	s.registry.remove(l)
 	l.update(func() { l.confirmed, l.stopped, l.generation = true, errVanished, generations.Add(1) })

@@ -228,6 +228,7 @@ func (s *Server) removeAbove(l *logState) error {
 	}
 	// What is known of the newest cuts may be of those removed.
 	l.forgetCuts()
+	defer s.readers.renew()
 	return s.db.Apply(b, pebble.NoSync)
 }
 
