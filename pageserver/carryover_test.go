@@ -152,12 +152,26 @@ func (d slowDecoder) Decode(state, payload []byte) ([]engine.Record, []byte, err
 // TestPartOfALostTransaction: a checkpoint made while a large transaction is in the store in
 // part, which the restored log service has lost. Nothing of it is ever seen.
 func TestPartOfALostTransaction(t *testing.T) {
+	for _, log := range []string{"db", "fork"} {
+		t.Run(log, func(t *testing.T) { partOfALostTransaction(t, log) })
+	}
+}
+
+// partOfALostTransaction loses a transaction of db, or of a branch that nobody follows afterwards.
+func partOfALostTransaction(t *testing.T, log string) {
 	r := newColdRig(t, 60)
 	slow := slowDecoder{reached: make(chan struct{}, 1), goOn: make(chan struct{})}
 	slow.reached <- struct{}{} // full until the transaction is there
 	r.opts.Decoder = slow
 	s := r.start()
 	r.compare(s, "db", 2)
+	logs := 1
+	if log != "db" {
+		if _, _, err := s.CreateBranch(t.Context(), "db", log, pageserver.ReadAt{Wait: wait}); err != nil {
+			t.Fatal(err)
+		}
+		logs = 2
+	}
 	<-slow.reached
 	var tx enginetest.Transaction
 	image := make([]byte, 1024)
@@ -179,7 +193,7 @@ func TestPartOfALostTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	tx.Parts = append(tx.Parts, mark...)
-	restored := r.source.AppendTx("db", tx) - 1 // its parts are there, its commit is lost
+	restored := r.source.AppendTx(log, tx) - 1 // its parts are there, its commit is lost
 	for deadline := time.Now().Add(wait); len(slow.reached) == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the transaction was not begun")
@@ -195,11 +209,14 @@ func TestPartOfALostTransaction(t *testing.T) {
 	r.elsewhere()
 	r.opts.Decoder = pages.Decoder{}
 	r.source.Restore(2, restored)
+	if log != "db" {
+		r.source.CloseWriter(log)
+	}
 	r.append("db", 60)
 	s = r.start()
 	r.spaces = append(r.spaces, engine.SpaceOf(99))
-	r.compare(s, "db", 60)
-	if s.CheckpointStatus().BeganFrom == 0 || r.metric("carried_logs_total") != 1 {
+	r.compare(s, log, 60)
+	if s.CheckpointStatus().BeganFrom == 0 || r.metric("carried_logs_total") != float64(logs) {
 		t.Error("the checkpoint was not kept: the run is void")
 	}
 }

@@ -3,6 +3,7 @@ package pageserver
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -107,6 +108,10 @@ func (s *Server) carryOver(l *logState, info LogInfo) (bool, error) {
 	l.mu.Lock()
 	foreign := l.foreign
 	l.mu.Unlock()
+	if p := l.parent; p != nil && p.info().Incarnation != info.Incarnation {
+		// What a branch shows is its parent's, too: its parent comes first.
+		return false, fmt.Errorf("pageserver: %w: the parent of branch %q is of another incarnation yet", logcore.ErrOverloaded, info.Name)
+	}
 	if foreign || v.incarnation == info.Incarnation || v.parent != info.Parent || v.branchLSN != info.BranchLSN || v.name != info.Name || info.Last < v.entry {
 		return false, nil
 	}

@@ -150,6 +150,12 @@ func (s *Server) settle(l *logState, info LogInfo) {
 	if rests, _ := l.settled(want{}); rests {
 		return
 	}
+	// No follower will do it: a branch at rest is served up to where its log is, past what is left of a transaction
+	// that the log has lost.
+	if err := s.removeSpilled(l); err != nil {
+		s.log.Warn("pageserver: a branch is not served yet: what is left of a lost transaction could not be removed; tried again", "log", info.Name, "err", s.noteStoreError(err))
+		return
+	}
 	l.rest(0)
 	if err := s.chooseDecoder(l, info); err != nil {
 		s.log.Debug("pageserver: a branch at rest can't be decoded", "log", info.Name, "err", err)
@@ -181,6 +187,10 @@ func (s *Server) atRest(l *logState, info LogInfo) {
 		return
 	}
 	f.stop(l)
+	if err := s.removeSpilled(l); err != nil { // what it was in the middle of, if the list is older
+		s.log.Warn("pageserver: a branch does not rest yet; tried again", "log", info.Name, "err", s.noteStoreError(err))
+		return
+	}
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
 	switch {
