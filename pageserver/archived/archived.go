@@ -146,14 +146,35 @@ func logInfo(c *catalog.State, l *catalog.Log) pageserver.LogInfo {
 		First: l.FirstLSN(), WriterOpen: l.WriterOpen, Bytes: l.Bytes, Last: l.LastLSN, LastTime: l.LastTime, Committed: c.LSN + l.Base}
 }
 
-// place is where the entries of a log are.
+// place is where the entries of a log are, as far as a catalog knows: each extent ends, the last where the catalog does.
+// Behind that the log may have left the shard.
 type place struct {
+	moves   uint64           // of the log's family, so far
 	extents []catalog.Extent // the log's own, in order
 	// truncated is the LSN below which entries were given up, 0 when none were.
 	truncated logcore.LSN
 }
 
-// locate returns where a log's own entries are.
+// placeOf returns where a log of a shard's catalog has its own entries.
+func placeOf(c *catalog.State, l *catalog.Log, shard logcore.ShardID) (place, error) {
+	chain, err := c.Chain(l.ID, shard)
+	if err != nil {
+		return place{}, err // there is no log without its parents
+	}
+	p := place{moves: c.Root(l).Gen, truncated: l.TruncatedBefore}
+	for _, e := range chain {
+		if e.Last == catalog.Open {
+			e.Last = c.LSN + e.Base
+		}
+		if e.Log == l.ID && e.First <= e.Last {
+			p.extents = append(p.extents, e)
+		}
+	}
+	return p, nil
+}
+
+// locate returns where a log's own entries are. Shards are archived each by itself, so one that the log has left may not
+// show that yet: the most moves say which is right.
 func (a *Archive) locate(ctx context.Context, log pageserver.LogInfo) (place, error) {
 	var found *place
 	var other uint64
@@ -166,15 +187,8 @@ func (a *Archive) locate(ctx context.Context, log pageserver.LogInfo) (place, er
 			other = c.Incarnation
 			return
 		}
-		chain, err := c.Chain(l.ID, s.id)
-		if err != nil {
-			return // there is no log without its parents
-		}
-		found = &place{truncated: l.TruncatedBefore}
-		for _, e := range chain {
-			if e.Log == l.ID {
-				found.extents = append(found.extents, e)
-			}
+		if p, err := placeOf(c, l, s.id); err == nil && (found == nil || p.moves > found.moves) {
+			found = &p
 		}
 	})
 	switch {

@@ -20,21 +20,19 @@ const (
 // Read implements pageserver.Archive.
 func (a *Archive) Read(ctx context.Context, log pageserver.LogInfo, from logcore.LSN) iter.Seq2[pageserver.Batch, error] {
 	return func(yield func(pageserver.Batch, error) bool) {
-		where, err := a.locate(ctx, log)
-		if err == nil && where.truncated != 0 && from < where.truncated {
-			err = fmt.Errorf("archived: %w: log %q begins at LSN %d", logcore.ErrTrimmed, log.Name, where.truncated)
-		}
-		if err != nil {
-			yield(pageserver.Batch{}, err)
-			return
-		}
 		r := &reading{a: a, ctx: ctx, yield: yield, next: from}
-		for _, e := range where.extents {
-			if r.next > e.Last {
-				continue
+		for {
+			before := r.next
+			where, err := a.locate(ctx, log)
+			if err == nil && r.next == from && from < where.truncated {
+				err = fmt.Errorf("archived: %w: log %q begins at LSN %d", logcore.ErrTrimmed, log.Name, where.truncated)
 			}
-			r.next = max(r.next, e.First)
-			if more := r.extent(e); !more || r.next <= e.Last {
+			if err != nil {
+				yield(pageserver.Batch{}, err)
+				return
+			}
+			// What was archived meanwhile may be elsewhere.
+			if more := r.extents(where.extents); !more || r.next == before {
 				return
 			}
 		}
@@ -47,6 +45,20 @@ type reading struct {
 	ctx   context.Context
 	yield func(pageserver.Batch, error) bool
 	next  logcore.LSN
+}
+
+// extents reads one extent after the other. It returns false when there is nothing behind what it read.
+func (r *reading) extents(all []catalog.Extent) (more bool) {
+	for _, e := range all {
+		if r.next > e.Last {
+			continue
+		}
+		r.next = max(r.next, e.First)
+		if more := r.extent(e); !more || r.next <= e.Last {
+			return false
+		}
+	}
+	return true
 }
 
 // extent reads an extent as far as it is archived. It returns false when the consumer wants no
