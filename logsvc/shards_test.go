@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -216,6 +217,7 @@ func TestMoveUnderWriters(t *testing.T) {
 	follow, stop := context.WithCancel(ctx)
 	var seen []client.LogEntry
 	var through logcore.LSN
+	var until atomic.Uint64 // where the log ends, once it does
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
@@ -236,17 +238,18 @@ func TestMoveUnderWriters(t *testing.T) {
 				t.Errorf("through LSN %d after %d", b.Through, through)
 			}
 			through = max(through, b.Through)
-			if n := len(seen); n > 0 && follow.Err() != nil {
+			if last := logcore.LSN(until.Load()); last != 0 && through >= last {
 				return
 			}
 		}
 	}()
 	running.Wait()
-	deadline := time.Now().Add(10 * time.Second)
-	for time.Now().Before(deadline) && mustInfo(t, c, "db").LastLSN != lsns[len(lsns)-1] {
-		time.Sleep(10 * time.Millisecond)
+	until.Store(uint64(lsns[len(lsns)-1]))
+	select {
+	case <-followed:
+	case <-time.After(time.Minute):
+		t.Error("the follower does not come to the end of the log")
 	}
-	time.Sleep(100 * time.Millisecond)
 	stop()
 	<-followed
 	if !slices.IsSorted(lsns) || len(slices.Compact(slices.Clone(lsns))) != len(lsns) {
