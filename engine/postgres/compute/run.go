@@ -238,7 +238,7 @@ func follow(ctx context.Context, c *client.Client, w *client.Writer, s *Server, 
 
 // followServer connects as soon as the server lets it, tells that it is ready, and copies.
 func followServer(ctx context.Context, c *client.Client, w *client.Writer, s *Server, o RunOptions, started Started, built time.Time) error {
-	r, err := receiver.New(receiver.Options{ConnString: s.ConnString(), StandbyName: s.o.StandbyName, Monitor: o.Monitor, Logger: o.Logger, Connected: func() {
+	r, err := receiver.New(receiver.Options{ConnString: s.ConnString(), StandbyName: s.o.StandbyName, Paced: true, Monitor: o.Monitor, Logger: o.Logger, Connected: func() {
 		started.Start = time.Since(built)
 		o.Ready(started)
 	}}, receiver.OverClient(c, w))

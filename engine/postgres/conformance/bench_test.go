@@ -173,6 +173,7 @@ func benchCommit(b *testing.B, f *figures) {
 	for which := range sides { // both warm
 		p.pgbench(b, which, "-c", "8", "-T", "3")
 	}
+	p.awaitQuiet(b) // the base backup was taken in just now
 	for _, clients := range []int{1, 8} {
 		var tps, ms [2][]float64
 		var cpu [2]map[string]float64 // seconds
@@ -494,7 +495,7 @@ func benchReturn(b *testing.B, f *figures) {
 	}
 	defer log.Close()
 	written, ready := 0.0, 1
-	var nodes []float64
+	var nodes, cpus []float64
 	for _, mib := range returnWAL(b) {
 		size, more := mib*(1<<20), map[string]any{"wal_mib": mib}
 		local := p.recovery(b, size)
@@ -506,26 +507,51 @@ func benchReturn(b *testing.B, f *figures) {
 		awaitIngest(b, log, "bench")
 		f.add("return.ingest", time.Since(began).Seconds(), "s, to write the WAL and to ingest it", map[string]any{"wal_mib": mib, "more_mib": (size - written) / (1 << 20), "behind_s": (time.Since(began) - wrote).Seconds()})
 		written = size
-		var took []float64
+		p.awaitQuiet(b)
+		var took, cpu []float64
 		var parts [2][]float64
 		for range returnRounds {
 			ready++
+			before := p.ownCPU(b)
 			took = append(took, p.comesBack(b, ready))
+			cpu = append(cpu, p.ownCPU(b)-before)
 			build, start := lastStart(b, p.node.output.String())
 			parts[0], parts[1] = append(parts[0], build), append(parts[1], start)
 		}
 		node := median(took)
-		nodes = append(nodes, node)
+		nodes, cpus = append(nodes, node), append(cpus, median(cpu))
 		more["rounds"] = returnRounds
 		f.add("return.logcore", node, "s, made from the page server's pages", more)
+		f.add("return.logcore.cpu", median(cpu), "CPU seconds of run and LogCore", more)
 		f.add("return.logcore.build", median(parts[0]), "s of it, to make the data directory", more)
 		f.add("return.logcore.start", median(parts[1]), "s of it, until the server took connections", more)
 		f.add("return.ratio", node/local, "LogCore/local", more)
 	}
+	f.add("return.flat_cpu", cpus[len(cpus)-1]/cpus[0], "CPU seconds with the most WAL/with the least", map[string]any{"goal": 1.2})
 	f.add("return.flat", nodes[len(nodes)-1]/nodes[0], "with the most WAL/with the least", map[string]any{"goal": 1.2})
 	if out := p.node.output.String(); strings.Count(out, fromPages) != ready {
 		b.Errorf("not every node was made from pages:\n%s", tail([]byte(out)))
 	}
+}
+
+// ownCPU returns the CPU seconds of LogCore and of run so far.
+func (p *pair) ownCPU(b *testing.B) float64 {
+	b.Helper()
+	return cpuOfProcess(b, p.node.cmd.Process.Pid) + cpuOfProcess(b, p.service.process.cmd.Process.Pid)
+}
+
+// awaitQuiet waits until LogCore has done what it does in the background after much was written, or for long enough: it is not what is measured.
+func (p *pair) awaitQuiet(b *testing.B) {
+	b.Helper()
+	const enough, quiet = 90 * time.Second, 0.1 // of a core
+	for deadline := time.Now().Add(enough); time.Now().Before(deadline); {
+		before := p.ownCPU(b)
+		time.Sleep(2 * time.Second)
+		if p.ownCPU(b)-before < 2*quiet {
+			return
+		}
+	}
+	b.Log("LogCore is still busy in the background")
 }
 
 // returnQuery is answered when a node, or a server, is there again.

@@ -15,7 +15,12 @@ import (
 // whole returns the consistency sample up to the end of its last record.
 func whole(t testing.TB) []byte {
 	t.Helper()
-	log, err := walsample.Consistency.Log()
+	return wholeOf(t, walsample.Consistency)
+}
+
+func wholeOf(t testing.TB, s walsample.Sample) []byte {
+	t.Helper()
+	log, err := s.Log()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,13 @@ const (
 	gatherBytes = 64 << 10
 	// gatherMax is how much may gather before no more is taken from the server.
 	gatherMax = 4 << 20
+	// pacedBytes of WAL cost the pause that the log advises; a wait begins with pauseMin and never lasts longer than pauseMax.
+	pacedBytes         = 1 << 20
+	pauseMin, pauseMax = 5 * time.Millisecond, 2 * time.Second
 )
+
+// Adviser is a Log that knows how long to wait while page servers are behind.
+type Adviser interface{ AdvisedPause() time.Duration }
 
 // submitted is an append and where its WAL ends.
 type submitted struct {
@@ -32,10 +38,11 @@ type flow struct {
 	room  chan struct{}  // an append has ended
 
 	mu       sync.Mutex
-	batch    *batch    // guarded by mu
-	inflight int       // appends whose outcome is not known; guarded by mu
-	arrived  time.Time // when the first of what gathers was there; guarded by mu
-	over     bool      // nothing is submitted any more; guarded by mu
+	owed     time.Duration // of pauses; the receiving goroutine's
+	batch    *batch        // guarded by mu
+	inflight int           // appends whose outcome is not known; guarded by mu
+	arrived  time.Time     // when the first of what gathers was there; guarded by mu
+	over     bool          // nothing is submitted any more; guarded by mu
 }
 
 func (r *Receiver) newFlow(c *conn, at wal.Position) (*flow, error) {
@@ -43,8 +50,32 @@ func (r *Receiver) newFlow(c *conn, at wal.Position) (*flow, error) {
 	return &flow{r: r, queue: make(chan submitted, r.opts.InflightMax), room: make(chan struct{}, 1), batch: b}, err
 }
 
-// add takes the next WAL from the server. It waits while too much has gathered.
+// pace waits for page servers that are behind, as long as the log advises for so much WAL. A commit has little of it, and hardly waits: what is
+// held back is a rate of WAL that page servers don't keep up with.
+func (f *flow) pace(ctx context.Context, bytes int) {
+	a, ok := f.r.log.(Adviser)
+	if !ok || !f.r.opts.Paced {
+		return
+	}
+	advised := a.AdvisedPause()
+	if advised == 0 {
+		f.owed = 0
+		return
+	}
+	f.owed += time.Duration(float64(advised) * float64(bytes) / pacedBytes)
+	if f.owed < pauseMin {
+		return
+	}
+	select {
+	case <-time.After(min(f.owed, pauseMax)):
+	case <-ctx.Done():
+	}
+	f.owed = 0
+}
+
+// add takes the next WAL from the server. It waits while too much has gathered, and for page servers that are behind.
 func (f *flow) add(ctx context.Context, start wal.Position, content []byte) error {
+	f.pace(ctx, len(content))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.batch.ready() >= gatherMax {

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
@@ -49,6 +50,9 @@ func LastPayload(ctx context.Context, c *client.Client, log string, after, last 
 func (l clientLog) Submit(ctx context.Context, parts [][]byte, position []byte) Pending {
 	return pending{l.w.Submit(ctx, logcore.TxID{}, parts, position)}
 }
+
+// AdvisedPause implements Adviser.
+func (l clientLog) AdvisedPause() time.Duration { return l.w.AdvisedPause() }
 
 func (l clientLog) PartBytesMax() int { return l.w.EntryBytesMax() }
 

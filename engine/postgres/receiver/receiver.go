@@ -61,6 +61,8 @@ type Options struct {
 	Connected func()
 	// SettingsEvery is how often the server's settings are looked at while it streams; 0 is one minute.
 	SettingsEvery time.Duration
+	// Paced: when page servers are behind the server's WAL is taken more slowly, so that a node made of their pages is made soon.
+	Paced bool
 	// Monitor is told how it goes; nil: nobody is.
 	Monitor *Monitor
 	Logger  *slog.Logger
