@@ -130,7 +130,7 @@ PG_CACHE ?= .cache/postgres
 .PHONY: test-postgres
 test-postgres: build ## the PostgreSQL engine against the real server, which is installed if it is missing: regression suite, killed nodes, a standby as oracle
 	@echo "expected: about 6 minutes, and 2 more the first time, to fetch and build PostgreSQL's regression suite" >&2
-	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_REDO_TABLE=$(abspath $(REDO_TABLE)) LOGCORE_PG_REGRESS=$$regress LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -count=1 -timeout 30m -v ./engine/postgres/conformance
+	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_REDO_TABLE=$(abspath $(REDO_TABLE)) LOGCORE_PG_REGRESS=$$regress LOGCORE_PG_SOURCE=$(abspath $(PG_CACHE))/tree LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -count=1 -timeout 30m -v ./engine/postgres/conformance
 
 .PHONY: bench-postgres
 bench-postgres: build ## PostgreSQL with and without LogCore, interleaved; a killed node's return beside crash recovery: JSON lines on stdout, a table on stderr; ONLY=start,tps,wal,ingest,decode,redo

@@ -51,7 +51,7 @@ cache=$(mkdir -p "$1" && cd "$1" && pwd)
 version=$(dpkg-query -W -f '${Version}' postgresql-15)
 tree=$cache/$version
 regress=$tree/src/test/regress
-if [ ! -e "$tree/built" ]; then
+if [ ! -e "$tree/built.2" ]; then
   build_tools
   say "building the regression suite of PostgreSQL $version; takes about two minutes"
   work=$(mktemp -d "$cache/work.XXXXXX")
@@ -64,11 +64,14 @@ if [ ! -e "$tree/built" ]; then
   ./configure --without-readline --without-zlib --quiet >&2
   make -s -C src/backend generated-headers >&2
   make -s -C src/test/regress >&2
-  touch built
+  # Headers are links to where they were made, which is not where they stay.
+  find src/include -type l | while read -r link; do cp --remove-destination "$(readlink -f "$link")" "$link"; done
+  touch built.2
   chmod -R a+rX .
   rm -rf "$tree"
   mv "$work/tree" "$tree"
 fi
+ln -sfn "$version" "$cache/tree"
 # The server runs as a user of its own, who has to get there: when a directory above is closed to
 # others, as that of a private clone is, the suite is copied to where everybody may look.
 for dir in "$regress" "$tree" "$cache"; do chmod a+rx "$dir"; done

@@ -5,6 +5,7 @@ package conformance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -427,6 +428,157 @@ func awaitGone(t testing.TB, s *server) {
 	for deadline := time.Now().Add(30 * time.Second); left() != ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("a process of the killed server is left: %s", left())
+		}
+	}
+}
+
+// manager is an extension with a resource manager of its own.
+const manager = `
+#include "postgres.h"
+#include "fmgr.h"
+#include "access/xlog_internal.h"
+#include "access/xloginsert.h"
+
+PG_MODULE_MAGIC;
+
+static void redo(XLogReaderState *r) { }
+static void desc(StringInfo to, XLogReaderState *r) { }
+static const char *identify(uint8 info) { return "NOTE"; }
+
+static RmgrData manager = {.rm_name = "logcore_test", .rm_redo = redo, .rm_desc = desc, .rm_identify = identify};
+
+void _PG_init(void);
+void _PG_init(void) { RegisterCustomRmgr(RM_EXPERIMENTAL_ID, &manager); }
+
+PG_FUNCTION_INFO_V1(note);
+Datum note(PG_FUNCTION_ARGS)
+{
+	char data[8] = "note";
+
+	XLogBeginInsert();
+	XLogRegisterData(data, sizeof data);
+	XLogInsert(RM_EXPERIMENTAL_ID, 0);
+	PG_RETURN_VOID();
+}
+`
+
+// WAL of an extension with a resource manager of its own goes into the log, which the page server serves up to there; other logs go on. The status names it.
+func TestExtensionWithAResourceManager(t *testing.T) {
+	t.Parallel()
+	include := filepath.Join(os.Getenv("LOGCORE_PG_SOURCE"), "src", "include")
+	if _, err := os.Stat(filepath.Join(include, "access", "xlog_internal.h")); err != nil {
+		t.Fatalf("LOGCORE_PG_SOURCE does not say where PostgreSQL's source is: run make test-postgres: %v", err)
+	}
+	dir := workDir(t)
+	source, library := filepath.Join(dir, "manager.c"), filepath.Join(dir, "manager.so")
+	if err := os.WriteFile(source, []byte(manager), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "gcc", "-shared", "-fPIC", "-O1", "-I", include, "-o", library, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	service, s := newService(t), newServer(t, "shared_preload_libraries='"+library+"'")
+	attach := service.attach(t, "extended", s)
+	c := connect(t, s.connString())
+	query(t, c, "create table t as select 1 i")
+	query(t, c, "create function note() returns void language c as '"+library+"'")
+	before := service.lastLSN(t, "extended")
+	service.eventuallyShows(t, "", "extended", "--server", s.connString())
+	query(t, c, "select note()")
+	query(t, c, "insert into t values (2)") // it goes on to be acknowledged
+	service.eventuallyShows(t, "quarantined", "extended")
+	if out, _ := service.try(t, "postgres", "status", "extended"); !contains(out, "belongs to an extension") {
+		t.Errorf("the status does not say why:\n%s", out)
+	}
+	other := newServer(t)
+	service.attach(t, "other", other)
+	service.eventuallyShows(t, "", "other", "--server", other.connString())
+	attach.stop()
+	if out, err := service.try(t, "postgres", "basebackup", "extended", "--to", filepath.Join(workDir(t), "data")); err == nil || !contains(out, "belongs to an extension") {
+		t.Errorf("a data directory behind the record: %v\n%s", err, out)
+	}
+	s.stop(t)
+	if n := queryOne(t, openAt(t, service, "extended", "--lsn", before).connString(), "select count(*) from t"); n != "1" {
+		t.Errorf("%s rows before the record, want 1", n)
+	}
+}
+
+// When LogCore's disk is full commits wait, the status says so, and when there is room again they go on: nothing is lost.
+func TestLogCoreDiskIsFull(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "logcore-full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	service := &service{addr: fmt.Sprintf("127.0.0.1:%d", freePort(t)), dir: filepath.Join(dir, "service"), within: []string{"unshare", "--mount", "--map-root-user", "sh", "-c",
+		`mount -t tmpfs -o size=700m tmpfs "$0" && exec "$@"`, dir}}
+	service.start(t)
+	s := newServer(t)
+	metrics := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	attach := service.attach(t, "full", s)
+	attach.stop()
+	attach = service.background(t, "postgres", "attach", "full", "--server", s.connString(), "--addr", service.addr, "--metrics", metrics, "--stay")
+	awaitStream(t, s)
+	c := connect(t, s.connString())
+	query(t, c, "create table t as select 1 i")
+	filler := filepath.Join("/proc", strconv.Itoa(service.process.cmd.Process.Pid), "root", dir, "filler") // as the service sees it
+	fill(t, filler)
+	written := make(chan error, 1)
+	go func() {
+		for i := range 60 {
+			if _, err := c.Exec(t.Context(), fmt.Sprintf("insert into t select %d from generate_series(1, 20000)", i+2)).ReadAll(); err != nil {
+				written <- err
+				return
+			}
+		}
+		written <- nil
+	}()
+	// The service keeps what it has taken until there is room, or refuses it; its own status says so.
+	stuck := func() bool {
+		got := service.conditions(t, "full", "--agent", metrics)
+		return slices.Contains(got, "logcore_unhealthy") && (slices.Contains(got, "logcore_unreachable") || contains(attach.output.String(), "commits wait"))
+	}
+	for deadline := time.Now().Add(2 * time.Minute); !stuck(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing says that the disk is full: %v", service.conditions(t, "full", "--agent", metrics))
+		}
+	}
+	select {
+	case err := <-written:
+		t.Fatalf("commits did not wait: %v", err)
+	default:
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-written:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(3 * time.Minute):
+		t.Fatalf("commits wait on:\n%s", attach.output.String())
+	}
+	attach.stop()
+	if n := queryOne(t, openAt(t, service, "full").connString(), "select count(*) from t"); n != "1200001" {
+		t.Errorf("%s rows, want 1200001", n)
+	}
+}
+
+// fill writes a file until there is no room.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for b := make([]byte, 1<<20); ; {
+		if _, err := f.Write(b); errors.Is(err, syscall.ENOSPC) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 // service is a LogCore of the test's own.
 type service struct {
 	addr, dir string
+	within    []string // a command that starts LogCore; nil: it is started as it is
 	process   *process
 }
 
@@ -66,7 +67,11 @@ func newService(t testing.TB) *service {
 // start starts LogCore, also one that was killed.
 func (s *service) start(t testing.TB) {
 	t.Helper()
-	s.process = s.background(t, "dev", "--dir", s.dir, "--listen", s.addr, "--metrics", "")
+	dev := command(t, context.Background(), "dev", "--dir", s.dir, "--listen", s.addr, "--metrics", "")
+	if len(s.within) > 0 {
+		dev = exec.Command(s.within[0], append(s.within[1:], dev.Args...)...)
+	}
+	s.process = s.launch(t, dev)
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		if out, err := s.try(t, "log", "ls"); err == nil {
 			return
@@ -113,7 +118,13 @@ func command(t testing.TB, ctx context.Context, args ...string) *exec.Cmd {
 // background starts a command that is stopped when the test ends.
 func (s *service) background(t testing.TB, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: command(t, context.Background(), args...), done: make(chan struct{})}
+	return s.launch(t, command(t, context.Background(), args...))
+}
+
+// launch is background for a command that was made.
+func (s *service) launch(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -126,7 +137,7 @@ func (s *service) background(t testing.TB, args ...string) *process {
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {
-			t.Logf("%s:\n%s", strings.Join(args, " "), tail([]byte(p.output.String())))
+			t.Logf("%s:\n%s", strings.Join(cmd.Args[1:], " "), tail([]byte(p.output.String())))
 		}
 	})
 	return p
