@@ -28,7 +28,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: `The whole story on this machine, with real processes: load a database of 51,000 rows,
 commit 2,000 transactions, kill every process in mid-commit and start again; kill
 again, delete the hot tier and the page server, take one of three clouds away,
-restore from the other two, and compare every transaction with what was acknowledged.`,
+restore from the other two, begin the page server from its checkpoint, and compare
+every transaction with what was acknowledged.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.transactions < 100 {
 				return exit.Usagef("--transactions %d: want at least 100", f.transactions)

@@ -24,6 +24,7 @@ type demoResult struct {
 	Disaster     demoCrash       `json:"crash_hot_tier_lost"`
 	LostCloud    string          `json:"lost_cloud"`
 	Restore      recovery.Report `json:"restore"`
+	ColdStart    demoColdStart   `json:"cold_start"`
 	EarlierLSN   logcore.LSN     `json:"earlier_lsn"`
 	EarlierTx    int64           `json:"earlier_transaction"`
 	Verified     demoVerify      `json:"verify"`
@@ -38,6 +39,15 @@ type demoCrash struct {
 	Missing      []int64 `json:"missing"`           // acknowledged and not there
 	MissingMs    float64 `json:"missing_window_ms"` // between the oldest missing acknowledgement and the crash
 	Digest       string  `json:"digest"`
+}
+
+// demoColdStart is how the page server began that had lost its directory.
+type demoColdStart struct {
+	Checkpoint  uint64  `json:"checkpoint"` // that it began from
+	Tables      uint64  `json:"tables"`
+	Bytes       uint64  `json:"bytes"`
+	Made        uint64  `json:"made"`          // the one that was made before the loss
+	FirstPageMs float64 `json:"first_page_ms"` // after the process was started
 }
 
 type demoVerify struct {
@@ -81,8 +91,8 @@ func (r *demoResult) oneLine() string {
 	}
 	return fmt.Sprintf("DONE: %d rows loaded and %d transactions committed over %s at %.0f/s (commit p50 %.2f ms, p99 %.2f ms); "+
 		"killed in mid-commit with the hot tier kept: lost %s (%d acknowledged, %d there); killed again, hot tier and page server deleted, cloud %s gone, restored from the rest: lost %s "+
-		"(%d acknowledged, %d there, each equal to its acknowledgement); read again as of LSN %d; verified %s; %s",
+		"(%d acknowledged, %d there, each equal to its acknowledgement); the page server began from checkpoint %d, first page after %.0f ms; read again as of LSN %d; verified %s; %s",
 		r.Rows, r.Transactions, r.Targets, r.PerSecond, r.CommitP50Ms, r.CommitP99Ms,
 		r.Crash.missingText(), r.Crash.Acknowledged, r.Crash.Recovered, r.LostCloud,
-		r.Disaster.missingText(), r.Disaster.Acknowledged, r.Disaster.Recovered, r.EarlierLSN, sizeText(r.Verified.Bytes), strings.Join(steps, ", "))
+		r.Disaster.missingText(), r.Disaster.Acknowledged, r.Disaster.Recovered, r.ColdStart.Checkpoint, r.ColdStart.FirstPageMs, r.EarlierLSN, sizeText(r.Verified.Bytes), strings.Join(steps, ", "))
 }

@@ -52,6 +52,7 @@ func (d *demo) tell(ctx context.Context) error {
 		{"load", d.load},
 		{"transactions", d.work},
 		{"restart", d.crashAndRestart},
+		{"checkpoint", d.checkpoint},
 		{"more transactions", d.workOn},
 		{"restore", d.disaster},
 		{"start again", d.startRestored},
@@ -156,7 +157,11 @@ func (d *demo) disaster(ctx context.Context) error {
 
 // startRestored starts on what was restored and compares it with what was acknowledged.
 func (d *demo) startRestored(ctx context.Context) error {
+	began := time.Now()
 	if err := d.start(ctx); err != nil {
+		return err
+	}
+	if err := d.coldStart(ctx, began); err != nil {
 		return err
 	}
 	found, err := d.compare(ctx, d.result.Restore.LastLSN)

@@ -46,6 +46,9 @@ func checkDemo(t *testing.T, r demoResult, transactions int) {
 	if r.Restore.ObjectsRead == 0 || r.Restore.FragmentsRebuilt == 0 || r.LostCloud == "" {
 		t.Errorf("a cloud was lost, but the restore rebuilt nothing: %+v", r.Restore)
 	}
+	if r.ColdStart.Made == 0 || r.ColdStart.Checkpoint < r.ColdStart.Made || r.ColdStart.FirstPageMs <= 0 {
+		t.Errorf("the page server did not begin from its checkpoint: %+v", r.ColdStart)
+	}
 	if r.EarlierTx <= 0 || r.EarlierTx >= r.Disaster.Recovered || len(r.Verified.Problems) != 0 || r.Verified.Bytes == 0 {
 		t.Errorf("earlier transaction %d, verified %+v", r.EarlierTx, r.Verified)
 	}

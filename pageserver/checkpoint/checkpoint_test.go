@@ -207,8 +207,10 @@ func (s *store) like(o *store) *store {
 	return s
 }
 
-func TestAStoreBeginsFromACheckpoint(t *testing.T) {
-	faults := bucket.NewFaults(mem.New())
+func TestAStoreBeginsFromACheckpoint(t *testing.T) { testBegins(t, mem.New()) }
+
+func testBegins(t *testing.T, b0 bucket.Bucket) {
+	faults := bucket.NewFaults(b0)
 	r := repository(t, faults)
 	a := openStore(t, filepath.Join(t.TempDir(), "store"), r)
 	h := take(t, r)
