@@ -200,7 +200,7 @@ func (l *Log) publish(b *batch) {
 	now := time.Now()
 	l.unproven = true
 	begun := now.Add(-l.lastWrite)
-	l.pace = l.pace.synced(commitFacts{entries: entries, came: came, waitedFrom: l.waitedFrom, took: l.lastWrite, sinceLast: begun.Sub(l.begunAt)})
+	l.pace = l.pace.synced(commitFacts{entries: entries, came: came, first: b.came.Sub(l.endedAt), waitedFrom: l.waitedFrom, took: l.lastWrite, sinceLast: begun.Sub(l.begunAt)})
 	l.waitedFrom, l.begunAt = 0, begun
 	l.seen, l.seenAt, l.endedAt = came, now, now
 	if l.opts.OnDurable != nil {

@@ -43,3 +43,24 @@ func TestPaceStep(t *testing.T) {
 		t.Errorf("after many commits without a wait: %+v, %s", p, paceNames[d])
 	}
 }
+
+// TestPaceLate: where the first entry comes later than the committer stays awake for, it does not stay awake; it does again once they
+// come at once.
+func TestPaceLate(t *testing.T) {
+	const us = time.Microsecond
+	p := pace{}
+	after := func(first time.Duration, want paceDecision) {
+		t.Helper()
+		for range 32 {
+			p = p.synced(commitFacts{entries: 1, first: first, took: 160 * us, sinceLast: time.Millisecond})
+		}
+		if d, _ := p.step(paceInput{ended: us, quiet: us}); d != want {
+			t.Errorf("first entries come after %v: %v, want %v", first, paceNames[d], paceNames[want])
+		}
+	}
+	after(5*us, paceWait)
+	after(300*us, pacePark)
+	after(-3*us, paceWait) // they came during the commit before
+	after(300*us, pacePark)
+	after(15*us, paceWait)
+}

@@ -84,6 +84,9 @@ type MemberOptions struct {
 	// the driver brought: a request, or a completion of the disk. It must not block; nil means nobody
 	// wants to know.
 	Wake func()
+	// Sent is called when messages with entries were handed to Net, before the entries go to this member's own disk: the
+	// others' disks are further away than that, so whoever drives the member lets them go ahead. nil: nothing is done.
+	Sent func()
 	// OnSnapshot is told of a leader whose log begins behind the end of this one's: what
 	// lies between must be fed (see Member.Feed). It must not block; nil means that nobody feeds.
 	OnSnapshot func(*raftpb.Message)
@@ -113,6 +116,9 @@ func (o MemberOptions) withDefaults() MemberOptions {
 	o.QueueRequestsMax, o.QueueBytesMax, o.InflightBytesMax = g.QueueRequestsMax, g.QueueBytesMax, g.InflightBytesMax
 	if o.Wake == nil {
 		o.Wake = func() {}
+	}
+	if o.Sent == nil {
+		o.Sent = func() {}
 	}
 	if o.OnSnapshot == nil {
 		o.OnSnapshot = func(*raftpb.Message) {}

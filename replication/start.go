@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/logcore/logcore"
@@ -19,7 +20,7 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 		stopped: make(chan struct{}), wake: make(chan struct{}, 1)}
 	g.member, err = NewMember(ctx, MemberOptions{State: state, Disk: hot, Store: file, Net: opts.Net, Clock: opts.Clock,
 		QueueRequestsMax: opts.QueueRequestsMax, QueueBytesMax: opts.QueueBytesMax, InflightBytesMax: opts.InflightBytesMax,
-		SegmentBytes: opts.Log.SegmentBytes, QuietTicks: int(opts.QuietAfter / tickEvery), Wake: g.poke, OnSnapshot: opts.OnSnapshot, Place: opts.Log.Dir,
+		SegmentBytes: opts.Log.SegmentBytes, QuietTicks: int(opts.QuietAfter / tickEvery), Wake: g.poke, Sent: yield, OnSnapshot: opts.OnSnapshot, Place: opts.Log.Dir,
 		Logger: opts.Log.Logger, Corruptions: opts.Log.Corruptions})
 	if err != nil {
 		return nil, errors.Join(err, file.close())
@@ -31,6 +32,14 @@ func open(ctx context.Context, opts Options, hot *hotlog.Log, report hotlog.Reco
 	}
 	go g.loop()
 	return g, nil
+}
+
+// yield lets those go first who carry messages away: the goroutine of each link, and behind it the one that writes to the
+// connection, which gives way itself once before it does. The commit that comes next may keep this goroutine's
+// processor for as long as the device takes.
+func yield() {
+	runtime.Gosched()
+	runtime.Gosched()
 }
 
 // waitReady returns when a group of one leads. When it can't, because the disk is full, and

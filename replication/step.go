@@ -141,14 +141,19 @@ func (m *Member) ready() {
 		for _, s := range rd.ReadStates {
 			m.readAt(s)
 		}
+		sent := false
 		for _, msg := range rd.Messages {
 			switch msg.GetTo() {
 			case raft.LocalAppendThread:
+				if sent {
+					m.opts.Sent()
+				}
 				m.storageAppend(msg)
 			case raft.LocalApplyThread:
 				m.apply(msg)
 			default:
 				m.send(msg)
+				sent = sent || len(msg.GetEntries()) > 0
 			}
 		}
 	}

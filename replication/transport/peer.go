@@ -22,15 +22,19 @@ type peer struct {
 	node uint64
 	wake chan struct{} // to run: there is something to send, or a link came or went
 
-	mu     sync.Mutex
-	queue  []queued // guarded by mu, as all below
-	bytes  int64
-	lost   bool  // something was dropped since the owner was told
-	meet   bool  // it is to be dialled although nothing waits
-	parted int   // attempts left to find out whether a node that was connected has ended
-	link   *link // in use; nil when there is none
-	err    error // why there is none
-	logged string
+	noteTimer *time.Timer // pokes
+	noting    atomic.Bool // noteTimer runs
+
+	mu        sync.Mutex
+	queue     []queued // guarded by mu, as all below
+	notesOnly bool     // queue holds nothing but notes, and something
+	bytes     int64
+	lost      bool  // something was dropped since the owner was told
+	meet      bool  // it is to be dialled although nothing waits
+	parted    int   // attempts left to find out whether a node that was connected has ended
+	link      *link // in use; nil when there is none
+	err       error // why there is none
+	logged    string
 }
 
 type queued struct {
@@ -49,7 +53,10 @@ type link struct {
 }
 
 func newPeer(t *Transport, node uint64) *peer {
-	return &peer{t: t, node: node, wake: make(chan struct{}, 1), err: fmt.Errorf("%w: node %x: not dialled yet", ErrUnreachable, node)}
+	p := &peer{t: t, node: node, wake: make(chan struct{}, 1), err: fmt.Errorf("%w: node %x: not dialled yet", ErrUnreachable, node)}
+	p.noteTimer = time.AfterFunc(time.Hour, p.noted)
+	p.noteTimer.Stop()
+	return p
 }
 
 func (p *peer) poke() {
@@ -66,12 +73,15 @@ func (p *peer) send(shard logcore.ShardID, m *raftpb.Message) {
 		q.bytes += int64(len(e.GetData())) + 16
 	}
 	p.mu.Lock()
+	note := isNote(m) && p.link != nil
 	if n := len(p.queue); n > 0 && supersedes(q, p.queue[n-1]) {
 		p.queue[n-1] = q
 	} else {
 		p.queue = append(p.queue, q)
 		p.bytes += q.bytes
 	}
+	p.notesOnly = note && (len(p.queue) == 1 || p.notesOnly)
+	note = p.notesOnly
 	for len(p.queue) > 1 && (len(p.queue) > queueMessagesMax || p.bytes > queueBytesMax) {
 		p.bytes -= p.queue[0].bytes
 		p.queue[0] = queued{}
@@ -79,6 +89,32 @@ func (p *peer) send(shard logcore.ShardID, m *raftpb.Message) {
 		p.lost = true
 	}
 	p.mu.Unlock()
+	if note {
+		p.later()
+	} else {
+		p.poke()
+	}
+}
+
+// isNote reports whether a message only says what is committed by now. Nobody waits for it: the next append says it too, and
+// while appends come one behind the other it is the next that carries it. By itself it costs the other node as
+// much as an append, with its answer, at the very moment when the writer is to be answered. So a note
+// waits noteFor for something to go with.
+func isNote(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgApp && len(m.Entries) == 0 }
+
+// noteFor is how long a note waits at most, about: a timer may be late by a millisecond.
+const noteFor = 2 * time.Millisecond
+
+// later has what waits sent in a while.
+func (p *peer) later() {
+	if p.noting.CompareAndSwap(false, true) {
+		p.noteTimer.Reset(noteFor)
+	}
+}
+
+// noted is the end of the time that notes wait.
+func (p *peer) noted() {
+	p.noting.Store(false)
 	p.poke()
 }
 
@@ -211,6 +247,7 @@ func (p *peer) run() {
 			conn.Close()
 		}
 	}()
+	defer p.noteTimer.Stop()
 	backoff, nextDial := backoffMin, time.Time{}
 	for ctx.Err() == nil {
 		l, batch := p.take()

@@ -384,13 +384,12 @@ func TestFrames(t *testing.T) {
 	for _, m := range []*raftpb.Message{message(9, 2, 1), message(1, 9, 1)} {
 		p.send(7, m)
 	}
-	time.Sleep(50 * time.Millisecond)
-	select {
-	case m := <-two.got:
-		t.Fatalf("delivered %v", m)
-	default:
+	arrives(t, one, two, 1, 2) // over a new link, behind them
+	for len(two.got) > 0 {
+		if m := <-two.got; m.GetFrom() != 1 || m.GetTo() != 2 { // others may have been sent more than once
+			t.Fatalf("delivered %v", m)
+		}
 	}
-	arrives(t, one, two, 1, 2) // over a new link
 }
 
 func TestOptions(t *testing.T) {
@@ -446,5 +445,63 @@ func TestGone(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	if len(gone) != 0 {
 		t.Fatal("told twice")
+	}
+}
+
+// TestNotesWait: a message that only says what is committed wakes nobody by itself; it goes with the next one, or in a
+// while.
+func TestNotesWait(t *testing.T) {
+	b := newBook()
+	one, two := start(t, b, 1, nil), start(t, b, 2, nil)
+	b.set(2, two.addr)
+	note := func() *raftpb.Message {
+		m := message(1, 2, 7)
+		m.Entries = nil
+		return m
+	}
+	p := newPeer(one.Transport, 2) // that nobody runs
+	p.link = &link{}
+	p.send(7, note())
+	p.send(7, note())
+	if len(p.wake) != 0 || !p.noting.Load() {
+		t.Fatalf("a note woke the sender (%d), or will never go (%v)", len(p.wake), p.noting.Load())
+	}
+	p.send(7, message(1, 2, 8))
+	if len(p.wake) != 1 {
+		t.Fatal("an append behind notes did not wake the sender")
+	}
+	if _, batch := p.take(); len(batch) != 3 {
+		t.Fatalf("%d messages in a frame, want both notes and the append", len(batch))
+	}
+	for len(p.wake) > 0 {
+		<-p.wake
+	}
+	p.send(7, note())
+	select {
+	case <-p.wake:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a note waits for ever")
+	}
+	p.link = nil
+	if p.take(); len(p.queue) != 1 {
+		t.Fatal("a note was lost")
+	}
+	p.send(7, note())
+	select { // a node that can't be reached is dialled, whatever is to be said to it
+	case <-p.wake:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a note to nobody waits for ever")
+	}
+	arrives(t, one, two, 1, 2)
+	for one.Send(7, note()); ; {
+		select {
+		case m := <-two.got:
+			if m.GetIndex() != 7 {
+				continue // sent twice before
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("a note does not arrive")
+		}
+		break
 	}
 }
