@@ -7,13 +7,25 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
 // Under makes every write to a file that this process has open for writing below dir fail, as on a device that
-// turned read-only, and returns how many files those are. Locks stay. A file that is opened anew is in order.
-func Under(dir string) (broken int, err error) {
+// turned read-only. Locks stay. A file that is opened anew is in order. The test ends when there was no file.
+func Under(t testing.TB, dir string) {
+	t.Helper()
+	broken, err := under(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if broken == 0 {
+		t.Fatalf("void: no file below %s is open for writing", dir)
+	}
+}
+
+func under(dir string) (broken int, err error) {
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return 0, err
