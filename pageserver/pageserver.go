@@ -44,6 +44,7 @@ type Server struct {
 
 	room    room
 	archive archiveState // of Options.Archive
+	closing atomic.Bool  // Close was called
 	// sourceUp: the source answered when it was asked for its logs last.
 	sourceUp atomic.Bool
 	healMu   sync.Mutex // one page is healed at a time
@@ -271,6 +272,7 @@ func (s *Server) noteStoreError(err error) error {
 // Close makes what was ingested durable and closes the store. Run must have
 // returned. Requests that come later fail with logcore.ErrClosed.
 func (s *Server) Close() error {
+	s.closing.Store(true)
 	s.storeMu.Lock()
 	defer s.storeMu.Unlock()
 	if s.db == nil {

@@ -234,15 +234,7 @@ func TestRestingBranchesCostNothing(t *testing.T) {
 // TestFullDisk: ingest waits and says so, reads go on, and it goes on by itself when there is
 // room (F12).
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
-		t.Fatalf("mount a tmpfs (make test runs the tests where they may): %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := smallDisk(t, "48m")
 	r := newRig(t, 20)
 	r.opts.Dir, r.opts.DiskReserveBytes = filepath.Join(dir, "pages"), 16<<20
 	s := r.start()
@@ -270,4 +262,94 @@ func TestFullDisk(t *testing.T) {
 	}
 	r.compare(s, "db", 5)
 	statusOf(t, s.Server, "db", pageserver.StateFollowing)
+}
+
+// fill writes a file until a disk has not a byte left, and returns what removes it.
+func fill(t *testing.T, path string) (empty func()) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for chunk := make([]byte, 1<<20); len(chunk) > 0; {
+		if _, err := f.Write(chunk); err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			chunk = chunk[:len(chunk)/2]
+		}
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// smallDisk mounts a disk of its own.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Fatalf("mount a tmpfs (make test runs the tests where they may): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// TestFullToTheLastByte: with not a byte left, taken by somebody else between two entries, what is
+// in memory can't be flushed: reads go on all the same, the process lives, and all is well when there is
+// room again, and after a restart.
+func TestFullToTheLastByte(t *testing.T) {
+	dir := smallDisk(t, "24m")
+	r := newRig(t, 100)
+	r.opts.Dir, r.opts.DiskReserveBytes = filepath.Join(dir, "pages"), 4<<20
+	r.source.BatchEntries = 2
+	s := r.start()
+	r.compare(s, "db", 2)
+	for round := range 4 {
+		at := r.source.Last()
+		r.append("db", 120) // being ingested while the disk fills
+		empty := fill(t, filepath.Join(dir, "ballast"))
+		statusOf(t, s.Server, "db", pageserver.StateDiskFull)
+		for range 5 {
+			if _, err := enginetest.Compare(t.Context(), s.Server, r.source, pages.Decoder{}, "db", 1+logcore.LSN(r.rng.Uint64N(uint64(at))), r.spaces); err != nil {
+				t.Fatalf("round %d, reads while the disk is full: %v", round, err)
+			}
+		}
+		empty()
+		r.spaces = enginetest.SpacesOf(t, r.source, pages.Decoder{}, "db")
+		r.compare(s, "db", 5)
+		statusOf(t, s.Server, "db", pageserver.StateFollowing)
+	}
+	if n := r.metric("store_rebuilds_total"); n != 0 || value(r.corruptions) != 0 {
+		t.Errorf("%v rebuilds, %v corruptions", n, value(r.corruptions))
+	}
+	s.Stop(t)
+	// Closed while it is full: what was not flushed comes from the log again.
+	raw, err := pageserver.Open(r.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- raw.Run(ctx) }()
+	r.append("db", 120)
+	empty := fill(t, filepath.Join(dir, "ballast"))
+	stop()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	if err := raw.Close(); err != nil && !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("close: %v", err)
+	}
+	empty()
+	r.spaces = enginetest.SpacesOf(t, r.source, pages.Decoder{}, "db")
+	s = r.start()
+	r.compare(s, "db", 10)
 }

@@ -39,7 +39,8 @@ var comparer = func() *pebble.Comparer {
 // pebbleOptions are the store's options, each for a reason.
 func (s *Server) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
-		FS:       s.local.FS(),
+		// A full disk must not end the process.
+		FS:       diskFS{s.local.FS(), &s.closing},
 		Comparer: comparer,
 		// Pinned: v6 tables carry a checksum in their footer too.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
