@@ -10,23 +10,11 @@ import (
 	"github.com/logcore/logcore/hotlog/segment"
 )
 
-// checkLoop is the checker. It reads every sealed segment once: those that Open knew by
-// their footers only, those that were finished from memory, so that rot or a misdirected
-// write is found while others still have the entries, and those that could not be
-// finished from memory, to finish them. What it finds is counted, logged and reported;
-// the log goes on.
-func (l *Log) checkLoop() {
-	for {
-		select {
-		case <-l.stop:
-			return
-		case <-l.checkWake:
-			l.checkSealed()
-		}
-	}
-}
-
-// checkSealed checks the segments that need it; the oldest first.
+// checkSealed is the checker's work, the oldest segments first. It reads every sealed segment
+// once: those that Open knew by their footers only, those that were finished from memory, so
+// that rot or a misdirected write is found while others still have the entries, and those
+// that could not be finished from memory, to finish them. What it finds is counted, logged
+// and reported; the log goes on.
 func (l *Log) checkSealed() {
 	began := time.Now()
 	var segments, bytes int64

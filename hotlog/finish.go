@@ -47,18 +47,11 @@ func (r segmentReader) ReadAt(p []byte, off int64) (int, error) {
 	return r.s.f.ReadAt(p, off)
 }
 
-// finishLoop is the finisher: it folds what has become durable, and finishes sealed
-// segments as they come.
-func (l *Log) finishLoop() {
-	for {
-		select {
-		case <-l.stop:
-			return
-		case <-l.finWake:
-			l.finishSealed(false)
-			poke(l.checkWake)
-		}
-	}
+// finishInTurn is the finisher's work: it folds what has become durable, and finishes sealed
+// segments as they come. The checker has the next turn.
+func (l *Log) finishInTurn() {
+	l.finishSealed(false)
+	poke(l.checkWake)
 }
 
 // finishSealed finishes every sealed segment but the last, which the committer may still

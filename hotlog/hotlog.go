@@ -186,9 +186,9 @@ func openOn(ctx context.Context, dir media.Dir, opts Options, mode openMode) (*L
 		"proven", report.Proven, "clean", report.Clean, "torn", report.Torn, "segments", report.Segments, "took", report.Took)
 	go l.commitLoop()
 	if !l.inline {
-		l.hk.Go(l.housekeepLoop)
-		l.hk.Go(l.finishLoop)
-		l.hk.Go(l.checkLoop)
+		l.hk.Go(func() { l.whenever(l.hkWake, l.housekeep) })
+		l.hk.Go(func() { l.whenever(l.finWake, l.finishInTurn) })
+		l.hk.Go(func() { l.whenever(l.checkWake, l.checkSealed) })
 		l.wakeHousekeeper()
 	}
 	return l, report, nil

@@ -126,14 +126,15 @@ func poke(c chan struct{}) {
 	}
 }
 
-// housekeepLoop does what no commit should wait for.
-func (l *Log) housekeepLoop() {
+// whenever does work each time wake is poked, until the log is closed: what no commit should
+// wait for.
+func (l *Log) whenever(wake chan struct{}, work func()) {
 	for {
 		select {
 		case <-l.stop:
 			return
-		case <-l.hkWake:
-			l.housekeep()
+		case <-wake:
+			work()
 		}
 	}
 }

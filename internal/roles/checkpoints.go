@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/pageserver/checkpoint"
