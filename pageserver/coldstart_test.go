@@ -5,13 +5,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/enginetest"
+	"github.com/logcore/logcore/engine/pages"
 	"github.com/logcore/logcore/pageserver"
 	"github.com/logcore/logcore/pageserver/checkpoint"
 	"github.com/logcore/logcore/tiering/bucket"
@@ -367,4 +370,54 @@ func TestACheckpointOfDamage(t *testing.T) {
 	if n := r.metric("store_rebuilds_total"); n != 0 {
 		t.Errorf("the next one was built again %v times", n)
 	}
+}
+
+// TestDiskFullWhileFetching: on a disk that the store does not fit on, what is fetched is served without
+// being kept, ingest waits, and both go on when there is room.
+func TestDiskFullWhileFetching(t *testing.T) {
+	r := newColdRig(t, 50)
+	last := logcore.LSN(0)
+	for i := range 1000 {
+		page := make([]byte, 4096)
+		for j := range page {
+			page[j] = byte(r.rng.Uint32())
+		}
+		last = appendRecords(t, r.source, "db", engine.Record{Space: engine.SpaceOf(500), Op: engine.OpImage, Page: uint32(i), PageSize: 4096, Data: page})
+	}
+	s := r.start()
+	r.compare(s, "db", 2)
+	r.checkpoint(s)
+	s.Stop(t)
+	r.elsewhere()
+	dir := smallDisk(t, "3m")
+	r.opts.Dir, r.opts.DiskReserveBytes = filepath.Join(dir, "pages"), 1<<20
+	r.spaces = []engine.Space{engine.SpaceOf(500)}
+	s = r.start()
+	r.append("db", 20)
+	for range 3 {
+		if _, err := enginetest.Compare(t.Context(), s.Server, r.source, pages.Decoder{}, "db", last, r.spaces); err != nil {
+			t.Fatal(err)
+		}
+	}
+	statusOf(t, s.Server, "db", pageserver.StateDiskFull)
+	if st := s.CheckpointStatus(); st.BeganFrom == 0 || st.MissingBytes == 0 {
+		t.Fatalf("%+v: the run is void", st)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	r.compare(s, "db", 3)
+	statusOf(t, s.Server, "db", pageserver.StateFollowing)
+	for begun := time.Now(); s.CheckpointStatus().MissingBytes > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > wait {
+			t.Fatalf("%d bytes are missing still", s.CheckpointStatus().MissingBytes)
+		}
+	}
+	r.bucket.Down()
+	r.compare(s, "db", 3)
+	if n := r.metric("store_rebuilds_total"); n != 0 || value(r.corruptions) != 0 {
+		t.Errorf("%v rebuilds, %v corruptions", n, value(r.corruptions))
+	}
+	s.Stop(t)
+	r.compare(r.start(), "db", 3)
 }
