@@ -444,6 +444,12 @@ func TestPagesAreShared(t *testing.T) {
 			cl.untilStatus(i, "a checkpoint of its own", func(st client.StoreCheckpoint) bool { return st.Borrowed == "" && st.Epoch > 0 && st.Tables > 0 })
 		}
 	})
+	if all, err := cl.c.PageStatus(ctx, "db"); err != nil || len(all) != 1 || all[0].State != "following" || all[0].DiskBytes == 0 {
+		t.Errorf("the log over three page servers: %+v, %v", all, err)
+	}
+	if all, err := cl.c.PageSources(ctx); err != nil || len(all) != 3 || !all[0].LogService || !all[1].LogService || !all[2].LogService {
+		t.Errorf("three page servers: %+v, %v", all, err)
+	}
 	// What was given up is served for three leases more; then nobody else has what is killed now.
 	cl.during("what was given up is forgotten", func() { time.Sleep(3*cfg.PageServerLease + time.Second) })
 	cl.during("the second one is killed", func() { cl.stop(1, syscall.SIGKILL); cl.until("killed", cl.owns(1, 0, 2)) })
