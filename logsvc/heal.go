@@ -8,14 +8,27 @@ import (
 	"github.com/logcore/logcore/catalog"
 )
 
+// healPasses bounds the passes before the service serves: what takes more goes on beside it.
+const healPasses = 64
+
+// healFirst heals until nothing is left to do, before anybody is served: what is put right could otherwise be written to where it
+// is no more.
+func (p *placer) healFirst(ctx context.Context) {
+	for range healPasses {
+		if !p.heal(ctx) {
+			return
+		}
+	}
+}
+
 // heal makes shards and directory agree that were restored from archives which end at different moments: a log may then
 // be in two shards, in none, or unknown to the directory. The number of moves says which is the newest. Nothing of it
 // can happen otherwise, and a member that lags might think so: so only one that is alone, as after a restore,
-// and leads every shard looks for it.
-func (p *placer) heal(ctx context.Context) {
+// and leads every shard looks for it. It reports whether there was anything to do.
+func (p *placer) heal(ctx context.Context) bool {
 	for _, s := range p.sh.all {
 		if !s.group.Leading() || !s.alone() {
-			return
+			return false
 		}
 	}
 	first := p.sh.all[0]
@@ -32,10 +45,13 @@ func (p *placer) heal(ctx context.Context) {
 		}
 	}
 	steps = append(steps, p.nowhere(best)...)
+	steps = append(steps, p.behind()...)
+	steps = append(steps, p.unknown()...)
 	for _, s := range p.sh.all {
 		steps = append(steps, p.strays(s, best)...)
 	}
 	p.take(ctx, steps)
+	return len(steps) > 0
 }
 
 // root is the newest that is known of a family.
@@ -102,6 +118,95 @@ func (p *placer) lost(placed catalog.Placement) []step {
 		}
 	}
 	return nil
+}
+
+// behind returns the steps for families of which the directory knows more than the shards do: the archives of those ended
+// earlier. Where a family is that was about to come, or go, by moves that are lost, the moves are made again, one at a time, until it is
+// where the directory has it, under that number.
+func (p *placer) behind() (steps []step) {
+	first := p.sh.all[0]
+	var all []catalog.Placement
+	first.group.View(func(state *catalog.State) { all = state.Placements() })
+	// After the directory: in what is whole, whatever it says has left its trace by now.
+	traces := p.traces()
+	for _, placed := range all {
+		if !placed.IsRoot() || placed.Shard == logcore.NoShard || int64(placed.Shard) >= int64(len(p.sh.all)) {
+			continue
+		}
+		goal := placed.Gen // where it is at placed.Shard
+		if !placed.Settled() {
+			goal--
+		}
+		last, found := traces[placed.Name]
+		switch {
+		case !found, last.Gen >= goal:
+		case last.Gone && last.Gen+1 == placed.Gen && placed.Settled(): // see lost
+		case last.Gone && last.at.archivedThrough(last.LeftLSN-last.Base) && int64(last.To) < int64(len(p.sh.all)):
+			if st, ok := p.place(catalog.Placement{Name: placed.Name, Gen: last.Gen + 1}, last.known, last.at, p.sh.all[last.To]); ok {
+				steps = append(steps, st)
+			}
+		case !last.Gone:
+			to := p.hop(last.at.group.Shard(), placed.Shard, goal-last.Gen)
+			steps = append(steps, step{in: last.at, command: catalog.Command{Op: catalog.OpLeave, Log: last.ID, Gen: last.Gen + 1, Shard: to}, after: first.now()})
+		}
+	}
+	return steps
+}
+
+// traces returns, by name, the newest that any shard has of a family: where it is, or where it was last.
+func (p *placer) traces() map[string]root {
+	newest := map[string]root{}
+	for _, s := range p.sh.all {
+		s.group.View(func(state *catalog.State) {
+			for _, l := range state.Logs() {
+				have, ok := newest[l.Name]
+				if l.Parent == 0 && (!ok || l.Gen > have.Gen || l.Gen == have.Gen && !l.Gone) {
+					newest[l.Name] = root{known{*l, true, state.LSN, state.Time}, s}
+				}
+			}
+		})
+	}
+	return newest
+}
+
+// hop returns the shard that a family leaves for when it has so many moves to make, this one included, and the last is to
+// end in goal.
+func (p *placer) hop(from, goal logcore.ShardID, moves uint64) logcore.ShardID {
+	if from != goal && moves != 2 {
+		return goal
+	}
+	for i := range p.sh.all {
+		if other := logcore.ShardID(i); other != from && other != goal {
+			return other
+		}
+	}
+	return p.other(from)
+}
+
+// other returns a shard that is not that one; there are two at least.
+func (p *placer) other(shard logcore.ShardID) logcore.ShardID {
+	if shard == 0 {
+		return 1
+	}
+	return 0
+}
+
+// unknown returns the steps that give up the names of branches which the directory has and their family has not: their shard's
+// archive ended before they were created there.
+func (p *placer) unknown() (steps []step) {
+	first := p.sh.all[0]
+	var all []catalog.Placement
+	first.group.View(func(state *catalog.State) { all = state.Placements() })
+	for _, placed := range all {
+		if placed.IsRoot() || !placed.Settled() || placed.Shard == logcore.NoShard || int64(placed.Shard) >= int64(len(p.sh.all)) {
+			continue
+		}
+		at := p.sh.all[placed.Shard]
+		if root := at.knows(placed.Root); root.ok && !root.Gone && root.Gen == placed.Gen && !at.knows(placed.Name).ok {
+			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen}})
+		}
+	}
+	return steps
 }
 
 // strays returns the steps that end families of a shard which are newer elsewhere, and enter the branches that the

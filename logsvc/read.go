@@ -75,17 +75,38 @@ func (s *Service) lineage(name string) (v lineage, err error) {
 		v = lineage{own: l.ID, name: name, first: l.FirstLSN(), truncatedBefore: l.TruncatedBefore}
 		v.chain, err = state.Chain(l.ID, s.group.Shard())
 	})
-	for _, e := range v.chain {
+	whole := v.chain
+	v.chain = make([]catalog.Extent, 0, len(whole))
+	for _, e := range whole {
 		if e.Shard == s.group.Shard() {
-			v.services = append(v.services, s)
+			v.chain, v.services = append(v.chain, e), append(v.services, s)
 			continue
 		}
 		if int(e.Shard) >= len(s.shards.all) {
 			return v, fmt.Errorf("%w: log %q has LSNs %d to %d in shard %d, which this member does not have", logcore.ErrCorrupt, name, e.First, e.Last, e.Shard)
 		}
-		v.services = append(v.services, s.shards.all[e.Shard])
+		other := s.shards.all[e.Shard]
+		if e.Last = other.lastOf(e); e.First <= e.Last {
+			v.chain, v.services = append(v.chain, e), append(v.services, other)
+		}
 	}
 	return v, err
+}
+
+// lastOf returns the last LSN of an extent of this shard, which the log has left. That is what the extent says, unless the shard was
+// restored from an archive which ended before it: then it is where the log was found to have left, or the end of the shard. What was
+// between is lost, and not waited for.
+func (s *Service) lastOf(e catalog.Extent) logcore.LSN {
+	last := e.Last
+	if s.alone() && s.group.Leading() { // there is nobody who could have more
+		last = min(last, s.group.Committed()+e.Base)
+	}
+	s.group.View(func(state *catalog.State) {
+		if l, err := state.ByID(e.Log); err == nil && l.Gone && l.Base == e.Base && l.LeftLSN >= e.First {
+			last = min(last, l.LeftLSN)
+		}
+	})
+	return last
 }
 
 // reader is one Read call. Its LSNs are the log's; those of the shard, which it asks for entries, are

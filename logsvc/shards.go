@@ -45,6 +45,7 @@ func NewShards(opts ...Options) (*Shards, error) {
 	}
 	if len(sh.all) > 1 {
 		sh.placer = newPlacer(sh)
+		sh.placer.healFirst(sh.all[0].stopped)
 		sh.all[0].running.Go(func() { sh.placer.run(sh.all[0].stopped) })
 	}
 	return sh, nil

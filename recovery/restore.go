@@ -64,6 +64,8 @@ type restore struct {
 	others []*restore     // of the other shards
 	extent tiering.Extent // what is to be read
 
+	seen    uint64   // the highest epoch in the archive
+	empty   bool     // nothing of the shard was archived
 	lacking []string // the targets without a good fragment of the object that was lost last
 }
 
@@ -92,10 +94,13 @@ func (r *restore) openArchive(ctx context.Context) error {
 	r.o.Progress(Progress{Step: "manifest"})
 	reader, err := tiering.OpenReader(ctx, tiering.ReaderOptions{Targets: reachable(ctx, r.o.Targets, r.o.AnswerWithin), Keys: r.o.Keys,
 		Cluster: r.o.Cluster, Shard: r.o.Shard, OpTimeout: r.o.OpTimeout, ReadAheadBytes: r.o.MemoryMax, Cache: r.spool, Logger: r.o.Logger})
+	if errors.Is(err, tiering.ErrNoArchive) && r.o.Shard != 0 {
+		return r.nothingArchived(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the manifest: %w", err)
 	}
-	r.reader = reader
+	r.reader, r.seen = reader, reader.Epoch()
 	cluster := reader.Cluster()
 	r.report.Cluster = fmt.Sprintf("%x", cluster[:])
 	for _, name := range reader.Targets() {
@@ -105,6 +110,9 @@ func (r *restore) openArchive(ctx context.Context) error {
 	}
 	r.report.ArchiveFirstLSN = reader.First()
 	r.report.ArchivedLSN, r.report.ArchivedTime = reader.Covered(), wall(reader.CoveredTime())
+	if err := r.oneShard(ctx); err != nil {
+		return err
+	}
 	switch {
 	case reader.Covered() == 0:
 		return fmt.Errorf("%w: the manifest lists no entries", tiering.ErrNoArchive)
@@ -165,16 +173,13 @@ func (r *restore) rebuild(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("rebuilding: %w", err)
 	}
-	// The entries of the first leader have no time yet: they alone are nothing.
-	if r.replay.entries == 0 || !r.o.Time.IsZero() && r.replay.last.Time == 0 {
+	// The entries of the first leader have no time yet: they alone are nothing, but for a shard that got its first log later.
+	if r.replay.entries == 0 || !r.o.Time.IsZero() && r.replay.last.Time == 0 && r.o.Shard == 0 {
 		return fmt.Errorf("%w: the archive has no entry at or before the point in time; it begins at LSN %d", logcore.ErrTrimmed, r.reader.First())
 	}
 	only := r.only
 	if r.sharded() {
 		only = "" // it may be in another shard
-		if r.o.LSN != 0 {
-			return fmt.Errorf("%w: the archive has %d shards, each with LSNs of its own: give a time instead", logcore.ErrInvalid, r.replay.state.Shards())
-		}
 	}
 	if err := r.replay.report(&r.report, r.o.Shard, only); err != nil {
 		return err

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/tiering"
 )
 
 // sharded reports whether there are other shards to restore besides this one.
@@ -27,6 +29,7 @@ func (r *restore) otherShards(ctx context.Context) error {
 			return fmt.Errorf("shard %d: %w", shard, err)
 		}
 	}
+	r.loseExtents()
 	if r.only == "" {
 		return nil
 	}
@@ -48,6 +51,9 @@ func (r *restore) otherShard(ctx context.Context, shard logcore.ShardID) (err er
 	r.others = append(r.others, one)
 	var errs []error
 	for _, do := range []func(context.Context) error{one.openArchive, one.survey, one.rebuild, one.verify} {
+		if one.empty {
+			break
+		}
 		if err := do(ctx); err != nil {
 			errs = append(errs, err)
 			break
@@ -55,6 +61,68 @@ func (r *restore) otherShard(ctx context.Context, shard logcore.ShardID) (err er
 	}
 	r.merge(one.report, shard)
 	return errors.Join(errs...)
+}
+
+// oneShard refuses an LSN of an archive with several shards, before anything is fetched: each has LSNs of its own.
+func (r *restore) oneShard(ctx context.Context) error {
+	if r.o.LSN == 0 {
+		return nil
+	}
+	_, shards, err := tiering.Shards(ctx, r.o.Targets, r.reader.Cluster())
+	if err != nil {
+		return fmt.Errorf("looking for shards: %w", err)
+	}
+	if len(shards) > 1 {
+		return fmt.Errorf("%w: the archive has %d shards, each with LSNs of its own: an LSN is no point in time of them all; give a time instead", logcore.ErrInvalid, len(shards))
+	}
+	return nil
+}
+
+// nothingArchived is the end of the restore of a shard that had nothing archived yet when the service ended: it begins anew. A
+// shard whose manifest is lost is another matter.
+func (r *restore) nothingArchived(ctx context.Context) error {
+	found, err := tiering.FindTraces(ctx, reachable(ctx, r.o.Targets, r.o.AnswerWithin), r.o.Cluster, r.o.Shard)
+	if err != nil {
+		return err
+	}
+	// What the archiver put first, it may not have come to name in a manifest: the one object of a service that ended young.
+	if found.Objects > 1 {
+		return fmt.Errorf("%w: there is no manifest, and there are %d fragments of %d objects: run `logcore manifest rebuild` first", tiering.ErrNoArchive, found.Fragments, found.Objects)
+	}
+	if found.Objects == 1 {
+		r.report.Lost = append(r.report.Lost, Loss{First: 1, Last: found.Last, Objects: 1,
+			Reason: "it was being archived when the service ended, and no manifest names it: `logcore manifest rebuild` before the restore brings it back, if enough fragments are there"})
+	}
+	r.empty, r.replay, r.seen = true, newReplay(), found.Epoch
+	if err := durable.MkdirAll(ShardDir(r.stage, r.o.Shard), 0o700); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	r.step("manifest")
+	return nil
+}
+
+// loseExtents puts into the report what logs have in a shard that they left, beyond what is archived of it: their new
+// shard's archive reached further.
+func (r *restore) loseExtents() {
+	shards := append([]*restore{r}, r.others...)
+	for _, at := range shards {
+		for _, l := range at.replay.state.Logs() {
+			if l.Gone || r.only != "" && l.Name != r.only {
+				continue
+			}
+			for _, e := range l.Extents {
+				if int(e.Shard) >= len(shards) {
+					continue
+				}
+				end := shards[e.Shard].replay.last.LSN
+				if e.Index(e.Last) <= end {
+					continue
+				}
+				r.report.Lost = append(r.report.Lost, Loss{Shard: uint32(e.Shard), First: max(e.First, end+e.Base+1), Last: e.Last,
+					Reason: fmt.Sprintf("entries of log %s from before it moved to shard %d: the archive of shard %d reaches to %d of its own LSNs only", l.Name, at.o.Shard, e.Shard, end)})
+			}
+		}
+	}
 }
 
 // merge adds the report of another shard.

@@ -113,7 +113,7 @@ func (r *restore) identify() error {
 	all := append([]*restore{r}, r.others...)
 	seen, term := uint64(0), uint64(0)
 	for _, one := range all {
-		seen, term = max(seen, one.reader.Epoch()), max(term, one.replay.last.Term)
+		seen, term = max(seen, one.seen), max(term, one.replay.last.Term)
 	}
 	var found *replication.MemberState
 	for _, one := range all {

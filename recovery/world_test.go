@@ -35,6 +35,7 @@ type world struct {
 	written []written // what was acknowledged, in order
 	maxAge  time.Duration
 	hotKeep int64 // 0 = the default
+	shards  int   // 0 = those that there are, or one
 }
 
 // written is an acknowledged transaction.
@@ -78,6 +79,7 @@ func (w *world) start(dir string, urls []string) {
 	cfg := config.DefaultLogService()
 	cfg.Dir, cfg.Key, cfg.Targets = filepath.Join(dir, "logsvc"), w.key, urls
 	cfg.Listen, cfg.Metrics, cfg.SegmentBytes, cfg.DiskReserveBytes = "127.0.0.1:0", "", 1<<20, 1<<20
+	cfg.Shards = w.shards
 	if w.maxAge != 0 {
 		cfg.ArchiveMaxAge = w.maxAge
 	}

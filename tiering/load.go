@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/logcore/logcore"
@@ -119,15 +117,12 @@ func loadManifest(ctx context.Context, remotes []*remote, cluster [16]byte, shar
 
 func (l *loader) listAll(ctx context.Context) {
 	eachLimited(len(l.remotes), len(l.remotes), func(i int) {
-		claims, err := l.remotes[i].list(ctx, claimPrefix(l.cluster, l.shard), "")
+		claims, err := l.remotes[i].claims(ctx, l.cluster, l.shard)
 		if err != nil {
 			l.errs[i] = err
 			return
 		}
-		for _, c := range claims {
-			epoch, _ := strconv.ParseUint(strings.TrimPrefix(c.Key, claimPrefix(l.cluster, l.shard)), 16, 64)
-			l.claims[i] = append(l.claims[i], epoch)
-		}
+		l.claims[i] = claims
 		keys, err := l.remotes[i].list(ctx, recordPrefix(l.cluster, l.shard), "")
 		if err != nil {
 			l.errs[i] = err
