@@ -140,7 +140,6 @@ func (p *placer) behind() (steps []step) {
 		last, found := traces[placed.Name]
 		switch {
 		case !found, last.Gen >= goal:
-		case last.Gone && last.Gen+1 == placed.Gen && placed.Settled(): // see lost
 		case last.Gone && last.at.archivedThrough(last.LeftLSN-last.Base) && int64(last.To) < int64(len(p.sh.all)):
 			if st, ok := p.place(catalog.Placement{Name: placed.Name, Gen: last.Gen + 1}, last.known, last.at, p.sh.all[last.To]); ok {
 				steps = append(steps, st)

@@ -108,13 +108,20 @@ func (a *app) addNode(ctx context.Context, addr string, learner bool) error {
 }
 
 func (a *app) clusterInitCommand() *cobra.Command {
-	return &cobra.Command{
+	var shards int
+	cmd := &cobra.Command{
 		Use:   "init PEER_ADDRESS...",
 		Short: "Make a cluster of the node at --addr and those at the addresses",
 		Long: `Make a cluster of the node at --addr, which may hold logs already, and the nodes at the addresses, which
-were started with an empty directory. Every one of them votes when the command ends. It can be repeated.`,
+were started with an empty directory. Every one of them votes when the command ends. It can be repeated.
+
+How many shards there are is a setting of the node at --addr while it is alone. --shards says how many there must be: with
+another number nothing is done.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.wantShards(cmd.Context(), shards); err != nil {
+				return err
+			}
 			for _, addr := range args {
 				if err := a.addNode(cmd.Context(), addr, false); err != nil {
 					return fmt.Errorf("add %s: %w", addr, err)
@@ -123,6 +130,31 @@ were started with an empty directory. Every one of them votes when the command e
 			return nil
 		},
 	}
+	cmd.Flags().IntVar(&shards, "shards", 0, "how many shards there must be; 0 for those that there are")
+	return cmd
+}
+
+// wantShards refuses a service that has another number of shards; 0 is any.
+func (a *app) wantShards(ctx context.Context, want int) error {
+	if want == 0 {
+		return nil
+	}
+	if want < 0 {
+		return exit.Usagef("--shards %d: want 1 or more, or 0 for those that there are", want)
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	st, err := a.clusterStatus(ctx)
+	if err != nil {
+		return err
+	}
+	switch have := len(st.Shards); {
+	case have < want && len(st.Members) == 1:
+		return exit.Usagef("the node at %s has %d shards, not %d: start it again with shards: %d (--shards %d) while it is alone, and the others, with empty directories, after it", a.addr, have, want, want, want)
+	case have != want:
+		return exit.Usagef("the cluster has %d shards, not %d: there can't be fewer, nor more once there are several nodes", have, want)
+	}
+	return nil
 }
 
 func (a *app) clusterAddCommand() *cobra.Command {

@@ -68,6 +68,14 @@ func newServer(t *testing.T, join ...string) *server {
 
 func (s *server) start() {
 	s.t.Helper()
+	if text := s.tryStart(); text != "" {
+		s.t.Fatal(text)
+	}
+}
+
+// tryStart starts the process and returns what it said when it does not serve.
+func (s *server) tryStart() string {
+	s.t.Helper()
 	args := []string{"--dir", s.dir, "--listen", s.addr, "--peer-listen", s.peer, "--metrics", "", "--log-level", "warn", "--segment-bytes", "1MiB", "--disk-reserve-bytes", "1MiB"}
 	if s.shards > 0 {
 		args = append(args, "--shards", strconv.Itoa(s.shards))
@@ -95,8 +103,9 @@ func (s *server) start() {
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if !strings.HasPrefix(line, "ready ") {
 		s.cmd.Wait()
-		s.t.Fatalf("node at %s: %q, %v\n%s", s.addr, line, err, s.out.String())
+		return fmt.Sprintf("node at %s: %q, %v\n%s", s.addr, line, err, s.out.String())
 	}
+	return ""
 }
 
 func (s *server) kill() {
