@@ -93,8 +93,12 @@ func (s *Server) Reached(positions []Position) bool {
 		if l == nil {
 			return false
 		}
+		// A branch at rest has no stream that would confirm it; its root's does, and whoever reads
+		// it asks the source first.
+		rootStands := l.parent != nil && l.family().sessionNow() != 0
 		l.mu.Lock()
-		ok := l.confirmed && l.state.incarnation == p.Incarnation && l.state.ingested >= p.Last || l.stopped != nil
+		confirmed := l.confirmed || l.resting.rests && rootStands
+		ok := confirmed && l.state.incarnation == p.Incarnation && l.state.ingested >= p.Last || l.stopped != nil
 		l.mu.Unlock()
 		if !ok {
 			return false
