@@ -13,6 +13,10 @@
 // deletes nothing. Only the holder of the newest epoch deletes, after it has read the
 // newest manifest again, and only what no manifest of the grace period names.
 //
+// Stores of page servers that share pages are a Family, each with a chain of its own. One
+// that takes pages over borrows the checkpoint of the one that had them: a manifest in that
+// one's chain says so, and what is lent is not removed.
+//
 // A Local is a store's directory. It opens one from a manifest at once: a table that is
 // not there yet appears as a file whose blocks are fetched when they are read, each
 // verified by itself, while Local.Fetch brings the rest, hot blocks first. After a crash

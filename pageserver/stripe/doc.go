@@ -5,7 +5,8 @@
 // stripes it has; others it refuses with logcore.ErrWrongPageServer, which sends clients
 // to the map.
 //
-// A set that is taken over is ingested from the log, while those who had it serve on. It is
+// A set that is taken over begins from the checkpoints of those who had it, one store for
+// each, or from the log, while they serve on. It is
 // reported when it has everything that the log service had two reports ago; from then on it
 // is served. What the map gives to others is served for a while longer, for clients that do
 // not know yet, and then removed.
