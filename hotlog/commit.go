@@ -196,13 +196,11 @@ func (l *Log) publish(b *batch) {
 		l.unfolded = 0
 		poke(l.finWake)
 	}
-	entries, came := int(b.last-b.first+1), l.pendingCount()
-	now := time.Now()
+	entries, came, now := int(b.last-b.first+1), l.pendingCount(), time.Now()
 	l.unproven = true
 	begun := now.Add(-l.lastWrite)
 	l.pace = l.pace.synced(commitFacts{entries: entries, came: came, first: b.came.Sub(l.endedAt), waitedFrom: l.waitedFrom, took: l.lastWrite, sinceLast: begun.Sub(l.begunAt)})
-	l.waitedFrom, l.begunAt = 0, begun
-	l.seen, l.seenAt, l.endedAt = came, now, now
+	l.waitedFrom, l.begunAt, l.seen, l.seenAt, l.endedAt = 0, begun, came, now, now
 	if l.opts.OnDurable != nil {
 		l.opts.OnDurable(b.last, nil)
 	}

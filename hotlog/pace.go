@@ -19,7 +19,7 @@ type pace struct {
 	cohort  int           // entries in the log when the last commit ended: those it held and those that came meanwhile
 	vain    float64       // share of waits that brought nothing, a moving average
 	skipped int           // commits since waiting was tried last
-	late    float64       // share of commits whose first entry came too late to be waited for, a moving average
+	late    bool          // the first entry of the last commit came too late to stay awake for it: the processor is somebody else's then
 	spread  spread        // keeps commits apart, where that pays
 }
 
@@ -27,8 +27,6 @@ const (
 	// paceReturnShare: for the first caller to come back the committer stays awake for
 	// that share of a commit.
 	paceReturnShare = 8
-	// Where most come later than that, or from far away, staying awake is no use: the processor is somebody else's then.
-	paceLateMax = 0.75
 	// No silence below paceQuietMin means anything, because callers are held up by each
 	// other and by the scheduler, unless that is much of a commit.
 	paceQuietMin   = 4 * time.Microsecond
@@ -70,7 +68,7 @@ func (d paceDecision) begins() bool { return d >= paceFull }
 func (p pace) step(in paceInput) (paceDecision, time.Duration) {
 	missing := p.cohort - in.pending
 	if in.pending == 0 {
-		if rest := p.sync/paceReturnShare - in.ended; missing > 0 && rest > 0 && p.late < paceLateMax {
+		if rest := p.sync/paceReturnShare - in.ended; missing > 0 && rest > 0 && !p.late {
 			return paceWait, rest
 		}
 		return pacePark, 0
@@ -104,10 +102,7 @@ type commitFacts struct {
 // synced takes in a commit.
 func (p pace) synced(c commitFacts) pace {
 	p.cohort = c.entries + c.came
-	p.late *= 7.0 / 8
-	if c.first > p.sync/paceReturnShare {
-		p.late += 1.0 / 8
-	}
+	p.late = c.first > p.sync/paceReturnShare
 	p.spread = p.spread.synced(c.took, c.sinceLast, p.sync > 0 && c.took > spreadStall*p.sync)
 	if p.sync == 0 {
 		p.sync = c.took

@@ -48,12 +48,10 @@ func TestPaceStep(t *testing.T) {
 // come at once.
 func TestPaceLate(t *testing.T) {
 	const us = time.Microsecond
-	p := pace{}
+	p := pace{sync: 160 * us}
 	after := func(first time.Duration, want paceDecision) {
 		t.Helper()
-		for range 32 {
-			p = p.synced(commitFacts{entries: 1, first: first, took: 160 * us, sinceLast: time.Millisecond})
-		}
+		p = p.synced(commitFacts{entries: 1, first: first, took: 160 * us, sinceLast: time.Millisecond})
 		if d, _ := p.step(paceInput{ended: us, quiet: us}); d != want {
 			t.Errorf("first entries come after %v: %v, want %v", first, paceNames[d], paceNames[want])
 		}

@@ -72,7 +72,7 @@ func (o Options) runs(cell string) bool {
 
 // expected is how long the run takes, about.
 func (o Options) expected() time.Duration {
-	turns := map[string]int{"one-member": 2, "one-inflight": 3, "many-logs": 2, "three-inflight-1": 2, "three-inflight-256": 3}
+	turns := map[string]int{"one-member": 2, "one-inflight": 3, "many-logs": 2, "three-inflight-1": 4, "three-inflight-256": 3}
 	var d time.Duration
 	for _, c := range Cells {
 		switch {
