@@ -76,6 +76,7 @@ func BenchmarkFigures(b *testing.B) {
 		measure  func(*testing.B, *figures)
 	}{
 		{"tps", 4 * time.Minute, benchCommit}, {"wal", time.Minute, benchWALPerTransaction}, {"ingest", 3 * time.Minute, benchIngest}, {"decode", 2 * time.Minute, benchDecode},
+		{"pages", 90 * time.Second, benchPages},
 		{"redo", time.Minute, benchRedo}, {"start", time.Minute + returns, benchReturn},
 	} {
 		b.Run(part.name, func(b *testing.B) {
