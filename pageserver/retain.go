@@ -15,10 +15,15 @@ import (
 
 // retained is what is known of a log's history in this process.
 type retained struct {
-	mu  sync.Mutex
-	use Use // guarded by mu
+	mu   sync.Mutex
+	pass pastPass // guarded by mu
+}
 
-	// Owned by the retention loop.
+// pastPass is what the last passes over a log found.
+type pastPass struct {
+	forgotten int // times that the log's state was thrown away
+	use       Use
+
 	counted   uint64 // bytes ingested when use was counted
 	collected points // of the last pass that removed
 	removedAt uint64 // bytes ingested up to its horizon
@@ -30,14 +35,25 @@ type retained struct {
 func (r *retained) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.use, r.counted, r.passed = Use{}, 0, false
+	r.pass = pastPass{forgotten: r.pass.forgotten + 1}
 }
 
-func (r *retained) last() Use {
+func (r *retained) past() pastPass {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.use
+	return r.pass
 }
+
+// note takes over what a pass found, unless the log's state was thrown away meanwhile.
+func (r *retained) note(p pastPass) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.forgotten == r.pass.forgotten {
+		r.pass = p
+	}
+}
+
+func (r *retained) last() Use { return r.past().use }
 
 // retentionLoop keeps the histories: it moves the horizons by the logs' windows, makes known
 // what can be read, and collects what can't.
@@ -232,10 +248,8 @@ const (
 )
 
 // due says whether a pass over a log is worth it, and whether it can remove anything.
-func (s *Server) due(l *logState, pts points) (due, removing bool, gone uint64, err error) {
-	r := &l.retained
-	use := r.last()
-	share := max(s.opts.dueBytesMin(), use.VersionBytes/dueShare)
+func (s *Server) due(l *logState, r pastPass, pts points) (due, removing bool, gone uint64, err error) {
+	share := max(s.opts.dueBytesMin(), r.use.VersionBytes/dueShare)
 	due = l.bytes.Load() >= r.counted+share
 	if pts.horizon == 0 || r.passed && r.collected.equal(pts) {
 		return due, false, 0, nil
@@ -273,7 +287,8 @@ func (s *Server) collectOne(ctx context.Context, l *logState, forks []logcore.LS
 	pts.pins = slices.DeleteFunc(slices.Concat(pts.pins, forks), func(at logcore.LSN) bool { return at >= pts.horizon })
 	slices.Sort(pts.pins)
 	pts.pins = slices.Compact(pts.pins)
-	due, removing, gone, err := s.due(l, pts)
+	r := l.retained.past()
+	due, removing, gone, err := s.due(l, r, pts)
 	if err != nil || !due {
 		return err
 	}
@@ -289,14 +304,11 @@ func (s *Server) collectOne(ctx context.Context, l *logState, forks []logcore.LS
 	if err != nil {
 		return err
 	}
-	r := &l.retained
-	r.mu.Lock()
-	r.use = use
-	r.mu.Unlock()
-	r.counted = bytes
+	r.use, r.counted = use, bytes
 	if removing {
 		r.collected, r.removedAt, r.at, r.passed = pts, gone, began, true
 	}
+	l.retained.note(r)
 	if use.CollectedBytes >= max(s.opts.dueBytesMin(), use.VersionBytes/dueShare) {
 		return s.giveBack(ctx, l)
 	}
