@@ -2,9 +2,7 @@ package tiering
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -12,6 +10,7 @@ import (
 	"runtime"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/contentkey"
 )
 
 // objectHeader is the decoded header of an object.
@@ -150,33 +149,25 @@ func appendObjectHeader(dst []byte, cluster [16]byte, s Span, id KeyID, seed [32
 	return finishHeader(append(h, wrapped...))
 }
 
+// deriveFrom is what contentkey needs of a KeyProvider.
+func deriveFrom(keys KeyProvider, id KeyID) contentkey.Derive {
+	return func(ctx context.Context, salt []byte, info string) ([32]byte, error) {
+		return keys.Derive(ctx, id, salt, info)
+	}
+}
+
 // objectSeed hashes the header with a zero seed, and every plaintext of the AEAD, under
 // a key of its own.
-func objectSeed(ctx context.Context, keys KeyProvider, id KeyID, header []byte, chunks [][]byte) (seed [32]byte, err error) {
-	key, err := keys.Derive(ctx, id, nil, "logcore object seed v1")
-	if err != nil {
-		return seed, err
-	}
+func objectSeed(ctx context.Context, keys KeyProvider, id KeyID, header []byte, chunks [][]byte) ([32]byte, error) {
 	content := sha256.New()
 	for _, c := range chunks {
 		content.Write(c) // their lengths are in the header
 	}
-	mac := hmac.New(sha256.New, key[:])
-	mac.Write(header)
-	mac.Write(content.Sum(nil))
-	return [32]byte(mac.Sum(nil)), nil
+	return contentkey.Seed(ctx, deriveFrom(keys, id), "logcore object seed v1", header, [sha256.Size]byte(content.Sum(nil)))
 }
 
 func objectAEAD(ctx context.Context, keys KeyProvider, id KeyID, seed [32]byte) (cipher.AEAD, error) {
-	key, err := keys.Derive(ctx, id, seed[:], "logcore object key v1")
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, fmt.Errorf("tiering: object cipher: %w", err)
-	}
-	return cipher.NewGCM(block)
+	return contentkey.AEAD(ctx, deriveFrom(keys, id), seed, "logcore object key v1")
 }
 
 // chunkNonce is the chunk's number: the key is the object's own.

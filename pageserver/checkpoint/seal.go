@@ -2,14 +2,14 @@ package checkpoint
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/logcore/logcore/internal/contentkey"
 )
 
 // Keys keeps master keys and derives from them; a master key never leaves it. The
@@ -21,9 +21,7 @@ type Keys interface {
 	Derive(ctx context.Context, id [8]byte, salt []byte, info string) ([32]byte, error)
 }
 
-// What keys are derived for. A seed is a keyed hash of all that its key will encrypt, so
-// a key never meets two different plaintexts, the same content is the same bytes whoever
-// stores it, and no nonce repeats.
+// What keys are derived for.
 const (
 	infoManifestSeed = "logcore checkpoint manifest seed v1"
 	infoManifestKey  = "logcore checkpoint manifest key v1"
@@ -31,27 +29,19 @@ const (
 	infoFileKey      = "logcore checkpoint file key v1"
 )
 
-func seedOf(ctx context.Context, keys Keys, id [8]byte, info string, header []byte, content Digest) (seed [32]byte, err error) {
-	key, err := keys.Derive(ctx, id, nil, info)
-	if err != nil {
-		return seed, err
+// derive is what contentkey needs of Keys.
+func derive(keys Keys, id [8]byte) contentkey.Derive {
+	return func(ctx context.Context, salt []byte, info string) ([32]byte, error) {
+		return keys.Derive(ctx, id, salt, info)
 	}
-	mac := hmac.New(sha256.New, key[:])
-	mac.Write(header)
-	mac.Write(content[:])
-	return [32]byte(mac.Sum(nil)), nil
+}
+
+func seedOf(ctx context.Context, keys Keys, id [8]byte, info string, header []byte, content Digest) ([32]byte, error) {
+	return contentkey.Seed(ctx, derive(keys, id), info, header, content)
 }
 
 func aeadOf(ctx context.Context, keys Keys, id [8]byte, seed [32]byte, info string) (cipher.AEAD, error) {
-	key, err := keys.Derive(ctx, id, seed[:], info)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint: cipher: %w", err)
-	}
-	return cipher.NewGCM(block)
+	return contentkey.AEAD(ctx, derive(keys, id), seed, info)
 }
 
 // seal returns the manifest as it is stored, and notes its digest.
