@@ -127,6 +127,7 @@ func (c *Client) everyMember(ctx context.Context, f func(ctx context.Context, m 
 
 // reach calls f at one member, which may be down.
 func (c *Client) reach(ctx context.Context, m *member, f func(ctx context.Context, m *member) error) error {
+	m.conn.ResetConnectBackoff() // it may be back
 	if !connected(ctx, m.conn, c.opts.establish()) {
 		return fmt.Errorf("%w to %s", errUnsent, m.addr)
 	}

@@ -152,9 +152,7 @@ func TestArchiveCommandsInACluster(t *testing.T) {
 		return strings.Join(st.Problems, "\n")
 	}
 	until(t, "it says that it does not know d2", func() bool { return strings.Contains(problem(), "does not know target d2") })
-	if err := add("d2"); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "it can be told", func() bool { return add("d2") == nil })
 	until(t, "it knows d2, and all is well there", func() bool { return problem() == "" })
 	// Every process anew: each has noted what it was told.
 	for _, s := range servers {
