@@ -43,11 +43,17 @@ type queued struct {
 	bytes int64
 }
 
+// stream is either end of a Connect call.
+type stream interface {
+	SendMsg(m any) error
+	RecvMsg(m any) error
+}
+
 // link is one stream between this node and a peer.
 type link struct {
 	initiator uint64      // the node that dialled
 	session   uint64      // of the other node's process
-	stream    grpc.Stream // carries frames after the hello
+	stream    stream // carries frames after the hello
 	close     func()
 	heard     atomic.Int64 // Unix nanoseconds of the last frame
 }
