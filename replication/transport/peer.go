@@ -51,8 +51,8 @@ type stream interface {
 
 // link is one stream between this node and a peer.
 type link struct {
-	initiator uint64      // the node that dialled
-	session   uint64      // of the other node's process
+	initiator uint64 // the node that dialled
+	session   uint64 // of the other node's process
 	stream    stream // carries frames after the hello
 	close     func()
 	heard     atomic.Int64 // Unix nanoseconds of the last frame
