@@ -55,10 +55,10 @@ func (a *archiveState) note(err error) (changed bool) {
 	return changed
 }
 
-func (a *archiveState) now() (err error, checked time.Time) {
+func (a *archiveState) now() (checked time.Time, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.err, a.checked
+	return a.checked, a.err
 }
 
 // noteArchive takes over how a look at the archive, or a reading, ended, and says it when that
@@ -112,7 +112,7 @@ func (s *Server) ArchiveStatus() ArchiveStatus {
 		return ArchiveStatus{}
 	}
 	out := ArchiveStatus{Configured: true, Unreachable: slices.Clone(s.opts.Archive.Unreachable())}
-	out.Err, out.Checked = s.archive.now()
+	out.Checked, out.Err = s.archive.now()
 	return out
 }
 

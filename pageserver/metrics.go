@@ -71,7 +71,7 @@ func newMetrics(s *Server) *metrics {
 		gauge("log_service_up", "1 while the log service answers.", func() float64 { return oneIf(s.sourceUp.Load()) })}
 	if s.opts.Archive != nil {
 		m.all = append(m.all, gauge("archive_up", "1 while the archive can be read; only of a page server that reads it itself.", func() float64 {
-			err, _ := s.archive.now()
+			_, err := s.archive.now()
 			return oneIf(err == nil)
 		}))
 	}

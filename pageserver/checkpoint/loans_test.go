@@ -89,15 +89,16 @@ func (s *sharer) begin(ctx context.Context, w *lending) error {
 
 // fetch brings one table of what was borrowed.
 func (s *sharer) fetch(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(s.pending)) {
-		content, err := s.read(ctx, s.pending[name])
-		if err != nil {
-			return fmt.Errorf("store %d can't fetch table %s of %s: %w", s.store, name, s.lender, err)
-		}
-		s.tables[name] = content
-		delete(s.pending, name)
-		break
+	if len(s.pending) == 0 {
+		return nil
 	}
+	name := slices.Min(slices.Collect(maps.Keys(s.pending)))
+	content, err := s.read(ctx, s.pending[name])
+	if err != nil {
+		return fmt.Errorf("store %d can't fetch table %s of %s: %w", s.store, name, s.lender, err)
+	}
+	s.tables[name] = content
+	delete(s.pending, name)
 	return nil
 }
 
