@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/logcore/logcore/loadtest/figures"
 	"github.com/logcore/logcore/loadtest/pagebench"
 )
 
@@ -40,11 +41,11 @@ func pageBenchCommand() *cobra.Command {
 				}
 				defer pprof.StopCPUProfile()
 			}
-			figures, err := pagebench.Run(cmd.Context(), o)
+			measured, err := pagebench.Run(cmd.Context(), o)
 			if err != nil {
 				return codedError{exitNotDone, err}
 			}
-			if err := pagebench.Missed(figures); err != nil {
+			if err := figures.Missed(measured); err != nil {
 				return codedError{exitWrong, err}
 			}
 			return nil

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/logcore/logcore/loadtest/figures"
 	"github.com/logcore/logcore/loadtest/tieringbench"
 )
 
@@ -26,11 +28,11 @@ func tieringBenchCommand() *cobra.Command {
 			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 			o.Out, o.Table = cmd.OutOrStdout(), os.Stderr
 			fmt.Fprintf(os.Stderr, "about %v\n", o.Expected().Round(10*time.Second))
-			figures, err := tieringbench.Run(cmd.Context(), o)
+			measured, err := tieringbench.Run(cmd.Context(), o)
 			if err != nil {
 				return codedError{exitNotDone, err}
 			}
-			if err := tieringbench.Missed(figures); err != nil {
+			if err := figures.Missed(measured); err != nil {
 				return codedError{exitWrong, err}
 			}
 			return nil
@@ -43,7 +45,7 @@ func tieringBenchCommand() *cobra.Command {
 	f.DurationVar(&o.RPO, "rpo", 5*time.Minute, "how long the RPO is measured")
 	f.IntVar(&o.Rate, "rate", 5000, "appends a second meanwhile")
 	f.DurationVar(&o.Slow, "slow", 300*time.Millisecond, "what one gateway adds to every round trip meanwhile")
-	f.StringSliceVar(&o.Only, "only", nil, "parts to run: codec, pipeline, memory, space, gateways, rpo; empty for all")
+	f.StringSliceVar(&o.Only, "only", nil, "parts to run: "+strings.Join(tieringbench.Parts(), ", ")+"; empty for all")
 	f.BoolVar(&verbose, "verbose", false, "log what the archiver does")
 	return c
 }

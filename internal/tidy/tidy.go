@@ -151,7 +151,7 @@ var within = map[string][]string{
 	"hotlog/importer":  {"hotlog"},
 	"internal/wire":    {},
 	"cmd/":             {"cmd/"},
-	"loadtest/":        {"loadtest/appendload", "loadtest/proc"}, // the load that benchmarks and chaos use
+	"loadtest/":        {"loadtest/appendload", "loadtest/proc", "loadtest/figures"}, // the load that benchmarks and chaos use, the frame of benchmarks
 }
 
 // height returns the layer index of a directory, -1 when no layer lists it.

@@ -59,7 +59,7 @@ func (r *run) branches(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.atMost("disk for each of 10,000 branches", float64(max(after-before, 0))/branchCount, 1024, "bytes", map[string]any{"log_bytes": h.bytes, "store_bytes": before})
+	r.AtMost("disk for each of 10,000 branches", float64(max(after-before, 0))/branchCount, 1024, "bytes", map[string]any{"log_bytes": h.bytes, "store_bytes": before})
 	return nil
 }
 
@@ -103,9 +103,9 @@ func (r *run) branchesOf(ctx context.Context, h *history, s *server) error {
 		return err
 	}
 	slices.Sort(took)
-	r.atMost("create a branch, p50 of 10,000", took[len(took)/2]/1e3, 5, "ms", nil)
-	r.atMost("create a branch, p99 of 10,000", took[len(took)*99/100]/1e3, 5, "ms", nil)
-	r.atMost("reads of the parent with 10,000 branches / without", with[len(with)/2]/without[len(without)/2], 1.05, "",
+	r.AtMost("create a branch, p50 of 10,000", took[len(took)/2]/1e3, 5, "ms", nil)
+	r.AtMost("create a branch, p99 of 10,000", took[len(took)*99/100]/1e3, 5, "ms", nil)
+	r.AtMost("reads of the parent with 10,000 branches / without", with[len(with)/2]/without[len(without)/2], 1.05, "",
 		map[string]any{"with_us": with, "without_us": without})
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/loadtest/figures"
 	"github.com/logcore/logcore/pageserver"
 )
 
@@ -28,7 +29,7 @@ const (
 type reading struct{ p50, p99 []float64 }
 
 func (g *reading) note(took []float64) {
-	g.p50, g.p99 = append(g.p50, quantile(took, 0.5)), append(g.p99, quantile(took, 0.99))
+	g.p50, g.p99 = append(g.p50, figures.Quantile(took, 0.5)), append(g.p99, figures.Quantile(took, 0.99))
 }
 
 // chain measures what a page costs: from the cache, and from the store by the length of
@@ -156,18 +157,18 @@ func (r *run) readChains(ctx context.Context, h *history, s, hot *server, store 
 }
 
 func (r *run) reportChains(curve []reading, versions []float64, seeks, hots reading) {
-	r.atMost("read: a page from the cache, in process, p50", median(hots.p50), 10, "us", map[string]any{"p99_us": median(hots.p99), "pages": hotPages})
-	seek, image := median(seeks.p50), median(curve[0].p50)
+	r.AtMost("read: a page from the cache, in process, p50", figures.Median(hots.p50), 10, "us", map[string]any{"p99_us": figures.Median(hots.p99), "pages": hotPages})
+	seek, image := figures.Median(seeks.p50), figures.Median(curve[0].p50)
 	for i, length := range chainLengths {
-		p50, p99 := median(curve[i].p50), median(curve[i].p99)
+		p50, p99 := figures.Median(curve[i].p50), figures.Median(curve[i].p99)
 		detail := map[string]any{"chain": length, "p50_us": p50, "p99_us": p99, "versions_read": versions[i], "seek_us": seek}
 		if length == 10 {
-			r.atMost("read: image and 10 deltas / one Pebble seek", p50/seek, 3, "ratio", detail)
-			r.atMost("read: each delta of a chain of 10, its read included", (p50-image)/10, 1, "us", detail)
+			r.AtMost("read: image and 10 deltas / one Pebble seek", p50/seek, 3, "ratio", detail)
+			r.AtMost("read: each delta of a chain of 10, its read included", (p50-image)/10, 1, "us", detail)
 		}
-		r.add(fmt.Sprintf("curve: chain of %d, p50", length), p50, "us", detail)
-		r.add(fmt.Sprintf("curve: chain of %d, p99", length), p99, "us", nil)
-		r.add(fmt.Sprintf("curve: chain of %d, versions read for a page", length), versions[i], "versions", nil)
+		r.Add(fmt.Sprintf("curve: chain of %d, p50", length), p50, "us", detail)
+		r.Add(fmt.Sprintf("curve: chain of %d, p99", length), p99, "us", nil)
+		r.Add(fmt.Sprintf("curve: chain of %d, versions read for a page", length), versions[i], "versions", nil)
 	}
 }
 

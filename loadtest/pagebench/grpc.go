@@ -14,6 +14,7 @@ import (
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/internal/wire"
+	"github.com/logcore/logcore/loadtest/figures"
 	"github.com/logcore/logcore/logsvc"
 	"github.com/logcore/logcore/pageserver"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
@@ -128,12 +129,12 @@ func (r *run) callPages(ctx context.Context, s *server, h *history) error {
 			}
 		}
 	}
-	single, batch := median(rates["single"]), median(rates["batch"])
+	single, batch := figures.Median(rates["single"]), figures.Median(rates["batch"])
 	detail := map[string]any{"pages_per_s_single": single, "pages_per_s_batch": batch,
-		"pages_per_s_echo_single": median(rates["echo single"]), "pages_per_s_echo_batch": median(rates["echo batch"]), "batch": grpcBatch, "page_bytes": pageSize}
-	r.atLeast("grpc: pages/s in batches of 32 / one by one", batch/single, 10, "ratio", detail)
-	r.atLeast("grpc: pages/s in batches of 32 / bare echo", batch/median(rates["echo batch"]), 0.8, "ratio", nil)
-	r.add("grpc: pages/s one by one / bare echo", single/median(rates["echo single"]), "ratio", nil)
+		"pages_per_s_echo_single": figures.Median(rates["echo single"]), "pages_per_s_echo_batch": figures.Median(rates["echo batch"]), "batch": grpcBatch, "page_bytes": pageSize}
+	r.AtLeast("grpc: pages/s in batches of 32 / one by one", batch/single, 10, "ratio", detail)
+	r.AtLeast("grpc: pages/s in batches of 32 / bare echo", batch/figures.Median(rates["echo batch"]), 0.8, "ratio", nil)
+	r.Add("grpc: pages/s one by one / bare echo", single/figures.Median(rates["echo single"]), "ratio", nil)
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (s *server) stop() error {
 // freshDir returns a directory that is not there yet.
 func (r *run) freshDir(name string) string {
 	for i := 0; ; i++ {
-		dir := filepath.Join(r.dir, fmt.Sprintf("%s-%d", name, i))
+		dir := filepath.Join(r.Dir, fmt.Sprintf("%s-%d", name, i))
 		if _, err := os.Stat(dir); os.IsNotExist(err) {
 			return dir
 		}

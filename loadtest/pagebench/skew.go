@@ -10,6 +10,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/loadtest/figures"
 	"github.com/logcore/logcore/pageserver"
 )
 
@@ -111,8 +112,8 @@ func (r *run) compareAges(ctx context.Context, h *history, before logcore.LSN, f
 			}
 		}
 	}
-	f, a := median(readings[0].p99), median(readings[1].p99)
-	r.atMost("aged: p99 after skewed updates / p99 of a fresh store", a/f, 2, "ratio", map[string]any{"updated_for_s": r.o.Skew.Seconds(), "records_per_s": skewRate,
-		"pages": skewPages, "fresh_p50_us": median(readings[0].p50), "fresh_p99_us": f, "aged_p50_us": median(readings[1].p50), "aged_p99_us": a})
+	f, a := figures.Median(readings[0].p99), figures.Median(readings[1].p99)
+	r.AtMost("aged: p99 after skewed updates / p99 of a fresh store", a/f, 2, "ratio", map[string]any{"updated_for_s": r.o.Skew.Seconds(), "records_per_s": skewRate,
+		"pages": skewPages, "fresh_p50_us": figures.Median(readings[0].p50), "fresh_p99_us": f, "aged_p50_us": figures.Median(readings[1].p50), "aged_p99_us": a})
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/logcore/logcore/internal/s3test"
+	"github.com/logcore/logcore/loadtest/figures"
 	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/erasure"
@@ -34,7 +35,7 @@ const (
 var clouds, buckets = []string{"a", "b", "c"}, []string{"one", "two"}
 
 func (r *run) startGateways(ctx context.Context, name string, links bool) (*s3test.Servers, error) {
-	return s3test.Start(ctx, s3test.Options{Dir: filepath.Join(r.dir, name), Clouds: clouds, Buckets: buckets, Links: links, Logger: r.o.Logger})
+	return s3test.Start(ctx, s3test.Options{Dir: filepath.Join(r.Dir, name), Clouds: clouds, Buckets: buckets, Links: links, Logger: r.o.Logger})
 }
 
 func targetURLs(s *s3test.Servers) (urls []string) {
@@ -100,7 +101,7 @@ func (r *run) gateways(ctx context.Context) error {
 		return errors.Join(errs...)
 	}
 	var sent int64
-	took, err := r.contest(ctx, r.o.Rounds, map[string]func() error{
+	took, err := figures.Contest(ctx, r.o.Rounds, figures.Contenders(map[string]func() error{
 		"archive's buckets": func() error {
 			return each(func(i int, key string, data []byte) error { return archived[i].Bucket.PutIfAbsent(ctx, key, data) })
 		},
@@ -125,18 +126,18 @@ func (r *run) gateways(ctx context.Context) error {
 			sent = st.StoredBytes
 			return err
 		},
-	})
+	})...)
 	if err != nil {
 		return err
 	}
 	total := float64(gatewayObjects) * float64(coded.Meta.FragmentBytes()) * float64(len(coded.Fragments))
-	rate := func(name string) float64 { return total / took[name].median / 1e6 }
-	pipeline := float64(sent) / took["whole pipeline"].median / 1e6
+	rate := func(name string) float64 { return total / took[name].Median / 1e6 }
+	pipeline := float64(sent) / took["whole pipeline"].Median / 1e6
 	detail := map[string]any{"archive MB/s": rate("archive's buckets"), "plain MB/s": rate("plainly"), "put and read back, MB/s put": rate("put and read back"),
 		"whole pipeline, MB/s put": pipeline, "bytes a turn": total, "at once": len(coded.Fragments)}
-	r.atLeast("gateways: put / put plainly, per byte sent", rate("archive's buckets")/rate("plainly"), 0.8, "", detail)
-	r.add("gateways: whole pipeline / put and read back", pipeline/rate("put and read back"), "", nil)
-	r.add("gateways: whole pipeline / put plainly", pipeline/rate("plainly"), "", map[string]any{"why": "every byte is read back before it counts"})
+	r.AtLeast("gateways: put / put plainly, per byte sent", rate("archive's buckets")/rate("plainly"), 0.8, "", detail)
+	r.Add("gateways: whole pipeline / put and read back", pipeline/rate("put and read back"), "", nil)
+	r.Add("gateways: whole pipeline / put plainly", pipeline/rate("plainly"), "", map[string]any{"why": "every byte is read back before it counts"})
 	return nil
 }
 

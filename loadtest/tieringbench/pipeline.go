@@ -17,6 +17,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/logcore/logcore/loadtest/figures"
 	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/bucket/dir"
@@ -42,7 +43,7 @@ func (r *run) archiveAll(ctx context.Context, s *source, targets []tiering.Targe
 
 func (r *run) archiveAs(ctx context.Context, s *source, targets []tiering.Target, compression tiering.Compression, cluster [16]byte) (st tiering.Status, err error) {
 	s.reset()
-	keys, err := tiering.GenerateKeyFile(filepath.Join(r.dir, fmt.Sprintf("key-%d", time.Now().UnixNano())))
+	keys, err := tiering.GenerateKeyFile(filepath.Join(r.Dir, fmt.Sprintf("key-%d", time.Now().UnixNano())))
 	if err != nil {
 		return st, err
 	}
@@ -92,33 +93,34 @@ func (r *run) pipeline(ctx context.Context) error {
 			return err
 		}
 		chunks := compressAll(enc, s.arena, c.chunk)
-		took, err := r.contest(ctx, r.o.Rounds, map[string]func() error{
+		took, err := figures.Contest(ctx, r.o.Rounds, figures.Contenders(map[string]func() error{
 			"compress": func() error { chunks = compressAll(enc, s.arena, c.chunk); return nil },
 			"pipeline": func() error { _, err := r.archiveAll(ctx, s, memTargets(), c.compression); return err },
 			"encrypt":  func() error { return encryptAll(chunks) },
 			"code":     func() error { return codeAll(chunks) },
 			"place":    func() error { return placeAll(ctx, chunks) },
-		})
+		})...)
+
 		if err != nil {
 			return err
 		}
 		detail := map[string]any{"processors": runtime.GOMAXPROCS(0)}
 		slowest, slowestName := 0.0, ""
 		for name, t := range took {
-			detail[name+" MB/s of the log"] = pipelineBytes / t.median / 1e6
-			if name != "pipeline" && t.median > slowest {
-				slowest, slowestName = t.median, name
+			detail[name+" MB/s of the log"] = pipelineBytes / t.Median / 1e6
+			if name != "pipeline" && t.Median > slowest {
+				slowest, slowestName = t.Median, name
 			}
 		}
 		detail["slowest stage"] = slowestName
-		detail["processor time of that / of the pipeline"] = took[slowestName].processor / took["pipeline"].processor
+		detail["processor time of that / of the pipeline"] = took[slowestName].Processor / took["pipeline"].Processor
 		name := fmt.Sprintf("pipeline (%s) / its slowest stage alone", c.compression)
-		if ratio := slowest / took["pipeline"].median; c.want {
-			r.atLeast(name, ratio, 0.7, "", detail)
+		if ratio := slowest / took["pipeline"].Median; c.want {
+			r.AtLeast(name, ratio, 0.7, "", detail)
 		} else {
-			r.add(name, ratio, "", detail)
+			r.Add(name, ratio, "", detail)
 		}
-		r.add(fmt.Sprintf("pipeline (%s)", c.compression), pipelineBytes/took["pipeline"].median/1e6, "MB/s", nil)
+		r.Add(fmt.Sprintf("pipeline (%s)", c.compression), pipelineBytes/took["pipeline"].Median/1e6, "MB/s", nil)
 	}
 	return nil
 }
@@ -199,7 +201,7 @@ func (r *run) memory(ctx context.Context) error {
 	data = nil
 	var targets []tiering.Target
 	for i := range erasure.DefaultK + erasure.DefaultM {
-		root := filepath.Join(r.dir, fmt.Sprintf("memory-%d", i))
+		root := filepath.Join(r.Dir, fmt.Sprintf("memory-%d", i))
 		if err := dir.Init(root); err != nil {
 			return err
 		}
@@ -222,7 +224,7 @@ func (r *run) memory(ctx context.Context) error {
 	}
 	r.log = append([]byte(nil), s.arena[48<<20:][:held]...)
 	const limit = 256
-	r.atMost("memory: heap high-water above its start", float64(most)/(1<<20), limit, "MiB",
+	r.AtMost("memory: heap high-water above its start", float64(most)/(1<<20), limit, "MiB",
 		map[string]any{"limit MiB": limit, "buffers at most MiB": float64(st.BuffersPeak) / (1 << 20), "log MiB": len(s.arena) >> 20, "objects": st.Objects})
 	return nil
 }
@@ -273,10 +275,10 @@ func (r *run) space(ctx context.Context) error {
 		detail := map[string]any{"log MB": whole / 1e6, "stored MB": stored / 1e6, "objects": st.Objects, "parity": "included"}
 		name := fmt.Sprintf("space: stored / the SQLite log (%s)", c)
 		if c == tiering.CompressionFastest {
-			r.add(name, stored/whole, "", detail)
+			r.Add(name, stored/whole, "", detail)
 			continue
 		}
-		r.atMost(name, stored/whole, 0.25, "", detail)
+		r.AtMost(name, stored/whole, 0.25, "", detail)
 	}
 	// What compresses to itself: stored bytes beside compressed ones.
 	data := noise(3, pipelineBytes/2)
@@ -296,6 +298,6 @@ func (r *run) space(ctx context.Context) error {
 	for _, c := range compressAll(enc, data, 1<<20) {
 		compressed += len(c)
 	}
-	r.atMost("space: stored / compressed at 4+2", float64(st.StoredBytes)/float64(compressed), 1.55, "", nil)
+	r.AtMost("space: stored / compressed at 4+2", float64(st.StoredBytes)/float64(compressed), 1.55, "", nil)
 	return nil
 }

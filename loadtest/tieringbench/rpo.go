@@ -85,12 +85,12 @@ func (r *run) rpo(ctx context.Context) error {
 	}
 	defer servers.Close()
 	urls := targetURLs(servers)
-	key := filepath.Join(r.dir, "rpo-key")
+	key := filepath.Join(r.Dir, "rpo-key")
 	if _, err := tiering.GenerateKeyFile(key); err != nil {
 		return err
 	}
 	cfg := config.DefaultLogService()
-	cfg.Dir, cfg.Key, cfg.Targets, cfg.Listen, cfg.Metrics = filepath.Join(r.dir, "rpo-log"), key, urls, "127.0.0.1:0", ""
+	cfg.Dir, cfg.Key, cfg.Targets, cfg.Listen, cfg.Metrics = filepath.Join(r.Dir, "rpo-log"), key, urls, "127.0.0.1:0", ""
 	service, err := roles.StartLogService(ctx, cfg, "bench", r.o.Logger)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (r *run) rpo(ctx context.Context) error {
 	if rate < 0.95*float64(r.o.Rate) {
 		return fmt.Errorf("the load was %.0f appends/s, not the %d asked for: this run says nothing", rate, r.o.Rate)
 	}
-	r.atMost("archive RPO p99, one gateway slow", a.percentile(0.99).Seconds(), 2, "s", detail)
+	r.AtMost("archive RPO p99, one gateway slow", a.percentile(0.99).Seconds(), 2, "s", detail)
 	return nil
 }
 

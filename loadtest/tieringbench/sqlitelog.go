@@ -18,7 +18,7 @@ func (r *run) sqliteLog(ctx context.Context) ([]byte, error) {
 	if r.log != nil {
 		return r.log, nil
 	}
-	dir := filepath.Join(r.dir, "demo")
+	dir := filepath.Join(r.Dir, "demo")
 	cmd := exec.CommandContext(ctx, r.o.Logcore, "demo", "--dir", dir, "--transactions", "2000")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
