@@ -15,6 +15,9 @@ type Archive interface {
 	// every one verified. An error is yielded last. Payloads are valid until the next
 	// entry is asked for.
 	Read(ctx context.Context, shard logcore.ShardID, from, to logcore.LSN) iter.Seq2[logcore.Entry, error]
+	// Erased reports whether the archive erased what an entry of a log held although it counted:
+	// its retention is over, or it was truncated. What stands in its place looks like an abort.
+	Erased(shard logcore.ShardID, log logcore.LogID, lsn logcore.LSN) bool
 	// Covered returns the LSN up to which, without a gap, durable manifests cover the shard.
 	Covered(shard logcore.ShardID) logcore.LSN
 	// Trimmable returns the LSN up to which the hot tier may let go of the shard's

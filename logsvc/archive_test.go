@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/logsvc"
@@ -23,6 +24,12 @@ type spanArchive struct {
 	covered logcore.LSN
 	flush   func(upTo logcore.LSN) // archives up to an LSN
 	problem string
+	erased  logcore.LSN // the body of the entry there is gone
+	counted bool        // and it was no abort's
+}
+
+func (a *spanArchive) Erased(_ logcore.ShardID, _ logcore.LogID, lsn logcore.LSN) bool {
+	return a.counted && lsn == a.erased
 }
 
 func (a *spanArchive) Read(_ context.Context, _ logcore.ShardID, from, to logcore.LSN) iter.Seq2[logcore.Entry, error] {
@@ -34,6 +41,11 @@ func (a *spanArchive) Read(_ context.Context, _ logcore.ShardID, from, to logcor
 			for e, err := range s.Entries() {
 				if err == nil && (e.LSN < from || e.LSN > to) {
 					continue
+				}
+				if err == nil && e.LSN == a.erased {
+					rec, _ := catalog.DecodeRecord(e.Payload)
+					rec.Erased, rec.ErasedBytes, rec.Body = true, uint64(len(rec.Body)), nil
+					e.Kind, e.Payload = logcore.KindAbort, rec.Append(nil)
 				}
 				if !yield(e, err) || err != nil {
 					return
@@ -186,5 +198,31 @@ func TestHotBytesKeep(t *testing.T) {
 	}
 	if hot < 2<<20 || hot > 4<<20 {
 		t.Errorf("%d bytes stay hot, want 2 to 4 MiB", hot)
+	}
+}
+
+// TestErasedIsNotAnAbort (I3): what the archive erased although it counted is not read as the
+// abort that stands in its place, but refused; what was an abort's is read as one, and what is behind is read.
+func TestErasedIsNotAnAbort(t *testing.T) {
+	a := &spanArchive{}
+	n := start(t, t.TempDir(), "", logsvc.Options{Archive: a, HotBytesKeep: 1, TrimEvery: time.Hour}, replication.Options{})
+	c := n.client(client.Options{})
+	w := openWriter(t, c, "a", client.WriterOptions{Create: true})
+	fillSegments(t, n, w, 4)
+	entries := readLog(t, c, "a", client.ReadOptions{})
+	a.archiveUpTo(t, n, n.group.HotLog().Durable())
+	if err := n.svc.TrimHot(); err != nil {
+		t.Fatal(err)
+	}
+	a.erased = entries[3].LSN
+	if got := readLog(t, c, "a", client.ReadOptions{}); len(got) != len(entries) || got[3].Kind != logcore.KindAbort {
+		t.Fatalf("%d of %d entries, the erased one is %v", len(got), len(entries), got[3].Kind)
+	}
+	a.counted = true
+	if got, err := readLogErr(t, c, "a", client.ReadOptions{}); len(got) > 3 || !errors.Is(err, logcore.ErrTrimmed) {
+		t.Fatalf("an erased entry was read: %d entries, %v", len(got), err)
+	}
+	if got := readLog(t, c, "a", client.ReadOptions{From: entries[4].LSN}); len(got) != len(entries)-4 {
+		t.Fatalf("%d of %d entries behind it", len(got), len(entries)-4)
 	}
 }

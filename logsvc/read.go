@@ -408,6 +408,9 @@ func (r *reader) take(e *logcore.Entry) error {
 	if rec.Log != r.extent.Log {
 		return nil
 	}
+	if rec.Erased && r.s.opts.Archive != nil && r.s.opts.Archive.Erased(r.s.group.Shard(), rec.Log, index) {
+		return fmt.Errorf("%w: what the entry at LSN %d held was erased from the archive by its retention or with what was truncated: read from a later one", logcore.ErrTrimmed, index+r.extent.Base)
+	}
 	shown := logEntry(e, rec)
 	shown.Lsn += uint64(r.extent.Base)
 	return r.add(shown)

@@ -2,6 +2,7 @@ package tiering
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/logcore/logcore"
@@ -85,4 +86,13 @@ func (t Tombstone) merged(next Tombstone) Tombstone {
 	t.First, t.Last = min(t.First, next.First), max(t.Last, next.Last)
 	t.Entries, t.Bytes, t.At = t.Entries+next.Entries, t.Bytes+next.Bytes, next.At
 	return t
+}
+
+// Erased reports whether the archive erased what an entry held although it counted: its
+// retention is over, or it was truncated or deleted. An entry of an aborted transaction never
+// counted; what stands in its place is an abort, which it was.
+func Erased(all []Tombstone, log logcore.LogID, lsn logcore.LSN) bool {
+	return slices.ContainsFunc(all, func(t Tombstone) bool {
+		return t.Why != ErasedAborted && (t.Log == 0 || t.Log == log) && t.First <= lsn && lsn <= t.Last
+	})
 }

@@ -205,6 +205,18 @@ func readSpans(spans iter.Seq2[tiering.Span, error], from, to logcore.LSN, yield
 	}
 }
 
+// Erased implements logsvc.Archive.
+func (f *followedArchive) Erased(shard logcore.ShardID, log logcore.LogID, lsn logcore.LSN) bool {
+	leads, reader, _ := f.now()
+	switch {
+	case leads != nil:
+		return leads.Erased(shard, log, lsn)
+	case reader != nil:
+		return tiering.Erased(reader.Tombstones(), log, lsn)
+	}
+	return true // what it is nobody knows yet
+}
+
 // Covered implements logsvc.Archive.
 func (f *followedArchive) Covered(shard logcore.ShardID) logcore.LSN {
 	leads, reader, _ := f.now()

@@ -131,7 +131,7 @@ func (p *pass) pass() error {
 	if err != nil || !wanted || from > covered {
 		return err
 	}
-	expired := erasedRanges(r.Tombstones())
+	tombstones := r.Tombstones()
 	for span, err := range r.Spans(p.ctx, from, covered) {
 		if err != nil {
 			return err
@@ -140,7 +140,7 @@ func (p *pass) pass() error {
 		if len(subs) == 0 {
 			return nil
 		}
-		logs, err := split(span, subs, expired)
+		logs, err := split(span, subs, tombstones)
 		if err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func (p *pass) hand(n *sub, of part, last logcore.LSN) error {
 }
 
 // split decodes a span once for all who read it.
-func split(span tiering.Span, subs []*sub, expired erased) (map[logcore.LogID]part, error) {
+func split(span tiering.Span, subs []*sub, tombstones []tiering.Tombstone) (map[logcore.LogID]part, error) {
 	logs := make(map[logcore.LogID]part, len(subs))
 	for _, n := range subs {
 		logs[n.log] = part{}
@@ -219,7 +219,7 @@ func split(span tiering.Span, subs []*sub, expired erased) (map[logcore.LogID]pa
 		if !wanted || of.err != nil {
 			continue
 		}
-		if rec.Erased && expired.has(rec.Log, e.LSN) {
+		if rec.Erased && tiering.Erased(tombstones, rec.Log, e.LSN) {
 			of.err = fmt.Errorf("archived: %w: what the entry at LSN %d held was erased from the archive by its retention or with what was truncated", logcore.ErrTrimmed, e.LSN)
 		} else {
 			of.entries = append(of.entries, pageserver.Entry{LSN: e.LSN, Time: e.Time, Kind: e.Kind, Tx: e.Tx, Epoch: rec.Epoch, Sequence: rec.Sequence, Payload: rec.Body})
@@ -227,26 +227,4 @@ func split(span tiering.Span, subs []*sub, expired erased) (map[logcore.LogID]pa
 		logs[rec.Log] = of
 	}
 	return logs, nil
-}
-
-// erased are ranges of which the archive erased what still counts. An entry of an aborted
-// transaction never counted; what stands in its place is an abort, which it was.
-type erased []tiering.Tombstone
-
-func erasedRanges(all []tiering.Tombstone) (out erased) {
-	for _, t := range all {
-		if t.Why != tiering.ErasedAborted {
-			out = append(out, t)
-		}
-	}
-	return out
-}
-
-func (e erased) has(log logcore.LogID, index logcore.LSN) bool {
-	for _, t := range e {
-		if (t.Log == 0 || t.Log == log) && t.First <= index && index <= t.Last {
-			return true
-		}
-	}
-	return false
 }
