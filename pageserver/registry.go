@@ -144,7 +144,11 @@ func (s *Server) refresh(ctx context.Context) {
 		if ctx.Err() == nil {
 			s.log.Warn("pageserver: the log service does not list its logs; asked again later", "err", err)
 			for _, l := range known {
-				l.update(func() { l.lastErr = err })
+				l.update(func() {
+					if l.lastErr == nil { // else its follower says more
+						l.lastErr = err
+					}
+				})
 			}
 			s.sourceUp.Store(false)
 			if s.opts.Archive != nil {
