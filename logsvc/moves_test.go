@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/client"
@@ -90,12 +87,7 @@ func TestNamesAreGivenUpUnderLoad(t *testing.T) {
 	if _, err := c.CreateLog(ctx, "name", "db", one.LSN); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	raw := logcorev1.NewLogCoreServiceClient(conn)
+	raw := rawClient(t, s.addr)
 	old, err := raw.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: "name"})
 	if err != nil {
 		t.Fatal(err)

@@ -96,13 +96,16 @@ func (n *node) client(opts client.Options) *client.Client {
 }
 
 // raw is the generated client, for what package client would never send.
-func (n *node) raw() logcorev1.LogCoreServiceClient {
-	n.t.Helper()
-	conn, err := grpc.NewClient(n.addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+func (n *node) raw() logcorev1.LogCoreServiceClient { return rawClient(n.t, n.addr) }
+
+// rawClient is raw for a service at an address.
+func rawClient(t testing.TB, addr string) logcorev1.LogCoreServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
-	n.t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { conn.Close() })
 	return logcorev1.NewLogCoreServiceClient(conn)
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
@@ -290,12 +289,7 @@ func TestTriedAgainAfterTheMove(t *testing.T) {
 	if _, err := c.CreateLog(ctx, "db", "", 0); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	raw := logcorev1.NewLogCoreServiceClient(conn)
+	raw := rawClient(t, s.addr)
 	open, err := raw.OpenWriter(ctx, &logcorev1.OpenWriterRequest{Log: "db"})
 	if err != nil {
 		t.Fatal(err)

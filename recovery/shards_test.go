@@ -117,10 +117,7 @@ func TestShardsAreRestoredToATime(t *testing.T) {
 		w.write(fmt.Sprint("log", i), 1, 200)
 	}
 	last := w.written[len(w.written)-1].at.Time
-	// The time is cut at milliseconds: what follows is in a later one.
-	for logcore.HLCAt(time.Now()) <= logcore.HLCAt(last.Wall().Add(2*time.Millisecond)) {
-		time.Sleep(time.Millisecond)
-	}
+	waitPast(last)
 	w.move("log0", 1)
 	w.move("log1", 0)
 	for i := range 6 {
@@ -158,9 +155,7 @@ func TestShardsAreRestoredToATimeBeforeTheirFirstLog(t *testing.T) {
 	w := shardsWorld(t)
 	w.write("a", 1, 100) // one log is in one shard: the two others have none
 	last := w.written[0].at.Time
-	for logcore.HLCAt(time.Now()) <= logcore.HLCAt(last.Wall().Add(2*time.Millisecond)) {
-		time.Sleep(time.Millisecond)
-	}
+	waitPast(last)
 	for i := range 5 {
 		w.write(fmt.Sprint("log", i), 1, 100)
 	}
@@ -307,4 +302,11 @@ func TestEntriesOfAnExtentThatWasNotArchived(t *testing.T) {
 	w.check(1 << 40)
 	w.written = nil
 	w.write("a", 1, 100)
+}
+
+// waitPast returns when what is written from now on is in a later millisecond: a time to restore to is cut there.
+func waitPast(last logcore.HLC) {
+	for logcore.HLCAt(time.Now()) <= logcore.HLCAt(last.Wall().Add(2*time.Millisecond)) {
+		time.Sleep(time.Millisecond)
+	}
 }

@@ -91,8 +91,9 @@ func (t Tombstone) merged(next Tombstone) Tombstone {
 // Erased reports whether the archive erased what an entry held although it counted: its
 // retention is over, or it was truncated or deleted. An entry of an aborted transaction never
 // counted; what stands in its place is an abort, which it was.
-func Erased(all []Tombstone, log logcore.LogID, lsn logcore.LSN) bool {
-	return slices.ContainsFunc(all, func(t Tombstone) bool {
+func (r *Reader) Erased(log logcore.LogID, lsn logcore.LSN) bool {
+	s := r.view()
+	return s != nil && slices.ContainsFunc(s.tombstones, func(t Tombstone) bool {
 		return t.Why != ErasedAborted && (t.Log == 0 || t.Log == log) && t.First <= lsn && lsn <= t.Last
 	})
 }

@@ -29,7 +29,7 @@ func (a *archive) Read(ctx context.Context, _ logcore.ShardID, from, to logcore.
 
 // Erased says what no longer is in it.
 func (a *archive) Erased(_ logcore.ShardID, log logcore.LogID, lsn logcore.LSN) bool {
-	return tiering.Erased(a.archiver.Tombstones(), log, lsn)
+	return a.archiver.Reader().Erased(log, lsn)
 }
 
 // Covered returns up to where everything is archived.

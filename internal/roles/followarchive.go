@@ -212,7 +212,7 @@ func (f *followedArchive) Erased(shard logcore.ShardID, log logcore.LogID, lsn l
 	case leads != nil:
 		return leads.Erased(shard, log, lsn)
 	case reader != nil:
-		return tiering.Erased(reader.Tombstones(), log, lsn)
+		return reader.Erased(log, lsn)
 	}
 	return true // what it is nobody knows yet
 }

@@ -131,7 +131,6 @@ func (p *pass) pass() error {
 	if err != nil || !wanted || from > covered {
 		return err
 	}
-	tombstones := r.Tombstones()
 	for span, err := range r.Spans(p.ctx, from, covered) {
 		if err != nil {
 			return err
@@ -140,7 +139,7 @@ func (p *pass) pass() error {
 		if len(subs) == 0 {
 			return nil
 		}
-		logs, err := split(span, subs, tombstones)
+		logs, err := split(span, subs, r)
 		if err != nil {
 			return err
 		}
@@ -199,7 +198,7 @@ func (p *pass) hand(n *sub, of part, last logcore.LSN) error {
 }
 
 // split decodes a span once for all who read it.
-func split(span tiering.Span, subs []*sub, tombstones []tiering.Tombstone) (map[logcore.LogID]part, error) {
+func split(span tiering.Span, subs []*sub, r *tiering.Reader) (map[logcore.LogID]part, error) {
 	logs := make(map[logcore.LogID]part, len(subs))
 	for _, n := range subs {
 		logs[n.log] = part{}
@@ -219,7 +218,7 @@ func split(span tiering.Span, subs []*sub, tombstones []tiering.Tombstone) (map[
 		if !wanted || of.err != nil {
 			continue
 		}
-		if rec.Erased && tiering.Erased(tombstones, rec.Log, e.LSN) {
+		if rec.Erased && r.Erased(rec.Log, e.LSN) {
 			of.err = fmt.Errorf("archived: %w: what the entry at LSN %d held was erased from the archive by its retention or with what was truncated", logcore.ErrTrimmed, e.LSN)
 		} else {
 			of.entries = append(of.entries, pageserver.Entry{LSN: e.LSN, Time: e.Time, Kind: e.Kind, Tx: e.Tx, Epoch: rec.Epoch, Sequence: rec.Sequence, Payload: rec.Body})
