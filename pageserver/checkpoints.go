@@ -231,7 +231,7 @@ func (s *Server) entries() map[logcore.LogID]logcore.LSN {
 
 // save makes a checkpoint of what is in the store.
 func (s *Server) save(ctx context.Context) (*checkpoint.Manifest, error) {
-	if err := s.flush(); err != nil {
+	if err := s.flush(ctx); err != nil {
 		return nil, err
 	}
 	links := filepath.Join(s.opts.Dir, linksDir)

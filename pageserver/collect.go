@@ -188,7 +188,7 @@ func (c *collection) flush() error {
 	// Who writes a version again must see that it is gone: see rewrite.
 	c.s.rewriteMu.Lock()
 	defer c.s.rewriteMu.Unlock()
-	if err := c.s.db.Apply(c.batch, pebble.NoSync); err != nil {
+	if err := c.s.apply(c.batch); err != nil {
 		return err
 	}
 	c.s.readers.renew()
@@ -212,7 +212,7 @@ func (s *Server) rewrite(key, sealed []byte) error {
 	}
 	closer.Close()
 	defer s.readers.renew()
-	return s.db.Set(key, sealed, pebble.NoSync)
+	return s.set(key, sealed)
 }
 
 // endOfHistory is after every place.

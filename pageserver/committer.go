@@ -158,7 +158,7 @@ func (c *committer) write(set *writeSet) error {
 		return err
 	}
 	// Commit point: the effects and the position after them.
-	if err := c.s.db.Apply(b, pebble.NoSync); err != nil {
+	if err := c.s.apply(b); err != nil {
 		return err
 	}
 	c.spilled = set.partial

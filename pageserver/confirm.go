@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/logcore/logcore"
 )
 
@@ -136,7 +134,7 @@ func (s *Server) carryOver(l *logState, info LogInfo) (bool, error) {
 	// incarnation's.
 	v.incarnation, v.ingested = info.Incarnation, max(v.entry, v.branchLSN)
 	key := appendLogKey(nil, tagState, l.id)
-	if err := s.db.Set(key, seal(key, encodeState(v)), pebble.NoSync); err != nil {
+	if err := s.set(key, seal(key, encodeState(v))); err != nil {
 		return false, s.noteStoreError(err)
 	}
 	s.dirty.Store(true)

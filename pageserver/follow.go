@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/logcore/logcore"
 )
 
@@ -311,7 +309,7 @@ func (s *Server) persistNew(l *logState) error {
 		return logcore.ErrClosed
 	}
 	key := appendLogKey(nil, tagState, l.id)
-	return s.db.Set(key, seal(key, encodeState(l.snapshot())), pebble.NoSync)
+	return s.set(key, seal(key, encodeState(l.snapshot())))
 }
 
 // await returns when a log is confirmed and ingested up to an LSN, or ctx is done, or

@@ -175,7 +175,7 @@ func (s *Server) forgetSome(l *logState, from, end []byte) ([]byte, error) {
 		}
 		if groups == forgetBatch {
 			defer s.readers.renew()
-			return after, s.db.Apply(b, pebble.NoSync)
+			return after, s.apply(b)
 		}
 		ok = it.SeekGE(after)
 	}
@@ -184,5 +184,5 @@ func (s *Server) forgetSome(l *logState, from, end []byte) ([]byte, error) {
 	}
 	s.dirty.Store(true)
 	defer s.readers.renew()
-	return nil, s.db.Apply(b, pebble.NoSync)
+	return nil, s.apply(b)
 }

@@ -232,7 +232,7 @@ func (w *ingester) makeImages() error {
 			return err
 		}
 		if b.Len() >= writeSetBytesMax || i == len(due)-1 {
-			if err := w.s.db.Apply(b, pebble.NoSync); err != nil {
+			if err := w.s.apply(b); err != nil {
 				return err
 			}
 			w.s.readers.renew()

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
 )
@@ -185,7 +183,7 @@ func (l *logState) commitState(v stateValue) {
 }
 
 // saveState writes the position when it moved without an entry.
-func (l *logState) saveState(db *pebble.DB) error {
+func (l *logState) saveState(s *Server) error {
 	l.mu.Lock()
 	v, saved := l.state, l.saved
 	l.mu.Unlock()
@@ -193,7 +191,7 @@ func (l *logState) saveState(db *pebble.DB) error {
 		return nil
 	}
 	key := appendLogKey(nil, tagState, l.id)
-	if err := db.Set(key, seal(key, encodeState(v)), pebble.NoSync); err != nil {
+	if err := s.set(key, seal(key, encodeState(v))); err != nil {
 		return err
 	}
 	l.mu.Lock()

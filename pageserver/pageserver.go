@@ -285,7 +285,7 @@ func (s *Server) Close() error {
 	s.stopWarming()
 	err := s.saveStates()
 	s.readers.renew()
-	err = errors.Join(err, s.db.Flush(), s.db.Close(), s.local.Close(), s.lock.Unlock())
+	err = errors.Join(err, s.flushStore(context.Background()), s.db.Close(), s.local.Close(), s.lock.Unlock())
 	s.db = nil
 	if err != nil {
 		return fmt.Errorf("pageserver: close %s: %w", s.opts.Dir, err)
@@ -308,27 +308,27 @@ func (s *Server) flushLoop(ctx context.Context) {
 			s.readers.renew() // tables may be gone since
 			continue
 		}
-		if err := s.flush(); err != nil {
+		if err := s.flush(ctx); err != nil {
 			s.dirty.Store(true)
 			s.log.Warn("pageserver: flush failed; it is tried again", "err", err)
 		}
 	}
 }
 
-func (s *Server) flush() error {
+func (s *Server) flush(ctx context.Context) error {
 	s.storeMu.RLock()
 	defer s.storeMu.RUnlock()
 	if err := s.saveStates(); err != nil {
 		return err
 	}
-	return s.noteStoreError(s.db.Flush())
+	return s.flushStore(ctx)
 }
 
 // saveStates writes the position of every log whose position moved without an entry.
 // The caller holds storeMu.
 func (s *Server) saveStates() error {
 	for _, l := range s.registry.all() {
-		if err := l.saveState(s.db); err != nil {
+		if err := l.saveState(s); err != nil {
 			return err
 		}
 	}

@@ -324,7 +324,7 @@ func (s *Server) rememberPoints(l *logState) error {
 		return logcore.ErrClosed
 	}
 	key := appendLogKey(nil, tagHistory, l.id)
-	return s.db.Set(key, seal(key, encodePoints(*l.readable.Load())), pebble.NoSync)
+	return s.set(key, seal(key, encodePoints(*l.readable.Load())))
 }
 
 // setPoints takes what a store that was opened says can be read of each log, where nothing

@@ -2,10 +2,13 @@ package pageserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/logcore/logcore"
@@ -18,9 +21,10 @@ type room struct {
 	dir     string
 	reserve uint64
 
-	mu   sync.Mutex
-	at   time.Time // of the last look; guarded by mu
-	full error     // guarded by mu
+	mu    sync.Mutex
+	at    time.Time // of the last look; guarded by mu
+	full  error     // guarded by mu
+	stuck error     // why the last flush failed; guarded by mu
 }
 
 // roomEvery is how often the disk is looked at.
@@ -30,6 +34,9 @@ const roomEvery = 100 * time.Millisecond
 func (r *room) look() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.stuck != nil {
+		return r.stuck
+	}
 	if time.Since(r.at) < roomEvery {
 		return r.full
 	}
@@ -44,6 +51,30 @@ func (r *room) look() error {
 		r.full = nil
 	}
 	return r.full
+}
+
+// flushed takes note of how a flush ended. Pebble tries a failed one again until it succeeds, and
+// whoever writes meanwhile may wait for that inside Pebble, where nothing can end the wait: so
+// nothing is written.
+func (r *room) flushed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		r.stuck = fmt.Errorf("pageserver: %w: what is in memory can't be written to %s: ingest waits until there is room", logcore.ErrDiskFull, r.dir)
+	case errors.As(err, &errno):
+		r.stuck = fmt.Errorf("pageserver: what is in memory can't be written to %s, ingest waits until it can: %w", r.dir, err)
+	default: // written, or nothing to write
+		r.stuck = nil
+	}
+}
+
+// isStuck returns why the last flush failed, nil when it did not.
+func (r *room) isStuck() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stuck
 }
 
 // await returns when there is room, or ctx is done. full is called with why there is
@@ -69,4 +100,47 @@ func (s *Server) diskFull() float64 {
 		return 1
 	}
 	return 0
+}
+
+// apply writes a batch, unless that could wait inside Pebble for room on the disk. It is durable
+// after the next flush. The caller holds storeMu.
+func (s *Server) apply(b *pebble.Batch) error {
+	if err := s.room.isStuck(); err != nil {
+		return err
+	}
+	return s.db.Apply(b, pebble.NoSync)
+}
+
+// set writes one key, as apply does.
+func (s *Server) set(key, value []byte) error {
+	if err := s.room.isStuck(); err != nil {
+		return err
+	}
+	return s.db.Set(key, value, pebble.NoSync)
+}
+
+// flushStore makes what is in memory durable. It returns without having done so when ctx is done
+// or the disk has no room; Pebble goes on trying then. The caller holds storeMu.
+func (s *Server) flushStore(ctx context.Context) error {
+	if err := s.room.isStuck(); err != nil {
+		return err
+	}
+	flushed, err := s.db.AsyncFlush()
+	if err != nil {
+		return s.noteStoreError(err)
+	}
+	look := time.NewTicker(roomEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-flushed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+			if err := s.room.isStuck(); err != nil {
+				return err
+			}
+		}
+	}
 }

@@ -64,6 +64,7 @@ func (s *Server) pebbleOptions() *pebble.Options {
 				s.tables.note(info.Path)
 				s.damaged(&logcore.CorruptionError{Place: s.opts.Dir, Object: info.Path, Offset: -1, Reason: fmt.Sprint(info.Details)})
 			},
+			FlushEnd: func(info pebble.FlushInfo) { s.room.flushed(info.Err) },
 			BackgroundError: func(err error) {
 				s.log.Warn("pageserver: background work of the page store failed; it is tried again", "err", err)
 				s.noteStoreError(err)
@@ -230,7 +231,7 @@ func (s *Server) removeAbove(l *logState) error {
 	// What is known of the newest cuts may be of those removed.
 	l.forgetCuts()
 	defer s.readers.renew()
-	return s.db.Apply(b, pebble.NoSync)
+	return s.apply(b)
 }
 
 // prefixEnd returns the smallest key above every key that begins with prefix, which
