@@ -33,15 +33,15 @@ func (p *placer) heal(ctx context.Context) bool {
 	}
 	first := p.sh.all[0]
 	best := p.roots()
-	var steps []step
+	var steps []MoveStep
 	for name, r := range best {
 		placed := first.placement(name)
 		shard := r.at.group.Shard()
 		switch {
 		case placed.Name == "" && shard != 0:
-			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpEnter, Name: name, Shard: shard}})
+			steps = append(steps, MoveStep{Command: catalog.Command{Op: catalog.OpEnter, Name: name, Shard: shard}})
 		case placed.Name != "" && placed.IsRoot() && r.Gen > placed.Gen:
-			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpSettle, Name: name, Gen: r.Gen, Shard: shard, LSN: r.index}})
+			steps = append(steps, MoveStep{Command: catalog.Command{Op: catalog.OpSettle, Name: name, Gen: r.Gen, Shard: shard, LSN: r.index}})
 		}
 	}
 	steps = append(steps, p.nowhere(best)...)
@@ -76,7 +76,7 @@ func (p *placer) roots() map[string]root {
 }
 
 // nowhere returns the steps for families that have left one shard and are not in the next, and for those that are lost.
-func (p *placer) nowhere(best map[string]root) (steps []step) {
+func (p *placer) nowhere(best map[string]root) (steps []MoveStep) {
 	first := p.sh.all[0]
 	var all []catalog.Placement
 	first.group.View(func(state *catalog.State) { all = state.Placements() })
@@ -86,7 +86,7 @@ func (p *placer) nowhere(best map[string]root) (steps []step) {
 		}
 		if !p.sh.anywhere(placed.Name) {
 			// Not even its creation was archived. Roots are refused as long as they have branches.
-			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen}})
+			steps = append(steps, MoveStep{Command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen}})
 			continue
 		}
 		if !placed.IsRoot() {
@@ -94,7 +94,7 @@ func (p *placer) nowhere(best map[string]root) (steps []step) {
 		}
 		if have := p.sh.all[placed.Shard].knows(placed.Name); have.ok && have.Gone && have.Gen == placed.Gen {
 			// The directory does not even know that it left.
-			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpSettle, Name: placed.Name, Gen: placed.Gen + 1, Shard: have.To, LSN: have.index}})
+			steps = append(steps, MoveStep{Command: catalog.Command{Op: catalog.OpSettle, Name: placed.Name, Gen: placed.Gen + 1, Shard: have.To, LSN: have.index}})
 			continue
 		}
 		steps = append(steps, p.lost(placed)...)
@@ -108,12 +108,11 @@ func (sh *Shards) anywhere(name string) bool {
 }
 
 // lost returns the step that places a family again where the directory has it, from what it left behind.
-func (p *placer) lost(placed catalog.Placement) []step {
-	target := p.sh.all[placed.Shard]
+func (p *placer) lost(placed catalog.Placement) []MoveStep {
 	for _, s := range p.sh.all {
 		if have := s.knows(placed.Name); have.ok && have.Gone && have.Gen+1 == placed.Gen && s.archivedThrough(have.LeftLSN-have.Base) {
-			if st, ok := p.place(placed, have, s, target); ok {
-				return []step{st}
+			if st, ok := p.moves.place(placed, have, s.group.Shard(), placed.Shard); ok {
+				return []MoveStep{st}
 			}
 		}
 	}
@@ -123,7 +122,7 @@ func (p *placer) lost(placed catalog.Placement) []step {
 // behind returns the steps for families of which the directory knows more than the shards do: the archives of those ended
 // earlier. Where a family is that was about to come, or go, by moves that are lost, the moves are made again, one at a time, until it is
 // where the directory has it, under that number.
-func (p *placer) behind() (steps []step) {
+func (p *placer) behind() (steps []MoveStep) {
 	first := p.sh.all[0]
 	var all []catalog.Placement
 	first.group.View(func(state *catalog.State) { all = state.Placements() })
@@ -141,12 +140,12 @@ func (p *placer) behind() (steps []step) {
 		switch {
 		case !found, last.Gen >= goal:
 		case last.Gone && last.at.archivedThrough(last.LeftLSN-last.Base) && int64(last.To) < int64(len(p.sh.all)):
-			if st, ok := p.place(catalog.Placement{Name: placed.Name, Gen: last.Gen + 1}, last.known, last.at, p.sh.all[last.To]); ok {
+			if st, ok := p.moves.place(catalog.Placement{Name: placed.Name, Gen: last.Gen + 1}, last.known, last.at.group.Shard(), last.To); ok {
 				steps = append(steps, st)
 			}
 		case !last.Gone:
 			to := p.hop(last.at.group.Shard(), placed.Shard, goal-last.Gen)
-			steps = append(steps, step{in: last.at, command: catalog.Command{Op: catalog.OpLeave, Log: last.ID, Gen: last.Gen + 1, Shard: to}, after: first.now()})
+			steps = append(steps, MoveStep{In: last.at.group.Shard(), Command: catalog.Command{Op: catalog.OpLeave, Log: last.ID, Gen: last.Gen + 1, Shard: to}, After: first.now()})
 		}
 	}
 	return steps
@@ -192,7 +191,7 @@ func (p *placer) other(shard logcore.ShardID) logcore.ShardID {
 
 // unknown returns the steps that give up the names of branches which the directory has and their family has not: their shard's
 // archive ended before they were created there.
-func (p *placer) unknown() (steps []step) {
+func (p *placer) unknown() (steps []MoveStep) {
 	first := p.sh.all[0]
 	var all []catalog.Placement
 	first.group.View(func(state *catalog.State) { all = state.Placements() })
@@ -202,7 +201,7 @@ func (p *placer) unknown() (steps []step) {
 		}
 		at := p.sh.all[placed.Shard]
 		if root := at.knows(placed.Root); root.ok && !root.Gone && root.Gen == placed.Gen && !at.knows(placed.Name).ok {
-			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen}})
+			steps = append(steps, MoveStep{Command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen}})
 		}
 	}
 	return steps
@@ -210,7 +209,7 @@ func (p *placer) unknown() (steps []step) {
 
 // strays returns the steps that end families of a shard which are newer elsewhere, and enter the branches that the
 // directory does not know.
-func (p *placer) strays(s *Service, best map[string]root) (steps []step) {
+func (p *placer) strays(s *Service, best map[string]root) (steps []MoveStep) {
 	first := p.sh.all[0]
 	s.group.View(func(state *catalog.State) {
 		for _, l := range state.Logs() {
@@ -219,11 +218,11 @@ func (p *placer) strays(s *Service, best map[string]root) (steps []step) {
 			switch {
 			case l.Gone:
 			case l == top && newest.at != nil && newest.at != s && newest.Gen > l.Gen:
-				steps = append(steps, step{in: s, command: catalog.Command{Op: catalog.OpLeave, Log: l.ID, Gen: l.Gen + 1, Shard: newest.at.group.Shard()}})
+				steps = append(steps, MoveStep{In: s.group.Shard(), Command: catalog.Command{Op: catalog.OpLeave, Log: l.ID, Gen: l.Gen + 1, Shard: newest.at.group.Shard()}})
 			case l != top && newest.at == s && s != first:
 				parent, err := state.ByID(l.Parent)
 				if err == nil && first.placement(l.Name).Name == "" && first.placement(parent.Name).Name != "" {
-					steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpEnter, Name: l.Name, Root: top.Name, Writer: parent.Name, LSN: logcore.LSN(l.BranchLSN)}})
+					steps = append(steps, MoveStep{Command: catalog.Command{Op: catalog.OpEnter, Name: l.Name, Root: top.Name, Writer: parent.Name, LSN: logcore.LSN(l.BranchLSN)}})
 				}
 			}
 		}

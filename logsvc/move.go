@@ -3,6 +3,8 @@ package logsvc
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
@@ -30,25 +32,8 @@ func (sh *Shards) move(ctx context.Context, log string, to logcore.ShardID) (lef
 	}
 	var want catalog.Placement
 	err = first.do(ctx, func(p *replication.Proposer) error {
-		var known bool
-		if want, known = p.Catalog().Placement(log); !known {
-			l, err := p.Catalog().ByName(log)
-			if err != nil {
-				return err
-			}
-			want = catalog.Placement{Name: l.Name, Root: p.Catalog().Root(l).Name, Gen: l.Gen, Shard: 0, Target: logcore.NoShard}
-		}
-		if want.IsRoot() && (want.Target == to || want.Settled() && want.Shard == to) {
-			p.WaitFor(p.Catalog().LSN)
-			return nil
-		}
-		if err := sh.room(want, to); err != nil {
-			return err
-		}
-		c := catalog.Command{Op: catalog.OpMove, Name: want.Name, Gen: want.Gen + 1, Shard: to}
-		// Commit point: from here on the log is moved, whoever ends.
-		_, err := p.Command(c)
-		want.Gen, want.Target = c.Gen, to
+		var err error
+		want, err = PrepareMove(p, log, to, func(want catalog.Placement) error { return sh.room(want, to) })
 		return err
 	})
 	if err != nil || want.Settled() {
@@ -59,7 +44,7 @@ func (sh *Shards) move(ctx context.Context, log string, to logcore.ShardID) (lef
 		return p.Gen > want.Gen || p.Gen == want.Gen && p.Settled()
 	})
 	if err != nil {
-		return 0, fmt.Errorf("the move of log %q to shard %d is under way and goes on by itself: %w", log, to, err)
+		return 0, fmt.Errorf("the move of log %q to shard %d is under way and goes on by itself; %s: %w", log, to, sh.waitsFor(want.Name), err)
 	}
 	if l := sh.all[to].knows(want.Name); l.ok && len(l.Extents) > 0 {
 		left = l.Extents[len(l.Extents)-1].Last
@@ -84,4 +69,44 @@ func (sh *Shards) room(want catalog.Placement, to logcore.ShardID) (err error) {
 		sh.all[to].group.View(func(state *catalog.State) { err = state.CheckRoom(family) })
 	}
 	return err
+}
+
+// waitsFor says in words what a move waits for, as far as this member knows.
+func (sh *Shards) waitsFor(log string) string {
+	p := sh.all[0].placement(log)
+	if p.Settled() || p.Shard == logcore.NoShard || !sh.moves.has(p.Shard) || !sh.moves.has(p.Target) {
+		return "it was not done in time"
+	}
+	source, target := sh.all[p.Shard], sh.all[p.Target]
+	have := source.knows(log)
+	switch {
+	case knows(moveShard{target}, log).Gen >= p.Gen:
+		return leaderless(sh.all[0], "the directory, in shard %d, has still to note that it is there")
+	case !have.Gone && !source.archiveKeepsUp():
+		return fmt.Sprintf("it waits for the archive of shard %d, which is %v behind: a log does not leave before that is %v at most%s",
+			p.Shard, source.opts.Archive.Status(p.Shard).Lag.Round(time.Second), leaveLagMax, problems(source))
+	case !have.Gone:
+		return leaderless(source, "it has still to leave shard %d")
+	case !source.archivedThrough(have.LeftLSN - have.Base):
+		return fmt.Sprintf("it waits for the archive of shard %d, which reaches to %d of that shard's LSNs: the log goes on in shard %d once it reaches to %d%s",
+			p.Shard, source.archived(), p.Target, have.LeftLSN-have.Base, problems(source))
+	}
+	return leaderless(target, "shard %d has still to take it in")
+}
+
+// leaderless adds that a shard has no leader when it is so.
+func leaderless(s *Service, what string) string {
+	text := fmt.Sprintf(what, s.group.Shard())
+	if s.group.Leader() == 0 {
+		text += ", and has no leader"
+	}
+	return text
+}
+
+// problems says what is wrong with the archive of a shard.
+func problems(s *Service) string {
+	if list := s.opts.Archive.Status(s.group.Shard()).Problems; len(list) > 0 {
+		return " (" + strings.Join(list, "; ") + ")"
+	}
+	return ""
 }

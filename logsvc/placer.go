@@ -2,7 +2,6 @@ package logsvc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,7 +26,8 @@ import (
 // A log that is created in another shard than 0 is entered (OpEnter) in shard 0, created (OpCreate) there and settled;
 // the name of a branch that was deleted is given up (OpDrop) in shard 0.
 type placer struct {
-	sh *Shards
+	sh    *Shards
+	moves Moves
 }
 
 const (
@@ -40,7 +40,7 @@ const (
 )
 
 func newPlacer(sh *Shards) *placer {
-	return &placer{sh: sh}
+	return &placer{sh: sh, moves: sh.moves}
 }
 
 func (p *placer) run(ctx context.Context) {
@@ -78,69 +78,23 @@ func (p *placer) run(ctx context.Context) {
 
 // pass does what can be done now, and reports whether there is anything that is not settled.
 func (p *placer) pass(ctx context.Context) bool {
-	var pending []catalog.Placement
-	p.sh.all[0].group.View(func(state *catalog.State) { pending = state.Pending() })
-	if len(pending) == 0 {
-		return false
-	}
-	var steps []step
-	for _, want := range pending {
-		if st, ok := p.step(want); ok {
-			steps = append(steps, st)
-		}
-	}
+	steps, pending := p.moves.Next()
 	p.take(ctx, steps)
-	return true
+	return pending
 }
 
 // take takes steps, as many at once as there are: the groups' queues are their limit.
-func (p *placer) take(ctx context.Context, steps []step) {
+func (p *placer) take(ctx context.Context, steps []MoveStep) {
 	ctx, cancel := context.WithTimeout(ctx, placeWithin)
 	defer cancel()
 	var running sync.WaitGroup
 	for _, st := range steps {
 		running.Go(func() {
 			err := p.propose(ctx, st)
-			st.in.log.Debug("logsvc: placing a log", "log", st.command.Name, "step", st.command.Op, "shard", st.in.group.Shard(), "err", err)
+			p.sh.all[st.In].log.Debug("logsvc: placing a log", "log", st.Command.Name, "step", st.Command.Op, "shard", st.In, "err", err)
 		})
 	}
 	running.Wait()
-}
-
-// step is one of a placement, in a shard that this member leads.
-type step struct {
-	in      *Service
-	command catalog.Command
-	after   logcore.HLC // it comes after that time
-	writers []logcore.LogID
-}
-
-// step returns the next step towards a placement, if it is this member's to take.
-func (p *placer) step(want catalog.Placement) (step, bool) {
-	switch {
-	case want.Creating:
-		return p.createBranch(want)
-	case int64(want.Target) >= int64(len(p.sh.all)):
-		return step{}, false // another start of this process will have it
-	case want.Shard == logcore.NoShard:
-		return p.createRoot(want)
-	}
-	first, target, source := p.sh.all[0], p.sh.all[want.Target], p.sh.all[want.Shard]
-	if have := target.knows(want.Name); have.ok && have.Gen >= want.Gen {
-		return step{in: first, command: catalog.Command{Op: catalog.OpSettle, Name: want.Name, Gen: want.Gen, LSN: have.index}, after: have.time}, first.group.Leading()
-	}
-	have := source.knows(want.Name)
-	switch {
-	case !have.ok || have.Gen+1 != want.Gen:
-		return step{}, false // this member does not know yet
-	case !have.Gone && !source.archiveKeepsUp():
-		return step{}, false
-	case !have.Gone:
-		return step{in: source, command: catalog.Command{Op: catalog.OpLeave, Log: have.ID, Gen: want.Gen, Shard: want.Target}, after: first.now()}, source.group.Leading()
-	case !source.archivedThrough(have.LeftLSN - have.Base), !target.group.Leading():
-		return step{}, false
-	}
-	return p.place(want, have, source, target)
 }
 
 // archivedThrough reports whether the archive, if there is one, has the shard up to an index, and asks for it if not. What a
@@ -162,72 +116,6 @@ func (s *Service) archiveKeepsUp() bool {
 	return s.opts.Archive == nil || s.opts.Archive.Status(s.group.Shard()).Lag <= leaveLagMax
 }
 
-// place returns the step that places a family that has left.
-func (p *placer) place(want catalog.Placement, have known, source, target *Service) (st step, ok bool) {
-	var family *catalog.State
-	var err error
-	source.group.View(func(state *catalog.State) {
-		var root *catalog.Log
-		if root, err = state.ByID(have.ID); err == nil {
-			family, err = state.Departed(root, source.group.Shard())
-		}
-	})
-	if err != nil {
-		return step{}, false
-	}
-	st = step{in: target, after: have.time}
-	for _, l := range family.Logs() {
-		if l.WriterOpen {
-			st.writers = append(st.writers, l.ID)
-		}
-	}
-	st.command = catalog.Command{Op: catalog.OpPlace, Log: have.ID, Gen: want.Gen, Placed: string(family.EncodeCheckpoint())}
-	return st, true
-}
-
-// createRoot returns the step that creates a log in its shard, or says that it is there.
-func (p *placer) createRoot(want catalog.Placement) (step, bool) {
-	first, target := p.sh.all[0], p.sh.all[want.Target]
-	// A branch of that name, which left and is deleted since, is not it.
-	if have := target.knows(want.Name); have.ok && (!have.Gone || have.Parent == 0) {
-		return step{in: first, command: catalog.Command{Op: catalog.OpSettle, Name: want.Name, Gen: want.Gen, LSN: have.index}, after: have.time}, first.group.Leading()
-	}
-	return step{in: target, command: catalog.Command{Op: catalog.OpCreate, Name: want.Name, Epoch: first.epochFloor(), Durability: want.Durability}, after: first.now()}, target.group.Leading()
-}
-
-// createBranch returns the step that creates a branch where its family is, or says that it is there, or that it
-// can't be any more: then neither can it later.
-func (p *placer) createBranch(want catalog.Placement) (step, bool) {
-	first := p.sh.all[0]
-	at := p.sh.home(want.Name)
-	if at == nil {
-		return step{}, false
-	}
-	have := at.knows(want.Name)
-	if have.ok && !have.Gone {
-		return step{in: first, command: catalog.Command{Op: catalog.OpSettle, Name: want.Name, Gen: want.Gen, LSN: have.index}, after: have.time}, first.group.Leading()
-	}
-	c := catalog.Command{Op: catalog.OpCreate, Name: want.Name, Epoch: first.epochFloor(), LSN: want.BranchLSN, Durability: want.Durability}
-	var err error
-	var index logcore.LSN
-	at.group.View(func(state *catalog.State) {
-		index = state.LSN
-		var parent *catalog.Log
-		if parent, err = state.ByName(want.Parent); err == nil {
-			c.Parent = parent.ID
-			err = state.CheckFork(parent, want.BranchLSN)
-		}
-	})
-	parent := first.placement(want.Parent)
-	switch {
-	case errors.Is(err, logcore.ErrTrimmed), errors.Is(err, logcore.ErrLogNotFound) && parent.Settled() && index >= parent.Seen:
-		return step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: want.Name, Gen: want.Gen}}, first.group.Leading()
-	case err != nil:
-		return step{}, false
-	}
-	return step{in: at, command: c, after: first.now()}, at.group.Leading()
-}
-
 // sweep gives the names of branches up that were deleted in their shards.
 func (p *placer) sweep(ctx context.Context) {
 	first := p.sh.all[0]
@@ -236,7 +124,7 @@ func (p *placer) sweep(ctx context.Context) {
 	}
 	var all []catalog.Placement
 	first.group.View(func(state *catalog.State) { all = state.Placements() })
-	var steps []step
+	var steps []MoveStep
 	for _, placed := range all {
 		if placed.IsRoot() || !placed.Settled() || int64(placed.Shard) >= int64(len(p.sh.all)) {
 			continue
@@ -248,7 +136,7 @@ func (p *placer) sweep(ctx context.Context) {
 		}
 		// One that is gone is of another family, or of an older time of this one.
 		if have := at.knows(placed.Name); (!have.ok || have.Gone) && have.index >= placed.Seen {
-			steps = append(steps, step{in: first, command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen, Epoch: at.epochFloor()}})
+			steps = append(steps, MoveStep{Command: catalog.Command{Op: catalog.OpDrop, Name: placed.Name, Gen: placed.Gen, Epoch: at.epochFloor()}})
 		}
 	}
 	p.take(ctx, steps)
@@ -256,82 +144,40 @@ func (p *placer) sweep(ctx context.Context) {
 
 // propose takes a step. Leases live in the memory of who leads: the one that takes a log in gives its writer
 // a fresh one.
-func (p *placer) propose(ctx context.Context, st step) error {
-	s := st.in
+func (p *placer) propose(ctx context.Context, st MoveStep) error {
+	s := p.sh.all[st.In]
 	return s.do(ctx, func(pr *replication.Proposer) error {
-		pr.After(st.after)
-		c := st.command
-		if c.Op == catalog.OpCreate || c.Op == catalog.OpPlace {
-			if shard := s.group.Shard(); !pr.Catalog().Owned(shard) {
-				if _, err := pr.Command(catalog.Command{Op: catalog.OpOwn, Shard: shard}); err != nil {
-					return err
-				}
-			}
-		}
-		if c.Op == catalog.OpCreate {
-			c.Log = pr.Catalog().NextLog()
-		}
-		if err := pr.Catalog().Check(c, pr.Catalog().LSN+1); err != nil {
-			s.log.Debug("logsvc: a step of a placement is not due", "step", c.Op, "log", c.Name, "err", err)
-			pr.WaitFor(pr.Catalog().LSN)
-			return nil // what was proposed before it stays
-		}
-		if _, err := pr.Command(c); err != nil {
+		proposed, err := PrepareMoveStep(pr, st)
+		if err != nil || !proposed {
 			return err
 		}
 		s.leases.enter(pr.Term(), pr.Since())
-		for _, id := range st.writers {
+		for _, id := range st.Writers {
 			s.leases.renew(id)
 		}
 		return nil
 	})
 }
 
-// known is what the applied catalog of a shard has of a log.
-type known struct {
-	catalog.Log
-	ok    bool
-	index logcore.LSN // of the state
-	time  logcore.HLC
-}
+// moveShard is a service as MoveShard.
+type moveShard struct{ *Service }
+
+func (s moveShard) View(f func(*catalog.State))            { s.group.View(f) }
+func (s moveShard) Leading() bool                          { return s.group.Leading() }
+func (s moveShard) ArchiveKeepsUp() bool                   { return s.archiveKeepsUp() }
+func (s moveShard) ArchivedThrough(index logcore.LSN) bool { return s.archivedThrough(index) }
 
 // knows returns what this member's catalog of the shard has of the log of that name, also one that is gone.
-func (s *Service) knows(name string) (k known) {
-	s.group.View(func(state *catalog.State) {
-		k.index, k.time = state.LSN, state.Time
-		if l, ok := state.Named(name); ok {
-			k.Log, k.ok = *l, true
-		}
-	})
-	return k
-}
+func (s *Service) knows(name string) known { return knows(moveShard{s}, name) }
 
 // epochFloor returns the highest epoch of a log that was deleted in this shard, or whose name was given up here.
-func (s *Service) epochFloor() (floor logcore.Epoch) {
-	s.group.View(func(state *catalog.State) { floor = state.EpochFloor() })
-	return floor
-}
+func (s *Service) epochFloor() logcore.Epoch { return epochFloor(moveShard{s}) }
 
 // placement returns what the directory has of a log; this is the first shard's service.
-func (s *Service) placement(name string) (p catalog.Placement) {
-	s.group.View(func(state *catalog.State) { p, _ = state.Placement(name) })
-	return p
-}
-
-// home returns the service of the shard in which a log's family is, nil while it is between two.
-func (sh *Shards) home(name string) *Service {
-	p := sh.all[0].placement(name)
-	if p.Shard == logcore.NoShard || p.Target != logcore.NoShard || int64(p.Shard) >= int64(len(sh.all)) {
-		return nil
-	}
-	return sh.all[p.Shard]
-}
+func (s *Service) placement(name string) catalog.Placement { return placementOf(moveShard{s}, name) }
 
 // now returns the time of the last entry that is applied.
-func (s *Service) now() (t logcore.HLC) {
-	s.group.View(func(state *catalog.State) { t = state.Time })
-	return t
-}
+func (s *Service) now() logcore.HLC { return timeOf(moveShard{s}) }
 
 // until waits until f, which is asked again whenever a shard gets on, is true.
 func (sh *Shards) until(ctx context.Context, s *Service, f func() bool) error {

@@ -19,6 +19,7 @@ type Shards struct {
 	all []*Service // by shard
 	// placer carries out what the directory says; nil with one shard.
 	placer *placer
+	moves  Moves // the same services, to decide what is to be moved
 }
 
 // NewShards returns the services of the shards 0, 1, 2, …, one for each of opts, and starts their
@@ -34,6 +35,7 @@ func NewShards(opts ...Options) (*Shards, error) {
 		if s != nil {
 			s.shards = sh
 			sh.all = append(sh.all, s)
+			sh.moves = append(sh.moves, moveShard{s})
 		}
 		if err != nil {
 			return nil, errors.Join(err, sh.Close())
@@ -69,37 +71,18 @@ func (sh *Shards) Close() error {
 	return errors.Join(errs...)
 }
 
-// hopsMax bounds how often a log is looked for elsewhere: more often only a member that lags sends in
-// circles.
-const hopsMax = 4
-
 // find returns the service of the shard that a log is in, as far as this member knows. A log that is not
 // known at all is the first shard's, which says so.
 func (sh *Shards) find(log string) (*Service, error) {
-	first := sh.all[0]
-	if len(sh.all) == 1 {
-		return first, nil
+	at, err := sh.moves.Find(log)
+	var moved *logcore.MovedError
+	if errors.As(err, &moved) && sh.moves.has(moved.Shard) {
+		return nil, sh.all[moved.Shard].located(err)
 	}
-	p := first.placement(log)
-	if p.Name == "" {
-		return first, nil
+	if err != nil {
+		return nil, err
 	}
-	at := p.At()
-	for range hopsMax {
-		if int64(at) >= int64(len(sh.all)) {
-			return nil, fmt.Errorf("%w: log %q is in shard %d, which this member does not have yet", logcore.ErrOverloaded, log, at)
-		}
-		s := sh.all[at]
-		switch have := s.knows(log); {
-		case have.Gone:
-			at = have.To
-			continue
-		case !have.ok && s.group.Leading() && !(p.Settled() && p.Shard == at && have.index >= p.Seen):
-			return nil, s.located(&logcore.MovedError{Log: log, Shard: at}) // it is about to be here
-		}
-		return s, nil
-	}
-	return nil, first.located(&logcore.MovedError{Log: log, Shard: at})
+	return sh.all[at], nil
 }
 
 // known reports whether there is a log of that name, as far as this member knows.

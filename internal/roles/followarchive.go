@@ -262,12 +262,27 @@ func (f *followedArchive) Status(shard logcore.ShardID) logsvc.ArchiveStatus {
 	if leads != nil {
 		return leads.Status(shard)
 	}
-	out := logsvc.ArchiveStatus{Problems: f.s.damage.list(), Decided: f.s.decisions()}
+	out := logsvc.ArchiveStatus{Lag: f.lag(), Problems: f.s.damage.list(), Decided: f.s.decisions()}
 	out.Problems = append(out.Problems, f.s.unknownTargets()...)
 	if err != nil {
 		out.Problems = append(out.Problems, "the archive can't be read: "+err.Error())
 	}
 	return out
+}
+
+// lag is the age of the oldest committed entry that is not archived, as far as a node knows that does not archive: nobody may.
+func (f *followedArchive) lag() time.Duration {
+	next, committed := f.Covered(f.s.id)+1, f.s.group.Committed()
+	hot := f.s.group.HotLog()
+	next = max(next, hot.First())
+	if next > committed {
+		return 0
+	}
+	e, err := hot.Entries(next, next+1, 1)
+	if err != nil || len(e) == 0 || e[0].Time == 0 {
+		return 0 // the first entries of all have no time
+	}
+	return max(time.Since(e[0].Time.Wall()), 0)
 }
 
 // Targets implements logsvc.Archive.
