@@ -16,6 +16,11 @@ import (
 func (a admin) MoveLog(ctx context.Context, req *logcorev1.MoveLogRequest) (*logcorev1.MoveLogResponse, error) {
 	ctx, cancel := a.s.bounded(ctx)
 	defer cancel()
+	if deadline, ok := ctx.Deadline(); ok { // so that what it waits for is said to somebody who still listens
+		var early context.CancelFunc
+		ctx, early = context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/5, time.Second)))
+		defer early()
+	}
 	left, err := a.s.shards.move(ctx, req.Log, logcore.ShardID(req.Shard))
 	if err != nil {
 		return nil, a.s.status(err, req.Log)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,6 +162,12 @@ func TestMoveWaitsForTheArchive(t *testing.T) {
 	if err != nil || len(logs) != 1 || logs[0].ID != before.ID || logs[0].LastLSN != last.LSN || logs[0].Committed != left || logs[0].Incarnation != before.Incarnation {
 		t.Errorf("between two shards: %+v, %v", logs, err)
 	}
+	// Who waits for it in vain is told why.
+	short, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if _, err := c.MoveLog(short, "db", 1); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "waits for the archive of shard 0") || !strings.Contains(err.Error(), fmt.Sprint(left)) {
+		t.Errorf("a move that was not done in time: %v", err)
+	}
 	close(gate)
 	if err := <-moved; err != nil {
 		t.Fatal(err)
@@ -168,6 +176,58 @@ func TestMoveWaitsForTheArchive(t *testing.T) {
 	if got := bodies(readLog(t, c, "db", client.ReadOptions{})); got != "one two" {
 		t.Errorf("db holds %q", got)
 	}
+}
+
+// TestMoveWaitsForALateArchive: a log does not leave a shard whose archive is far behind, and who moves it is told so.
+func TestMoveWaitsForALateArchive(t *testing.T) {
+	var late atomic.Int64
+	late.Store(int64(time.Hour))
+	s := &sharded{t: t, dir: t.TempDir(), n: 2, addr: "127.0.0.1:0", archive: func(shard logcore.ShardID, g *replication.Group) logsvc.Archive {
+		return &lateArchive{lag: &late}
+	}}
+	s.start()
+	t.Cleanup(s.stop)
+	c := s.client()
+	w := openWriter(t, c, "db", client.WriterOptions{Create: true})
+	mustAppend(t, w, "one")
+	short, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_, err := c.MoveLog(short, "db", 1)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1h0m0s behind") || !strings.Contains(err.Error(), "no target answers") {
+		t.Fatalf("moved behind a late archive: %v", err)
+	}
+	mustAppend(t, w, "two") // it has not left
+	if at := mustInfo(t, c, "db").Shard; at != 0 {
+		t.Fatalf("it is in shard %d", at)
+	}
+	late.Store(0)
+	if _, err := c.MoveLog(testContext(t), "db", 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := bodies(readLog(t, c, "db", client.ReadOptions{})); got != "one two" {
+		t.Errorf("db holds %q", got)
+	}
+}
+
+// lateArchive has everything that is flushed, and says that it is behind.
+type lateArchive struct {
+	spanArchive
+	lag *atomic.Int64
+}
+
+func (a *lateArchive) Flush(_ context.Context, _ logcore.ShardID, lsn logcore.LSN) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.covered = max(a.covered, lsn)
+	return nil
+}
+
+func (a *lateArchive) Status(logcore.ShardID) logsvc.ArchiveStatus {
+	st := logsvc.ArchiveStatus{Lag: time.Duration(a.lag.Load())}
+	if st.Lag > 0 {
+		st.Problems = []string{"no target answers"}
+	}
+	return st
 }
 
 // heldArchive lets no flush through until its gate is open, and says what the first was for.
