@@ -17,15 +17,25 @@ import (
 type election struct {
 	elapsed, timeout int
 	ticks            int // ever, from 1
+	gone             int // up to that tick the leader's process is known to have ended and no other leader is known; 0: it isn't
 }
 
-// reset begins to count anew, up to a random timeout from electionTicks to twice that.
+// reset begins to count anew, up to a random timeout from electionTicks to twice that. While the leader is known to be
+// gone it is a short one: whoever could not be elected, because the other's probation was not over, tries again soon.
 func (e *election) reset(rand *rand.Rand) {
 	e.elapsed, e.timeout = 0, electionTicks+rand.IntN(electionTicks)
+	if e.ticks < e.gone {
+		e.timeout = goneTicks + rand.IntN(goneTicks)
+	}
 }
 
-// heard notes a message of the leader.
-func (e *election) heard() { e.elapsed = 0 }
+// heard notes that there is a leader.
+func (e *election) heard(rand *rand.Rand) {
+	if e.elapsed = 0; e.gone != 0 {
+		e.gone = 0
+		e.reset(rand)
+	}
+}
 
 // Tick says that the time of one tick has passed: a leader sends its heartbeats, a
 // follower that has heard of none for too long becomes a candidate. Call Advance then.
@@ -60,7 +70,7 @@ func (m *Member) tick() {
 	// counts on; only its own election does not begin.
 	m.rn.TickQuiesced()
 	if m.onProbation() {
-		m.probation.ticks--
+		m.probation.tick()
 	}
 	m.election.elapsed++
 	if m.election.elapsed >= m.election.timeout {
@@ -125,8 +135,13 @@ func (m *Member) Unreachable(id uint64) {
 	}
 }
 
-// goneTicks bounds the random wait of a follower that knows its leader's process to have ended.
-const goneTicks = 4
+const (
+	// goneTicks bounds the random wait of a follower that knows its leader's process to have ended; between one try
+	// to be elected and the next it is from that to twice that.
+	goneTicks = 4
+	// goneFor is for how many ticks such a follower tries so often. A probation that was begun just before is over by then.
+	goneFor = probationTicks + electionTicks
+)
 
 // LeaderGone says that the process of a member has ended. A follower whose leader that was does not wait for the election
 // timeout. It is only a hint: whether there is another leader is up to a majority, as ever.
@@ -140,5 +155,6 @@ func (m *Member) LeaderGone(id uint64) {
 			m.rn.TickQuiesced() // the lease: this follower listens to candidates from now on
 		}
 	})
+	m.election.gone = m.election.ticks + goneFor
 	m.election.timeout = m.election.elapsed + 1 + m.opts.Rand.IntN(goneTicks)
 }

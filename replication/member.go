@@ -399,7 +399,7 @@ func (m *Member) take(msg *raftpb.Message) error {
 	m.probation.see(msg)
 	m.heardAt[msg.GetFrom()] = m.election.ticks
 	if msg.GetFrom() == m.leader.Load() && msg.GetTerm() == m.state.Term {
-		m.election.heard()
+		m.election.heard(m.opts.Rand)
 	}
 	return m.rn.Step(msg)
 }

@@ -353,6 +353,89 @@ func TestLeaderGone(t *testing.T) {
 	}
 }
 
+// TestLeaderGoneDuringProbation: the leader's process ends while one of the others was just started and has not caught up. The third is
+// elected soon after that one may vote, and not an election timeout later.
+func TestLeaderGoneDuringProbation(t *testing.T) {
+	for seed := range uint64(20) {
+		w := newWorld(t, 90+seed, 3)
+		leader := w.lead()
+		w.rest(3)
+		var others []*node
+		for _, n := range w.nodes {
+			if n != leader {
+				others = append(others, n)
+			}
+		}
+		started, voter := others[0], others[1]
+		w.crash(started)
+		w.start(started)
+		w.cut[[2]uint64{leader.id, started.id}] = true // it does not hear of the leader
+		w.crash(leader)
+		voter.m.LeaderGone(leader.id)
+		w.rest(probationTicks - 1)
+		if voter.m.Leading() {
+			t.Fatalf("seed %d: elected with the vote of a member on probation", seed)
+		}
+		w.rest(2*goneTicks + 1)
+		if !voter.m.Leading() && !started.m.Leading() {
+			t.Fatalf("seed %d: nobody leads %d ticks after the probation", seed, 2*goneTicks)
+		}
+	}
+}
+
+// TestProbationEndsUnderLoad: a member that was started and caught up with what was committed when it first heard of the leader may
+// vote, although more is committed all the time; before it did, it may not.
+func TestProbationEndsUnderLoad(t *testing.T) {
+	w := newWorld(t, 131, 3)
+	leader := w.lead()
+	w.submit(leader, "a")
+	w.rest(3)
+	var others []*node
+	for _, n := range w.nodes {
+		if n != leader {
+			others = append(others, n)
+		}
+	}
+	started := others[0]
+	w.crash(started)
+	for i := range 10 {
+		w.submit(leader, fmt.Sprint("missed", i))
+		w.settle()
+	}
+	behind := w.acked
+	w.start(started)
+	for range contactTicks + 1 { // it learns what is committed, and gets nothing of it: its disk is slow
+		w.tick()
+		for len(w.net) > 0 {
+			w.deliver(0)
+		}
+		for _, n := range w.nodes {
+			if n != started {
+				n.disk.sync(100)
+				n.m.Advance()
+			}
+		}
+	}
+	if !started.m.onProbation() {
+		t.Fatalf("it may vote, and holds %d of %d entries", started.m.Committed(), len(behind))
+	}
+	caughtUp := started.m.probation.seen
+	for i := range 40 {
+		w.submit(leader, fmt.Sprint("more", i))
+		w.settle()
+		w.submit(leader, fmt.Sprint("under way", i)) // committed by the others, and what the leader says of it comes first
+		w.tick()
+		if started.m.Committed() >= caughtUp && !started.m.onProbation() {
+			break
+		}
+	}
+	if started.m.onProbation() || started.m.probation.seen != caughtUp {
+		t.Fatalf("still on probation at LSN %d, until LSN %d, first %d", started.m.Committed(), started.m.probation.seen, caughtUp)
+	}
+	w.settle()
+	w.check()
+}
+
 // TestGivenUpIsNotAcknowledged: entries that a full disk kept from becoming durable give way to those of another leader; nobody
 // is ever told that they were durable.
 func TestGivenUpIsNotAcknowledged(t *testing.T) {

@@ -43,7 +43,7 @@ func (m *Member) setQuiet(now bool) {
 func (m *Member) rouse() {
 	if m.quiet.now {
 		m.setQuiet(false)
-		m.election.heard() // the leader is given the time to be heard of
+		m.election.heard(m.opts.Rand) // the leader is given the time to be heard of
 	}
 }
 
@@ -117,7 +117,7 @@ func (m *Member) hushed(msg *raftpb.Message) (plain *raftpb.Message, done bool) 
 	if m.opts.QuietTicks > 0 && msg.GetTerm() == m.state.Term && msg.GetFrom() == m.leader.Load() && logcore.LSN(msg.GetCommit()) == last && m.Committed() == last &&
 		m.feeding == nil && !m.onProbation() && slices.Contains(m.Members().All(), m.state.Member) {
 		m.heardAt[msg.GetFrom()] = m.election.ticks
-		m.election.heard()
+		m.election.heard(m.opts.Rand)
 		m.setQuiet(true)
 		return nil, true
 	}

@@ -161,6 +161,9 @@ func (m *Member) ready() {
 
 // roleChanged follows what Raft says of who leads.
 func (m *Member) roleChanged(s *raft.SoftState) {
+	if s.Lead != 0 {
+		m.election.gone = 0
+	}
 	m.election.reset(m.opts.Rand)
 	m.transfer = 0
 	if s.RaftState != raft.StateLeader {

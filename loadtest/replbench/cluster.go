@@ -151,9 +151,10 @@ func (c *cluster) leader(ctx context.Context) (*node, error) {
 	return nil, errors.Join(errors.New("nobody leads within 30 s"), ctx.Err())
 }
 
-// level waits until every member that runs is in contact and none is being fed, so that a
-// kill of the leader leaves a quorum that knows everything.
+// level waits until every member is in contact and holds what was committed when it was asked first, so that a kill of the leader
+// leaves a quorum that knows everything. One that was just started and lacks something may not vote for a second.
 func (c *cluster) level(ctx context.Context) error {
+	committed := uint64(0)
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 		n, err := c.leader(ctx)
 		if err != nil {
@@ -167,9 +168,12 @@ func (c *cluster) level(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
+		if committed == 0 {
+			committed = st.CommittedLsn
+		}
 		ok := len(st.Members) == len(c.nodes)
 		for _, m := range st.Members {
-			ok = ok && m.Role == "voter" && (m.Node == st.Leader || m.Active && !m.Behind)
+			ok = ok && m.Role == "voter" && (m.Node == st.Leader || m.Active && !m.Behind && m.MatchLsn >= committed)
 		}
 		if ok {
 			return nil
