@@ -19,6 +19,7 @@ import (
 // A failed sync is returned as it is: what is on the disk then is not known.
 type diskFS struct {
 	vfs.FS
+	room    *room
 	closing *atomic.Bool
 }
 
@@ -35,6 +36,10 @@ const markerPrefix = "marker."
 func (d diskFS) Create(name string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
 	base := d.PathBase(name)
 	if !strings.HasPrefix(base, manifestPrefix) && !strings.HasPrefix(base, markerPrefix) {
+		// Pebble tries a failed flush again at once, and would do nothing else.
+		if d.room.isStuck() != nil && !d.closing.Load() {
+			time.Sleep(roomEvery)
+		}
 		return d.FS.Create(name, category)
 	}
 	err = d.patiently(func() error {

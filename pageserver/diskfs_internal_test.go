@@ -42,7 +42,7 @@ func (f *shortFile) Write(p []byte) (int, error) {
 func TestManifestWaitsForRoom(t *testing.T) {
 	short := &shortFS{FS: vfs.NewMem()}
 	closing := &atomic.Bool{}
-	d := diskFS{short, closing}
+	d := diskFS{short, &room{}, closing}
 	write := func(name string) error {
 		t.Helper()
 		f, err := d.Create(name, "test")

@@ -203,6 +203,7 @@ func (s *Server) rebuildStore(reason error) error {
 	s.readers.renew()
 	s.closeDamaged(s.db)
 	s.db = nil
+	s.room.flushed(nil) // of the store that is gone
 	if err := s.replaceDamaged(); err != nil {
 		return err
 	}
@@ -310,7 +311,9 @@ func (s *Server) flushLoop(ctx context.Context) {
 		}
 		if err := s.flush(ctx); err != nil {
 			s.dirty.Store(true)
-			s.log.Warn("pageserver: flush failed; it is tried again", "err", err)
+			if s.room.isStuck() == nil && ctx.Err() == nil {
+				s.log.Warn("pageserver: flush failed; it is tried again", "err", err)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package pageserver
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ var comparer = func() *pebble.Comparer {
 func (s *Server) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
 		// A full disk must not end the process.
-		FS:       diskFS{s.local.FS(), &s.closing},
+		FS:       diskFS{s.local.FS(), &s.room, &s.closing},
 		Comparer: comparer,
 		// Pinned: v6 tables carry a checksum in their footer too.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
@@ -58,18 +59,7 @@ func (s *Server) pebbleOptions() *pebble.Options {
 		// Two compactions on a small machine leave a core to ingest and reads.
 		CompactionConcurrencyRange: func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)-1) },
 		Logger:                     pebbleLogger{s.log},
-		EventListener: &pebble.EventListener{
-			// Without this listener Pebble ends the process.
-			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				s.tables.note(info.Path)
-				s.damaged(&logcore.CorruptionError{Place: s.opts.Dir, Object: info.Path, Offset: -1, Reason: fmt.Sprint(info.Details)})
-			},
-			FlushEnd: func(info pebble.FlushInfo) { s.room.flushed(info.Err) },
-			BackgroundError: func(err error) {
-				s.log.Warn("pageserver: background work of the page store failed; it is tried again", "err", err)
-				s.noteStoreError(err)
-			},
-		},
+		EventListener:              s.listener(),
 	}
 	// Pebble would put all but a key's newest version apart, for readers of the newest. A
 	// chain is read as a whole: its versions stay side by side.
@@ -86,6 +76,35 @@ func (s *Server) pebbleOptions() *pebble.Options {
 	}
 	opts.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	return opts
+}
+
+// listener tells what Pebble does in the background.
+func (s *Server) listener() *pebble.EventListener {
+	return &pebble.EventListener{
+		// Without this listener Pebble ends the process.
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.tables.note(info.Path)
+			s.damaged(&logcore.CorruptionError{Place: s.opts.Dir, Object: info.Path, Offset: -1, Reason: fmt.Sprint(info.Details)})
+		},
+		FlushEnd: func(info pebble.FlushInfo) {
+			before := s.room.isStuck()
+			s.room.flushed(info.Err)
+			switch now := s.room.isStuck(); {
+			case before == nil && now != nil:
+				s.log.Error("pageserver: the page store can't be written", "err", now)
+			case before != nil && now == nil:
+				s.log.Info("pageserver: the page store can be written again", "dir", s.opts.Dir)
+			}
+		},
+		BackgroundError: func(err error) {
+			level := slog.LevelWarn
+			if s.room.isStuck() != nil {
+				level = slog.LevelDebug // said once, when it began
+			}
+			s.log.Log(context.Background(), level, "pageserver: background work of the page store failed; it is tried again", "err", err)
+			s.noteStoreError(err)
+		},
+	}
 }
 
 // openStore opens the store or, when it is damaged, puts it aside and begins a new one.
