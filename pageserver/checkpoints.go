@@ -279,7 +279,10 @@ func (s *Server) link(dir string) (*pebble.DB, error) {
 	if err := s.local.FS().RemoveAll(dir); err != nil {
 		return nil, fmt.Errorf("pageserver: %w", err)
 	}
-	return s.db, s.noteStoreError(s.db.Checkpoint(dir))
+	if err := s.db.Checkpoint(dir); err != nil {
+		return nil, s.noteStoreError(err)
+	}
+	return s.db, s.room.isStuck() // abandoned: what is there is not what it should be
 }
 
 // look opens the files of a checkpoint as a new page server will, to note which logs it

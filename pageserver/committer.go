@@ -1,6 +1,7 @@
 package pageserver
 
 import (
+	"context"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -14,8 +15,9 @@ import (
 // It belongs to the ingester, which ends with it, and uses the store without
 // Server.storeMu: the store is not replaced or closed while a log is followed.
 type committer struct {
-	s *Server
-	l *logState
+	s   *Server
+	l   *logState
+	ctx context.Context // of the stream: what waits for the store ends with it
 	// failed ends the stream: its next batch may be far away.
 	failed func()
 
@@ -43,8 +45,8 @@ const (
 // longer than writing a smaller one. Changed by tests only.
 var besideBytesMin = 32 << 10
 
-func newCommitter(s *Server, l *logState, failed func()) *committer {
-	c := &committer{s: s, l: l, failed: failed}
+func newCommitter(ctx context.Context, s *Server, l *logState, failed func()) *committer {
+	c := &committer{s: s, l: l, ctx: ctx, failed: failed}
 	c.moved.L = &c.mu
 	return c
 }
@@ -158,7 +160,7 @@ func (c *committer) write(set *writeSet) error {
 		return err
 	}
 	// Commit point: the effects and the position after them.
-	if err := c.s.apply(b); err != nil {
+	if err := c.s.ingest(c.ctx, b); err != nil {
 		return err
 	}
 	c.spilled = set.partial

@@ -127,7 +127,7 @@ func (s *Server) readArchive(ctx context.Context, l *logState, info LogInfo) err
 	defer l.update(func() { l.catching = false })
 	stream, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := newIngester(s, l, cancel)
+	w := newIngester(stream, s, l, cancel)
 	err := s.ingestArchive(stream, w, info)
 	if werr := w.close(); werr != nil {
 		return werr // what the archive says follows from it

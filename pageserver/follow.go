@@ -247,7 +247,7 @@ func (s *Server) followOnce(ctx context.Context, l *logState) error {
 	from := max(l.snapshot().entry, l.branch.lsn) + 1
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return s.ingestStream(ctx, newIngester(s, l, cancel), info, from)
+	return s.ingestStream(ctx, newIngester(ctx, s, l, cancel), info, from)
 }
 
 // ingestStream ingests the entries of a log from an LSN on until the stream ends. All that

@@ -1,6 +1,7 @@
 package pageserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -65,10 +66,11 @@ type openTx struct {
 	parts uint32
 }
 
-// newIngester returns an ingester that goes on where the log's state is. failed is called
+// newIngester returns an ingester that goes on where the log's state is, until ctx, the stream's, is
+// done. failed is called
 // when something that was taken over could not be written to the store.
-func newIngester(s *Server, l *logState, failed func()) *ingester {
-	w := &ingester{s: s, l: l, sizes: map[engine.Space]sizeValue{}, cuts: map[engine.Space]cutMark{}, pos: l.snapshot(), committer: newCommitter(s, l, failed)}
+func newIngester(ctx context.Context, s *Server, l *logState, failed func()) *ingester {
+	w := &ingester{s: s, l: l, sizes: map[engine.Space]sizeValue{}, cuts: map[engine.Space]cutMark{}, pos: l.snapshot(), committer: newCommitter(ctx, s, l, failed)}
 	w.format, w.decoder, w.generation = w.pos.format, l.decoderOf(), l.generations()[0]
 	w.fold.sizeOf = w.sizeOf
 	if s.opts.Stripes != nil {
@@ -232,7 +234,7 @@ func (w *ingester) makeImages() error {
 			return err
 		}
 		if b.Len() >= writeSetBytesMax || i == len(due)-1 {
-			if err := w.s.apply(b); err != nil {
+			if err := w.s.ingest(w.committer.ctx, b); err != nil {
 				return err
 			}
 			w.s.readers.renew()

@@ -44,7 +44,6 @@ type Server struct {
 
 	room    room
 	archive archiveState // of Options.Archive
-	closing atomic.Bool  // Close was called
 	// sourceUp: the source answered when it was asked for its logs last.
 	sourceUp atomic.Bool
 	healMu   sync.Mutex // one page is healed at a time
@@ -72,9 +71,9 @@ type Server struct {
 }
 
 // Open opens the version store in Options.Dir, or begins one. The Server answers
-// once Run runs. Errors wrap logcore.ErrInvalid, logcore.ErrInUse or
-// logcore.ErrUnsupportedVersion; a damaged store is none: it is put aside, counted
-// and built again.
+// once Run runs. Errors wrap logcore.ErrInvalid, logcore.ErrInUse,
+// logcore.ErrUnsupportedVersion or logcore.ErrDiskFull, which leaves the store as it is; a
+// damaged store is none: it is put aside, counted and built again.
 func Open(opts Options) (*Server, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -92,7 +91,8 @@ func Open(opts Options) (*Server, error) {
 		current: newCurrentPages(int(max(256, opts.PageCacheBytes>>12))),
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
 	s.imager.s = s
-	s.room = room{dir: opts.Dir, reserve: uint64(opts.DiskReserveBytes)}
+	s.room.dir, s.room.reserve = opts.Dir, uint64(opts.DiskReserveBytes)
+	s.room.hurry.Store(true) // who opens it waits
 	s.metrics = newMetrics(s)
 	if s.local, err = checkpoint.OpenLocal(context.Background(), filepath.Join(opts.Dir, storeDir), opts.Checkpoints); err == nil {
 		err = s.openAndLoad()
@@ -140,6 +140,10 @@ func (s *Server) Service() logcorev1.PageServiceServer { return &service{s: s} }
 // once at a time. Errors of the source, of one log or of the store do not end it:
 // they are logged, counted, and tried again or healed.
 func (s *Server) Run(ctx context.Context) error {
+	if s.room.abandoned.Load() {
+		return s.room.isStuck() // it has to be opened again
+	}
+	defer context.AfterFunc(ctx, func() { s.room.hurry.Store(true) })()
 	for {
 		reason := s.runUntilDamaged(ctx)
 		if reason == nil {
@@ -154,6 +158,10 @@ func (s *Server) Run(ctx context.Context) error {
 // runUntilDamaged follows the logs and returns why the store must be built again, or
 // nil when ctx is done.
 func (s *Server) runUntilDamaged(ctx context.Context) error {
+	s.room.hurry.Store(false)
+	if ctx.Err() != nil { // what Run set is not to be lost
+		s.room.hurry.Store(true)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	f := newFollowers(ctx)
 	s.runMu.Lock()
@@ -198,12 +206,12 @@ func (s *Server) runUntilDamaged(ctx context.Context) error {
 // one; the followers fill it.
 func (s *Server) rebuildStore(reason error) error {
 	s.log.Error("pageserver: the page store is damaged", "dir", s.opts.Dir, "reason", reason)
+	s.room.hurry.Store(true) // readers wait
 	s.storeMu.Lock()
 	defer s.storeMu.Unlock()
 	s.readers.renew()
 	s.closeDamaged(s.db)
 	s.db = nil
-	s.room.flushed(nil) // of the store that is gone
 	if err := s.replaceDamaged(); err != nil {
 		return err
 	}
@@ -273,7 +281,7 @@ func (s *Server) noteStoreError(err error) error {
 // Close makes what was ingested durable and closes the store. Run must have
 // returned. Requests that come later fail with logcore.ErrClosed.
 func (s *Server) Close() error {
-	s.closing.Store(true)
+	s.room.hurry.Store(true)
 	s.storeMu.Lock()
 	defer s.storeMu.Unlock()
 	if s.db == nil {

@@ -12,7 +12,7 @@ import (
 // TestReadersMissNothing: a reader that was used is used again, and none after something was
 // written, whichever of opening, writing and giving back came first.
 func TestReadersMissNothing(t *testing.T) {
-	s := &Server{db: memoryStore(t, vfs.NewMem(), false)}
+	s := &Server{opts: Options{MemTableBytes: 32 << 20}, db: memoryStore(t, vfs.NewMem(), false)}
 	defer func() {
 		if err := s.db.Close(); err != nil { // an iterator was left open
 			t.Error(err)

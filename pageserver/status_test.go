@@ -353,3 +353,33 @@ func TestFullToTheLastByte(t *testing.T) {
 	s = r.start()
 	r.compare(s, "db", 10)
 }
+
+// TestOpenedWhileFull: a page server that starts on a full disk says so in a bounded time, and what it has is
+// neither called damaged nor put aside.
+func TestOpenedWhileFull(t *testing.T) {
+	dir := smallDisk(t, "24m")
+	r := newRig(t, 100)
+	r.opts.Dir, r.opts.DiskReserveBytes = filepath.Join(dir, "pages"), 4<<20
+	s := r.start()
+	r.compare(s, "db", 2)
+	s.Stop(t)
+	empty := fill(t, filepath.Join(dir, "ballast"))
+	for range 3 {
+		opened, err := pageserver.Open(r.opts)
+		if err == nil {
+			err = opened.Close()
+		}
+		if err != nil && !errors.Is(err, logcore.ErrDiskFull) {
+			t.Fatalf("opened while the disk is full: %v", err)
+		}
+	}
+	empty()
+	s = r.start()
+	if n := r.metric("store_rebuilds_total"); n != 0 || value(r.corruptions) != 0 {
+		t.Errorf("%v rebuilds, %v corruptions", n, value(r.corruptions))
+	}
+	if _, err := os.Stat(filepath.Join(r.opts.Dir, "store.damaged")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the store was put aside: %v", err)
+	}
+	r.compare(s, "db", 5)
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -41,18 +42,17 @@ var comparer = func() *pebble.Comparer {
 func (s *Server) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
 		// A full disk must not end the process.
-		FS:       diskFS{s.local.FS(), &s.room, &s.closing},
+		FS:       diskFS{s.local.FS(), &s.room},
 		Comparer: comparer,
 		// Pinned: v6 tables carry a checksum in their footer too.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 		// The log is the write-ahead log.
 		DisableWAL:                  true,
 		MemTableSize:                uint64(s.opts.MemTableBytes),
-		MemTableStopWritesThreshold: 4,
-		// Reads pay for every sublevel; ingest must not be stopped by a burst.
-		L0CompactionThreshold: 4,
-		L0StopWritesThreshold: 24,
-		LBaseMaxBytes:         64 << 20,
+		MemTableStopWritesThreshold: noPebbleLimit,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       noPebbleLimit,
+		LBaseMaxBytes:               64 << 20,
 		// A checkpoint holds Pebble's manifest, history and all: it must stay small.
 		MaxManifestFileSize: 1 << 20,
 		CacheSize:           s.opts.BlockCacheBytes,
@@ -86,24 +86,26 @@ func (s *Server) listener() *pebble.EventListener {
 			s.tables.note(info.Path)
 			s.damaged(&logcore.CorruptionError{Place: s.opts.Dir, Object: info.Path, Offset: -1, Reason: fmt.Sprint(info.Details)})
 		},
-		FlushEnd: func(info pebble.FlushInfo) {
-			before := s.room.isStuck()
-			s.room.flushed(info.Err)
-			switch now := s.room.isStuck(); {
-			case before == nil && now != nil:
-				s.log.Error("pageserver: the page store can't be written", "err", now)
-			case before != nil && now == nil:
-				s.log.Info("pageserver: the page store can be written again", "dir", s.opts.Dir)
-			}
-		},
+		FlushEnd:      func(info pebble.FlushInfo) { s.sayOnce(s.room.flushed(info.Err)) },
+		CompactionEnd: func(info pebble.CompactionInfo) { s.sayOnce(s.room.merged(info.Err)) },
 		BackgroundError: func(err error) {
 			level := slog.LevelWarn
-			if s.room.isStuck() != nil {
+			if s.room.failing() {
 				level = slog.LevelDebug // said once, when it began
 			}
 			s.log.Log(context.Background(), level, "pageserver: background work of the page store failed; it is tried again", "err", err)
 			s.noteStoreError(err)
 		},
+	}
+}
+
+// sayOnce says when background work begins to fail for want of something, and when that has ended.
+func (s *Server) sayOnce(before, now error) {
+	switch {
+	case before == nil && now != nil:
+		s.log.Error("pageserver: the page store can't be written", "err", now)
+	case before != nil && now == nil:
+		s.log.Info("pageserver: the page store can be written again", "dir", s.opts.Dir)
 	}
 }
 
@@ -126,12 +128,9 @@ func (s *Server) openStore() (*pebble.DB, error) {
 	if err := s.beginFromCheckpoint(); err != nil {
 		return nil, err
 	}
-	db, err := pebble.Open(dir, s.pebbleOptions())
-	if err == nil {
-		return db, nil
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return nil, fmt.Errorf("pageserver: open %s: %w", dir, err)
+	db, err := s.openPebble(dir)
+	if err == nil || !blamesStore(err) {
+		return db, err
 	}
 	// Whatever is wrong with it: all it holds can be derived again.
 	s.countDamage(&logcore.CorruptionError{Place: s.opts.Dir, Object: storeDir, Offset: -1, Reason: err.Error()})
@@ -141,10 +140,35 @@ func (s *Server) openStore() (*pebble.DB, error) {
 	if err := s.beginFromCheckpoint(); err != nil {
 		return nil, err
 	}
-	if db, err = pebble.Open(dir, s.pebbleOptions()); err != nil {
-		return nil, fmt.Errorf("pageserver: open a new store in %s: %w", dir, err)
+	return s.openPebble(dir)
+}
+
+// openPebble opens the store as it is.
+func (s *Server) openPebble(dir string) (*pebble.DB, error) {
+	s.room.begin()
+	db, err := pebble.Open(dir, s.pebbleOptions())
+	if errors.Is(err, syscall.ENOSPC) {
+		err = errors.Join(logcore.ErrDiskFull, err)
+	}
+	if err == nil && s.room.abandoned.Load() {
+		s.closeDamaged(db)
+		err = s.room.isStuck()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pageserver: open the store in %s: %w", dir, err)
 	}
 	return db, nil
+}
+
+// blamesStore reports whether an error of opening a store says that the store is damaged, and not that
+// something is lacking around it.
+func blamesStore(err error) bool {
+	for _, other := range []error{os.ErrPermission, logcore.ErrDiskFull, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
 }
 
 // checkMarker reads the format marker, and writes it when the directory is new.

@@ -121,10 +121,10 @@ func ofPosition(set *writeSet, lsn logcore.LSN, bytes int) *writeSet {
 // TestCommitterKeepsOrder: sets become visible in the order given, whoever writes them; one
 // that waits is taken back while there is room in it.
 func TestCommitterKeepsOrder(t *testing.T) {
-	s := &Server{db: memoryStore(t, vfs.NewMem(), false), metrics: newMetrics(&Server{})}
+	s := &Server{opts: Options{MemTableBytes: 32 << 20}, db: memoryStore(t, vfs.NewMem(), false), metrics: newMetrics(&Server{})}
 	defer s.db.Close()
 	l := newLogState(1, nil, stateValue{name: "db"})
-	c := newCommitter(s, l, func() { t.Error("failed") })
+	c := newCommitter(t.Context(), s, l, func() { t.Error("failed") })
 	rng := rand.New(rand.NewPCG(3, 4))
 	const last = 3000
 	for lsn := logcore.LSN(1); lsn <= last; lsn++ {
@@ -171,10 +171,10 @@ func TestCommitterFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bytes := range []int{1, 2 * besideBytesMin} {
-		s := &Server{db: memoryStore(t, fs, true), metrics: newMetrics(&Server{})}
+		s := &Server{opts: Options{MemTableBytes: 32 << 20}, db: memoryStore(t, fs, true), metrics: newMetrics(&Server{})}
 		l := newLogState(1, nil, stateValue{name: "db"})
 		failed := make(chan struct{}, 1)
-		c := newCommitter(s, l, func() { failed <- struct{}{} })
+		c := newCommitter(t.Context(), s, l, func() { failed <- struct{}{} })
 		set, err := c.take()
 		if err != nil {
 			t.Fatal(err)
