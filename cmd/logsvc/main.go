@@ -13,9 +13,11 @@ import (
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
 	"github.com/logcore/logcore/internal/roles"
+	"github.com/logcore/logcore/internal/timerslack"
 )
 
 func main() {
+	_ = timerslack.Widen() // or it runs with more wake-ups
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Getenv)
