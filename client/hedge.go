@@ -145,7 +145,8 @@ func (r *reader) ask(ctx context.Context, m *member, cancel context.CancelFunc) 
 		staleness = 1
 	}
 	b.st, b.err = m.logs.Read(ctx, &logcorev1.ReadRequest{Log: r.log, FromLsn: uint64(r.opts.From),
-		ToLsn: uint64(r.opts.To), Follow: r.opts.Follow, Limit: r.opts.Limit, MaxStalenessMs: staleness})
+		ToLsn: uint64(r.opts.To), Follow: r.opts.Follow, Limit: r.opts.Limit, MaxStalenessMs: staleness,
+		GatherMs: uint32((min(max(r.opts.Gather, 0), time.Second) + time.Millisecond - 1) / time.Millisecond)})
 	if b.err == nil {
 		b.first, b.err = b.st.Recv()
 	}

@@ -52,6 +52,9 @@ type ReadOptions struct {
 	// when the first takes longer than 95 of 100 reads do, for one read in ten at most. 0: what was
 	// acknowledged before the call is there.
 	MaxStaleness time.Duration
+	// Gather, with Follow: at the end of the log the service sends a batch no sooner than so long after the one before, at most a second after it and
+	// rounded up to a millisecond, so that entries that come fast come together. What comes after a longer silence comes at once. 0: each as soon as it is there.
+	Gather time.Duration
 }
 
 // Read yields the committed entries of a log in LSN order, each exactly once. Every

@@ -52,7 +52,8 @@ func (s *Service) read(ctx context.Context, req *logcorev1.ReadRequest, server r
 	if v.truncatedBefore != 0 && from != 0 && from < v.truncatedBefore {
 		return fmt.Errorf("%w: log %q begins at LSN %d", logcore.ErrTrimmed, req.Log, v.first)
 	}
-	r := &reader{ctx: ctx, server: server, lineage: v, next: max(from, v.first), to: to, follow: req.Follow, limit: req.Limit, bound: bound}
+	r := &reader{ctx: ctx, server: server, lineage: v, next: max(from, v.first), to: to, follow: req.Follow, limit: req.Limit, bound: bound,
+		gather: min(time.Duration(req.GatherMs)*time.Millisecond, gatherMax)}
 	return r.run()
 }
 
@@ -121,6 +122,7 @@ type reader struct {
 	to      logcore.LSN // the last one wanted; 0: see follow
 	follow  bool
 	bound   time.Duration // how stale it may be; 0: not at all
+	gather  time.Duration // from one message at the tail to the next, at least
 	limit   uint64        // entries still wanted; 0: no limit
 	over    bool          // the limit was reached
 	gone    error         // the log was deleted, or reset, which makes another log of its name
@@ -273,6 +275,9 @@ func (r *reader) followTail() (ended bool, err error) {
 	timer := time.NewTimer(r.s.opts.HeartbeatEvery)
 	defer timer.Stop()
 	for due := false; ; {
+		if err := r.gathers(); err != nil {
+			return false, err
+		}
 		entries, through, behind, err := f.take()
 		last := min(through+r.extent.Base, r.committed())
 		if err := r.takeShown(entries, last); err != nil || r.over {
@@ -301,6 +306,26 @@ func (r *reader) followTail() (ended bool, err error) {
 		case <-r.ctx.Done():
 			return false, context.Cause(r.ctx)
 		}
+	}
+}
+
+// gatherMax bounds what a reader may ask for.
+const gatherMax = time.Second
+
+// gathers waits until the next message at the tail may go. Meanwhile entries gather: each message costs both
+// sides, and the reader's work on it, more than the entries in it.
+func (r *reader) gathers() error {
+	rest := r.gather - time.Since(r.toldAt)
+	if r.gather == 0 || rest <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
 	}
 }
 

@@ -123,3 +123,54 @@ func TestFollowerFallsBehind(t *testing.T) {
 		}
 	}
 }
+
+// TestFollowGathers: who follows a log with Gather gets every entry, in order, and no two batches sooner after each other than it asked for.
+func TestFollowGathers(t *testing.T) {
+	const entries, gather = 40, 200 * time.Millisecond
+	n := start(t, t.TempDir(), "", logsvc.Options{HeartbeatEvery: time.Hour}, replication.Options{})
+	c, ctx := n.client(client.Options{}), testContext(t)
+	w := openWriter(t, c, "gathered", client.WriterOptions{Create: true})
+	mustAppend(t, w, "0")
+	begun := make(chan struct{})
+	var done sync.WaitGroup
+	var got []string
+	batches, began, took := 0, time.Now(), time.Duration(0)
+	done.Go(func() {
+		for b, err := range c.Read(ctx, "gathered", client.ReadOptions{Follow: true, Limit: entries, Gather: gather}) {
+			if err != nil {
+				t.Errorf("after %d entries: %v", len(got), err)
+				return
+			}
+			if len(got) == 0 && len(b.Entries) > 0 {
+				close(begun)
+			}
+			if len(b.Entries) > 0 {
+				batches, took = batches+1, time.Since(began)
+			}
+			for _, e := range b.Entries {
+				got = append(got, string(e.Payload))
+			}
+		}
+	})
+	select {
+	case <-begun:
+	case <-ctx.Done():
+		t.Fatal("the first entry does not come")
+	}
+	for i := 1; i < entries; i++ {
+		mustAppend(t, w, fmt.Sprint(i)) // each is durable before the next: without Gather nearly every one is a batch
+	}
+	done.Wait()
+	if len(got) != entries {
+		t.Fatalf("%d entries, want %d", len(got), entries)
+	}
+	for i, body := range got {
+		if body != fmt.Sprint(i) {
+			t.Fatalf("entry %d is %q", i, body)
+		}
+	}
+	// The first two may come one after the other: reading up to the tail is not held up. On a machine that is late more may come, in as much more time.
+	if most := 2 + int(took/gather); batches > most {
+		t.Errorf("%d batches in %v, at most %d", batches, took, most)
+	}
+}

@@ -120,6 +120,9 @@ func (s *Server) ingestBatch(w *ingester, batch Batch) error {
 		return logcore.ErrClosed
 	}
 	defer w.closeReader()
+	if len(batch.Entries) > 0 {
+		s.intake.taken()
+	}
 	if err := w.begin(); err != nil {
 		return err
 	}

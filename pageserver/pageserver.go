@@ -42,6 +42,9 @@ type Server struct {
 	// thrown away once. It comes before storeMu.
 	adoptMu sync.Mutex
 
+	// intake says whether compactions of the store wait.
+	intake intake
+
 	room    room
 	archive archiveState // of Options.Archive
 	// sourceUp: the source answered when it was asked for its logs last.

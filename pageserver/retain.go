@@ -361,6 +361,7 @@ func storedPoints(db *pebble.DB, states map[logcore.LogID]stateValue) (map[logco
 // giveBack has Pebble write the log's tables again without what was removed, so that the
 // disk gets its space back.
 func (s *Server) giveBack(ctx context.Context, l *logState) error {
+	defer s.intake.ignored()() // Pebble picks its own compactions first: ours would wait with them
 	for _, tag := range []byte{tagVersion, tagSize, tagCut, tagObject, tagDecoder, tagCommit} {
 		lower := appendLogKey(nil, tag, l.id)
 		if err := s.db.Compact(ctx, lower, prefixEnd(lower), false); err != nil {

@@ -66,6 +66,7 @@ func (s *Server) pebbleOptions() *pebble.Options {
 	opts.Experimental.SpanPolicyFunc = func([]byte) (pebble.SpanPolicy, []byte, error) {
 		return pebble.SpanPolicy{DisableValueSeparationBySuffix: true}, nil, nil
 	}
+	opts.Experimental.CompactionScheduler = newDeferring(&s.intake)
 	for i := range opts.Levels {
 		// What is flushed is compacted soon: compressing it costs ingest more than the disk
 		// gains. Below, what decompresses fastest: a read pays for it with every block.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -128,12 +129,17 @@ func (f *postgresRunFlags) options(a *app, log string, nodes nodeMetrics) (compu
 		return compute.RunOptions{}, err
 	}
 	host, _ := os.Hostname()
+	processors := runtime.GOMAXPROCS(0)
 	return compute.RunOptions{
 		Log: log, Takeover: f.takeover, LogOnly: f.logOnly, Name: fmt.Sprintf("postgres run at %s, process %d", host, os.Getpid()),
 		Server: compute.ServerOptions{Dir: filepath.Join(dir, "pgdata"), Binary: f.binary, Port: f.port, Listen: f.listen, SocketDir: f.socket, User: f.user,
 			Set: f.set, UID: uid, GID: gid, Output: a.err},
 		Own: func(dir string) error { return ownAsPostgres(dir, os.Getuid()) },
+		Building: func() { runtime.GOMAXPROCS(processors) },
 		Ready: func(s compute.Started) {
+			// Each commit goes through a handful of goroutines, one after the other. On one thread that is a matter of queues; on several each
+			// step wakes a thread, and another one looks for work in vain.
+			runtime.GOMAXPROCS(1)
 			nodes.ready(s)
 			fmt.Fprintf(a.out, "ready: PostgreSQL takes connections on port %d, as of LSN %d, position %v; data directory in %v (%s), start in %v\n",
 				f.port, s.Result.LSN, s.Result.End, s.Build.Round(time.Millisecond), sourceText(s.Result), s.Start.Round(time.Millisecond))

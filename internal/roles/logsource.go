@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/engine/postgres/payload"
 	"github.com/logcore/logcore/pageserver"
 )
 
@@ -59,10 +61,22 @@ func (s logSource) Entry(ctx context.Context, log pageserver.LogInfo, lsn logcor
 	return pageserver.Entry{}, false, nil
 }
 
+// gatherPostgres is how far the pages of a PostgreSQL log may be behind for the sake of fewer, larger batches: a node reads its own pages, so that only who
+// makes a new one asks for the newest.
+const gatherPostgres = 10 * time.Millisecond
+
+// gathered is how long entries of a log of a format may gather before a page server gets them.
+func gathered(format string) time.Duration {
+	if format == payload.Format {
+		return gatherPostgres
+	}
+	return 0
+}
+
 // Follow reads a log and waits at its end.
 func (s logSource) Follow(ctx context.Context, log pageserver.LogInfo, from logcore.LSN) iter.Seq2[pageserver.Batch, error] {
 	return func(yield func(pageserver.Batch, error) bool) {
-		for b, err := range s.c.Read(ctx, log.Name, client.ReadOptions{From: from, Follow: true}) {
+		for b, err := range s.c.Read(ctx, log.Name, client.ReadOptions{From: from, Follow: true, Gather: gathered(log.Format)}) {
 			if err != nil {
 				yield(pageserver.Batch{}, err)
 				return

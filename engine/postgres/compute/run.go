@@ -22,10 +22,11 @@ type RunOptions struct {
 	LogOnly  bool // make data directories without the page server
 	Server   ServerOptions
 	// Own, when it is set, gives a data directory to the user that the server runs as.
-	Own     func(dir string) error
-	Ready   func(Started)     // called each time the server takes connections
-	Monitor *receiver.Monitor // is told how it goes; nil: nobody is
-	Logger  *slog.Logger
+	Own      func(dir string) error
+	Building func()            // called each time before a data directory is made; nil: nobody is told
+	Ready    func(Started)     // called each time the server takes connections
+	Monitor  *receiver.Monitor // is told how it goes; nil: nobody is
+	Logger   *slog.Logger
 }
 
 // Started says what a server was started on and how long that took.
@@ -188,6 +189,9 @@ func prepare(ctx context.Context, c *client.Client, w *client.Writer, o RunOptio
 
 // materialise makes the server's data directory anew.
 func materialise(ctx context.Context, c *client.Client, o RunOptions, t Target) (Result, error) {
+	if o.Building != nil {
+		o.Building()
+	}
 	if err := os.RemoveAll(o.Server.Dir); err != nil {
 		return Result{}, fmt.Errorf("compute: %w", err)
 	}

@@ -1125,8 +1125,11 @@ type ReadRequest struct {
 	// the member may answer from what it has, when it knows that it was complete so many
 	// milliseconds ago; a member that lags more refuses with NOT_LEADER.
 	MaxStalenessMs uint32 `protobuf:"varint,6,opt,name=max_staleness_ms,json=maxStalenessMs,proto3" json:"max_staleness_ms,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// With follow, at the end of the log: no message begins sooner after the one before, so entries that
+	// come fast go together. One that comes after a longer silence goes at once. At most 1000; 0: each as soon as it is there.
+	GatherMs      uint32 `protobuf:"varint,7,opt,name=gather_ms,json=gatherMs,proto3" json:"gather_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadRequest) Reset() {
@@ -1197,6 +1200,13 @@ func (x *ReadRequest) GetLimit() uint64 {
 func (x *ReadRequest) GetMaxStalenessMs() uint32 {
 	if x != nil {
 		return x.MaxStalenessMs
+	}
+	return 0
+}
+
+func (x *ReadRequest) GetGatherMs() uint32 {
+	if x != nil {
+		return x.GatherMs
 	}
 	return 0
 }
@@ -2086,14 +2096,15 @@ const file_logcore_v1_log_proto_rawDesc = "" +
 	"\x04code\x18\x05 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12/\n" +
 	"\x06detail\x18\a \x01(\v2\x17.logcore.v1.ErrorDetailR\x06detail\x12(\n" +
-	"\x10advised_pause_ms\x18\b \x01(\rR\x0eadvisedPauseMs\"\xa9\x01\n" +
+	"\x10advised_pause_ms\x18\b \x01(\rR\x0eadvisedPauseMs\"\xc6\x01\n" +
 	"\vReadRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x19\n" +
 	"\bfrom_lsn\x18\x02 \x01(\x04R\afromLsn\x12\x15\n" +
 	"\x06to_lsn\x18\x03 \x01(\x04R\x05toLsn\x12\x16\n" +
 	"\x06follow\x18\x04 \x01(\bR\x06follow\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x04R\x05limit\x12(\n" +
-	"\x10max_staleness_ms\x18\x06 \x01(\rR\x0emaxStalenessMs\"\x9e\x02\n" +
+	"\x10max_staleness_ms\x18\x06 \x01(\rR\x0emaxStalenessMs\x12\x1b\n" +
+	"\tgather_ms\x18\a \x01(\rR\bgatherMs\"\x9e\x02\n" +
 	"\bLogEntry\x12\x10\n" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x04R\x04time\x12)\n" +
