@@ -3,6 +3,7 @@ package logsvc
 import (
 	"context"
 	"errors"
+	"math"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -26,6 +27,8 @@ type Membership interface {
 	ReplaceMember(ctx context.Context, node uint64, peerAddr string) (uint64, error)
 	// TransferLeader asks another member to lead a shard, 0 for any that is fit, and returns who does.
 	TransferLeader(ctx context.Context, shard logcore.ShardID, node uint64) (uint64, error)
+	// AddShards gives a node that is alone more shards: it will be closed and opened again with so many.
+	AddShards(ctx context.Context, shards int) error
 }
 
 // membership returns the cluster, or why there is none.
@@ -109,4 +112,13 @@ func (a admin) TransferLeader(ctx context.Context, req *logcorev1.TransferLeader
 	}
 	leader, err := m.TransferLeader(ctx, logcore.ShardID(req.Shard), req.Node)
 	return &logcorev1.TransferLeaderResponse{Leader: leader}, memberStatus(err)
+}
+
+// AddShards implements logcorev1.AdminServiceServer.
+func (a admin) AddShards(ctx context.Context, req *logcorev1.AddShardsRequest) (*logcorev1.AddShardsResponse, error) {
+	m, err := a.membership()
+	if err != nil {
+		return nil, err
+	}
+	return &logcorev1.AddShardsResponse{}, memberStatus(m.AddShards(ctx, int(min(req.Shards, math.MaxInt32))))
 }

@@ -115,8 +115,8 @@ func (a *app) clusterInitCommand() *cobra.Command {
 		Long: `Make a cluster of the node at --addr, which may hold logs already, and the nodes at the addresses, which
 were started with an empty directory. Every one of them votes when the command ends. It can be repeated.
 
-How many shards there are is a setting of the node at --addr while it is alone. --shards says how many there must be: with
-another number nothing is done.`,
+--shards says how many shards the cluster is to have. A node that is alone gets more for it: it closes its logs and opens
+them again, within a second or two. There can't be fewer, nor more once there are several nodes.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.wantShards(cmd.Context(), shards); err != nil {
@@ -130,11 +130,11 @@ another number nothing is done.`,
 			return nil
 		},
 	}
-	cmd.Flags().IntVar(&shards, "shards", 0, "how many shards there must be; 0 for those that there are")
+	cmd.Flags().IntVar(&shards, "shards", 0, "how many shards there are to be; 0 for those that there are")
 	return cmd
 }
 
-// wantShards refuses a service that has another number of shards; 0 is any.
+// wantShards makes the node at --addr have so many shards, which it must be alone for; 0 is any number.
 func (a *app) wantShards(ctx context.Context, want int) error {
 	if want == 0 {
 		return nil
@@ -149,12 +149,29 @@ func (a *app) wantShards(ctx context.Context, want int) error {
 		return err
 	}
 	switch have := len(st.Shards); {
-	case have < want && len(st.Members) == 1:
-		return exit.Usagef("the node at %s has %d shards, not %d: start it again with shards: %d (--shards %d) while it is alone, and the others, with empty directories, after it", a.addr, have, want, want, want)
-	case have != want:
+	case have == want:
+		return nil
+	case have > want || len(st.Members) != 1:
 		return exit.Usagef("the cluster has %d shards, not %d: there can't be fewer, nor more once there are several nodes", have, want)
 	}
-	return nil
+	err = a.at(ctx, a.addr, func(ctx context.Context, c logcorev1.AdminServiceClient) error {
+		_, err := c.AddShards(ctx, &logcorev1.AddShardsRequest{Shards: uint32(want)})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		if st, err = a.clusterStatus(ctx); err == nil && len(st.Shards) == want {
+			_, err = fmt.Fprintf(a.out, "the node at %s has %d shards\n", a.addr, want)
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond): // it opens its logs again
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("the node at %s has not got %d shards in time: repeat the command", a.addr, want), err)
+		}
+	}
 }
 
 func (a *app) clusterAddCommand() *cobra.Command {

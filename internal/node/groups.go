@@ -80,10 +80,13 @@ func OpenGroups(ctx context.Context, o GroupsOptions) (groups []*replication.Gro
 	}
 	for i := 1; i < want; i++ {
 		shard := logcore.ShardID(i)
-		if i < known || i < present {
+		if i < known || i < present-1 || i < present && !alone { // the newest may be one that was being founded when the process ended
 			if err := shardThere(dir, shard); err != nil {
 				return groups, err
 			}
+		}
+		if _, err := replication.ReadState(shardDir(dir, shard)); !alone && errors.Is(err, fs.ErrNotExist) {
+			return groups, fmt.Errorf("%w: %s was not filled when this node joined: start it again while a peer answers, or with an empty directory", logcore.ErrInvalid, shardDir(dir, shard))
 		}
 		found := replication.FoundingState(shard, first.Member, []uint64{first.Member}, first.Incarnation)
 		if err := open(shard, &found); err != nil {

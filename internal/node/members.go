@@ -111,7 +111,7 @@ func (n *Node) addLearner(ctx context.Context, peerAddr string, instead uint64) 
 	if !n.group.Leading() {
 		return 0, n.notLeader()
 	}
-	a, err := Identify(ctx, peerAddr, n.opts.Certificates, nil)
+	a, err := n.identified(ctx, peerAddr)
 	if err != nil {
 		return 0, err
 	}
@@ -141,6 +141,29 @@ func (n *Node) addLearner(ctx context.Context, peerAddr string, instead uint64) 
 	err = n.change(ctx, replication.MemberChange{AddLearners: []uint64{a.Node}})
 	n.log.Info("node: a node joins as a learner", "node", fmt.Sprintf("%x", a.Node), "address", a.PeerAddress, "err", err)
 	return a.Node, err
+}
+
+// sameShardsWithin bounds the wait for a node that joined before the cluster got more shards.
+const sameShardsWithin = 20 * time.Second
+
+// identified asks the node at an address who it is, until it has as many shards as this one: it looks for those that came after it
+// joined by itself.
+func (n *Node) identified(ctx context.Context, peerAddr string) (*logcorev1.IdentifyResponse, error) {
+	var last *logcorev1.IdentifyResponse
+	for deadline := time.Now().Add(sameShardsWithin); ; {
+		a, err := Identify(ctx, peerAddr, n.opts.Certificates, nil)
+		switch {
+		case err != nil && last == nil:
+			return nil, err
+		case err == nil && (len(a.Groups) >= len(n.members) || !bytes.Equal(a.Cluster, n.opts.Cluster[:])):
+			return a, nil
+		case err == nil:
+			last = a
+		}
+		if time.Now().After(deadline) || !pause(ctx, askAgain) {
+			return last, nil
+		}
+	}
 }
 
 // promote makes a learner a voter once it has caught up, in the place of another member when one is given.

@@ -53,6 +53,9 @@ type Options struct {
 	// Archived yields the archived entries of [from, to] of a shard as spans of the hot log; nil when there is no
 	// archive.
 	Archived func(ctx context.Context, shard logcore.ShardID, from, to logcore.LSN) iter.Seq2[segment.Span, error]
+	// Reopen is told that the node is to be closed and opened again, with more shards. It must return at once; nil means that
+	// nobody would do that.
+	Reopen func(*MoreShards)
 	// FetchBytesPerSecond bounds what one node that catches up is sent; 0 means 128 MiB.
 	FetchBytesPerSecond int64
 	// Logger; nil means slog.Default().
@@ -186,6 +189,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.running.Go(n.feedLoop)
 	n.running.Go(n.announceLoop)
+	if n.opts.Reopen != nil && !n.group.Members().Has(n.id) {
+		n.running.Go(n.growLoop)
+	}
 	if len(n.members) > 1 {
 		n.running.Go(n.followLoop)
 	}

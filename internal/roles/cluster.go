@@ -76,16 +76,19 @@ func (s *logService) replicateInCluster(ctx context.Context) ([]*replication.Gro
 	if err != nil {
 		return nil, err
 	}
-	if s.joining {
-		if err := node.Join(ctx, node.JoinOptions{Log: s.hotLog(0), Peers: s.cfg.Peers, Certificates: certificates}); err != nil {
-			return nil, err
-		}
+	join := node.Join
+	if !s.joining {
+		join = node.JoinMore
+	}
+	if err := join(ctx, node.JoinOptions{Log: s.hotLog(0), Peers: s.cfg.Peers, Certificates: certificates}); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("tcp", s.cfg.PeerListen)
 	if err != nil {
 		return nil, fmt.Errorf("peer_listen: %w", err)
 	}
-	opts := node.Options{Cluster: s.identity.ID, Log: s.hotLog(0), LogOf: s.hotLog, Shards: s.cfg.Shards, Listener: l, PeerAddress: s.cfg.PeerAddress, Address: s.address, Certificates: certificates, Logger: s.process.log}
+	opts := node.Options{Cluster: s.identity.ID, Log: s.hotLog(0), LogOf: s.hotLog, Shards: s.cfg.Shards, Listener: l, PeerAddress: s.cfg.PeerAddress, Address: s.address, Certificates: certificates, Logger: s.process.log,
+		Reopen: func(more *node.MoreShards) { s.process.group.fail("shards", more) }}
 	if len(s.targets.All) > 0 {
 		opts.Archived = s.archived
 	}

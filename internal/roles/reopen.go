@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/node"
 )
 
 // A node of a cluster whose disk fails too often ends, and whoever supervises it decides.
@@ -21,7 +22,7 @@ const (
 // others.
 type reopening struct {
 	log    *slog.Logger
-	open   func(context.Context) (Running, error)
+	open   func(ctx context.Context, why error) (Running, error)
 	addr   string
 	failed chan error
 	stop   context.CancelFunc
@@ -33,7 +34,7 @@ type reopening struct {
 }
 
 // newReopening looks after a role that was started; open starts it again.
-func newReopening(first Running, log *slog.Logger, open func(context.Context) (Running, error)) *reopening {
+func newReopening(first Running, log *slog.Logger, open func(ctx context.Context, why error) (Running, error)) *reopening {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &reopening{log: log, open: open, addr: first.Addr(), failed: make(chan error, 1), stop: stop, ended: make(chan struct{}), now: first}
 	go r.run(ctx, first)
@@ -67,21 +68,27 @@ func (r *reopening) run(ctx context.Context, now Running) {
 			return
 		case err = <-now.Failed():
 		}
-		if !errors.Is(err, logcore.ErrPoisoned) || !r.mayReopen(time.Now()) {
+		why := err
+		var more *node.MoreShards
+		switch {
+		case errors.As(err, &more):
+			r.log.Info("the logs are closed and opened again: there are to be more shards", "shards", more.Shards)
+		case errors.Is(err, logcore.ErrPoisoned) && r.mayReopen(time.Now()):
+			r.log.Error("a log can't be written any more: it is closed, and opened again from what the disk holds", "err", err)
+		default:
 			r.failed <- err
 			return
 		}
-		r.log.Error("a log can't be written any more: it is closed, and opened again from what the disk holds", "err", err)
 		r.set(nil)
 		if err := now.Stop(); err != nil {
-			r.log.Warn("closing what failed", "err", err)
+			r.log.Warn("closing what is to be opened again", "err", err)
 		}
-		if now, err = r.open(ctx); err != nil {
+		if now, err = r.open(ctx, why); err != nil {
 			r.failed <- err
 			return
 		}
 		r.set(now)
-		r.log.Info("opened again after a failed write", "times", r.reopens(), "most", reopensMax, "within", reopensWithin)
+		r.log.Info("opened again", "after failed writes", r.reopens(), "most", reopensMax, "within", reopensWithin)
 	}
 }
 

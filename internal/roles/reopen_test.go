@@ -152,7 +152,7 @@ func TestReopensSeldom(t *testing.T) {
 		r.failed <- fmt.Errorf("log: %w", logcore.ErrPoisoned)
 		return r
 	}
-	r := newReopening(poisoned(), quiet(), func(context.Context) (Running, error) {
+	r := newReopening(poisoned(), quiet(), func(context.Context, error) (Running, error) {
 		opened++
 		return poisoned(), nil
 	})
@@ -164,7 +164,7 @@ func TestReopensSeldom(t *testing.T) {
 	}
 	other := &fakeRole{failed: make(chan error, 1)}
 	other.failed <- logcore.ErrCorrupt
-	r = newReopening(other, quiet(), func(context.Context) (Running, error) { t.Error("opened again"); return nil, logcore.ErrClosed })
+	r = newReopening(other, quiet(), func(context.Context, error) (Running, error) { t.Error("opened again"); return nil, logcore.ErrClosed })
 	if err := <-r.Failed(); !errors.Is(err, logcore.ErrCorrupt) {
 		t.Errorf("ended with %v", err)
 	}

@@ -18,13 +18,14 @@ import (
 	postgres "github.com/logcore/logcore/engine/postgres/pages"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/internal/node"
 	"github.com/logcore/logcore/logsvc"
 	"github.com/logcore/logcore/pageserver"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
 // StartLogService starts the log service role. A node of a cluster survives a failed write or sync: it closes its logs and opens them
-// again.
+// again. So does one that gets more shards.
 func StartLogService(ctx context.Context, cfg *config.LogService, version string, log *slog.Logger) (Running, error) {
 	first, err := startLogService(ctx, cfg, version, log)
 	if err != nil || cfg.PeerListen == "" {
@@ -35,7 +36,13 @@ func StartLogService(ctx context.Context, cfg *config.LogService, version string
 	if m := first.(*role).MetricsAddr(); m != "" {
 		again.Metrics = m
 	}
-	return newReopening(first, log, func(ctx context.Context) (Running, error) { return startLogService(ctx, &again, version, log) }), nil
+	return newReopening(first, log, func(ctx context.Context, why error) (Running, error) {
+		var more *node.MoreShards
+		if errors.As(why, &more) {
+			again.Shards = more.Shards
+		}
+		return startLogService(ctx, &again, version, log)
+	}), nil
 }
 
 func startLogService(ctx context.Context, cfg *config.LogService, version string, log *slog.Logger) (Running, error) {

@@ -21,6 +21,87 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type AddShardsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many there are to be; never fewer than there are.
+	Shards        uint32 `protobuf:"varint,1,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddShardsRequest) Reset() {
+	*x = AddShardsRequest{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddShardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddShardsRequest) ProtoMessage() {}
+
+func (x *AddShardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddShardsRequest.ProtoReflect.Descriptor instead.
+func (*AddShardsRequest) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *AddShardsRequest) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+type AddShardsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddShardsResponse) Reset() {
+	*x = AddShardsResponse{}
+	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddShardsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddShardsResponse) ProtoMessage() {}
+
+func (x *AddShardsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddShardsResponse.ProtoReflect.Descriptor instead.
+func (*AddShardsResponse) Descriptor() ([]byte, []int) {
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
 type MoveLogRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Log           string                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
@@ -31,7 +112,7 @@ type MoveLogRequest struct {
 
 func (x *MoveLogRequest) Reset() {
 	*x = MoveLogRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	mi := &file_logcore_v1_admin_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -43,7 +124,7 @@ func (x *MoveLogRequest) String() string {
 func (*MoveLogRequest) ProtoMessage() {}
 
 func (x *MoveLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[0]
+	mi := &file_logcore_v1_admin_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -56,7 +137,7 @@ func (x *MoveLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveLogRequest.ProtoReflect.Descriptor instead.
 func (*MoveLogRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *MoveLogRequest) GetLog() string {
@@ -83,7 +164,7 @@ type MoveLogResponse struct {
 
 func (x *MoveLogResponse) Reset() {
 	*x = MoveLogResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	mi := &file_logcore_v1_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -95,7 +176,7 @@ func (x *MoveLogResponse) String() string {
 func (*MoveLogResponse) ProtoMessage() {}
 
 func (x *MoveLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[1]
+	mi := &file_logcore_v1_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -108,7 +189,7 @@ func (x *MoveLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveLogResponse.ProtoReflect.Descriptor instead.
 func (*MoveLogResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MoveLogResponse) GetLeftLsn() uint64 {
@@ -132,7 +213,7 @@ type CreateLogRequest struct {
 
 func (x *CreateLogRequest) Reset() {
 	*x = CreateLogRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[2]
+	mi := &file_logcore_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +225,7 @@ func (x *CreateLogRequest) String() string {
 func (*CreateLogRequest) ProtoMessage() {}
 
 func (x *CreateLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[2]
+	mi := &file_logcore_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +238,7 @@ func (x *CreateLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLogRequest.ProtoReflect.Descriptor instead.
 func (*CreateLogRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateLogRequest) GetLog() string {
@@ -197,7 +278,7 @@ type CreateLogResponse struct {
 
 func (x *CreateLogResponse) Reset() {
 	*x = CreateLogResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[3]
+	mi := &file_logcore_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -209,7 +290,7 @@ func (x *CreateLogResponse) String() string {
 func (*CreateLogResponse) ProtoMessage() {}
 
 func (x *CreateLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[3]
+	mi := &file_logcore_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -222,7 +303,7 @@ func (x *CreateLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLogResponse.ProtoReflect.Descriptor instead.
 func (*CreateLogResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateLogResponse) GetLogId() uint64 {
@@ -240,7 +321,7 @@ type ListLogsRequest struct {
 
 func (x *ListLogsRequest) Reset() {
 	*x = ListLogsRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[4]
+	mi := &file_logcore_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +333,7 @@ func (x *ListLogsRequest) String() string {
 func (*ListLogsRequest) ProtoMessage() {}
 
 func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[4]
+	mi := &file_logcore_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,7 +346,7 @@ func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsRequest.ProtoReflect.Descriptor instead.
 func (*ListLogsRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 type ListLogsResponse struct {
@@ -277,7 +358,7 @@ type ListLogsResponse struct {
 
 func (x *ListLogsResponse) Reset() {
 	*x = ListLogsResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[5]
+	mi := &file_logcore_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +370,7 @@ func (x *ListLogsResponse) String() string {
 func (*ListLogsResponse) ProtoMessage() {}
 
 func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[5]
+	mi := &file_logcore_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +383,7 @@ func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsResponse.ProtoReflect.Descriptor instead.
 func (*ListLogsResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListLogsResponse) GetLogs() []*InfoResponse {
@@ -320,7 +401,7 @@ type ListTargetsRequest struct {
 
 func (x *ListTargetsRequest) Reset() {
 	*x = ListTargetsRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[6]
+	mi := &file_logcore_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +413,7 @@ func (x *ListTargetsRequest) String() string {
 func (*ListTargetsRequest) ProtoMessage() {}
 
 func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[6]
+	mi := &file_logcore_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +426,7 @@ func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsRequest.ProtoReflect.Descriptor instead.
 func (*ListTargetsRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 // Target is one bucket at one provider.
@@ -368,7 +449,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[7]
+	mi := &file_logcore_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +461,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[7]
+	mi := &file_logcore_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +474,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Target) GetName() string {
@@ -468,7 +549,7 @@ type ListTargetsResponse struct {
 
 func (x *ListTargetsResponse) Reset() {
 	*x = ListTargetsResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[8]
+	mi := &file_logcore_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +561,7 @@ func (x *ListTargetsResponse) String() string {
 func (*ListTargetsResponse) ProtoMessage() {}
 
 func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[8]
+	mi := &file_logcore_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +574,7 @@ func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsResponse.ProtoReflect.Descriptor instead.
 func (*ListTargetsResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListTargetsResponse) GetTargets() []*Target {
@@ -511,7 +592,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[9]
+	mi := &file_logcore_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +604,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[9]
+	mi := &file_logcore_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +617,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 type ShardStatus struct {
@@ -564,7 +645,7 @@ type ShardStatus struct {
 
 func (x *ShardStatus) Reset() {
 	*x = ShardStatus{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[10]
+	mi := &file_logcore_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +657,7 @@ func (x *ShardStatus) String() string {
 func (*ShardStatus) ProtoMessage() {}
 
 func (x *ShardStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[10]
+	mi := &file_logcore_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +670,7 @@ func (x *ShardStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStatus.ProtoReflect.Descriptor instead.
 func (*ShardStatus) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ShardStatus) GetShard() uint32 {
@@ -700,7 +781,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[11]
+	mi := &file_logcore_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +793,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[11]
+	mi := &file_logcore_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +806,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StatusResponse) GetCluster() string {
@@ -792,7 +873,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[12]
+	mi := &file_logcore_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +885,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[12]
+	mi := &file_logcore_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +898,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 type ClusterStatusResponse struct {
@@ -839,7 +920,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[13]
+	mi := &file_logcore_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +932,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[13]
+	mi := &file_logcore_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +945,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClusterStatusResponse) GetCluster() string {
@@ -942,7 +1023,7 @@ type ShardPlacement struct {
 
 func (x *ShardPlacement) Reset() {
 	*x = ShardPlacement{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	mi := &file_logcore_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1035,7 @@ func (x *ShardPlacement) String() string {
 func (*ShardPlacement) ProtoMessage() {}
 
 func (x *ShardPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[14]
+	mi := &file_logcore_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1048,7 @@ func (x *ShardPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardPlacement.ProtoReflect.Descriptor instead.
 func (*ShardPlacement) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ShardPlacement) GetShard() uint32 {
@@ -1050,7 +1131,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[15]
+	mi := &file_logcore_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1143,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[15]
+	mi := &file_logcore_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1156,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClusterMember) GetNode() uint64 {
@@ -1139,7 +1220,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[16]
+	mi := &file_logcore_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1232,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[16]
+	mi := &file_logcore_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1245,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AddMemberRequest) GetPeerAddress() string {
@@ -1190,7 +1271,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[17]
+	mi := &file_logcore_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1283,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[17]
+	mi := &file_logcore_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1296,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AddMemberResponse) GetNode() uint64 {
@@ -1234,7 +1315,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[18]
+	mi := &file_logcore_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1327,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[18]
+	mi := &file_logcore_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1340,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RemoveMemberRequest) GetNode() uint64 {
@@ -1277,7 +1358,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[19]
+	mi := &file_logcore_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1370,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[19]
+	mi := &file_logcore_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1383,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type ReplaceMemberRequest struct {
@@ -1315,7 +1396,7 @@ type ReplaceMemberRequest struct {
 
 func (x *ReplaceMemberRequest) Reset() {
 	*x = ReplaceMemberRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[20]
+	mi := &file_logcore_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1408,7 @@ func (x *ReplaceMemberRequest) String() string {
 func (*ReplaceMemberRequest) ProtoMessage() {}
 
 func (x *ReplaceMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[20]
+	mi := &file_logcore_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1421,7 @@ func (x *ReplaceMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMemberRequest.ProtoReflect.Descriptor instead.
 func (*ReplaceMemberRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReplaceMemberRequest) GetNode() uint64 {
@@ -1366,7 +1447,7 @@ type ReplaceMemberResponse struct {
 
 func (x *ReplaceMemberResponse) Reset() {
 	*x = ReplaceMemberResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[21]
+	mi := &file_logcore_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1459,7 @@ func (x *ReplaceMemberResponse) String() string {
 func (*ReplaceMemberResponse) ProtoMessage() {}
 
 func (x *ReplaceMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[21]
+	mi := &file_logcore_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1472,7 @@ func (x *ReplaceMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceMemberResponse.ProtoReflect.Descriptor instead.
 func (*ReplaceMemberResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReplaceMemberResponse) GetNode() uint64 {
@@ -1412,7 +1493,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[22]
+	mi := &file_logcore_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1505,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[22]
+	mi := &file_logcore_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1518,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TransferLeaderRequest) GetNode() uint64 {
@@ -1463,7 +1544,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_logcore_v1_admin_proto_msgTypes[23]
+	mi := &file_logcore_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1556,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logcore_v1_admin_proto_msgTypes[23]
+	mi := &file_logcore_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1569,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_logcore_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TransferLeaderResponse) GetLeader() uint64 {
@@ -1503,7 +1584,10 @@ var File_logcore_v1_admin_proto protoreflect.FileDescriptor
 const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16logcore/v1/admin.proto\x12\n" +
-	"logcore.v1\x1a\x14logcore/v1/log.proto\"8\n" +
+	"logcore.v1\x1a\x14logcore/v1/log.proto\"*\n" +
+	"\x10AddShardsRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x01(\rR\x06shards\"\x13\n" +
+	"\x11AddShardsResponse\"8\n" +
 	"\x0eMoveLogRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\",\n" +
@@ -1607,7 +1691,7 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\"0\n" +
 	"\x16TransferLeaderResponse\x12\x16\n" +
-	"\x06leader\x18\x01 \x01(\x04R\x06leader2\x96\x06\n" +
+	"\x06leader\x18\x01 \x01(\x04R\x06leader2\xe0\x06\n" +
 	"\fAdminService\x12H\n" +
 	"\tCreateLog\x12\x1c.logcore.v1.CreateLogRequest\x1a\x1d.logcore.v1.CreateLogResponse\x12E\n" +
 	"\bListLogs\x12\x1b.logcore.v1.ListLogsRequest\x1a\x1c.logcore.v1.ListLogsResponse\x12N\n" +
@@ -1618,7 +1702,8 @@ const file_logcore_v1_admin_proto_rawDesc = "" +
 	"\fRemoveMember\x12\x1f.logcore.v1.RemoveMemberRequest\x1a .logcore.v1.RemoveMemberResponse\x12T\n" +
 	"\rReplaceMember\x12 .logcore.v1.ReplaceMemberRequest\x1a!.logcore.v1.ReplaceMemberResponse\x12W\n" +
 	"\x0eTransferLeader\x12!.logcore.v1.TransferLeaderRequest\x1a\".logcore.v1.TransferLeaderResponse\x12B\n" +
-	"\aMoveLog\x12\x1a.logcore.v1.MoveLogRequest\x1a\x1b.logcore.v1.MoveLogResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
+	"\aMoveLog\x12\x1a.logcore.v1.MoveLogRequest\x1a\x1b.logcore.v1.MoveLogResponse\x12H\n" +
+	"\tAddShards\x12\x1c.logcore.v1.AddShardsRequest\x1a\x1d.logcore.v1.AddShardsResponseB7Z5github.com/logcore/logcore/proto/logcore/v1;logcorev1b\x06proto3"
 
 var (
 	file_logcore_v1_admin_proto_rawDescOnce sync.Once
@@ -1632,64 +1717,68 @@ func file_logcore_v1_admin_proto_rawDescGZIP() []byte {
 	return file_logcore_v1_admin_proto_rawDescData
 }
 
-var file_logcore_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_logcore_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_logcore_v1_admin_proto_goTypes = []any{
-	(*MoveLogRequest)(nil),         // 0: logcore.v1.MoveLogRequest
-	(*MoveLogResponse)(nil),        // 1: logcore.v1.MoveLogResponse
-	(*CreateLogRequest)(nil),       // 2: logcore.v1.CreateLogRequest
-	(*CreateLogResponse)(nil),      // 3: logcore.v1.CreateLogResponse
-	(*ListLogsRequest)(nil),        // 4: logcore.v1.ListLogsRequest
-	(*ListLogsResponse)(nil),       // 5: logcore.v1.ListLogsResponse
-	(*ListTargetsRequest)(nil),     // 6: logcore.v1.ListTargetsRequest
-	(*Target)(nil),                 // 7: logcore.v1.Target
-	(*ListTargetsResponse)(nil),    // 8: logcore.v1.ListTargetsResponse
-	(*StatusRequest)(nil),          // 9: logcore.v1.StatusRequest
-	(*ShardStatus)(nil),            // 10: logcore.v1.ShardStatus
-	(*StatusResponse)(nil),         // 11: logcore.v1.StatusResponse
-	(*ClusterStatusRequest)(nil),   // 12: logcore.v1.ClusterStatusRequest
-	(*ClusterStatusResponse)(nil),  // 13: logcore.v1.ClusterStatusResponse
-	(*ShardPlacement)(nil),         // 14: logcore.v1.ShardPlacement
-	(*ClusterMember)(nil),          // 15: logcore.v1.ClusterMember
-	(*AddMemberRequest)(nil),       // 16: logcore.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),      // 17: logcore.v1.AddMemberResponse
-	(*RemoveMemberRequest)(nil),    // 18: logcore.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 19: logcore.v1.RemoveMemberResponse
-	(*ReplaceMemberRequest)(nil),   // 20: logcore.v1.ReplaceMemberRequest
-	(*ReplaceMemberResponse)(nil),  // 21: logcore.v1.ReplaceMemberResponse
-	(*TransferLeaderRequest)(nil),  // 22: logcore.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 23: logcore.v1.TransferLeaderResponse
-	(Durability)(0),                // 24: logcore.v1.Durability
-	(*InfoResponse)(nil),           // 25: logcore.v1.InfoResponse
+	(*AddShardsRequest)(nil),       // 0: logcore.v1.AddShardsRequest
+	(*AddShardsResponse)(nil),      // 1: logcore.v1.AddShardsResponse
+	(*MoveLogRequest)(nil),         // 2: logcore.v1.MoveLogRequest
+	(*MoveLogResponse)(nil),        // 3: logcore.v1.MoveLogResponse
+	(*CreateLogRequest)(nil),       // 4: logcore.v1.CreateLogRequest
+	(*CreateLogResponse)(nil),      // 5: logcore.v1.CreateLogResponse
+	(*ListLogsRequest)(nil),        // 6: logcore.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),       // 7: logcore.v1.ListLogsResponse
+	(*ListTargetsRequest)(nil),     // 8: logcore.v1.ListTargetsRequest
+	(*Target)(nil),                 // 9: logcore.v1.Target
+	(*ListTargetsResponse)(nil),    // 10: logcore.v1.ListTargetsResponse
+	(*StatusRequest)(nil),          // 11: logcore.v1.StatusRequest
+	(*ShardStatus)(nil),            // 12: logcore.v1.ShardStatus
+	(*StatusResponse)(nil),         // 13: logcore.v1.StatusResponse
+	(*ClusterStatusRequest)(nil),   // 14: logcore.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),  // 15: logcore.v1.ClusterStatusResponse
+	(*ShardPlacement)(nil),         // 16: logcore.v1.ShardPlacement
+	(*ClusterMember)(nil),          // 17: logcore.v1.ClusterMember
+	(*AddMemberRequest)(nil),       // 18: logcore.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),      // 19: logcore.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),    // 20: logcore.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 21: logcore.v1.RemoveMemberResponse
+	(*ReplaceMemberRequest)(nil),   // 22: logcore.v1.ReplaceMemberRequest
+	(*ReplaceMemberResponse)(nil),  // 23: logcore.v1.ReplaceMemberResponse
+	(*TransferLeaderRequest)(nil),  // 24: logcore.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 25: logcore.v1.TransferLeaderResponse
+	(Durability)(0),                // 26: logcore.v1.Durability
+	(*InfoResponse)(nil),           // 27: logcore.v1.InfoResponse
 }
 var file_logcore_v1_admin_proto_depIdxs = []int32{
-	24, // 0: logcore.v1.CreateLogRequest.durability:type_name -> logcore.v1.Durability
-	25, // 1: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
-	7,  // 2: logcore.v1.ListTargetsResponse.targets:type_name -> logcore.v1.Target
-	10, // 3: logcore.v1.StatusResponse.shards:type_name -> logcore.v1.ShardStatus
-	15, // 4: logcore.v1.ClusterStatusResponse.members:type_name -> logcore.v1.ClusterMember
-	14, // 5: logcore.v1.ClusterStatusResponse.shards:type_name -> logcore.v1.ShardPlacement
-	2,  // 6: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
-	4,  // 7: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
-	6,  // 8: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
-	9,  // 9: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
-	12, // 10: logcore.v1.AdminService.ClusterStatus:input_type -> logcore.v1.ClusterStatusRequest
-	16, // 11: logcore.v1.AdminService.AddMember:input_type -> logcore.v1.AddMemberRequest
-	18, // 12: logcore.v1.AdminService.RemoveMember:input_type -> logcore.v1.RemoveMemberRequest
-	20, // 13: logcore.v1.AdminService.ReplaceMember:input_type -> logcore.v1.ReplaceMemberRequest
-	22, // 14: logcore.v1.AdminService.TransferLeader:input_type -> logcore.v1.TransferLeaderRequest
-	0,  // 15: logcore.v1.AdminService.MoveLog:input_type -> logcore.v1.MoveLogRequest
-	3,  // 16: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
-	5,  // 17: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
-	8,  // 18: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
-	11, // 19: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
-	13, // 20: logcore.v1.AdminService.ClusterStatus:output_type -> logcore.v1.ClusterStatusResponse
-	17, // 21: logcore.v1.AdminService.AddMember:output_type -> logcore.v1.AddMemberResponse
-	19, // 22: logcore.v1.AdminService.RemoveMember:output_type -> logcore.v1.RemoveMemberResponse
-	21, // 23: logcore.v1.AdminService.ReplaceMember:output_type -> logcore.v1.ReplaceMemberResponse
-	23, // 24: logcore.v1.AdminService.TransferLeader:output_type -> logcore.v1.TransferLeaderResponse
-	1,  // 25: logcore.v1.AdminService.MoveLog:output_type -> logcore.v1.MoveLogResponse
-	16, // [16:26] is the sub-list for method output_type
-	6,  // [6:16] is the sub-list for method input_type
+	26, // 0: logcore.v1.CreateLogRequest.durability:type_name -> logcore.v1.Durability
+	27, // 1: logcore.v1.ListLogsResponse.logs:type_name -> logcore.v1.InfoResponse
+	9,  // 2: logcore.v1.ListTargetsResponse.targets:type_name -> logcore.v1.Target
+	12, // 3: logcore.v1.StatusResponse.shards:type_name -> logcore.v1.ShardStatus
+	17, // 4: logcore.v1.ClusterStatusResponse.members:type_name -> logcore.v1.ClusterMember
+	16, // 5: logcore.v1.ClusterStatusResponse.shards:type_name -> logcore.v1.ShardPlacement
+	4,  // 6: logcore.v1.AdminService.CreateLog:input_type -> logcore.v1.CreateLogRequest
+	6,  // 7: logcore.v1.AdminService.ListLogs:input_type -> logcore.v1.ListLogsRequest
+	8,  // 8: logcore.v1.AdminService.ListTargets:input_type -> logcore.v1.ListTargetsRequest
+	11, // 9: logcore.v1.AdminService.Status:input_type -> logcore.v1.StatusRequest
+	14, // 10: logcore.v1.AdminService.ClusterStatus:input_type -> logcore.v1.ClusterStatusRequest
+	18, // 11: logcore.v1.AdminService.AddMember:input_type -> logcore.v1.AddMemberRequest
+	20, // 12: logcore.v1.AdminService.RemoveMember:input_type -> logcore.v1.RemoveMemberRequest
+	22, // 13: logcore.v1.AdminService.ReplaceMember:input_type -> logcore.v1.ReplaceMemberRequest
+	24, // 14: logcore.v1.AdminService.TransferLeader:input_type -> logcore.v1.TransferLeaderRequest
+	2,  // 15: logcore.v1.AdminService.MoveLog:input_type -> logcore.v1.MoveLogRequest
+	0,  // 16: logcore.v1.AdminService.AddShards:input_type -> logcore.v1.AddShardsRequest
+	5,  // 17: logcore.v1.AdminService.CreateLog:output_type -> logcore.v1.CreateLogResponse
+	7,  // 18: logcore.v1.AdminService.ListLogs:output_type -> logcore.v1.ListLogsResponse
+	10, // 19: logcore.v1.AdminService.ListTargets:output_type -> logcore.v1.ListTargetsResponse
+	13, // 20: logcore.v1.AdminService.Status:output_type -> logcore.v1.StatusResponse
+	15, // 21: logcore.v1.AdminService.ClusterStatus:output_type -> logcore.v1.ClusterStatusResponse
+	19, // 22: logcore.v1.AdminService.AddMember:output_type -> logcore.v1.AddMemberResponse
+	21, // 23: logcore.v1.AdminService.RemoveMember:output_type -> logcore.v1.RemoveMemberResponse
+	23, // 24: logcore.v1.AdminService.ReplaceMember:output_type -> logcore.v1.ReplaceMemberResponse
+	25, // 25: logcore.v1.AdminService.TransferLeader:output_type -> logcore.v1.TransferLeaderResponse
+	3,  // 26: logcore.v1.AdminService.MoveLog:output_type -> logcore.v1.MoveLogResponse
+	1,  // 27: logcore.v1.AdminService.AddShards:output_type -> logcore.v1.AddShardsResponse
+	17, // [17:28] is the sub-list for method output_type
+	6,  // [6:17] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -1707,7 +1796,7 @@ func file_logcore_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logcore_v1_admin_proto_rawDesc), len(file_logcore_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	AdminService_ReplaceMember_FullMethodName  = "/logcore.v1.AdminService/ReplaceMember"
 	AdminService_TransferLeader_FullMethodName = "/logcore.v1.AdminService/TransferLeader"
 	AdminService_MoveLog_FullMethodName        = "/logcore.v1.AdminService/MoveLog"
+	AdminService_AddShards_FullMethodName      = "/logcore.v1.AdminService/AddShards"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -55,6 +56,10 @@ type AdminServiceClient interface {
 	// MoveLog moves a log to another shard and returns when it is there. Writers and readers go on. A
 	// call that ends early leaves a move that finishes by itself; calling again waits for it.
 	MoveLog(ctx context.Context, in *MoveLogRequest, opts ...grpc.CallOption) (*MoveLogResponse, error)
+	// AddShards gives a node that is alone in its cluster more shards. It closes its logs and opens them again for it, in
+	// the same process: the call is answered before, and ClusterStatus shows the shards once they are there.
+	// INVALID_ARGUMENT when it is not alone. With as many as there are nothing is done.
+	AddShards(ctx context.Context, in *AddShardsRequest, opts ...grpc.CallOption) (*AddShardsResponse, error)
 }
 
 type adminServiceClient struct {
@@ -165,6 +170,16 @@ func (c *adminServiceClient) MoveLog(ctx context.Context, in *MoveLogRequest, op
 	return out, nil
 }
 
+func (c *adminServiceClient) AddShards(ctx context.Context, in *AddShardsRequest, opts ...grpc.CallOption) (*AddShardsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddShardsResponse)
+	err := c.cc.Invoke(ctx, AdminService_AddShards_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -189,6 +204,10 @@ type AdminServiceServer interface {
 	// MoveLog moves a log to another shard and returns when it is there. Writers and readers go on. A
 	// call that ends early leaves a move that finishes by itself; calling again waits for it.
 	MoveLog(context.Context, *MoveLogRequest) (*MoveLogResponse, error)
+	// AddShards gives a node that is alone in its cluster more shards. It closes its logs and opens them again for it, in
+	// the same process: the call is answered before, and ClusterStatus shows the shards once they are there.
+	// INVALID_ARGUMENT when it is not alone. With as many as there are nothing is done.
+	AddShards(context.Context, *AddShardsRequest) (*AddShardsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -228,6 +247,9 @@ func (UnimplementedAdminServiceServer) TransferLeader(context.Context, *Transfer
 }
 func (UnimplementedAdminServiceServer) MoveLog(context.Context, *MoveLogRequest) (*MoveLogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MoveLog not implemented")
+}
+func (UnimplementedAdminServiceServer) AddShards(context.Context, *AddShardsRequest) (*AddShardsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddShards not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -430,6 +452,24 @@ func _AdminService_MoveLog_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_AddShards_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddShardsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).AddShards(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_AddShards_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).AddShards(ctx, req.(*AddShardsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -476,6 +516,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MoveLog",
 			Handler:    _AdminService_MoveLog_Handler,
+		},
+		{
+			MethodName: "AddShards",
+			Handler:    _AdminService_AddShards_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
