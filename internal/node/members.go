@@ -146,22 +146,25 @@ func (n *Node) addLearner(ctx context.Context, peerAddr string, instead uint64) 
 // sameShardsWithin bounds the wait for a node that joined before the cluster got more shards.
 const sameShardsWithin = 20 * time.Second
 
+// reopensWithin bounds the wait for a node that opens its logs again meanwhile; with one shard none does.
+const reopensWithin = 5 * time.Second
+
 // identified asks the node at an address who it is, until it has as many shards as this one: it looks for those that came after it
 // joined by itself.
 func (n *Node) identified(ctx context.Context, peerAddr string) (*logcorev1.IdentifyResponse, error) {
 	var last *logcorev1.IdentifyResponse
-	for deadline := time.Now().Add(sameShardsWithin); ; {
+	for begun := time.Now(); ; {
 		a, err := Identify(ctx, peerAddr, n.opts.Certificates, nil)
 		switch {
-		case err != nil && last == nil:
+		case err != nil && last == nil && (len(n.members) == 1 || time.Since(begun) > reopensWithin):
 			return nil, err
 		case err == nil && (len(a.Groups) >= len(n.members) || !bytes.Equal(a.Cluster, n.opts.Cluster[:])):
 			return a, nil
 		case err == nil:
 			last = a
 		}
-		if time.Now().After(deadline) || !pause(ctx, askAgain) {
-			return last, nil
+		if last != nil && time.Since(begun) > sameShardsWithin || !pause(ctx, askAgain) {
+			return last, errors.Join(err, ctx.Err())
 		}
 	}
 }
