@@ -32,6 +32,9 @@ type Options struct {
 	// Zero means everything; at most one may be set.
 	LSN  logcore.LSN
 	Time time.Time
+	// AcceptLoss restores shards whose archives do not fit together (ErrApart) all the same: what logs had in a shard whose
+	// archive is older than it was is missing from their midst.
+	AcceptLoss bool
 	// MemoryMax bounds the memory for objects that are read at once, in bytes; 0 means 256
 	// MiB. A single object may be larger.
 	MemoryMax int64

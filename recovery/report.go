@@ -93,7 +93,9 @@ type Unfinished struct {
 
 // Loss is a range of entries that is gone.
 type Loss struct {
-	Shard uint32      `json:"shard,omitempty"`
+	Shard uint32 `json:"shard,omitempty"`
+	// Log is set when it is of what a log left in the shard when it moved: the range is in the log's own LSNs.
+	Log   string      `json:"log,omitempty"`
 	First logcore.LSN `json:"first_lsn"`
 	Last  logcore.LSN `json:"last_lsn"`
 	// Objects counts the archive's objects that hold the range.

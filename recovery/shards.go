@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/internal/durable"
 	"github.com/logcore/logcore/tiering"
 )
@@ -30,10 +32,14 @@ func (r *restore) otherShards(ctx context.Context) error {
 		}
 	}
 	r.loseExtents()
+	if err := r.fitTogether(); err != nil {
+		return err
+	}
 	if r.only == "" {
 		return nil
 	}
 	r.report.Logs = slices.DeleteFunc(r.report.Logs, func(l LogReport) bool { return l.Log != r.only })
+	r.report.Lost = slices.DeleteFunc(r.report.Lost, func(l Loss) bool { return l.Log != "" && l.Log != r.only })
 	r.report.Unfinished = slices.DeleteFunc(r.report.Unfinished, func(u Unfinished) bool { return u.Log != r.only })
 	if len(r.report.Logs) == 0 {
 		return fmt.Errorf("%w: %q, in none of %d shards", logcore.ErrLogNotFound, r.only, r.replay.state.Shards())
@@ -107,9 +113,6 @@ func (r *restore) loseExtents() {
 	shards := append([]*restore{r}, r.others...)
 	for _, at := range shards {
 		for _, l := range at.replay.state.Logs() {
-			if l.Gone || r.only != "" && l.Name != r.only {
-				continue
-			}
 			for _, e := range l.Extents {
 				if int(e.Shard) >= len(shards) {
 					continue
@@ -118,11 +121,91 @@ func (r *restore) loseExtents() {
 				if e.Index(e.Last) <= end {
 					continue
 				}
-				r.report.Lost = append(r.report.Lost, Loss{Shard: uint32(e.Shard), First: max(e.First, end+e.Base+1), Last: e.Last,
-					Reason: fmt.Sprintf("entries of log %s from before it moved to shard %d: the archive of shard %d reaches to %d of its own LSNs only", l.Name, at.o.Shard, e.Shard, end)})
+				loss := Loss{Shard: uint32(e.Shard), First: max(e.First, end+e.Base+1), Last: e.Last, Log: l.Name,
+					Reason: fmt.Sprintf("entries of log %s from before it moved to shard %d: the archive of shard %d reaches to %d of its own LSNs only", l.Name, at.o.Shard, e.Shard, end)}
+				if !slices.ContainsFunc(r.report.Lost, func(l Loss) bool {
+					return l.Log == loss.Log && l.Shard == loss.Shard && l.First == loss.First && l.Last == loss.Last
+				}) {
+					r.report.Lost = append(r.report.Lost, loss)
+				}
 			}
 		}
 	}
+}
+
+// ErrApart: the shards' archives do not fit together: one is older than what another one has of a log that moved.
+var ErrApart = errors.New("recovery: the archives of the shards do not fit together")
+
+// fitTogether refuses shards that can't come from archives as they are kept: a log goes on in another shard only once the archive
+// has all that it left in the old one, so where one shard's archive knows of a move, the old shard's archive has it too. An archive
+// that hasn't is older than it was: its newest manifests are on targets that were not given or did not answer, or
+// an old copy was put back. What the logs had in it would be missing from their midst.
+func (r *restore) fitTogether() error {
+	var problems []string
+	ends := map[logcore.ShardID]bool{} // archives that end too early
+	for _, l := range r.report.Lost {
+		if l.Log != "" {
+			ends[logcore.ShardID(l.Shard)] = true
+			problems = append(problems, l.Reason)
+		}
+	}
+	for _, p := range r.replay.state.Placements() {
+		if at, short := r.lostMove(p); short {
+			ends[at] = true
+			problems = append(problems, fmt.Sprintf("shard 0 has log %s at move %d, in shard %d, and no shard's archive has what it left or where it came", p.Name, p.Gen, p.At()))
+		}
+	}
+	if len(problems) == 0 || r.o.AcceptLoss {
+		return nil
+	}
+	var at logcore.HLC
+	for shard := range ends {
+		if end := r.shard(shard).replay.last.Time; at == 0 || end < at {
+			at = end
+		}
+	}
+	ways := "Give the targets that are missing, or make the manifest anew from what the targets hold (logcore manifest rebuild)"
+	if at != 0 {
+		ways += fmt.Sprintf("; or restore all shards to a time before that (--time %s)", at.Wall().Add(-time.Millisecond).Truncate(time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+	}
+	return fmt.Errorf("%w: %s. %s; or go on without these entries (--accept-loss)", ErrApart, strings.Join(problems, "; "), ways)
+}
+
+// shard is the restore of one shard.
+func (r *restore) shard(shard logcore.ShardID) *restore {
+	if shard == 0 || int(shard) > len(r.others) {
+		return r
+	}
+	return r.others[shard-1]
+}
+
+// lostMove reports whether no shard has a trace of the last move that the directory knows to be done, and which shard's archive
+// ends first of those that may have had it.
+func (r *restore) lostMove(p catalog.Placement) (at logcore.ShardID, lost bool) {
+	goal := p.Gen // the moves that are done
+	if !p.Settled() && goal > 0 {
+		goal--
+	}
+	if !p.IsRoot() || goal == 0 {
+		return 0, false // what was not moved has only been created: that may be too young for the archive
+	}
+	known := false
+	var first logcore.HLC
+	for i, one := range append([]*restore{r}, r.others...) {
+		for _, l := range one.replay.state.Logs() {
+			if l.Name != p.Name || l.Parent != 0 {
+				continue
+			}
+			known = true
+			if l.Gen >= goal || l.Gone && l.Gen+1 >= goal {
+				return 0, false
+			}
+		}
+		if t := one.replay.last.Time; i > 0 && (first == 0 || t < first) {
+			first, at = t, logcore.ShardID(i)
+		}
+	}
+	return at, known
 }
 
 // merge adds the report of another shard.

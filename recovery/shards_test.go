@@ -288,6 +288,14 @@ func TestEntriesOfAnExtentThatWasNotArchived(t *testing.T) {
 		}
 	}
 	o := w.options("restored")
+	_, err = recovery.Restore(ctx, o)
+	if !errors.Is(err, recovery.ErrApart) || !strings.Contains(err.Error(), "log a") || !strings.Contains(err.Error(), "--accept-loss") {
+		t.Fatalf("restored from archives that don't fit together: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(o.To, "logsvc")); err == nil {
+		t.Fatalf("it left a service: %v", left)
+	}
+	o.AcceptLoss = true
 	report, err := recovery.Restore(ctx, o)
 	if err != nil {
 		t.Fatal(err)
@@ -302,6 +310,111 @@ func TestEntriesOfAnExtentThatWasNotArchived(t *testing.T) {
 	w.check(1 << 40)
 	w.written = nil
 	w.write("a", 1, 100)
+}
+
+// The archive of one shard is older than it was, by up to several moves of a log: the restore says so and names a time at which
+// all shards fit; or nothing is missing from the log's midst. Never does a log come back with a hole, and nothing hangs.
+func TestArchivesSeveralMovesApart(t *testing.T) {
+	w := shardsWorld(t)
+	ctx := context.Background()
+	w.write("a", 2, 100)
+	info, err := w.client.Info(ctx, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // something of its own in each shard
+		w.write(fmt.Sprint("b", i), 1, 100)
+	}
+	const moments = 4
+	var copies []string
+	for i := range moments {
+		if i > 0 {
+			w.move("a", (info.Shard+logcore.ShardID(i))%3)
+			w.write("a", 2, 100)
+		}
+		w.flushAll()
+		w.stop()
+		copies = append(copies, filepath.Join(w.root, fmt.Sprint("copy", i)))
+		if err := os.CopyFS(copies[i], os.DirFS(filepath.Join(w.root, "targets"))); err != nil {
+			t.Fatal(err)
+		}
+		waitPast(w.written[len(w.written)-1].at.Time)
+		w.start(w.dir, w.urls)
+	}
+	w.stop()
+	apart, whole := 0, 0
+	for shard := range 3 {
+		for m := range moments - 1 {
+			name := fmt.Sprintf("shard-%d-of-%d", shard, m)
+			for _, target := range []string{"a1", "a2", "b1", "b2", "c1", "c2"} {
+				if err := os.RemoveAll(filepath.Join(w.root, "targets", target)); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.CopyFS(filepath.Join(w.root, "targets", target), os.DirFS(filepath.Join(copies[moments-1], target))); err != nil {
+					t.Fatal(err)
+				}
+				at, err := filepath.Glob(filepath.Join(w.root, "targets", target, "lc1-*", fmt.Sprintf("s%08x", shard)))
+				if err != nil || len(at) != 1 {
+					t.Fatal(at, err)
+				}
+				old := filepath.Join(copies[m], strings.TrimPrefix(at[0], filepath.Join(w.root, "targets")))
+				if err := errors.Join(os.RemoveAll(at[0]), os.CopyFS(at[0], os.DirFS(old))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := w.options(name)
+			_, err := recovery.Restore(ctx, o)
+			var to string
+			if err != nil {
+				if !errors.Is(err, recovery.ErrApart) {
+					t.Fatalf("%s: %v", name, err)
+				}
+				apart++
+				_, rest, _ := strings.Cut(err.Error(), "--time ")
+				to, _, _ = strings.Cut(rest, ")")
+				if o.Time, err = time.Parse(time.RFC3339, to); err != nil {
+					t.Fatalf("%s: no time: %v", name, err)
+				}
+				if _, err = recovery.Restore(ctx, o); err != nil {
+					t.Fatalf("%s, to %s: %v", name, to, err)
+				}
+			} else {
+				whole++
+			}
+			all, urls := w.written, w.urls
+			if to != "" { // another history
+				urls = w.newTargets("new-" + name)
+			}
+			w.start(o.To, urls)
+			var got []client.LogEntry
+			for b, err := range w.client.Read(ctx, "a", client.ReadOptions{}) {
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				got = append(got, b.Entries...)
+			}
+			n := 0
+			for _, want := range all {
+				if want.log == "a" && n < len(got) {
+					if got[n].LSN != want.at.LSN || string(got[n].Payload) != string(want.parts[0]) {
+						t.Fatalf("%s, to %q: entry %d is at LSN %d, want %d", name, to, n, got[n].LSN, want.at.LSN)
+					}
+					n++
+				}
+			}
+			if n != len(got) || n < 2*m && shard == int(info.Shard+logcore.ShardID(m))%3 {
+				t.Fatalf("%s, to %q: %d entries, %d of them known", name, to, len(got), n)
+			}
+			w.written = nil
+			w.write("a", 1, 100)
+			w.move("a", logcore.ShardID(shard+1)%3)
+			w.stop()
+			w.written = all
+		}
+	}
+	if apart < 3 || whole < 1 {
+		t.Errorf("void: %d were apart, %d were not", apart, whole)
+	}
 }
 
 // waitPast returns when what is written from now on is in a later millisecond: a time to restore to is cut there.

@@ -64,6 +64,7 @@ type restoreFlags struct {
 	lsn                  uint64
 	memory               config.Bytes
 	answerWithin         time.Duration
+	acceptLoss           bool
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -111,13 +112,14 @@ The report says what was read and rebuilt, and what is lost: nothing, or exactly
 	f.memory = 256 << 20
 	cmd.Flags().Var(&f.memory, "memory", "memory for what is fetched at once")
 	cmd.Flags().DurationVar(&f.answerWithin, "answer-within", 5*time.Second, "how long a target may take for its first answer")
+	cmd.Flags().BoolVar(&f.acceptLoss, "accept-loss", false, "restore shards whose archives don't fit together, without what logs that moved had in an old one")
 	a.outputFlag(cmd, "text", "json")
 	a.progressFlag(cmd)
 	return cmd
 }
 
 func (a *app) restore(ctx context.Context, f restoreFlags) error {
-	opts := recovery.Options{To: f.to, Log: f.log, LSN: logcore.LSN(f.lsn), Logger: quiet(a), MemoryMax: int64(f.memory), AnswerWithin: f.answerWithin}
+	opts := recovery.Options{To: f.to, Log: f.log, LSN: logcore.LSN(f.lsn), Logger: quiet(a), MemoryMax: int64(f.memory), AcceptLoss: f.acceptLoss, AnswerWithin: f.answerWithin}
 	if opts.To == "" {
 		opts.To = f.dir
 	}
@@ -159,6 +161,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	report, err := recovery.Restore(ctx, opts)
 	m.done()
 	if err != nil {
+		if errors.Is(err, recovery.ErrApart) {
+			return exit.With(exit.Integrity, err) // it says what can be done
+		}
 		if len(report.Lost) > 0 {
 			if err := a.writeReport(report); err != nil {
 				return err
