@@ -16,6 +16,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/logsvc"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
@@ -70,10 +71,10 @@ func (n *node) stop() {
 	if n.group == nil {
 		return
 	}
-	n.svc.Close()
+	patience.Return(n.t, "the service closes", n.svc.Close)
 	n.grpc.Stop()
-	<-n.done
-	if err := n.group.Close(); err != nil {
+	patience.Receive(n.t, "the server stops", n.done)
+	if err := patience.Return(n.t, "the group closes", n.group.Close); err != nil {
 		n.t.Error(err)
 	}
 	n.group = nil

@@ -20,6 +20,7 @@ import (
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/hotlog"
 	clusternode "github.com/logcore/logcore/internal/node"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/logsvc"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
@@ -83,13 +84,13 @@ func (s *sharded) stop() {
 	if s.groups == nil {
 		return
 	}
-	if err := s.svc.Close(); err != nil {
+	if err := patience.Return(s.t, "the service closes", s.svc.Close); err != nil {
 		s.t.Error(err)
 	}
 	s.grpc.Stop()
-	<-s.done
+	patience.Receive(s.t, "the server stops", s.done)
 	for _, g := range s.groups {
-		if err := g.Close(); err != nil {
+		if err := patience.Return(s.t, "the group closes", g.Close); err != nil {
 			s.t.Error(err)
 		}
 	}

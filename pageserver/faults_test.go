@@ -65,7 +65,8 @@ func (r *rig) compare(s *enginetest.Subject, log string, rounds int) {
 			at = 1 + logcore.LSN(r.rng.Uint64N(uint64(at)))
 		}
 		if _, err := enginetest.Compare(r.t.Context(), s.Server, r.source, pages.Decoder{}, log, at, r.spaces); err != nil {
-			r.t.Fatal(err)
+			all, statusErr := s.Status(log)
+			r.t.Fatalf("%v\nstatus: %+v, %v", err, all, statusErr)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/enginetest"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/pageserver"
 )
 
@@ -70,7 +71,7 @@ func (r *retention) start() {
 	r.stop = func(crash bool) {
 		r.stop = func(bool) {} // also when this one fails
 		cancel()
-		if err := <-done; err != nil {
+		if err := patience.Receive(t, "the page server stops", done); err != nil {
 			t.Error(err)
 		}
 		r.keys += r.rig.metric("collected_keys_total")

@@ -16,6 +16,7 @@ import (
 	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/engine/enginetest"
 	"github.com/logcore/logcore/engine/pages"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/pageserver"
 )
 
@@ -342,10 +343,10 @@ func TestFullToTheLastByte(t *testing.T) {
 	r.append("db", 120)
 	empty := fill(t, filepath.Join(dir, "ballast"))
 	stop()
-	if err := <-ran; err != nil {
+	if err := patience.Receive(t, "the page server stops", ran); err != nil {
 		t.Error(err)
 	}
-	if err := raw.Close(); err != nil && !errors.Is(err, logcore.ErrDiskFull) && !strings.Contains(err.Error(), "no space left") {
+	if err := patience.Return(t, "the page server closes", raw.Close); err != nil && !errors.Is(err, logcore.ErrDiskFull) && !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("close: %v", err)
 	}
 	empty()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/patience"
 )
 
 // empty removes everything from a target, as an unmounted file system or a deleted
@@ -88,7 +89,7 @@ func TestTrimAsksTheTargets(t *testing.T) {
 	w.hot.append(2, 100)
 	fp := &failpoints{step: "trim", nth: 1} // complete and placed, not trimmed
 	a := w.start(fp.hook)
-	<-a.done
+	patience.Receive(t, "the archiver ends", a.done)
 	a.done <- nil
 	if !a.state.Load().segmentComplete(1) || w.hot.trimmed != 0 {
 		t.Fatalf("the segment is not complete: %+v", a.Status())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/bucket/mem"
 )
@@ -242,7 +243,7 @@ func TestOldSetIsFenced(t *testing.T) {
 	next := run(t, a)
 	next.until("joined", func() bool { return len(next.state.Load().targets) == 7 })
 	w.hot.append(1, 100)
-	if err := <-old.done; !errors.Is(err, logcore.ErrFenced) {
+	if err := patience.Receive(t, "the old archiver ends", old.done); !errors.Is(err, logcore.ErrFenced) {
 		t.Fatal(err)
 	}
 	next.flushAll()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/bucket/mem"
 )
@@ -267,7 +268,7 @@ func run(t testing.TB, a *Archiver) *running {
 // close stops the archiver and returns what Run returned.
 func (r *running) close() error {
 	r.stop()
-	err := <-r.done
+	err := patience.Receive(r.t, "the archiver stops", r.done)
 	r.done <- err
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/internal/patience"
 )
 
 func runIt(t *testing.T, env map[string]string, args ...string) (exit.Code, string, string) {
@@ -120,7 +121,7 @@ func TestServesAndStops(t *testing.T) {
 		w.Close(ctx)
 		c.Close()
 		stop()
-		if code := <-ended; code != exit.OK {
+		if code := patience.Receive(t, "the process ends", ended); code != exit.OK {
 			t.Errorf("ended with %d\n%s", code, stderr.String())
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/logcore/logcore/engine/pages"
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/internal/exit"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/internal/roles"
 )
 
@@ -117,7 +118,7 @@ func TestServesPagesOfALogService(t *testing.T) {
 		}
 		reader.Close()
 		stop()
-		if code := <-ended; code != exit.OK {
+		if code := patience.Receive(t, "the process ends", ended); code != exit.OK {
 			t.Errorf("ended with %d\n%s", code, stderr.String())
 		}
 		if err := os.RemoveAll(dir); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/logcore/logcore"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/pageserver"
 )
 
@@ -71,7 +72,7 @@ func Soak(t *testing.T, e Engine, comparisons int) {
 func (f *fixture) branchAt(s *Subject, parent, name string) string {
 	f.t.Helper()
 	lsn := 1 + logcore.LSN(f.rng.Uint64N(uint64(f.source.Last())))
-	if _, _, err := s.CreateBranch(f.t.Context(), parent, name, pageserver.ReadAt{LSN: lsn, Wait: patience}); err != nil {
+	if _, _, err := s.CreateBranch(f.t.Context(), parent, name, pageserver.ReadAt{LSN: lsn, Wait: patience.Max}); err != nil {
 		f.t.Fatal(err)
 	}
 	return name

@@ -14,11 +14,9 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/pageserver"
 )
-
-// patience is how long a test waits for what must come, on the slowest machine.
-const patience = 2 * time.Minute
 
 // Subject is a page server under test.
 type Subject struct {
@@ -50,11 +48,11 @@ func Start(t testing.TB, opts pageserver.Options) *Subject {
 	sub := &Subject{Server: s}
 	sub.stop = func() error {
 		cancel()
-		if err := <-done; err != nil {
+		if err := patience.Receive(t, "the page server stops", done); err != nil {
 			s.Close()
 			return err
 		}
-		return s.Close()
+		return patience.Return(t, "the page server closes", s.Close)
 	}
 	t.Cleanup(func() { sub.Stop(t) })
 	return sub
@@ -98,7 +96,7 @@ func compareWith(ctx context.Context, s Reader, source *Source, log string, at l
 	}
 	replayed := logcore.LSN(0)
 	for _, space := range spaces {
-		size, err := s.SpaceSize(ctx, log, space, pageserver.ReadAt{LSN: at, Wait: patience})
+		size, err := s.SpaceSize(ctx, log, space, pageserver.ReadAt{LSN: at, Wait: patience.Max})
 		if err != nil {
 			return compared, err
 		}
@@ -122,7 +120,7 @@ func compareWith(ctx context.Context, s Reader, source *Source, log string, at l
 			numbers = append(numbers, uint32(n))
 		}
 		rand.Shuffle(len(numbers), func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
-		set, err := s.GetPages(ctx, log, space, numbers, pageserver.ReadAt{LSN: lsn, Wait: patience})
+		set, err := s.GetPages(ctx, log, space, numbers, pageserver.ReadAt{LSN: lsn, Wait: patience.Max})
 		if err != nil {
 			return compared, err
 		}
@@ -153,7 +151,7 @@ func compareSpaces(ctx context.Context, s Reader, log string, at logcore.LSN, wa
 	of := pageserver.SpaceRange{HiThrough: 1<<64 - 1, Limit: 1 + rand.IntN(4)}
 	expected := slices.SortedFunc(maps.Keys(want.Spaces), engine.Space.Compare)
 	for {
-		list, err := s.ListSpaces(ctx, log, of, pageserver.ReadAt{LSN: at, Wait: patience})
+		list, err := s.ListSpaces(ctx, log, of, pageserver.ReadAt{LSN: at, Wait: patience.Max})
 		if err != nil {
 			return err
 		}
@@ -181,12 +179,12 @@ func compareObjects(ctx context.Context, s Reader, log string, at logcore.LSN, w
 	var after []byte
 	limit := 1 + rand.IntN(5)
 	for {
-		list, err := s.ListObjects(ctx, log, nil, after, limit, pageserver.ReadAt{LSN: at, Wait: patience})
+		list, err := s.ListObjects(ctx, log, nil, after, limit, pageserver.ReadAt{LSN: at, Wait: patience.Max})
 		if err != nil {
 			return err
 		}
 		for _, got := range list.Objects {
-			one, err := s.GetObject(ctx, log, got.Key, pageserver.ReadAt{LSN: at, Wait: patience})
+			one, err := s.GetObject(ctx, log, got.Key, pageserver.ReadAt{LSN: at, Wait: patience.Max})
 			if err != nil {
 				return err
 			}

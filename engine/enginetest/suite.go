@@ -18,6 +18,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/pageserver"
 )
 
@@ -142,7 +143,7 @@ func testBranches(t *testing.T, e Engine) {
 			at = 0
 		}
 		name := fmt.Sprintf("branch/%d", i)
-		if _, lsn, err := s.CreateBranch(t.Context(), parent, name, pageserver.ReadAt{LSN: at, Wait: patience}); err != nil || at != 0 && lsn != at {
+		if _, lsn, err := s.CreateBranch(t.Context(), parent, name, pageserver.ReadAt{LSN: at, Wait: patience.Max}); err != nil || at != 0 && lsn != at {
 			t.Fatalf("branch of %s at %d: LSN %d, %v", parent, at, lsn, err)
 		}
 		logs = append(logs, name)
@@ -243,7 +244,7 @@ func (f *fixture) resumesAfter(lsn logcore.LSN) {
 	watched := &watchedSource{Source: f.source, followed: func(at logcore.LSN) { from = at }}
 	opts := Options(f.dir, watched, f.e.Decoder)
 	s := Start(f.t, opts)
-	if _, err := s.WaitLSN(f.t.Context(), "db", pageserver.ReadAt{LSN: f.source.Last(), Wait: patience}); err != nil {
+	if _, err := s.WaitLSN(f.t.Context(), "db", pageserver.ReadAt{LSN: f.source.Last(), Wait: patience.Max}); err != nil {
 		f.t.Fatal(err)
 	}
 	s.Stop(f.t)
@@ -291,10 +292,10 @@ func ingestUntilKilled(t *testing.T, e Engine, dir string) {
 	source.Pause = 500 * time.Microsecond
 	s := Start(t, coldOptions(t, filepath.Clean(dir), source, e))
 	fmt.Println("ingesting")
-	if _, err := s.WaitLSN(t.Context(), "db", pageserver.ReadAt{LSN: source.Last(), Wait: patience}); err != nil {
+	if _, err := s.WaitLSN(t.Context(), "db", pageserver.ReadAt{LSN: source.Last(), Wait: patience.Max}); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(patience) // the parent kills this process
+	time.Sleep(patience.Max) // the parent kills this process
 }
 
 // watchedSource tells where the page server begins to follow.
