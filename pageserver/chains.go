@@ -21,10 +21,16 @@ type chain struct {
 	// broken: the decoder refused to bring the page forward.
 	broken bool
 	// due: the page waits for an image.
-	due   bool
+	due bool
+	// blind: nothing is known of the page's versions, and nobody is to look.
+	blind bool
 	depth uint16
 	bytes uint32
 	at    pos
+	// serial is that of the set that has the version at at, which further changes may join;
+	// 0 when none may. run is how many bytes of changes the version has.
+	serial uint64
+	run    uint32
 	// alive is a place at which no cut had taken the version yet; at least at.
 	alive pos
 }
@@ -32,6 +38,17 @@ type chain struct {
 // begin is the chain of a version with nothing below it.
 func (c *chain) begin(at pos, h versionHeader) {
 	*c = chain{exists: true, at: at, alive: at, depth: h.depth, bytes: h.chainBytes}
+}
+
+// wrote notes that the version of a page in a set has so many more bytes of changes.
+func (c *chain) wrote(set *writeSet, bytes uint32) {
+	c.serial = set.serial
+	c.run += bytes
+}
+
+// joins reports whether a change may join the page's version in a set.
+func (c *chain) joins(set *writeSet, bytes, pageSize uint32) bool {
+	return c.serial == set.serial && c.run+bytes <= pageSize
 }
 
 // chainCache remembers the chains of the pages written lately, in two generations: what

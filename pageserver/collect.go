@@ -200,10 +200,14 @@ func (c *collection) flush() error {
 
 // rewrite replaces a version by another form of the same page at the same place, unless
 // it was collected meanwhile: nothing may come back that a cut no longer hides.
-func (s *Server) rewrite(key, sealed []byte) error {
+func (s *Server) rewrite(key, sealed []byte) error { return s.rewriteAt(key, key, sealed) }
+
+// rewriteAt writes the image of a change under its own key, provided that the version with
+// that change is there.
+func (s *Server) rewriteAt(version, key, sealed []byte) error {
 	s.rewriteMu.Lock()
 	defer s.rewriteMu.Unlock()
-	_, closer, err := s.db.Get(key)
+	_, closer, err := s.db.Get(version)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil
 	}
@@ -231,7 +235,8 @@ func (c *collection) versions(ctx context.Context) error {
 	var cuts []spaceCut // of its space, ascending
 	next := endOfHistory
 	var base pos // what the version that stayed last builds on; zero when on nothing
-	spared := false
+	// blind: that version builds on the next, where no cut is between.
+	spared, blind := false, false
 	return c.scan(ctx, tagVersion, func(key, value []byte) error {
 		if len(key) != versionPrefixBytes+posBytes {
 			return corruptValue(key, "key of %d bytes, want %d", len(key), versionPrefixBytes+posBytes)
@@ -247,14 +252,17 @@ func (c *collection) versions(ctx context.Context) error {
 				}
 			}
 			page = append(page[:0], key[:versionPrefixBytes]...)
-			next, base, spared = endOfHistory, pos{}, false
+			next, base, spared, blind = endOfHistory, pos{}, false, false
 		}
 		at := decodePos(key[versionPrefixBytes:])
 		number := binary.BigEndian.Uint32(key[spaceEnd:])
 		end := endOfVersion(at, next, number, cuts)
+		newer := next
 		next = at
-		if !spared && at != base && !c.pts.needs(at.lsn, end.lsn) {
-			return c.remove(key, value)
+		// A run that a version builds on begins before the change that it names.
+		wanted := base != (pos{}) && !base.less(at) || blind && end == newer
+		if !spared && !wanted && !c.pts.needs(at.lsn, end.lsn) {
+			return c.removeVersion(key, value, newer)
 		}
 		c.use.Versions++
 		c.use.VersionBytes += uint64(len(key) + len(value))
@@ -268,9 +276,27 @@ func (c *collection) versions(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		base = h.base
+		base, blind = h.base, h.isBlind()
 		return c.stays()
 	})
+}
+
+// removeVersion notes that a version goes; newer is the place of the next one of its page. A
+// run may get an image at its last place meanwhile, which goes with it.
+func (c *collection) removeVersion(key, value []byte, newer pos) error {
+	if versionKind(value[0]) == kindRun && c.removing {
+		h, body, err := decodeVersion(key, value)
+		if err == nil {
+			if h.flags&flagImage != 0 {
+				body = body[h.pageSize:]
+			}
+			first := decodePos(key[versionPrefixBytes:])
+			if _, _, last := changesThrough(body, first, endOfHistory); last != first && last != newer {
+				c.run = append(c.run, appendPos(bytes.Clone(key[:versionPrefixBytes]), last))
+			}
+		}
+	}
+	return c.remove(key, value)
 }
 
 // endOfVersion returns where a version of a page is no longer what a reader sees: at the

@@ -1,8 +1,6 @@
 package pageserver
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -29,12 +27,15 @@ func (r *reader) commitAt(owner *logState, lsn logcore.LSN) (logcore.LSN, logcor
 	if err != nil {
 		return 0, 0, false, err
 	}
-	key := bytes.Clone(it.Key())
-	if len(key) != len(lower)+8 {
-		return 0, 0, false, corruptValue(key, "key of %d bytes, want %d", len(key), len(lower)+8)
-	}
-	t, err := decodeTime(key, sealed)
-	return logcore.LSN(binary.BigEndian.Uint64(key[len(lower):])), t, err == nil, err
+	var last commit
+	err = decodeCommits(it.Key(), sealed, func(c commit) bool {
+		if c.lsn > lsn {
+			return false
+		}
+		last = c
+		return true
+	})
+	return last.lsn, last.time, err == nil, err
 }
 
 // lastCommit returns the last visible change at or before an LSN, that of an ancestor

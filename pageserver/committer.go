@@ -153,7 +153,7 @@ func (c *committer) write(set *writeSet) error {
 	if err := b.Set(key, seal(key, encodeState(set.pos)), nil); err != nil {
 		return err
 	}
-	if err := set.addTo(b); err != nil {
+	if err := set.addTo(b, c.l.id); err != nil {
 		return err
 	}
 	if err := c.markSpilled(b, set.partial); err != nil {

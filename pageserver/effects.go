@@ -183,6 +183,10 @@ func (w *ingester) writeCut(at pos, space engine.Space, low uint32) error {
 // depthMax keeps the depth of a chain in its field.
 const depthMax = 1<<16 - 2
 
+// hotPages is how many pages' worth of changes a chain may have before its ingest waits for
+// an image: of a page that changes faster than images come in the background.
+const hotPages = 4
+
 // writePage stores the new version of a page: an image, or what changes. A page whose
 // chain has become long, or larger than an image, is due to get an image in its place.
 func (w *ingester) writePage(at pos, sf *spaceFold, pf *pageFold) error {
@@ -214,33 +218,100 @@ func (w *ingester) writePage(at pos, sf *spaceFold, pf *pageFold) error {
 		w.writeFresh(at, id, h, nil, pf.steps)
 		return nil
 	}
+	if c.blind {
+		h.flags = flagBlind
+		w.setVersion(at, id, h, nil, pf.steps)
+		c.begin(at, h)
+		c.wrote(w.set, h.chainBytes)
+		return nil
+	}
+	return w.writeChange(at, id, h, c, pf.steps)
+}
+
+// writeChange stores what changes of a page whose newest version is known.
+func (w *ingester) writeChange(at pos, id pageID, h versionHeader, c *chain, steps []step) error {
+	own, plain := h.chainBytes, h
 	h.base, h.depth = c.at, min(c.depth, depthMax)+1
-	if len(pf.steps) == 1 && pf.steps[0].ranges != nil {
+	run := c.joins(w.set, own, h.pageSize)
+	if run {
+		h.depth--
+	} else if len(steps) == 1 && steps[0].ranges != nil {
 		h.kind, h.chainBytes = kindDelta, h.chainBytes-stepHeaderBytes
 	}
 	h.chainBytes += c.bytes
-	due := int(h.depth) > w.s.opts.ChainDeltasMax || h.chainBytes > pageSize
-	if page := w.advance(id, c.at, at, pf.steps); page != nil && due {
+	due := int(h.depth) > w.s.opts.ChainDeltasMax || h.chainBytes > h.pageSize
+	page := w.advance(id, c.at, at, steps)
+	if page == nil && due && !c.broken && h.chainBytes > hotPages*h.pageSize {
+		var err error
+		if page, err = w.hotPage(id, c, at, steps); err != nil {
+			return err
+		}
+		if page == nil { // it is broken, and the set is another one
+			return w.writeChange(at, id, plain, c, steps)
+		}
+	}
+	if page != nil && due {
 		w.s.metrics.images.Inc()
-		h = versionHeader{kind: kindImage, pageSize: pageSize}
+		h = versionHeader{kind: kindImage, pageSize: h.pageSize}
 		w.setVersion(at, id, h, page, nil)
 		c.begin(at, h)
 		return nil
 	}
-	w.setVersion(at, id, h, nil, pf.steps)
+	if run {
+		w.joinRun(at, id, h, steps)
+	} else {
+		w.setVersion(at, id, h, nil, steps)
+		c.run = 0
+	}
+	c.at, c.alive, c.depth, c.bytes = at, at, h.depth, h.chainBytes
+	c.wrote(w.set, own)
 	if due && !c.due && !c.broken {
 		w.set.due = append(w.set.due, duePage{id, at, h.depth, h.chainBytes})
+		c.serial = 0 // the image takes the place of the run's last change: this is it
 	}
-	c.due, c.at, c.alive, c.depth, c.bytes = due, at, at, h.depth, h.chainBytes
+	c.due = due
 	return nil
 }
 
-// writeFresh adds a version that begins at an image, or at zeros.
+// hotPage returns a page after steps over its newest version, which is read from the store;
+// nil when the decoder refuses. From then on the page is kept up to date beside it.
+func (w *ingester) hotPage(id pageID, c *chain, at pos, steps []step) ([]byte, error) {
+	if err := w.settle(); err != nil {
+		return nil, err
+	}
+	v, err := w.below().newest(w.l, id.space, id.page, at.before())
+	if err != nil {
+		return nil, err
+	}
+	if !v.alive || v.at != c.at {
+		key := appendVersionKey(nil, w.l.id, id.space, id.page, c.at)
+		return nil, corruptValue(key, "the newest version of a page is missing")
+	}
+	p, err := w.below().pageOf(v, id.space, id.page)
+	if isRedoError(err) {
+		c.broken = true // who reads the page is told
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	w.s.written.put(writtenID{w.generation, id}, c.at, p.data)
+	page := w.advance(id, c.at, at, steps)
+	c.broken = page == nil
+	return page, nil
+}
+
+// writeFresh adds a version that begins at an image, or at zeros. A page's worth of what
+// it holds stands for the page itself, as an image would.
 func (w *ingester) writeFresh(at pos, id pageID, h versionHeader, image []byte, steps []step) {
-	w.s.written.put(writtenID{w.generation, id}, pos{}, append(make([]byte, 0, h.pageSize), image...)[:h.pageSize])
-	w.advance(id, pos{}, at, steps)
+	own := h.chainBytes
+	if image == nil {
+		h.chainBytes -= min(h.chainBytes, h.pageSize)
+	}
 	w.setVersion(at, id, h, image, steps)
-	w.chains.of(id).begin(at, h)
+	c := w.chains.of(id)
+	c.begin(at, h)
+	c.wrote(w.set, own)
 }
 
 // writeImage adds a version that is the page itself.
@@ -286,7 +357,7 @@ func (w *ingester) advance(id pageID, base, at pos, steps []step) []byte {
 
 // setVersion lays a version out in the set itself: nothing is copied twice.
 func (w *ingester) setVersion(at pos, id pageID, h versionHeader, image []byte, steps []step) {
-	n := h.bytes() + len(image) + checksumBytes
+	n := h.bytes() + len(image)
 	if h.kind == kindDelta {
 		n += rangesBytes(steps[0].ranges)
 	} else {
@@ -296,11 +367,15 @@ func (w *ingester) setVersion(at pos, id pageID, h versionHeader, image []byte, 
 	appendVersionKey(key[:0], w.l.id, id.space, id.page, at)
 	value = append(appendVersionHeader(value[:0], h), image...)
 	if h.kind == kindDelta {
-		value = appendRanges(value, steps[0].ranges)
+		appendRanges(value, steps[0].ranges)
 	} else {
-		value = appendSteps(value, steps)
+		appendSteps(value, steps)
 	}
-	seal(key, value)
+}
+
+// joinRun adds a change to the version of a page that was added last.
+func (w *ingester) joinRun(at pos, id pageID, h versionHeader, steps []step) {
+	appendSteps(w.set.change(id.space, id.page, at, h.chainBytes, stepsBytes(steps))[:0], steps)
 }
 
 // cutMark is the newest cut of a space that this ingester wrote, and how often all was
@@ -322,6 +397,15 @@ func (w *ingester) chainOf(id pageID, at pos) (*chain, error) {
 	if ok && (len(w.cuts) == 0 || !c.alive.less(w.cuts[id.space].at)) {
 		return c, nil
 	}
+	if !ok {
+		blind, err := w.mayBeBlind(id.space)
+		if err != nil {
+			return nil, err
+		}
+		if blind {
+			return w.chains.put(id, chain{exists: true, blind: true}), nil
+		}
+	}
 	// A cut may have taken it. Both may be on their way to the store.
 	if ok || w.cutPending(id.space) {
 		if err := w.settle(); err != nil {
@@ -338,8 +422,29 @@ func (w *ingester) chainOf(id pageID, at pos) (*chain, error) {
 	*c = chain{}
 	if v.alive {
 		*c = chain{exists: true, at: v.at, alive: at, depth: v.header.depth, bytes: v.header.chainBytes}
+		if v.header.goesOn() {
+			// Some versions below may have been written blindly, and are not counted.
+			c.depth = max(c.depth, uint16(min(w.s.opts.ChainDeltasMax, depthMax)))
+		}
 	}
 	return c, nil
+}
+
+// mayBeBlind reports whether a page of which nothing is known is to be written without a
+// look at what it was: a look costs more than the rest of its ingest. Each of so many is
+// looked at, as many as a chain has at most, so that chains end. A space that was cut is
+// left to those who look, so that who reads does not have to.
+func (w *ingester) mayBeBlind(space engine.Space) (bool, error) {
+	if w.unseen++; w.unseen%(w.s.opts.ChainDeltasMax+1) == 0 {
+		return false, nil
+	}
+	for owner := w.l; owner != nil; owner = owner.parent {
+		cut, err := w.below().hasCut(owner, space)
+		if cut || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // setState takes over the decoder's state after a payload, and writes what changed of it.
@@ -348,6 +453,12 @@ func (w *ingester) setState(next []byte, at pos) error {
 	if same {
 		return nil
 	}
+	if len(next) <= decoderChunkBytes && len(w.state) <= decoderChunkBytes {
+		w.set.setState(at, next)
+		w.state = next
+		return nil
+	}
+	w.set.endStates()
 	chunks := max(1, (len(next)+decoderChunkBytes-1)/decoderChunkBytes)
 	for no := range chunks {
 		if no > 0 && string(decoderChunk(w.state, no)) == string(decoderChunk(next, no)) {

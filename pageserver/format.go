@@ -15,10 +15,10 @@ import (
 // sort, values little-endian.
 const (
 	markerMagic            = "LCPSTORE"
-	markerFormatVersion    = 2
-	markerMinReaderVersion = 2
-	// markerOldestVersion is the oldest version that this build reads. What is older is
-	// derived data all the same, and is built again.
+	markerFormatVersion    = 3
+	markerMinReaderVersion = 3
+	// markerOldestVersion is the oldest version that this build reads, and goes on with as
+	// its own. What is older is derived data all the same, and is built again.
 	markerOldestVersion = 2
 	markerKnownFlags    = 0
 	markerBytes         = 24
@@ -160,6 +160,11 @@ func decodeObjectKey(key []byte) ([]byte, bool) {
 
 func appendDecoderKey(dst []byte, log logcore.LogID, chunk uint32, p pos) []byte {
 	return appendPos(binary.BigEndian.AppendUint32(appendLogKey(dst, tagDecoder, log), chunk), p)
+}
+
+// decoderKeyLog is the log of a key of a decoder's state.
+func decoderKeyLog(key []byte) logcore.LogID {
+	return logcore.LogID(binary.BigEndian.Uint64(key[1:]))
 }
 
 // keyPrefixBytes returns how much of a key its bloom filter holds: what stands before

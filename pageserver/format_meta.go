@@ -89,17 +89,9 @@ func decodeCut(key, sealed []byte) (cutValue, error) {
 	return cutValue{binary.LittleEndian.Uint32(b), pos{logcore.LSN(binary.LittleEndian.Uint64(b[4:])), binary.LittleEndian.Uint32(b[12:])}}, nil
 }
 
-// encodeTime is the value of a commit: its hybrid logical clock.
+// appendTime is the clock of a commit.
 func appendTime(dst []byte, t logcore.HLC) []byte {
 	return binary.LittleEndian.AppendUint64(dst, uint64(t))
-}
-
-func decodeTime(key, sealed []byte) (logcore.HLC, error) {
-	b, err := unseal(key, sealed, 8)
-	if err != nil {
-		return 0, err
-	}
-	return logcore.HLC(binary.LittleEndian.Uint64(b)), nil
 }
 
 // stateValue is how far a log is ingested, and which log of which incarnation it is.

@@ -33,13 +33,31 @@ func oneOfEach() []struct{ name, key, value []byte } {
 	add("redo", version, appendSteps(appendVersionHeader(nil, versionHeader{kind: kindRedo, depth: 3, chainBytes: 40, pageSize: 8, base: pos{77, 1}}), steps))
 	add("redo-init", version, appendSteps(appendVersionHeader(nil, versionHeader{kind: kindRedo, flags: flagInit, depth: 1, chainBytes: 40, pageSize: 8}), steps))
 	add("redo-image", version, appendSteps(append(appendVersionHeader(nil, versionHeader{kind: kindRedo, flags: flagImage, depth: 1, chainBytes: 40, pageSize: 8}), "8 bytes."...), steps))
+	add("redo-blind", version, appendSteps(appendVersionHeader(nil, versionHeader{kind: kindRedo, flags: flagBlind, depth: 1, chainBytes: 40, pageSize: 8}), steps))
+	changes := func(dst []byte) []byte {
+		before := at
+		for n, place := range []pos{at, {at.lsn, 9}, {at.lsn + 300, 0}} {
+			dst = appendSteps(appendChange(dst, before, place, stepsBytes(steps[:1+n%2])), steps[:1+n%2])
+			before = place
+		}
+		return dst
+	}
+	add("run", version, changes(appendVersionHeader(nil, versionHeader{kind: kindRun, depth: 3, chainBytes: 90, pageSize: 8, base: pos{77, 1}})))
+	add("run-init", version, changes(appendVersionHeader(nil, versionHeader{kind: kindRun, flags: flagInit, depth: 1, chainBytes: 90, pageSize: 8})))
+	add("run-image", version, changes(append(appendVersionHeader(nil, versionHeader{kind: kindRun, flags: flagImage, depth: 1, chainBytes: 90, pageSize: 8}), "8 bytes."...)))
+	add("run-blind", version, changes(appendVersionHeader(nil, versionHeader{kind: kindRun, flags: flagBlind, depth: 1, chainBytes: 90, pageSize: 8})))
 	object := appendObjectKey(nil, 9, []byte("a\x00key"), at)
 	add("object", object, appendObject(nil, []byte("data")))
 	add("object-gone", object, appendObject(nil, nil))
 	add("decoder", appendDecoderKey(nil, 9, 0, at), appendDecoderState(nil, []byte("state"), 0))
+	states := appendDecoderState(nil, []byte("state"), 0)
+	binary.LittleEndian.PutUint32(states, 5|stateRun)
+	states = appendStateChange(states, at, pos{at.lsn, 4}, []byte("state"), []byte("stale"))
+	add("decoder-run", appendDecoderKey(nil, 9, 0, at), appendStateChange(states, pos{at.lsn, 4}, pos{at.lsn + 200, 0}, []byte("stale"), nil))
 	add("size", appendSpaceKey(nil, tagSize, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeSize(sizeValue{77, 4096}))
 	add("cut", appendSpaceKey(nil, tagCut, 9, engine.Space{Hi: 0x0102030405060708, Lo: 2}, at), encodeCut(cutValue{12, pos{34, 1}}))
 	add("commit", appendCommitKey(nil, 9, 1234), appendTime(nil, 0xabcdef))
+	add("commits", appendCommitKey(nil, 9, 1234), appendCommits(nil, []commit{{1234, 0xabcdef}, {1235, 0xabcdef}, {5000, 0xbcdef0}}))
 	add("milestone", appendMilestoneKey(nil, 9, 1234), encodeMilestone(1<<40))
 	add("history", appendLogKey(nil, tagHistory, 9), encodePoints(points{1000, []logcore.LSN{7, 999}}))
 	add("part", appendPartKey(nil, 9, logcore.TxID{1, 2}, 1234), encodePart(4, []byte("payload")))
@@ -48,7 +66,7 @@ func oneOfEach() []struct{ name, key, value []byte } {
 }
 
 func TestGolden(t *testing.T) {
-	const file = "testdata/v2.golden"
+	const file = "testdata/v3.golden"
 	var b strings.Builder
 	fmt.Fprintf(&b, "marker %x\n", encodeMarker())
 	for _, x := range oneOfEach() {
@@ -66,7 +84,11 @@ func TestGolden(t *testing.T) {
 	if b.String() != string(want) {
 		t.Errorf("the encoder drifted from %s:\n got\n%s\nwant\n%s", file, b.String(), want)
 	}
-	for line := range strings.Lines(string(want)) {
+	older, err := os.ReadFile("testdata/v2.golden") // it is read as it is
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(older) + string(want)) {
 		if err := decodeGolden(strings.Fields(line)); err != nil {
 			t.Errorf("%s: %v", line, err)
 		}
@@ -91,7 +113,7 @@ func decodeGolden(fields []string) error {
 func decodeAny(name string, key, value []byte) error {
 	var err error
 	switch name {
-	case "image", "delta", "redo", "redo-init", "redo-image":
+	case "image", "delta", "redo", "redo-init", "redo-image", "redo-blind", "run", "run-init", "run-image", "run-blind":
 		var body []byte
 		var h versionHeader
 		h, body, err = decodeVersion(key, value)
@@ -99,22 +121,39 @@ func decodeAny(name string, key, value []byte) error {
 		case err != nil:
 		case h.kind == kindDelta:
 			applyRanges(make([]byte, h.pageSize), body)
-		case h.kind == kindRedo:
+		case h.kind == kindRedo, h.kind == kindRun:
 			if h.flags == flagImage {
 				body = body[h.pageSize:]
 			}
-			err = applySteps(noRedo{}, make([]byte, h.pageSize), body)
+			if h.kind == kindRedo {
+				err = applySteps(noRedo{}, make([]byte, h.pageSize), body)
+				break
+			}
+			first := decodePos(key[versionPrefixBytes:])
+			through, at, last := changesThrough(body, first, endOfHistory)
+			if at != last || len(through) != len(body) {
+				return fmt.Errorf("%d of %d bytes of changes up to %v of %v", len(through), len(body), at, last)
+			}
+			err = applyChanges(noRedo{}, make([]byte, h.pageSize), through)
 		}
 	case "object", "object-gone":
 		_, err = decodeObject(key, value)
 	case "decoder":
 		_, err = unseal(key, value, -1)
+	case "decoder-run":
+		var b []byte
+		if b, err = unseal(key, value, -1); err != nil || len(b) < 4 {
+			break
+		}
+		if n := int(binary.LittleEndian.Uint32(b) &^ stateRun); n <= len(b)-4 {
+			_, err = stateThrough(key, b[4+n:], b[4:4+n], decodePos(key[len(key)-posBytes:]), endOfHistory)
+		}
 	case "size":
 		_, err = decodeSize(key, value)
 	case "cut":
 		_, err = decodeCut(key, value)
-	case "commit":
-		_, err = decodeTime(key, value)
+	case "commit", "commits":
+		err = decodeCommits(key, value, func(commit) bool { return true })
 	case "milestone":
 		_, err = decodeMilestone(key, value)
 	case "history":
@@ -168,14 +207,16 @@ func TestMarkerVersions(t *testing.T) {
 		binary.LittleEndian.PutUint64(b[16:], xxh3.Hash(b[:16]))
 		return b
 	}
-	if err := decodeMarker(with(8, 3)); err != nil {
-		t.Errorf("version 3 for readers of 2: %v", err)
+	for _, marker := range [][]byte{with(8, 4), goldenMarker(t, "testdata/v2.golden")} {
+		if err := decodeMarker(marker); err != nil {
+			t.Errorf("marker %x: %v", marker, err)
+		}
 	}
 	if err := decodeMarker(goldenMarker(t, "testdata/v1.golden")); !errors.Is(err, errOldStore) {
 		t.Errorf("version 1: %v, want errOldStore", err)
 	}
-	newer := with(8, 3)
-	binary.LittleEndian.PutUint16(newer[10:], 3)
+	newer := with(8, 4)
+	binary.LittleEndian.PutUint16(newer[10:], 4)
 	binary.LittleEndian.PutUint64(newer[16:], xxh3.Hash(newer[:16]))
 	for name, b := range map[string][]byte{"reader": newer, "flag": with(12, 1)} {
 		if err := decodeMarker(b); !errors.Is(err, logcore.ErrUnsupportedVersion) || errors.Is(err, logcore.ErrCorrupt) {

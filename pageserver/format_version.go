@@ -25,13 +25,16 @@ const (
 	kindImage versionKind = 1 // a whole page
 	kindDelta versionKind = 2 // ranges over the version before
 	kindRedo  versionKind = 3 // steps, some of them the decoder's, over what the flags say
+	kindRun   versionKind = 4 // several changes, each with its place, over what the flags say
 )
 
-// Flags of a version; both only of kindRedo, and not together.
+// Flags of a version, only of kindRedo and kindRun, and no two together.
 const (
-	flagInit   = 1 << 0 // the steps begin at a page of zeros
-	flagImage  = 1 << 1 // the steps begin at the image that the body begins with
-	knownFlags = flagInit | flagImage
+	flagInit  = 1 << 0 // the steps begin at a page of zeros
+	flagImage = 1 << 1 // the steps begin at the image that the body begins with
+	// flagBlind: the steps begin at what the page was, whatever that is: nobody looked.
+	flagBlind  = 1 << 2
+	knownFlags = flagInit | flagImage | flagBlind
 )
 
 // versionHeader begins the value of a version.
@@ -46,8 +49,14 @@ type versionHeader struct {
 
 // hasBase reports whether the version builds on an older one.
 func (h versionHeader) hasBase() bool {
-	return h.kind == kindDelta || h.kind == kindRedo && h.flags&(flagInit|flagImage) == 0
+	return h.kind == kindDelta || (h.kind == kindRedo || h.kind == kindRun) && h.flags == 0
 }
+
+// isBlind reports whether the version builds on whatever is below it.
+func (h versionHeader) isBlind() bool { return h.flags&flagBlind != 0 }
+
+// goesOn reports whether the page is not put together without what is below the version.
+func (h versionHeader) goesOn() bool { return h.hasBase() || h.isBlind() }
 
 func (h versionHeader) bytes() int {
 	if h.hasBase() {
@@ -132,7 +141,7 @@ func decodeVersion(key, sealed []byte) (versionHeader, []byte, error) {
 	if len(value) < versionHeaderBytes {
 		return h, nil, corruptValue(key, "version of %d bytes is shorter than its header", len(value))
 	}
-	if value[1]&^knownFlags != 0 || value[0] > byte(kindRedo) {
+	if value[1]&^knownFlags != 0 || value[0] > byte(kindRun) {
 		return h, nil, fmt.Errorf("%w: page version of kind %d with flags %#x: upgrade, or remove the page server's directory to build it again", logcore.ErrUnsupportedVersion, value[0], value[1])
 	}
 	h.kind, h.flags = versionKind(value[0]), value[1]
@@ -160,13 +169,19 @@ func (h *versionHeader) checkBody(key, body []byte) ([]byte, error) {
 		return body, nil
 	case h.kind == kindDelta && h.depth > 0 && h.flags == 0:
 		return body, checkRanges(key, body, h.pageSize)
-	case h.kind == kindRedo && h.depth > 0 && h.flags != flagInit|flagImage:
+	case (h.kind == kindRedo || h.kind == kindRun) && h.depth > 0 && h.flags&(h.flags-1) == 0:
 		steps := body
 		if h.flags&flagImage != 0 {
 			if len(body) < int(h.pageSize) {
 				return nil, corruptValue(key, "body of %d bytes lacks its image of %d", len(body), h.pageSize)
 			}
 			steps = body[h.pageSize:]
+		}
+		if h.kind == kindRun {
+			if len(key) < posBytes {
+				return nil, corruptValue(key, "a run under a key of %d bytes", len(key))
+			}
+			return body, checkRun(key, steps, decodePos(key[len(key)-posBytes:]), h.pageSize)
 		}
 		return body, checkSteps(key, steps, h.pageSize)
 	}

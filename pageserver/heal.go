@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/logcore/logcore"
 )
@@ -43,7 +46,11 @@ func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 		return err // somebody else healed it
 	}
 	s.countDamage(d)
-	page, err := s.replayPage(ctx, d.owner, pageID{d.space, d.page}, d.at)
+	end, err := s.endOfRun(d)
+	if err != nil {
+		return err
+	}
+	changes, err := s.replayPage(ctx, d.owner, pageID{d.space, d.page}, d.at, end)
 	if err != nil {
 		return fmt.Errorf("pageserver: log %q space %v page %d at LSN %d could not be rebuilt from the log: %w", d.owner.name(), d.space, d.page, d.at.lsn, err)
 	}
@@ -52,14 +59,42 @@ func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 	if s.db == nil {
 		return logcore.ErrClosed
 	}
-	key := appendVersionKey(nil, d.owner.id, d.space, d.page, d.at)
-	if err := s.rewrite(key, sealImage(key, page)); err != nil {
-		return err
+	// It may have been a run, in which other changes were: each gets its image, the first one last.
+	version := appendVersionKey(nil, d.owner.id, d.space, d.page, d.at)
+	for _, c := range slices.Backward(changes) {
+		key := appendVersionKey(nil, d.owner.id, d.space, d.page, c.at)
+		if err := s.rewriteAt(version, key, sealImage(key, c.content)); err != nil {
+			return err
+		}
 	}
 	s.dirty.Store(true)
 	s.metrics.healed.Inc()
 	s.log.Info("pageserver: page rebuilt from the log", "log", d.owner.name(), "space", d.space.String(), "page", d.page, "lsn", uint64(d.at.lsn))
 	return nil
+}
+
+// endOfRun returns the place up to which changes of a page may stand under the key of a
+// damaged version: right before its next one, or where the log is ingested.
+func (s *Server) endOfRun(d *damagedPage) (pos, error) {
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if s.db == nil {
+		return pos{}, logcore.ErrClosed
+	}
+	key := appendVersionKey(nil, d.owner.id, d.space, d.page, d.at)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: key[:versionPrefixBytes], UpperBound: key})
+	if err != nil {
+		return pos{}, err
+	}
+	defer it.Close()
+	end := endOf(d.owner.snapshot().ingested)
+	if it.Last() {
+		end = end.min(decodePos(it.Key()[versionPrefixBytes:]).before())
+	}
+	if end.less(d.at) {
+		end = d.at // it is of what is not ingested as a whole yet
+	}
+	return end, it.Error()
 }
 
 // isSound reports whether the version can be read down to its image by now.

@@ -168,6 +168,14 @@ func (g *imager) makeImage(key imageID) (int, error) {
 	r := g.s.newReader()
 	defer r.close()
 	v, err := r.seek(key.owner, key.space, key.page, at)
+	if err == nil && v.alive && v.at == at && v.last != at {
+		// An image goes where a run ends: what comes of it behind an image would not be seen.
+		at = v.last
+		if key.owner.snapshot().ingested < at.lsn {
+			return 0, nil
+		}
+		v, err = r.seek(key.owner, key.space, key.page, at)
+	}
 	if err != nil || !v.alive || v.at != at || v.header.kind == kindImage {
 		return 0, err
 	}
@@ -177,7 +185,7 @@ func (g *imager) makeImage(key imageID) (int, error) {
 	}
 	k := appendVersionKey(nil, key.owner.id, key.space, key.page, at)
 	value := sealImage(k, p.data)
-	if err := g.s.rewrite(k, value); err != nil {
+	if err := g.s.rewriteAt(appendVersionKey(nil, key.owner.id, key.space, key.page, v.first), k, value); err != nil {
 		return 0, err
 	}
 	g.s.dirty.Store(true)

@@ -55,6 +55,8 @@ type ingester struct {
 	meter meter
 	// place is where the effects at hand take place.
 	place pos
+	// unseen counts the pages written of which nothing was known.
+	unseen int
 	open  map[logcore.TxID]openTx // transactions with parts; nil = not loaded
 }
 
@@ -228,6 +230,9 @@ func (w *ingester) makeImages() error {
 		return nil
 	}
 	slices.SortFunc(due, func(d, e duePage) int { return d.id.compare(e.id) })
+	// What is collected meanwhile must not come back: see rewrite.
+	w.s.rewriteMu.Lock()
+	defer w.s.rewriteMu.Unlock()
 	r := w.s.newReader()
 	defer r.close()
 	b := w.s.db.NewBatch()
@@ -255,7 +260,7 @@ func (w *ingester) makeImage(r *reader, b *pebble.Batch, d duePage) error {
 	}
 	c.due = false
 	v, err := r.newest(w.l, d.id.space, d.id.page, d.at)
-	if err != nil || !v.alive || v.at != d.at || v.owner != w.l {
+	if err != nil || !v.alive || v.at != d.at || v.last != d.at || v.owner != w.l {
 		return err // it is gone
 	}
 	p, err := r.pageOf(v, d.id.space, d.id.page)
@@ -353,7 +358,7 @@ func (w *ingester) entry(e *Entry) error {
 	if err == nil && (e.Kind == logcore.KindData || e.Kind == logcore.KindCommit) {
 		// Clocks only go forward in a log; were one not to, the index still must.
 		v.visible, v.visibleTime = e.LSN, max(v.visibleTime, e.Time)
-		w.writeCommit(v.visible, v.visibleTime)
+		w.set.commits = append(w.set.commits, commit{v.visible, v.visibleTime})
 	}
 	if err != nil {
 		return err
@@ -367,9 +372,3 @@ func (w *ingester) entry(e *Entry) error {
 	return nil
 }
 
-func (w *ingester) writeCommit(lsn logcore.LSN, t logcore.HLC) {
-	var key [logPrefixBytes + 8]byte
-	var value [8 + checksumBytes]byte
-	appendCommitKey(key[:0], w.l.id, lsn)
-	w.set.set(key[:], seal(key[:], appendTime(value[:0], t)))
-}

@@ -2,6 +2,7 @@ package pageserver
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -108,7 +109,7 @@ func (r *reader) changes(l *logState, space engine.Space, page uint32, at pos, o
 		at = v.at.before()
 		c := Change{LSN: v.at.lsn, Kind: ChangeCut}
 		if v.alive {
-			c.Kind, c.RecordBytes = changeKind(v.header), len(v.body)
+			c.Kind, c.RecordBytes = changeKind(v)
 		}
 		after, before, err := r.aroundChange(l, space, page, v.at)
 		if err != nil {
@@ -143,16 +144,37 @@ func (r *reader) dropLast(out *Changes) error {
 	return nil
 }
 
-func changeKind(h versionHeader) ChangeKind {
+// changeKind says what the change was that a version ends with, and how long what is kept of it.
+func changeKind(v version) (ChangeKind, int) {
+	steps := v.body
 	switch {
-	case h.kind == kindImage:
-		return ChangeImage
-	case h.kind == kindDelta:
-		return ChangeDelta
-	case h.flags&(flagInit|flagImage) != 0:
-		return ChangeInit
+	case v.header.kind == kindImage:
+		return ChangeImage, len(v.body)
+	case v.header.kind == kindDelta:
+		return ChangeDelta, len(v.body)
+	case v.header.flags&(flagInit|flagImage) != 0 && v.at == v.first:
+		return ChangeInit, len(v.body)
+	case v.header.kind == kindRun:
+		steps = v.lastChange()
 	}
-	return ChangeRedo
+	for b := steps; len(b) > 0; b = b[stepHeaderBytes+binary.LittleEndian.Uint32(b)&^stepRanges:] {
+		if binary.LittleEndian.Uint32(b)&stepRanges == 0 {
+			return ChangeRedo, len(steps)
+		}
+	}
+	return ChangeDelta, len(steps)
+}
+
+// lastChange returns the steps of a run's last change.
+func (v version) lastChange() (steps []byte) {
+	body := v.body
+	if v.header.flags&flagImage != 0 {
+		body = body[v.header.pageSize:]
+	}
+	for at := v.first; len(body) > 0; {
+		at, steps, body, _ = nextChange(body, at)
+	}
+	return steps
 }
 
 // aroundChange returns a page as of a place and right before it, nil where it had no content.

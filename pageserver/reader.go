@@ -77,9 +77,11 @@ type version struct {
 	// alive: there is a version and no cut after it.
 	alive  bool
 	owner  *logState // the log or the ancestor that holds it
-	at     pos       // of the version, or of the cut that took it; zero when there was none
+	at     pos       // of its last change at or before that pos, or of the cut that took it; zero when there was none
+	first  pos       // of the version: that of its first change
+	last   pos       // of its last change: not at when the version is a run that goes on
 	header versionHeader
-	body   []byte // the iterator's, until it moves
+	body   []byte // up to at; the iterator's, until it moves
 }
 
 // newest finds the newest version of a page at or before a pos: in the log itself,
@@ -114,11 +116,11 @@ func (r *reader) seek(owner *logState, space engine.Space, page uint32, bound po
 	if !it.SeekPrefixGE(r.key) {
 		return version{}, it.Error()
 	}
-	return r.current(owner, space, page)
+	return r.current(owner, space, page, bound)
 }
 
-// current decodes the version under the iterator.
-func (r *reader) current(owner *logState, space engine.Space, page uint32) (version, error) {
+// current decodes the version under the iterator, as far as a pos goes.
+func (r *reader) current(owner *logState, space engine.Space, page uint32, bound pos) (version, error) {
 	key := r.it.Key()
 	if len(key) != versionPrefixBytes+posBytes || !bytes.HasPrefix(key, r.key[:versionPrefixBytes]) {
 		return version{}, corruptValue(key, "not a version of the page asked for")
@@ -134,6 +136,16 @@ func (r *reader) current(owner *logState, space engine.Space, page uint32) (vers
 		}
 		return version{}, err
 	}
+	v.first, v.last = v.at, v.at
+	if v.header.kind == kindRun {
+		image := 0
+		if v.header.flags&flagImage != 0 {
+			image = int(v.header.pageSize)
+		}
+		var changes []byte
+		changes, v.at, v.last = changesThrough(v.body[image:], v.first, bound)
+		v.body = v.body[:image+len(changes)]
+	}
 	return v, nil
 }
 
@@ -144,7 +156,7 @@ type damagedPage struct {
 	owner *logState
 	space engine.Space
 	page  uint32
-	at    pos
+	at    pos // of the version, so of its first change
 }
 
 func (e *damagedPage) Error() string {
@@ -168,6 +180,22 @@ func (r *reader) cutOf(owner *logState, space engine.Space, page uint32, bound p
 		}
 	}
 	return r.findCut(owner, space, bound, page, v)
+}
+
+// hasCut reports whether a space was ever cut in one log, as far as is known.
+func (r *reader) hasCut(owner *logState, space engine.Space) (bool, error) {
+	owner.mu.Lock()
+	newest, known := owner.newestCut[space]
+	owner.mu.Unlock()
+	if !known {
+		if err := r.learnNewestCut(owner, space); err != nil {
+			return false, err
+		}
+		owner.mu.Lock()
+		defer owner.mu.Unlock()
+		newest = owner.newestCut[space]
+	}
+	return newest != pos{}, nil
 }
 
 // learnNewestCut fills newestCut for a space from the store.
@@ -360,8 +388,8 @@ func (r *reader) unwritten(l *logState, space engine.Space, page uint32, at, cut
 // chainPart is a version of a chain whose body is in reader.bodies up to end.
 type chainPart struct {
 	end  int
-	redo bool
-	// decoder is that of the log that holds the version.
+	kind versionKind
+	// owner is the log that holds the version: its decoder applies it.
 	owner *logState
 }
 
@@ -371,18 +399,23 @@ type chainPart struct {
 //
 // Invariant: below a version with a base there is always a version of the same page, in
 // the same log or in an ancestor, at the place that it names, and no cut between the two.
+// Below one that was written blindly there is what there is, or a page of zeros.
 func (r *reader) materialise(v version, space engine.Space, page uint32, last versionID) ([]byte, error) {
 	top := v
 	r.bodies, r.ends = r.bodies[:0], r.ends[:0]
-	for v.header.hasBase() {
+	for v.header.goesOn() {
 		r.keep(v)
 		below, err := r.below(v, space, page)
 		if err != nil {
 			return nil, err
 		}
-		if !below.alive || below.at != v.header.base || below.header.pageSize != v.header.pageSize {
-			key := appendVersionKey(nil, v.owner.id, space, page, v.at)
-			return nil, &damagedPage{err: corruptValue(key, "the version that this one changes is missing"), owner: v.owner, space: space, page: page, at: v.at}
+		if v.header.isBlind() && !below.alive {
+			data := make([]byte, top.header.pageSize)
+			return data, r.applyChain(data, space, page)
+		}
+		if !below.alive || v.header.hasBase() && below.at != v.header.base || below.header.pageSize != v.header.pageSize {
+			key := appendVersionKey(nil, v.owner.id, space, page, v.first)
+			return nil, &damagedPage{err: corruptValue(key, "the version that this one changes is missing"), owner: v.owner, space: space, page: page, at: v.first}
 		}
 		v = below
 		if v.at != last.at || last.log != v.owner.id || last.generation != v.owner.generation {
@@ -412,7 +445,7 @@ func (r *reader) materialise(v version, space engine.Space, page uint32, last ve
 // keep puts the body of a version aside, since the iterator moves on.
 func (r *reader) keep(v version) {
 	r.bodies = append(r.bodies, v.body...)
-	r.ends = append(r.ends, chainPart{len(r.bodies), v.header.kind == kindRedo, v.owner})
+	r.ends = append(r.ends, chainPart{len(r.bodies), v.header.kind, v.owner})
 }
 
 // applyChain applies the bodies put aside, the oldest first.
@@ -423,11 +456,15 @@ func (r *reader) applyChain(data []byte, space engine.Space, page uint32) error 
 			from = r.ends[i-1].end
 		}
 		body := r.bodies[from:part.end:part.end]
-		if !part.redo {
+		if part.kind == kindDelta {
 			applyRanges(data, body)
 			continue
 		}
-		if err := applySteps(part.owner.decoderOf(), data, body); err != nil {
+		apply := applySteps
+		if part.kind == kindRun {
+			apply = applyChanges
+		}
+		if err := apply(part.owner.decoderOf(), data, body); err != nil {
 			return fmt.Errorf("pageserver: log %q space %v page %d: %w", part.owner.name(), space, page, err)
 		}
 	}
@@ -435,15 +472,28 @@ func (r *reader) applyChain(data []byte, space engine.Space, page uint32) error 
 	return nil
 }
 
-// below returns the version that a delta builds on.
+// below returns the version that one builds on, which the iterator is at. It is not alive
+// when there is none.
 func (r *reader) below(v version, space engine.Space, page uint32) (version, error) {
+	bound := v.first.before()
 	if r.it.Next() {
-		return r.current(v.owner, space, page)
+		b, err := r.current(v.owner, space, page, bound)
+		if err != nil || !v.header.isBlind() {
+			return b, err
+		}
+		cut, found, err := r.cutOf(v.owner, space, page, bound, b)
+		if err != nil || found && b.at.less(cut) {
+			return version{}, err
+		}
+		return b, nil
 	}
 	if err := r.it.Error(); err != nil {
 		return version{}, err
 	}
-	for owner, bound := v.owner.parent, v.at.min(v.owner.branch); owner != nil; owner, bound = owner.parent, bound.min(owner.branch) {
+	if v.header.isBlind() {
+		return r.newest(v.owner, space, page, bound)
+	}
+	for owner, bound := v.owner.parent, bound.min(v.owner.branch); owner != nil; owner, bound = owner.parent, bound.min(owner.branch) {
 		b, err := r.seek(owner, space, page, bound)
 		if err != nil || b.alive {
 			return b, err

@@ -236,33 +236,46 @@ func mergeNames(a, b [][]byte, limit int) [][]byte {
 
 // decoderState returns the decoder's state at a place, nil when it has none.
 func (r *reader) decoderState(l *logState, at pos) ([]byte, error) {
-	chunk := func(no uint32) ([]byte, []byte, bool, error) {
-		_, key, sealed, found, err := r.newestAt(l, at, func(dst []byte, owner *logState, bound pos) []byte {
+	chunk := func(no uint32) (pos, []byte, []byte, bool, error) {
+		since, key, sealed, found, err := r.newestAt(l, at, func(dst []byte, owner *logState, bound pos) []byte {
 			return appendDecoderKey(dst, owner.id, no, bound)
 		})
 		if err != nil || !found {
-			return nil, nil, false, err
+			return pos{}, nil, nil, false, err
 		}
 		value, err := unseal(key, sealed, -1)
-		return key, value, err == nil, err
+		return since, key, value, err == nil, err
 	}
-	key, head, found, err := chunk(0)
+	first, key, head, found, err := chunk(0)
 	if err != nil || !found {
 		return nil, err
 	}
 	if len(head) < 4 {
 		return nil, corruptValue(key, "decoder state of %d bytes", len(head))
 	}
-	total := int(binary.LittleEndian.Uint32(head))
-	if total > engine.StateBytesMax || len(head)-4 != min(total, decoderChunkBytes) {
+	total := int(binary.LittleEndian.Uint32(head) &^ stateRun)
+	run := binary.LittleEndian.Uint32(head)&stateRun != 0
+	here := min(total, decoderChunkBytes)
+	if total > engine.StateBytesMax || len(head)-4 != here && !run || run && (total > decoderChunkBytes || len(head)-4 < here) {
 		return nil, corruptValue(key, "decoder state of %d bytes, %d at hand", total, len(head)-4)
+	}
+	if run {
+		// The branch sees its parent's up to where it begins.
+		for owner := l; owner.parent != nil && owner.id != decoderKeyLog(key); owner = owner.parent {
+			at = at.min(owner.branch)
+		}
+		state, err := stateThrough(key, head[4+here:], head[4:4+here], first, at)
+		if err != nil || len(state) == 0 {
+			return nil, err
+		}
+		return bytes.Clone(state), nil
 	}
 	if total == 0 {
 		return nil, nil
 	}
 	state := append(make([]byte, 0, total), head[4:]...)
 	for no := uint32(1); len(state) < total; no++ {
-		_, part, found, err := chunk(no)
+		_, _, part, found, err := chunk(no)
 		if err != nil {
 			return nil, err
 		}

@@ -9,10 +9,17 @@ import (
 	"github.com/logcore/logcore/engine"
 )
 
-// replayPage returns the content of a page at a place by reading the log from the
-// beginning (a branch: from where it branched off), as if there were no store.
-func (s *Server) replayPage(ctx context.Context, owner *logState, id pageID, at pos) ([]byte, error) {
-	p := &pageReplay{s: s, ctx: ctx, owner: owner, id: id, until: at, decoder: owner.decoderOf(), parts: map[logcore.TxID][][]byte{}}
+// changedPage is a page as of a change.
+type changedPage struct {
+	at      pos
+	content []byte
+}
+
+// replayPage returns the content of a page at a place, and after each of its changes from
+// there up to another, by reading the log from the beginning (a branch: from where it
+// branched off), as if there were no store.
+func (s *Server) replayPage(ctx context.Context, owner *logState, id pageID, at, until pos) ([]changedPage, error) {
+	p := &pageReplay{s: s, ctx: ctx, owner: owner, id: id, from: at, until: until, decoder: owner.decoderOf(), parts: map[logcore.TxID][][]byte{}}
 	if owner.parent != nil {
 		if err := p.beginAtParent(); err != nil {
 			return nil, err
@@ -34,21 +41,22 @@ func (s *Server) replayPage(ctx context.Context, owner *logState, id pageID, at 
 		}
 		for i := range batch.Entries {
 			e := &batch.Entries[i]
-			if e.LSN > at.lsn {
+			if e.LSN > until.lsn {
 				break
 			}
 			if err := p.entry(e); err != nil {
 				return nil, err
 			}
 		}
-		if batch.Through >= at.lsn {
+		if batch.Through >= until.lsn {
 			break
 		}
 	}
-	if p.content == nil {
+	p.changed()
+	if len(p.changes) == 0 || p.changes[0].at != at {
 		return nil, fmt.Errorf("%w: the log has no change of the page at that LSN", logcore.ErrCorrupt)
 	}
-	return p.content, nil
+	return p.changes, nil
 }
 
 // pageReplay is one page, replayed. content is nil while the page does not exist or
@@ -58,7 +66,10 @@ type pageReplay struct {
 	ctx     context.Context // of the one call that this is
 	owner   *logState
 	id      pageID
+	from    pos // changes are wanted from here
 	until   pos
+	changes []changedPage
+	last    pos // of the page's last change; zero when it was taken over
 	decoder engine.Decoder
 	state   []byte
 	tx      engine.Transaction // nil between two
@@ -154,6 +165,13 @@ func (p *pageReplay) payload(at pos, payload []byte) (pos, error) {
 	return at, nil
 }
 
+// changed keeps the page as its last change left it, where that is wanted.
+func (p *pageReplay) changed() {
+	if p.content != nil && !p.last.less(p.from) && (len(p.changes) == 0 || p.changes[len(p.changes)-1].at != p.last) {
+		p.changes = append(p.changes, changedPage{p.last, bytes.Clone(p.content)})
+	}
+}
+
 func (p *pageReplay) record(r *engine.Record, at pos) error {
 	switch r.Op {
 	case engine.OpDropGroup, engine.OpCopyGroup:
@@ -163,6 +181,12 @@ func (p *pageReplay) record(r *engine.Record, at pos) error {
 		return nil
 	}
 	mine := r.Page == p.id.page
+	if p.last != at {
+		p.changed()
+	}
+	if mine && (r.Op == engine.OpImage || r.Op == engine.OpDelta || r.Op == engine.OpRedo) {
+		p.last = at
+	}
 	switch {
 	case r.Op == engine.OpImage && mine:
 		p.content = bytes.Clone(r.Data)
@@ -193,8 +217,10 @@ func (p *pageReplay) group(r *engine.Record, at pos) error {
 	if r.Space.Hi != p.id.space.Hi || r.Op == engine.OpCopyGroup && r.From == r.Space.Hi {
 		return nil
 	}
+	p.changed()
 	p.content = nil
-	if copied := (pos{at.lsn, at.seq + 1}); r.Op == engine.OpDropGroup || p.until.less(copied) {
+	copied := pos{at.lsn, at.seq + 1}
+	if p.last = copied; r.Op == engine.OpDropGroup || p.until.less(copied) {
 		return nil
 	}
 	origin := pageID{engine.Space{Hi: r.From, Lo: p.id.space.Lo}, p.id.page}

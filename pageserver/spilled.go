@@ -1,6 +1,7 @@
 package pageserver
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -58,4 +59,79 @@ func (s *Server) hasSpilled(l *logState) (bool, error) {
 		return false, err
 	}
 	return true, closer.Close()
+}
+
+// removeAbove removes what the store has of a log above its ingested LSN: the first
+// effects of a transaction that turned out to be impossible. Another decoder, in a later
+// build, may make something else of it.
+func (s *Server) removeAbove(l *logState) error {
+	s.storeMu.RLock()
+	defer s.storeMu.RUnlock()
+	if s.db == nil {
+		return logcore.ErrClosed
+	}
+	ingested := endOf(l.snapshot().ingested)
+	b := s.db.NewBatch()
+	defer b.Close()
+	for _, tag := range []byte{tagVersion, tagSize, tagCut, tagObject, tagDecoder} {
+		lower := appendLogKey(nil, tag, l.id)
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+		if err != nil {
+			return err
+		}
+		for it.First(); it.Valid() && err == nil; it.Next() {
+			key := it.Key()
+			if ingested.less(decodePos(key[len(key)-posBytes:])) {
+				err = b.Delete(key, nil)
+				continue
+			}
+			var value []byte
+			if value, err = it.ValueAndErr(); err == nil {
+				err = cutShort(b, key, value, ingested)
+			}
+		}
+		if err = errors.Join(err, it.Error(), it.Close()); err != nil {
+			return err
+		}
+	}
+	// What is known of the newest cuts may be of those removed.
+	l.forgetCuts()
+	defer s.readers.renew()
+	return s.apply(b)
+}
+
+// cutShort takes out of a value that has several places what comes after one.
+func cutShort(b *pebble.Batch, key, sealed []byte, bound pos) error {
+	switch {
+	case key[0] == tagVersion && len(sealed) > 0 && versionKind(sealed[0]) == kindRun:
+		h, body, err := decodeVersion(key, sealed)
+		if err != nil {
+			return nil // who reads it has it healed
+		}
+		image := 0
+		if h.flags&flagImage != 0 {
+			image = int(h.pageSize)
+		}
+		through, at, last := changesThrough(body[image:], decodePos(key[versionPrefixBytes:]), bound)
+		if at == last {
+			return nil
+		}
+		return setSealed(b, key, append(appendVersionHeader(nil, h), body[:image+len(through)]...))
+	case key[0] == tagDecoder && len(sealed) >= 4 && binary.LittleEndian.Uint32(sealed)&stateRun != 0:
+		value, err := unseal(key, sealed, -1)
+		if err != nil {
+			return err
+		}
+		first := decodePos(key[len(key)-posBytes:])
+		end := 4 + int(binary.LittleEndian.Uint32(value)&^stateRun)
+		if end > len(value) {
+			return corruptValue(key, "decoder state of %d bytes, %d at hand", end, len(value))
+		}
+		through, err := statesThrough(key, value[end:], first, bound)
+		if err != nil || len(through) == len(value)-end {
+			return err
+		}
+		return setSealed(b, key, value[:end+len(through)])
+	}
+	return nil
 }

@@ -182,7 +182,11 @@ func (s *Server) checkMarker() error {
 	if err != nil {
 		return fmt.Errorf("pageserver: %w", err)
 	}
-	return decodeMarker(b)
+	if err := decodeMarker(b); err != nil || binary.LittleEndian.Uint16(b[8:]) >= markerFormatVersion {
+		return err
+	}
+	// What is written from here on older builds don't read.
+	return s.writeMarker()
 }
 
 func (s *Server) writeMarker() error {
@@ -243,39 +247,6 @@ func deleteLog(db *pebble.DB, log logcore.LogID) error {
 		}
 	}
 	return db.Apply(b, pebble.NoSync)
-}
-
-// removeAbove removes what the store has of a log above its ingested LSN: the first
-// effects of a transaction that turned out to be impossible. Another decoder, in a later
-// build, may make something else of it.
-func (s *Server) removeAbove(l *logState) error {
-	s.storeMu.RLock()
-	defer s.storeMu.RUnlock()
-	if s.db == nil {
-		return logcore.ErrClosed
-	}
-	ingested := endOf(l.snapshot().ingested)
-	b := s.db.NewBatch()
-	defer b.Close()
-	for _, tag := range []byte{tagVersion, tagSize, tagCut, tagObject, tagDecoder} {
-		lower := appendLogKey(nil, tag, l.id)
-		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
-		if err != nil {
-			return err
-		}
-		for it.First(); it.Valid() && err == nil; it.Next() {
-			if key := it.Key(); ingested.less(decodePos(key[len(key)-posBytes:])) {
-				err = b.Delete(key, nil)
-			}
-		}
-		if err = errors.Join(err, it.Error(), it.Close()); err != nil {
-			return err
-		}
-	}
-	// What is known of the newest cuts may be of those removed.
-	l.forgetCuts()
-	defer s.readers.renew()
-	return s.apply(b)
 }
 
 // prefixEnd returns the smallest key above every key that begins with prefix, which

@@ -1,12 +1,11 @@
 package pageserver
 
 import (
-	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 
-	"github.com/cockroachdb/pebble/v2"
-
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
 )
 
@@ -19,6 +18,14 @@ type writeSet struct {
 	data     []byte      // keys and values, one behind the other
 	versions []versionOp // of pages
 	others   []otherOp   // in their order
+	commits  []commit
+	states   []stateOp
+	// stateBytes is what the states have, joinable whether the next may join the last.
+	stateBytes int
+	joinable   bool
+	// serial numbers the sets of this process.
+	serial uint64
+	value  []byte // scratch
 	// ranks numbers the spaces of versions, in the order in which they came.
 	ranks map[engine.Space]uint32
 	last  engine.Space // the space asked for last, of rank lastRank when there are any
@@ -34,11 +41,29 @@ type writeSet struct {
 	due     []duePage
 }
 
-// versionOp is a version of a page in a set.
+// versionOp is a version of a page in a set, or a change that joins the one before.
 type versionOp struct {
 	page   uint64 // rank of the space, page number
-	offset uint32 // of the key in data; the value follows it
-	value  uint32 // bytes
+	offset uint32 // of the key in data, which the value follows; of a change's steps
+	value  uint32 // bytes, of the steps
+	// joins: it is a change of the page's version before it. at is where, chainBytes what the
+	// whole has then.
+	joins      bool
+	chainBytes uint32
+	at         pos
+}
+
+// commit is a place at which the log became visible, and its clock.
+type commit struct {
+	lsn  logcore.LSN
+	time logcore.HLC
+}
+
+// stateOp is the decoder's state from a place on; joins: it follows the one before.
+type stateOp struct {
+	at    pos
+	state []byte
+	joins bool
 }
 
 // otherOp is anything else; a removal's value is where the range of keys ends.
@@ -60,7 +85,13 @@ const writeSetBytesKept = 4 << 20
 
 var writeSets = sync.Pool{New: func() any { return &writeSet{ranks: map[engine.Space]uint32{}} }}
 
-func newWriteSet() *writeSet { return writeSets.Get().(*writeSet) }
+var writeSetSerial atomic.Uint64
+
+func newWriteSet() *writeSet {
+	set := writeSets.Get().(*writeSet)
+	set.serial = writeSetSerial.Add(1)
+	return set
+}
 
 // release gives an empty set back.
 func (b *writeSet) release() {
@@ -73,20 +104,22 @@ func (b *writeSet) release() {
 }
 
 // writeMark is a place in a set.
-type writeMark struct{ data, versions, others, due, records int }
+type writeMark struct{ data, versions, others, commits, states, stateBytes, due, records int }
 
 func (b *writeSet) mark() writeMark {
-	return writeMark{len(b.data), len(b.versions), len(b.others), len(b.due), b.records}
+	return writeMark{len(b.data), len(b.versions), len(b.others), len(b.commits), len(b.states), b.stateBytes, len(b.due), b.records}
 }
 
 // truncate takes out what came after a mark.
 func (b *writeSet) truncate(m writeMark) {
 	b.data, b.versions, b.others, b.due, b.records = b.data[:m.data], b.versions[:m.versions], b.others[:m.others], b.due[:m.due], m.records
+	clear(b.states[m.states:])
+	b.commits, b.states, b.stateBytes, b.joinable = b.commits[:m.commits], b.states[:m.states], m.stateBytes, false
 }
 
-func (b *writeSet) size() int { return len(b.data) }
+func (b *writeSet) size() int { return len(b.data) + b.stateBytes }
 
-func (b *writeSet) empty() bool { return len(b.data) == 0 && b.entries == 0 }
+func (b *writeSet) empty() bool { return b.size() == 0 && b.entries == 0 }
 
 // room appends n bytes whose content the caller writes.
 func (b *writeSet) room(n int) (offset int) {
@@ -95,16 +128,34 @@ func (b *writeSet) room(n int) (offset int) {
 	return offset
 }
 
-// version adds a version of a page and returns where its key and its value go, with that
-// many bytes each: valid until something else is added. No version may come twice, and
-// those of a page come in the order of their places.
+// version adds a version of a page and returns where its key and its value, not sealed, go,
+// with that many bytes each: valid until something else is added. No version may come twice,
+// and those of a page come in the order of their places.
 func (b *writeSet) version(space engine.Space, page uint32, valueBytes int) (key, value []byte) {
 	const keyBytes = versionPrefixBytes + posBytes
 	at := b.room(keyBytes + valueBytes)
-	b.versions = append(b.versions, versionOp{uint64(b.rankOf(space))<<32 | uint64(page), uint32(at), uint32(valueBytes)})
+	b.versions = append(b.versions, versionOp{page: uint64(b.rankOf(space))<<32 | uint64(page), offset: uint32(at), value: uint32(valueBytes)})
 	end := at + keyBytes + valueBytes
 	return b.data[at : at+keyBytes : at+keyBytes], b.data[at+keyBytes : end : end]
 }
+
+// change adds a change to the version of a page that was added last, and returns where its
+// steps go. chainBytes is what the header of the version says from then on.
+func (b *writeSet) change(space engine.Space, page uint32, at pos, chainBytes uint32, bytes int) []byte {
+	from := b.room(bytes)
+	b.versions = append(b.versions, versionOp{uint64(b.rankOf(space))<<32 | uint64(page), uint32(from), uint32(bytes), true, chainBytes, at})
+	return b.data[from : from+bytes : from+bytes]
+}
+
+// setState adds the decoder's state, of one chunk at most, from a place on.
+func (b *writeSet) setState(at pos, state []byte) {
+	b.states = append(b.states, stateOp{at, state, b.joinable})
+	b.stateBytes += len(state) + posBytes
+	b.joinable = true
+}
+
+// endStates has the next state begin anew: another kind of state comes between.
+func (b *writeSet) endStates() { b.joinable = false }
 
 func (b *writeSet) rankOf(space engine.Space) uint32 {
 	if len(b.ranks) > 0 && space == b.last {
@@ -132,32 +183,3 @@ func (b *writeSet) other(key, value []byte, removes bool) {
 	b.others = append(b.others, otherOp{uint32(at), uint32(len(key)), uint32(len(value)), removes})
 }
 
-// addTo adds the set to a batch of the store, the versions in the order of their keys: of
-// a page the newest first.
-func (b *writeSet) addTo(batch *pebble.Batch) error {
-	for _, op := range b.others {
-		key, value := b.data[op.offset:op.offset+op.key], b.data[op.offset+op.key:op.offset+op.key+op.value]
-		var err error
-		if op.removes {
-			err = batch.DeleteRange(key, value, nil)
-		} else {
-			err = batch.Set(key, value, nil)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(b.versions, func(v, w versionOp) int {
-		if v.page != w.page {
-			return cmp.Compare(v.page, w.page)
-		}
-		return cmp.Compare(w.offset, v.offset)
-	})
-	for _, v := range b.versions {
-		const keyBytes = versionPrefixBytes + posBytes
-		if err := batch.Set(b.data[v.offset:v.offset+keyBytes], b.data[v.offset+keyBytes:v.offset+keyBytes+v.value], nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -24,52 +25,105 @@ func memoryStore(t *testing.T, fs vfs.FS, readOnly bool) *pebble.DB {
 	return db
 }
 
+// placedSteps are the steps of a version that come with one change.
+type placedSteps struct {
+	at    pos
+	steps string
+}
+
+// changesOf returns the changes of a version.
+func changesOf(t *testing.T, key, sealed []byte) (versionHeader, []placedSteps) {
+	t.Helper()
+	h, body, err := decodeVersion(key, sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := decodePos(key[versionPrefixBytes:])
+	if h.kind != kindRun {
+		return h, []placedSteps{{at, string(body)}}
+	}
+	var all []placedSteps
+	for rest := body; len(rest) > 0; {
+		var steps []byte
+		at, steps, rest, _ = nextChange(rest, at)
+		all = append(all, placedSteps{at, string(steps)})
+	}
+	return h, all
+}
+
 // TestWriteSet: a set holds what was added and not taken out again, whatever was between;
-// versions reach the store in the order of their keys, everything else in its own.
+// versions reach the store in the order of their keys with the changes that joined them,
+// everything else in its own order.
 func TestWriteSet(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	db := memoryStore(t, vfs.NewMem(), false)
 	defer db.Close()
-	set, want := newWriteSet(), map[string]string{}
-	var marks []writeMark
-	var wants []map[string]string
-	clone := func() map[string]string {
-		m := map[string]string{}
-		for k, v := range want {
-			m[k] = v
-		}
-		return m
+	type content struct {
+		versions map[string][]placedSteps
+		others   map[string]string
+		newest   map[pageID]string // the key of a page's newest version
+		commits  []commit
+		states   []stateOp
 	}
-	for lsn := logcore.LSN(1); lsn <= 400; lsn++ {
+	set, want := newWriteSet(), content{map[string][]placedSteps{}, map[string]string{}, map[pageID]string{}, nil, nil}
+	var marks []writeMark
+	var wants []content
+	clone := func() content {
+		c := content{map[string][]placedSteps{}, maps.Clone(want.others), maps.Clone(want.newest), slices.Clone(want.commits), slices.Clone(want.states)}
+		for k, v := range want.versions {
+			c.versions[k] = slices.Clone(v)
+		}
+		return c
+	}
+	state := make([]byte, 40)
+	runs := 0
+	for lsn := logcore.LSN(1); lsn <= 1000; lsn++ {
 		marks, wants = append(marks, set.mark()), append(wants, clone())
 		for range rng.IntN(6) {
-			space, page, value := engine.Space{Hi: rng.Uint64N(3), Lo: rng.Uint64N(3)}, rng.Uint32N(8), make([]byte, 1+rng.IntN(200))
-			for i := range value {
-				value[i] = byte(rng.Uint32())
+			id := pageID{engine.Space{Hi: rng.Uint64N(3), Lo: rng.Uint64N(3)}, rng.Uint32N(8)}
+			redo := make([]byte, rng.IntN(200))
+			for i := range redo {
+				redo[i] = byte(rng.Uint32())
 			}
+			steps := appendSteps(nil, []step{{redo: redo}})
 			at := pos{lsn, uint32(len(set.versions))}
-			k, v := set.version(space, page, len(value))
-			appendVersionKey(k[:0], 1, space, page, at)
+			if newest, ok := want.newest[id]; ok && rng.IntN(3) > 0 {
+				copy(set.change(id.space, id.page, at, 77, len(steps)), steps)
+				want.versions[newest] = append(want.versions[newest], placedSteps{at, string(steps)})
+				runs++
+				continue
+			}
+			value := append(appendVersionHeader(nil, versionHeader{kind: kindRedo, flags: flagBlind, depth: 1, pageSize: 8}), steps...)
+			k, v := set.version(id.space, id.page, len(value))
+			appendVersionKey(k[:0], 1, id.space, id.page, at)
 			copy(v, value)
-			want[string(k)] = string(value)
+			want.versions[string(k)], want.newest[id] = []placedSteps{{at, string(steps)}}, string(k)
 		}
 		key := []byte{tagPart, byte(rng.IntN(4))}
 		if rng.IntN(3) == 0 {
 			set.remove(key, append(bytes.Clone(key), 0xff))
-			delete(want, string(key))
+			delete(want.others, string(key))
 		} else {
 			value := []byte{byte(lsn), byte(lsn >> 8)}
 			set.set(key, value)
-			want[string(key)] = string(value)
+			want.others[string(key)] = string(value)
 		}
+		c := commit{lsn, logcore.HLC(10*lsn + logcore.LSN(rng.IntN(10)))}
+		set.commits, want.commits = append(set.commits, c), append(want.commits, c)
+		state = append([]byte(nil), state[:rng.IntN(len(state)+1)]...)
+		for range rng.IntN(60) {
+			state = append(state, byte(rng.Uint32()))
+		}
+		set.setState(pos{lsn, 0}, state)
+		want.states = append(want.states, stateOp{at: pos{lsn, 0}, state: state})
 		if rng.IntN(10) == 0 { // an entry failed
-			n := rng.IntN(len(marks))
+			n := max(0, len(marks)-1-rng.IntN(5))
 			set.truncate(marks[n])
 			want, marks, wants = wants[n], marks[:n], wants[:n]
 		}
 	}
 	b := db.NewBatch()
-	if err := set.addTo(b); err != nil {
+	if err := set.addTo(b, 1); err != nil {
 		t.Fatal(err)
 	}
 	var last []byte
@@ -97,14 +151,38 @@ func TestWriteSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer it.Close()
-	n := 0
+	versions, others, keys := 0, 0, 0
 	for it.First(); it.Valid(); it.Next() {
-		if n++; want[string(it.Key())] != string(it.Value()) {
-			t.Errorf("key %x: %x, want %x", it.Key(), it.Value(), want[string(it.Key())])
+		switch key := it.Key(); key[0] {
+		case tagVersion:
+			versions++
+			h, got := changesOf(t, key, it.Value())
+			if w := want.versions[string(key)]; !slices.Equal(got, w) || len(w) > 1 && (h.kind != kindRun || h.chainBytes != 77) {
+				t.Errorf("key %x: %+v %+v, want %+v", key, h, got, w)
+			}
+		case tagPart:
+			if others++; want.others[string(key)] != string(it.Value()) {
+				t.Errorf("key %x: %x, want %x", key, it.Value(), want.others[string(key)])
+			}
+		default:
+			keys++
 		}
 	}
-	if n != len(want) || n == 0 {
-		t.Errorf("%d keys in the store, want %d", n, len(want))
+	if versions != len(want.versions) || others != len(want.others) || runs < 500 || keys > len(want.commits)/5 {
+		t.Errorf("%d versions, %d others, %d keys of commits and states, want %d, %d, few of %d; %d changes joined", versions, others, keys, len(want.versions), len(want.others), len(want.commits), runs)
+	}
+	s := &Server{db: db}
+	r, l := s.newReader(), newLogState(1, nil, stateValue{name: "db"})
+	defer r.close()
+	for i, c := range want.commits {
+		for at := c.lsn; i+1 < len(want.commits) && at < want.commits[i+1].lsn; at++ {
+			if lsn, time, found, err := r.commitAt(l, at); err != nil || !found || lsn != c.lsn || time != c.time {
+				t.Fatalf("commit at LSN %d: %d %d %v %v, want %v", at, lsn, time, found, err, c)
+			}
+			if got, err := r.decoderState(l, endOf(at)); err != nil || !bytes.Equal(got, want.states[i].state) {
+				t.Fatalf("state at LSN %d: %x %v, want %x", at, got, err, want.states[i].state)
+			}
+		}
 	}
 	if set.release(); set.size() != 0 || !set.empty() {
 		t.Error("a released set holds something")
