@@ -57,7 +57,7 @@ type ingester struct {
 	place pos
 	// unseen counts the pages written of which nothing was known.
 	unseen int
-	open  map[logcore.TxID]openTx // transactions with parts; nil = not loaded
+	open   map[logcore.TxID]openTx // transactions with parts; nil = not loaded
 }
 
 // sizesMax bounds the lengths of spaces that are remembered per log.
@@ -371,4 +371,3 @@ func (w *ingester) entry(e *Entry) error {
 	w.set.entries++
 	return nil
 }
-

@@ -3,6 +3,7 @@ package pageserver
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -58,6 +59,49 @@ func (i *Inspector) Each(visit func(lsn logcore.LSN, key, value []byte) error) e
 		}
 	}
 	return it.Error()
+}
+
+// EachChange is Each with every change of a page, and every commit, under a key of its own,
+// as if it had been written alone.
+func (i *Inspector) EachChange(visit func(lsn logcore.LSN, key, value []byte) error) error {
+	return i.Each(func(lsn logcore.LSN, key, value []byte) error {
+		switch {
+		case key[0] == tagCommit:
+			var err error
+			failed := decodeCommits(key, value, func(c commit) bool {
+				k := append(bytes.Clone(key[:logPrefixBytes]), binary.BigEndian.AppendUint64(nil, uint64(c.lsn))...)
+				err = visit(c.lsn, k, seal(k, appendTime(nil, c.time)))
+				return err == nil
+			})
+			return errors.Join(failed, err)
+		case key[0] == tagVersion && len(value) > 0 && versionKind(value[0]) == kindRun:
+			return eachChangeOf(key, value, visit)
+		}
+		return visit(lsn, key, value)
+	})
+}
+
+func eachChangeOf(key, sealed []byte, visit func(lsn logcore.LSN, key, value []byte) error) error {
+	h, body, err := decodeVersion(key, sealed)
+	if err != nil {
+		return err
+	}
+	h.kind = kindRedo
+	head := appendVersionHeader(nil, h)
+	if h.flags&flagImage != 0 {
+		head, body = append(head, body[:h.pageSize]...), body[h.pageSize:]
+	}
+	for at := decodePos(key[versionPrefixBytes:]); len(body) > 0; {
+		var steps []byte
+		at, steps, body, _ = nextChange(body, at)
+		k := appendPos(bytes.Clone(key[:versionPrefixBytes]), at)
+		if err := visit(at.lsn, k, seal(k, append(bytes.Clone(head), steps...))); err != nil {
+			return err
+		}
+		h.flags, h.base = 0, at
+		head = appendVersionHeader(nil, h)
+	}
+	return nil
 }
 
 // Newest returns the key of the newest version of every page in the store.

@@ -182,4 +182,3 @@ func (b *writeSet) other(key, value []byte, removes bool) {
 	copy(b.data[at+len(key):], value)
 	b.others = append(b.others, otherOp{uint32(at), uint32(len(key)), uint32(len(value)), removes})
 }
-

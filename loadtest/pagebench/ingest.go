@@ -25,8 +25,8 @@ const (
 )
 
 // ingest measures how fast a log's records become versions, beside Pebble when it is
-// given what the page server wrote: the same keys and values, a batch for each commit,
-// without a write-ahead log too. Both begin with a store that has an image of each page.
+// given what the page server wrote: the same keys and values, each change and each commit
+// under a key of its own, a batch for each commit, without a write-ahead log too. Both begin with a store that has an image of each page.
 func (r *run) ingest(ctx context.Context) error {
 	h := newHistory(1)
 	space := engine.SpaceOf(1)
@@ -113,7 +113,7 @@ func (r *run) storeWrites(ctx context.Context, h *history, before logcore.LSN) (
 	}
 	defer store.Close()
 	byLSN, states := map[logcore.LSN][][2][]byte{}, [][2][]byte{}
-	err = store.Each(func(lsn logcore.LSN, key, value []byte) error {
+	err = store.EachChange(func(lsn logcore.LSN, key, value []byte) error {
 		kv := [2][]byte{bytes.Clone(key), bytes.Clone(value)}
 		if lsn == 0 {
 			if key[0] == 'i' { // the position, written again with every commit; the rest is not ingest's

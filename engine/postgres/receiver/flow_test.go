@@ -56,6 +56,16 @@ func newTestFlow(t *testing.T, log Log, o Options) *flow {
 	return &flow{r: r, queue: make(chan submitted, r.opts.InflightMax), room: make(chan struct{}, 1), batch: newTestBatch(t, log.PartBytesMax(), r.opts.RecordBytesMax)}
 }
 
+// The longest record that PostgreSQL writes fits, with the headers of the pages that it is on.
+func TestLongestRecordFits(t *testing.T) {
+	const longest, page, header = 1<<30 - 1, 8192, 40 // of the first page of a segment; others have less
+	pages := longest/(page-header) + 2
+	o := Options{}.withDefaults()
+	if need := longest + pages*header; o.RecordBytesMax < need {
+		t.Errorf("%d bytes of WAL are kept at most, the longest record takes %d", o.RecordBytesMax, need)
+	}
+}
+
 // What comes while an append is under way goes with the next one; when much comes, appends go one behind the other.
 func TestWALGathersWhileAnAppendIsUnderWay(t *testing.T) {
 	sample, log := wholeOf(t, walsample.Various), &heldLog{} // of short records

@@ -52,7 +52,8 @@ type Options struct {
 	// StatusEvery is how often the server hears from us when nothing happens; 0 is one
 	// second. It must be well below wal_sender_timeout.
 	StatusEvery time.Duration
-	// RecordBytesMax bounds the memory for one WAL record; 0 is 256 MiB.
+	// RecordBytesMax bounds the WAL, headers of its pages included, that is kept until its last record is whole; 0 is room for
+	// PostgreSQL's longest record, 1 GiB, and what may come before it. Of a record three copies are in memory when it is appended.
 	RecordBytesMax int
 	// InflightMax is how many appends may be under way; 0 is 64.
 	InflightMax int
@@ -68,6 +69,9 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
+// beforeRecordMax is how much whole WAL may wait for its append before a record that is not whole.
+const beforeRecordMax = 64 << 20
+
 func (o Options) withDefaults() Options {
 	if o.StandbyName == "" {
 		o.StandbyName = "logcore"
@@ -79,7 +83,7 @@ func (o Options) withDefaults() Options {
 		o.StatusEvery = time.Second
 	}
 	if o.RecordBytesMax == 0 {
-		o.RecordBytesMax = 256 << 20
+		o.RecordBytesMax = wal.RecordSpanMax + beforeRecordMax
 	}
 	if o.InflightMax == 0 {
 		o.InflightMax = 64

@@ -96,6 +96,9 @@ func (r *Record) Block(id uint8) *Block {
 	return nil
 }
 
+// RecordSpanMax is how many bytes of WAL the longest record can take, the headers of its pages included.
+const RecordSpanMax = recordBytesMax + (recordBytesMax/(PageBytes-longPageHeaderBytes)+2)*longPageHeaderBytes
+
 const (
 	recordHeaderBytes = 24
 	// recordBytesMax is what PostgreSQL can allocate for a record, and so what it can
