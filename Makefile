@@ -133,8 +133,8 @@ test-postgres: build ## the PostgreSQL engine against the real server, which is 
 	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_REDO_TABLE=$(abspath $(REDO_TABLE)) LOGCORE_PG_REGRESS=$$regress LOGCORE_PG_SOURCE=$(abspath $(PG_CACHE))/tree LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -count=1 -timeout 30m -v ./engine/postgres/conformance
 
 .PHONY: bench-postgres
-bench-postgres: build ## PostgreSQL with and without LogCore, interleaved; a killed node's return beside crash recovery: JSON lines on stdout, a table on stderr; ONLY=start,tps,wal,ingest,decode,pages,redo
-	@echo "expected: about 20 minutes; each part says how long it takes. ONLY=start (7 minutes, 3 with RETURN_MIB=256,512,1024), tps (4), ingest (3), decode, pages (2 each), wal, redo (1 each) or several with commas" >&2
+bench-postgres: build ## PostgreSQL with and without LogCore, interleaved; a killed node's return beside crash recovery: JSON lines on stdout, a table on stderr; ONLY=start,tps,sustained,wal,ingest,decode,pages,redo
+	@echo "expected: about 24 minutes; each part says how long it takes. ONLY=start (7 minutes, 3 with RETURN_MIB=256,512,1024), tps, sustained (4 each), ingest (3), decode, pages (2 each), wal, redo (1 each) or several with commas" >&2
 	@tools/postgres/prepare.sh --server && mkdir -p .cache/bench-postgres && rm -f .cache/bench-postgres/figures.jsonl && \
 	  parts=$$(echo '$(ONLY)' | tr ', ' '||') && \
 	  LOGCORE_FIGURES=$(CURDIR)/.cache/bench-postgres/figures.jsonl LOGCORE_RETURN_MIB=$(RETURN_MIB) LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -run '^$$' -bench "^BenchmarkFigures$$/^($${parts:-.*})$$" -benchtime 1x -timeout 90m -v ./engine/postgres/conformance >&2; \

@@ -134,7 +134,7 @@ func (f *postgresRunFlags) options(a *app, log string, nodes nodeMetrics) (compu
 		Log: log, Takeover: f.takeover, LogOnly: f.logOnly, Name: fmt.Sprintf("postgres run at %s, process %d", host, os.Getpid()),
 		Server: compute.ServerOptions{Dir: filepath.Join(dir, "pgdata"), Binary: f.binary, Port: f.port, Listen: f.listen, SocketDir: f.socket, User: f.user,
 			Set: f.set, UID: uid, GID: gid, Output: a.err},
-		Own: func(dir string) error { return ownAsPostgres(dir, os.Getuid()) },
+		Own:      func(dir string) error { return ownAsPostgres(dir, os.Getuid()) },
 		Building: func() { runtime.GOMAXPROCS(processors) },
 		Ready: func(s compute.Started) {
 			// Each commit goes through a handful of goroutines, one after the other. On one thread that is a matter of queues; on several each
