@@ -46,13 +46,17 @@ lint: ## gofmt, go vet, staticcheck, buf lint and breaking changes, generated co
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$unformatted" ]; then echo "not gofmt-ed, run make fmt: $$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags root ./hotlog
-	go vet -tags postgres ./engine/postgres/conformance
+	go vet -tags postgres,suite ./engine/postgres/conformance
 	$(TOOL) staticcheck ./...
 	$(TOOL) buf lint
 	$(TOOL) buf breaking --against proto/baseline.binpb
 	@$(MAKE) --no-print-directory proto
 	@git diff --exit-code --stat -- proto || { echo "generated code is stale: commit what make proto wrote"; exit 1; }
 	go test -count=1 ./internal/tidy
+
+.PHONY: alerts
+alerts: ## the alert rules and their tests through promtool, which is fetched from Debian's package when it is missing
+	tool=$$(tools/prometheus/promtool.sh .cache/prometheus) && $$tool check rules deploy/alerts/*.rules.yml && $$tool test rules deploy/alerts/tests/*.test.yml
 
 fmt: ## format the Go code
 	gofmt -w $$(git ls-files '*.go')
@@ -130,7 +134,13 @@ PG_CACHE ?= .cache/postgres
 .PHONY: test-postgres
 test-postgres: build ## the PostgreSQL engine against the real server, which is installed if it is missing: regression suite, killed nodes, a standby as oracle
 	@echo "expected: about 6 minutes, and 2 more the first time, to fetch and build PostgreSQL's regression suite" >&2
-	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_REDO_TABLE=$(abspath $(REDO_TABLE)) LOGCORE_PG_REGRESS=$$regress LOGCORE_PG_SOURCE=$(abspath $(PG_CACHE))/tree LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -count=1 -timeout 30m -v ./engine/postgres/conformance
+	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_PG_REGRESS=$$regress LOGCORE_PG_SOURCE=$(abspath $(PG_CACHE))/tree LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -count=1 -timeout 30m -v ./engine/postgres/conformance
+
+.PHONY: test-postgres-suite
+test-postgres-suite: ## all 217 tests of PostgreSQL's regression suite under wal_consistency_checking=all: every record redone and printed as by the server, its 11 GB of WAL looked at as they are written (2 GB of disk); REDO_TABLE=FILE for the counts
+	@echo "expected: 1 to 6 minutes, and 2 more the first time, to fetch and build PostgreSQL's regression suite" >&2
+	mkdir -p $(BIN) && go build -o $(BIN)/ ./cmd/logcore
+	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_REDO_TABLE=$(abspath $(REDO_TABLE)) LOGCORE_PG_REGRESS=$$regress LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore nice go test -tags postgres,suite -count=1 -timeout 60m -v -run '^TestWholeRegressionSuite$$' ./engine/postgres/conformance
 
 .PHONY: bench-postgres
 bench-postgres: build ## PostgreSQL with and without LogCore, interleaved; a killed node's return beside crash recovery: JSON lines on stdout, a table on stderr; ONLY=start,tps,sustained,wal,ingest,decode,pages,redo

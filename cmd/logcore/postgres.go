@@ -142,7 +142,8 @@ masks them for the same check. Exit code 6 when a page differs.
 
 The columns: equal to the server's; images that redo takes as they are; images of resource managers that
 are not redone in Go; pages unknown before their first record, whose image was taken; redone
-with no image to compare with; different or impossible to redo.`,
+with no image to compare with; maps whose bits the server has and its WAL has not, since CREATE DATABASE
+logs maps without their content; different or impossible to redo.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts, err := f.options(args[0])
@@ -202,7 +203,7 @@ func (a *app) writeRedo(r redoJSON) error {
 	}
 	row := func(name string, c verify.Counts) []string {
 		out := []string{name}
-		for _, n := range []uint64{c.Equal + c.Early, c.Images, c.Unnative, c.Unknown, c.NoImage, c.Differ + c.Failed} {
+		for _, n := range []uint64{c.Equal + c.Early, c.Images, c.Unnative, c.Unknown, c.NoImage, c.Unlogged, c.Differ + c.Failed} {
 			out = append(out, fmt.Sprint(n))
 		}
 		return out
@@ -212,7 +213,7 @@ func (a *app) writeRedo(r redoJSON) error {
 		rows = append(rows, row(k.Manager+"/"+k.Operation, k.Counts))
 	}
 	rows = append(rows, row("total", r.Total))
-	if err := a.writeTable([]string{"RECORD", "EQUAL", "IMAGES", "NOT REDONE", "UNKNOWN", "NO IMAGE", "DIFFERENT"}, rows); err != nil {
+	if err := a.writeTable([]string{"RECORD", "EQUAL", "IMAGES", "NOT REDONE", "UNKNOWN", "NO IMAGE", "NOT LOGGED", "DIFFERENT"}, rows); err != nil {
 		return err
 	}
 	for _, d := range r.Differences {

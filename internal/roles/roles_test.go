@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -162,6 +163,19 @@ func TestMetricsAndHealth(t *testing.T) {
 		if code != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("/metrics: %d, lacks %s", code, want)
 		}
+	}
+	rules, err := os.ReadFile("../../deploy/alerts/service.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := regexp.MustCompile(`logcore_\w+`).FindAllString(string(rules), -1)
+	for _, metric := range asked {
+		if !strings.Contains(body, "\n"+metric+"{") && !strings.Contains(body, "\n"+metric+" ") {
+			t.Errorf("an alert asks for %s, which is no metric of the service", metric)
+		}
+	}
+	if len(asked) < 8 {
+		t.Errorf("%d metrics in the rules", len(asked))
 	}
 }
 

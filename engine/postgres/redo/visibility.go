@@ -26,6 +26,12 @@ func setVisible(p page.Page, heapPage uint32, bits uint8) bool {
 	return true
 }
 
+// VisibilityOf returns the two bits of a heap page in p, the page of the visibility map that has them.
+func VisibilityOf(p page.Page, heapPage uint32) uint8 {
+	at, shift := mapPlace(heapPage)
+	return p.Content()[at] >> shift & visibilityBits
+}
+
 func mapPlace(heapPage uint32) (at int, shift uint) {
 	n := heapPage % heapPagesPerMapPage
 	return int(n / heapPagesPerByte), uint(n%heapPagesPerByte) * 2

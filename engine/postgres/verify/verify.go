@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/logcore/logcore/engine/postgres/effect"
 	"github.com/logcore/logcore/engine/postgres/page"
 	"github.com/logcore/logcore/engine/postgres/redo"
 	"github.com/logcore/logcore/engine/postgres/wal"
@@ -27,6 +28,12 @@ type Counts struct {
 	// Early counts blocks of visibility maps in which the server's image lacks bits that
 	// a later record clears: the server clears them before it logs that.
 	Early uint64 `json:"early"`
+
+	// Unlogged counts blocks of visibility maps in which the server has bits that its WAL has
+	// not: CREATE DATABASE with the strategy wal_log logs a map's pages as it does a table's, without
+	// what lies between lower and upper bound, and in a map everything does. A server that
+	// replays the WAL lacks those bits too; they are only hints that a vacuum may pass a page over.
+	Unlogged uint64 `json:"unlogged"`
 }
 
 // Add adds the counts of another kind.
@@ -39,6 +46,7 @@ func (c *Counts) Add(o Counts) {
 	c.Differ += o.Differ
 	c.Failed += o.Failed
 	c.Early += o.Early
+	c.Unlogged += o.Unlogged
 }
 
 // Kind names a kind of record, as pg_waldump does: manager and operation.
@@ -79,17 +87,29 @@ type pageKey struct {
 // Verifier redoes a log. All pages that the log touches stay in memory.
 type Verifier struct {
 	redo         redo.Redo
-	pages        map[pageKey]page.Page
+	pages        *pages
+	interpreter  effect.Interpreter
 	byKind       map[Kind]*Counts
 	differ       func(*Difference)
 	mine, theirs page.Page // scratch
-	early        earlyBits
+	knowsAll     bool
 }
 
 // New returns a verifier that knows no page yet. differ is called for each difference.
 func New(r redo.Redo, differ func(*Difference)) *Verifier {
-	return &Verifier{redo: r, pages: map[pageKey]page.Page{}, byKind: map[Kind]*Counts{}, differ: differ, early: earlyBits{}, mine: make(page.Page, page.Bytes), theirs: make(page.Page, page.Bytes)}
+	s := newPages()
+	return &Verifier{redo: r, pages: s, interpreter: effect.Interpreter{Sink: s, Settings: effect.Settings{HintBitsLogged: r.HintBitsLogged}},
+		byKind: map[Kind]*Counts{}, differ: differ, mine: make(page.Page, page.Bytes), theirs: make(page.Page, page.Bytes)}
 }
+
+// Know gives the verifier a page as it is before the first record; p is the verifier's from then on.
+func (v *Verifier) Know(relation wal.Relation, fork wal.Fork, number uint32, p page.Page) {
+	v.pages.put(pageKey{relation, fork, number}, p)
+}
+
+// KnowsAll says that Know was given every page that there is before the first record. Another one was never
+// written, so that its first record is redone too, on a page of zeros.
+func (v *Verifier) KnowsAll() { v.knowsAll = true }
 
 // Counts returns the counts so far, by kind of record.
 func (v *Verifier) Counts() map[Kind]Counts {
@@ -102,46 +122,45 @@ func (v *Verifier) Counts() map[Kind]Counts {
 
 // EarlyLeft returns how many bits of visibility maps the server's images lacked that no
 // record has cleared yet. Behind the last record of a server that was stopped cleanly it is 0.
-func (v *Verifier) EarlyLeft() int { return v.early.left() }
+func (v *Verifier) EarlyLeft() int { return v.pages.early.left() }
 
 // Pages returns how many pages are kept.
-func (v *Verifier) Pages() int { return len(v.pages) }
+func (v *Verifier) Pages() int { return v.pages.count() }
 
-// Record redoes and compares all blocks of one record.
+// Record redoes and compares all blocks of one record, and does what it stands for beside them.
 func (v *Verifier) Record(r *wal.Record) {
-	cleared, n := redo.VisibilityCleared(r)
-	for _, c := range cleared[:n] {
-		key := pageKey{c.Relation, wal.ForkVM, c.MapPage}
-		if p := v.pages[key]; p != nil {
-			if len(v.early) > 0 {
-				copy(v.mine, p)
-			}
-			c.Apply(p)
-			v.early.settle(key, v.mine, p)
+	kind := KindOf(r)
+	if r.Manager < wal.ManagerCustomMin { // what an extension's does nobody knows
+		if err := v.interpreter.Apply(r); err != nil {
+			v.counts(kind).Failed++
+			v.differ(&Difference{Record: r.Start, Kind: kind, Offset: -1, Err: err})
 		}
 	}
 	if len(r.Blocks) == 0 {
-		v.forget(r)
 		return
 	}
-	kind := KindOf(r)
-	counts := v.byKind[kind]
-	if counts == nil {
-		counts = &Counts{}
-		v.byKind[kind] = counts
-	}
+	counts := v.counts(kind)
 	for i := range r.Blocks {
 		v.block(r, &r.Blocks[i], kind, counts)
 	}
 }
 
+func (v *Verifier) counts(kind Kind) *Counts {
+	counts := v.byKind[kind]
+	if counts == nil {
+		counts = &Counts{}
+		v.byKind[kind] = counts
+	}
+	return counts
+}
+
 func (v *Verifier) block(r *wal.Record, b *wal.Block, kind Kind, counts *Counts) {
 	key := pageKey{b.Relation, b.Fork, b.Number}
-	p := v.pages[key]
-	known := p != nil
-	if !known {
+	p := v.pages.get(key)
+	known := p != nil || v.knowsAll
+	if p == nil {
 		p = make(page.Page, page.Bytes)
-		v.pages[key] = p
+		v.pages.put(key, p)
 	}
 	outcome := redo.Restored
 	var err error
@@ -159,6 +178,7 @@ func (v *Verifier) block(r *wal.Record, b *wal.Block, kind Kind, counts *Counts)
 	switch {
 	case b.HasImage && b.Image.Apply:
 		counts.Images++
+		v.pages.hollow.note(key, &b.Image)
 	case !known && !b.WillInit:
 		if v.adopt(r, b, p, key) {
 			counts.Unknown++
@@ -183,7 +203,11 @@ func (v *Verifier) block(r *wal.Record, b *wal.Block, kind Kind, counts *Counts)
 			counts.Equal++
 			return
 		}
-		if b.Fork == wal.ForkVM && v.early.note(key, v.mine, v.theirs) {
+		if b.Fork == wal.ForkVM && v.pages.hollow.settle(r, key, p, v.mine, v.theirs) {
+			counts.Unlogged++
+			return
+		}
+		if b.Fork == wal.ForkVM && v.pages.early.note(key, v.mine, v.theirs) {
 			counts.Early++
 			return
 		}
@@ -214,7 +238,7 @@ func mask(m wal.Manager, b *wal.Block, p page.Page) {
 // adopt goes on from the server's page. Without an image the page is forgotten.
 func (v *Verifier) adopt(r *wal.Record, b *wal.Block, p page.Page, key pageKey) bool {
 	if !b.HasImage || b.Image.Restore(p) != nil {
-		delete(v.pages, key)
+		v.pages.remove(key)
 		return false
 	}
 	if !p.IsNew() {
