@@ -83,16 +83,17 @@ func (c *client) askToOpen() {
 	life, op := c.life, c.opening
 	answered := false
 	op.underWay++
-	c.w.net.request(c.node, func(n *node) {
-		n.openWriter(c.log, op.writer, func(a opened) {
-			c.w.net.reply(n.id, func() {
-				if !answered {
-					answered = true
-					c.opened(life, op, a)
-				}
-			})
+	reply := func(n *node, a opened) {
+		c.w.net.reply(n.id, func() {
+			if !answered {
+				answered = true
+				c.opened(life, op, a)
+			}
 		})
-	})
+	}
+	c.request(func(n *node) {
+		n.openWriter(c.log, op.writer, func(a opened) { reply(n, a) })
+	}, func(n *node, err error) { reply(n, opened{err: err}) })
 	c.w.s.after(openTimeout, func() {
 		if answered || c.life != life || c.stopped() {
 			return
@@ -129,7 +130,7 @@ func (c *client) opened(life int, op *operation, a opened) {
 
 // refusal reports whether an error says that nothing was written.
 func refusal(err error) bool {
-	for _, definite := range []error{logcore.ErrNotLeader, logcore.ErrOverloaded, logcore.ErrDiskFull, logcore.ErrFenced, logcore.ErrSequenceGap, logcore.ErrLogNotFound, logcore.ErrWriterActive} {
+	for _, definite := range []error{logcore.ErrNotLeader, logcore.ErrOverloaded, logcore.ErrDiskFull, logcore.ErrFenced, logcore.ErrSequenceGap, logcore.ErrLogNotFound, logcore.ErrWriterActive, logcore.ErrMoved} {
 		if errors.Is(err, definite) {
 			return true
 		}
@@ -176,11 +177,12 @@ func (c *client) send(a *pendingAppend) {
 	}
 	a.op.underWay += times
 	for range times {
-		c.w.net.request(c.node, func(n *node) {
-			n.append(t, a.sequence, a.op.tx, func(r appended) {
-				c.w.net.reply(n.id, func() { c.answered(a, attempt, r) })
-			})
-		})
+		reply := func(n *node, r appended) {
+			c.w.net.reply(n.id, func() { c.answered(a, attempt, r) })
+		}
+		c.request(func(n *node) {
+			n.append(t, a.sequence, a.op.tx, func(r appended) { reply(n, r) })
+		}, func(n *node, err error) { reply(n, appended{err: err}) })
 	}
 	c.later(appendTimeout+c.w.s.between(0, appendTimeout/2), func() {
 		if a.op.ret != 0 || a.attempt != attempt || a.unsent {
@@ -297,17 +299,18 @@ func (c *client) wantRead() {
 		if c.w.s.chance(0.3) {
 			to = c.w.anyThere().id
 		}
-		c.w.net.request(to, func(n *node) {
-			n.read(c.log, func(r seen) {
-				c.w.net.reply(n.id, func() {
-					if r.err == nil && op.ret == 0 && !done {
-						op.ret, op.epoch, op.lsn, op.count = int64(c.w.s.steps), r.epoch, r.last, r.entries
-						c.w.count.Reads++
-					}
-					again()
-				})
+		reply := func(n *node, r seen) {
+			c.w.net.reply(n.id, func() {
+				if r.err == nil && op.ret == 0 && !done {
+					op.ret, op.epoch, op.lsn, op.count = int64(c.w.s.steps), r.epoch, r.last, r.entries
+					c.w.count.Reads++
+				}
+				again()
 			})
-		})
+		}
+		c.requestAt(to, func(n *node) {
+			n.read(c.log, func(r seen) { reply(n, r) })
+		}, func(n *node, err error) { reply(n, seen{err: err}) })
 		c.w.s.after(readTimeout, again)
 	})
 }

@@ -27,6 +27,8 @@ type Counts struct {
 	LostDisks, MemberChanges, Trims, Feeds, Fed, Archived uint64
 	// What the network did to messages between members: Cut were lost in a partition.
 	Messages, Dropped, Repeated, Cut uint64
+	// Moves are logs that were placed in another shard.
+	Moves uint64
 }
 
 // Add adds the counts of another run.
@@ -91,6 +93,20 @@ func (c Counts) Void(seeds uint64) error {
 		if got, want := f.of(c), f.min*seeds/100; got < want {
 			return fmt.Errorf("void: %d %s in %d seeds, at least %d are wanted", got, f.name, seeds, want)
 		}
+	}
+	return nil
+}
+
+// movesFloor is how many moves 100 seeds with several shards have at least.
+const movesFloor = 150
+
+// VoidOf is Void of runs with such options: with several shards the faults of a shard's own members are another simulation's.
+func (c Counts) VoidOf(o Options, seeds uint64) error {
+	if !o.Moves {
+		return c.Void(seeds)
+	}
+	if want := movesFloor * seeds / 100; seeds >= voidSeeds && (c.Moves < want || c.Acks < want || c.Crashes < seeds || c.Partitions < seeds/2) {
+		return fmt.Errorf("void: %d moves in %d seeds, at least %d are wanted, with appends, crashes and partitions: %v", c.Moves, seeds, want, c)
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func (d *disk) erase() {
 	d.segs, d.first, d.last, d.durable, d.stored = nil, 1, 0, 0, 0
 	d.waiting, d.flight, d.broken = nil, nil, nil
 	d.life++
-	d.open(segment.Header{ID: segment.ID{Shard: shardID, First: 1}})
+	d.open(segment.Header{ID: segment.ID{Shard: d.w.shard, First: 1}})
 }
 
 // copied is what is stored on the device, as somebody's copy of it would be.
@@ -254,7 +254,7 @@ func (d *disk) append(e logcore.Entry) int {
 	if s.sealed || d.flaws.sealsAlone && len(s.frames) > segmentBytes/2 && len(s.ends) > 0 {
 		s.sealed = true
 		sum, term := d.lastSum()
-		d.open(segment.Header{ID: segment.ID{Shard: shardID, First: e.LSN}, Prev: sum, PrevTerm: term})
+		d.open(segment.Header{ID: segment.ID{Shard: d.w.shard, First: e.LSN}, Prev: sum, PrevTerm: term})
 		s = d.tail()
 	}
 	_, prev := s.begin(len(s.ends))

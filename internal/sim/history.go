@@ -137,8 +137,9 @@ func (op *operation) resolve(o *oracle) (c call, happened bool, err error) {
 		c.epoch = g.epoch
 		return c, there, op.notRefused(there)
 	}
-	lsn := o.byTx[op.tx]
-	if op.ret != 0 && (lsn == 0 || lsn != op.lsn || o.committed[lsn-1].time != op.time) {
+	at := o.byTx[op.tx]
+	lsn := at.lsn
+	if op.ret != 0 && (lsn == 0 || lsn != op.lsn || at.time != op.time) {
 		return c, false, fmt.Errorf("acknowledged and lost: the entry of log %q, epoch %d, acknowledged at LSN %d is at %d", op.log, op.epoch, op.lsn, lsn)
 	}
 	if lsn != 0 {

@@ -52,7 +52,7 @@ func (n *node) found() {
 	for i := range members {
 		members[i] = uint64(i) + 1
 	}
-	n.store.state = replication.FoundingState(shardID, n.id, members, incarnation)
+	n.store.state = replication.FoundingState(n.w.shard, n.id, members, incarnation)
 }
 
 // start makes the member from what the disk and the store hold.
@@ -139,6 +139,9 @@ func (n *node) do(step func()) {
 	n.observeEntries() // also of a member that crashed: it may have answered before
 	if crashed {
 		n.crash()
+		if n.w.shards != nil {
+			n.restartIn(n.w.s.between(10*time.Millisecond, 1500*time.Millisecond))
+		}
 		return
 	}
 	n.observeState()
@@ -222,6 +225,12 @@ func (n *node) expects(err error) bool {
 
 // crash ends the member; its disk keeps what it has, and a part of what was under way.
 func (n *node) crash() {
+	for _, s := range n.siblings() {
+		s.crashAlone()
+	}
+}
+
+func (n *node) crashAlone() {
 	if n.member == nil {
 		return
 	}
@@ -234,21 +243,31 @@ func (n *node) crash() {
 }
 
 func (n *node) restartIn(d time.Duration) {
-	life := n.life
-	n.w.s.after(d, func() {
-		if n.life == life {
-			n.start()
-		}
-	})
+	for _, s := range n.siblings() {
+		life := s.life
+		s.w.s.after(d, func() {
+			if s.life == life {
+				s.start()
+			}
+		})
+	}
 }
 
 func (n *node) pause() {
-	if n.member != nil {
-		n.paused = true
+	for _, s := range n.siblings() {
+		if s.member != nil {
+			s.paused = true
+		}
 	}
 }
 
 func (n *node) resume() {
+	for _, s := range n.siblings() {
+		s.resumeAlone()
+	}
+}
+
+func (n *node) resumeAlone() {
 	if !n.paused {
 		return
 	}

@@ -99,7 +99,7 @@ func (o *operator) ask() {
 			return
 		}
 		if o.new != nil && o.new.member == nil && o.new.life == 0 && !o.new.gone {
-			o.new.store.state = replication.JoiningState(shardID, o.new.id, incarnation, now)
+			o.new.store.state = replication.JoiningState(o.w.shard, o.new.id, incarnation, now)
 			o.w.s.after(0, o.new.start)
 		}
 		change, heir := o.next(now, n.id)

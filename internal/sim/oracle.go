@@ -13,9 +13,16 @@ type oracle struct {
 	committed []placed // by LSN, from 1
 	logs      map[logcore.LogID]*logTruth
 	byName    map[string]*logTruth
-	byTx      map[logcore.TxID]logcore.LSN
-	opened    map[string]grant // by the writer's name, which each attempt has to itself
+	byTx      map[logcore.TxID]written // of every log, in its own numbering
+	opened    map[string]grant         // by the writer's name, which each attempt has to itself
 	seals     int
+	shard     logcore.ShardID
+}
+
+// written is where an entry of a log is, and its time.
+type written struct {
+	lsn  logcore.LSN
+	time logcore.HLC
 }
 
 // placed is an entry as it stands on disk, in short.
@@ -34,6 +41,12 @@ type logTruth struct {
 	sequence uint64
 	entries  int
 	place    map[logcore.TxID]int // from 1, in the order of the log
+	// Where it is: in which shard, after how many moves, what its LSNs are above the indexes there; gone: it left at left.
+	shard      logcore.ShardID
+	gen        uint64
+	base, left logcore.LSN
+	gone       bool
+	last       logcore.LSN // of its newest entry
 }
 
 type grant struct {
@@ -45,7 +58,7 @@ type grant struct {
 }
 
 func newOracle() *oracle {
-	return &oracle{logs: map[logcore.LogID]*logTruth{}, byName: map[string]*logTruth{}, byTx: map[logcore.TxID]logcore.LSN{}, opened: map[string]grant{}}
+	return &oracle{logs: map[logcore.LogID]*logTruth{}, byName: map[string]*logTruth{}, byTx: map[logcore.TxID]written{}, opened: map[string]grant{}}
 }
 
 func (o *oracle) last() logcore.LSN { return logcore.LSN(len(o.committed)) }
@@ -96,15 +109,20 @@ func (o *oracle) fold(e logcore.Entry) error {
 			return fmt.Errorf("LSN %d: log %d was never created", e.LSN, r.Log)
 		case r.Epoch != l.epoch:
 			return fmt.Errorf("fenced writer's entry was committed: LSN %d of log %q has epoch %d, which is at %d", e.LSN, l.name, r.Epoch, l.epoch)
-		case o.byTx[e.Tx] != 0:
-			return fmt.Errorf("entry written twice: LSN %d of log %q has the transaction of LSN %d", e.LSN, l.name, o.byTx[e.Tx])
+		case l.gone || l.shard != o.shard:
+			return o.misplaced("is written to", l, e.LSN)
+		case o.byTx[e.Tx].lsn != 0:
+			return fmt.Errorf("entry written twice: LSN %d of log %q has the transaction of LSN %d", e.LSN, l.name, o.byTx[e.Tx].lsn)
+		case e.LSN+l.base <= l.last:
+			return fmt.Errorf("log %q goes back: LSN %d after %d", l.name, e.LSN+l.base, l.last)
 		case r.Sequence != l.sequence+1:
 			return fmt.Errorf("LSN %d of log %q: sequence %d after %d", e.LSN, l.name, r.Sequence, l.sequence)
 		}
 		l.sequence++
 		l.entries++
 		l.place[e.Tx] = l.entries
-		o.byTx[e.Tx] = e.LSN
+		l.last = e.LSN + l.base
+		o.byTx[e.Tx] = written{l.last, e.Time}
 	}
 	return nil
 }
@@ -115,10 +133,15 @@ func (o *oracle) foldCommand(c catalog.Command, lsn logcore.LSN) error {
 		if o.byName[c.Name] != nil || o.logs[c.Log] != nil {
 			return fmt.Errorf("LSN %d: log %q, id %d, was created twice", lsn, c.Name, c.Log)
 		}
-		l := &logTruth{id: c.Log, name: c.Name, place: map[logcore.TxID]int{}}
+		l := &logTruth{id: c.Log, name: c.Name, shard: o.shard, place: map[logcore.TxID]int{}}
 		o.logs[c.Log], o.byName[c.Name] = l, l
+	case catalog.OpLeave, catalog.OpPlace:
+		return o.foldMove(c, lsn)
 	case catalog.OpOpenWriter:
 		l := o.logs[c.Log]
+		if l != nil && (l.gone || l.shard != o.shard) {
+			return o.misplaced("is opened", l, lsn)
+		}
 		if l == nil || c.Epoch != l.epoch+1 {
 			return fmt.Errorf("LSN %d: epoch %d of log %d was granted out of order", lsn, c.Epoch, c.Log)
 		}
@@ -129,4 +152,13 @@ func (o *oracle) foldCommand(c catalog.Command, lsn logcore.LSN) error {
 		o.opened[c.Writer] = grant{log: c.Log, epoch: c.Epoch, lsn: lsn, before: l.entries}
 	}
 	return nil
+}
+
+// misplaced is what happened to a log where it is not, or not yet.
+func (o *oracle) misplaced(what string, l *logTruth, lsn logcore.LSN) error {
+	where := fmt.Sprintf("is in shard %d", l.shard)
+	if l.gone {
+		where = fmt.Sprintf("has left shard %d", l.shard)
+	}
+	return fmt.Errorf("shard %d, LSN %d: log %q %s, which %s after %d moves", o.shard, lsn, l.name, what, where, l.gen)
 }

@@ -36,7 +36,7 @@ func (n *node) openWriter(log, writer string, answer func(opened)) {
 	var t logsvc.Token
 	m := n.member
 	err := m.Submit(replication.Request{Bytes: 256, Prepare: func(p *replication.Proposer) (err error) {
-		t, _, err = logsvc.PrepareOpenWriter(p, logsvc.Opening{Log: log, Writer: writer, Create: true})
+		t, _, err = logsvc.PrepareOpenWriter(p, logsvc.Opening{Log: log, Writer: writer, Create: n.w.shard == 0 || n.w.shards == nil || n.w.flaws.createsAnywhere})
 		return err
 	}, Done: func(err error) { answer(opened{err, m.Leader(), t}) }})
 	if err != nil {
@@ -49,6 +49,9 @@ func (n *node) append(t logsvc.Token, sequence uint64, tx logcore.TxID, answer f
 	places := make([]catalog.Place, 1)
 	err := m.Submit(replication.Request{Bytes: 256, Prepare: func(p *replication.Proposer) error {
 		sequence := sequence
+		if l, err := p.Catalog().ByID(t.Log); n.w.flaws.movesForget && err == nil && !l.Gone && l.Gen > 0 && l.LastLSN <= l.PlacedLSN && l.Epoch == t.Epoch && sequence <= l.Sequence {
+			sequence = l.Sequence + 1 // planted
+		}
 		if n.w.flaws.forgetful { // planted: what was written before is not remembered
 			if l, err := p.Catalog().ByID(t.Log); err == nil && l.Epoch == t.Epoch && sequence <= l.Sequence {
 				sequence = l.Sequence + 1

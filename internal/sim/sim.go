@@ -14,6 +14,8 @@ type Options struct {
 	FaultsFor time.Duration
 	// Trace keeps what happened as lines; without it only their hash is kept.
 	Trace bool
+	// Moves simulates several shards, between which logs move, instead of one.
+	Moves bool
 	// Planted names a bug of Planted to be in the code, empty: none.
 	Planted string
 
@@ -50,10 +52,14 @@ func Run(seed uint64, o Options) Result {
 	if !o.flaws.plant(o.Planted) {
 		return Result{Seed: seed, Err: fmt.Errorf("%w: sim: no bug is called %q", logcore.ErrInvalid, o.Planted)}
 	}
+	o.Moves = o.Moves || o.flaws.placeEarly || o.flaws.movesForget || o.flaws.createsAnywhere
 	w := newWorld(seed, o)
 	w.guardedPlay()
 	w.count.Entries = uint64(len(w.oracle.committed))
 	w.count.Seals = uint64(w.oracle.seals)
+	for _, s := range w.others() {
+		w.count.Add(s.count)
+	}
 	return Result{Seed: seed, Err: w.failure, Hash: w.trace.hash, Trace: w.trace.String(), Counts: w.count, Took: w.s.now, Progress: w.progressed}
 }
 
@@ -67,9 +73,19 @@ func (w *world) guardedPlay() {
 	w.play()
 }
 
+// others are the shards besides the first.
+func (w *world) others() []*world {
+	if w.shards == nil || w.first != nil {
+		return nil
+	}
+	return w.shards[1:]
+}
+
 func (w *world) play() {
 	for _, n := range w.nodes {
-		n.start()
+		for _, s := range n.siblings() {
+			s.start()
+		}
 	}
 	for log := range w.plan.logs {
 		for range w.plan.writers {
@@ -81,14 +97,32 @@ func (w *world) play() {
 	w.archive.work()
 	w.operator.work()
 	w.trouble()
+	for _, s := range w.others() {
+		s.archive.work()
+		s.trouble()
+	}
+	if w.shards != nil {
+		w.wantMoves()
+		for _, n := range w.nodes {
+			w.place(n.id)
+		}
+	}
 	w.s.run(w.plan.faultsFor, w.failed)
 	if w.failed() {
 		return
 	}
 	w.calmDown()
+	for _, s := range w.others() {
+		s.calmDown()
+	}
 	w.progress()
 	if !w.failed() {
 		w.fail(w.agreement())
+	}
+	for _, s := range w.others() {
+		if !w.failed() {
+			w.fail(s.agreement())
+		}
 	}
 	if !w.failed() {
 		w.fail(w.history.linearizable(w.oracle))
@@ -103,7 +137,7 @@ func (w *world) progress() {
 		before[c.log] += c.acked
 	}
 	moved := func() bool {
-		if w.operator.busy() || len(w.operator.broken) > 0 {
+		if w.operator.busy() || len(w.operator.broken) > 0 || !w.settledMoves() {
 			return false
 		}
 		after := map[string]int{}
@@ -134,6 +168,11 @@ func (w *world) progress() {
 // settled reports whether every member has applied, and holds durably, one and the same
 // end of the log.
 func (w *world) settled() bool {
+	for _, s := range w.others() {
+		if !s.settled() {
+			return false
+		}
+	}
 	for _, id := range w.voters() {
 		n := w.nodes[id-1]
 		if n.dead {
@@ -158,6 +197,9 @@ func (w *world) describe() string {
 			continue
 		}
 		text += fmt.Sprintf(" member %d: term %d, leader %d, committed %d, disk %d to %d, durable %d;", n.id, n.member.Term(), n.member.Leader(), n.member.Committed(), n.disk.first, n.disk.last, n.disk.durable)
+	}
+	for _, s := range w.others() {
+		text += fmt.Sprintf("\nshard %d: %s", s.shard, s.describe())
 	}
 	return text
 }

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	shardID      = logcore.ShardID(7)
-	segmentBytes = 6 << 10 // small, so that a run has many
+	soleShard    = logcore.ShardID(7) // where there is one
+	segmentBytes = 6 << 10            // small, so that a run has many
 	incarnation  = 0x51
 	tickEvery    = 40 * time.Millisecond // a quarter of the time that elections take leaves more for what they do
 )
@@ -42,26 +42,45 @@ type world struct {
 	progressed time.Duration
 	hold       bool // nothing else goes wrong for a moment
 	calm       bool // the faults are over
+
+	shard  logcore.ShardID
+	shards []*world // all of them, by shard; nil when there is one
+	first  *world   // shard 0, which the run is; nil in itself
 }
 
 func newWorld(seed uint64, o Options) *world {
-	w := &world{seed: seed, s: newScheduler(seed), flaws: o.flaws, oracle: newOracle(), leaders: map[uint64]uint64{}}
+	w := &world{seed: seed, s: newScheduler(seed), flaws: o.flaws, oracle: newOracle(), leaders: map[uint64]uint64{}, shard: soleShard}
 	w.trace = newTrace(o.Trace, func() time.Duration { return w.s.now })
 	w.logger = slog.New(traceLogs{t: w.trace})
 	w.plan = makePlan(w.s, o)
 	w.net = newNetwork(w)
 	w.archive, w.operator = &archive{w: w}, &operator{w: w}
+	if o.Moves {
+		w.shard = 0
+		w.addShards()
+		for _, o := range w.shards[1:] {
+			o.addNodes()
+		}
+	}
+	w.addNodes()
+	w.trace.note("%d members, %d logs", uint64(w.plan.members), uint64(w.plan.logs))
+	return w
+}
+
+func (w *world) addNodes() {
 	for id := range uint64(w.plan.members) {
 		n := newNode(w, id+1)
 		n.found()
 		w.nodes = append(w.nodes, n)
 	}
-	w.trace.note("%d members, %d logs", uint64(w.plan.members), uint64(w.plan.logs))
-	return w
 }
 
 // fail ends the run with a violation of what was promised; the first one counts.
 func (w *world) fail(err error) {
+	if w.first != nil {
+		w.first.fail(err)
+		return
+	}
 	if err != nil && w.failure == nil {
 		w.failure = err
 		w.trace.line("FAILED: %v", err)
@@ -70,4 +89,9 @@ func (w *world) fail(err error) {
 
 func (w *world) failf(format string, args ...any) { w.fail(fmt.Errorf(format, args...)) }
 
-func (w *world) failed() bool { return w.failure != nil }
+func (w *world) failed() bool {
+	if w.first != nil {
+		return w.first.failed()
+	}
+	return w.failure != nil
+}

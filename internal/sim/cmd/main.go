@@ -39,6 +39,7 @@ func run(args []string, out io.Writer) error {
 	f.Uint64Var(&o.seed, "seed", 0, "run this one only, and print what happens in it")
 	f.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "seeds at a time")
 	f.DurationVar(&o.sim.FaultsFor, "faults-for", sim.DefaultFaultsFor, "simulated time with faults, in each run")
+	f.BoolVar(&o.sim.Moves, "moves", false, "several shards, between which logs move")
 	f.StringVar(&o.sim.Planted, "planted", "", "plant a bug: "+strings.Join(sim.Planted, ", "))
 	if err := f.Parse(args); err != nil {
 		return err
@@ -109,7 +110,7 @@ func many(o options, out io.Writer) error {
 		}
 		return fmt.Errorf("seed %d, after %d seeds: %w\nreplay it with: make sim SEED=%d%s", failed.Seed, done.Load(), failed.Err, failed.Seed, args(o.sim))
 	}
-	return counts.Void(done.Load())
+	return counts.VoidOf(o.sim, done.Load())
 }
 
 // args are the flags that a replay needs beside the seed.
@@ -117,6 +118,9 @@ func args(o sim.Options) string {
 	var list []string
 	if o.FaultsFor != sim.DefaultFaultsFor {
 		list = append(list, "-faults-for "+o.FaultsFor.String())
+	}
+	if o.Moves {
+		list = append(list, "-moves")
 	}
 	if o.Planted != "" {
 		list = append(list, "-planted "+o.Planted)
