@@ -260,10 +260,26 @@ func cpuOfProcess(b *testing.B, pid int) float64 {
 	return times(b, stat, 11, 12)
 }
 
-// cpuBelow is that of a process and its children, also those that have ended.
+// cpuBelow is that of a process and its children, also those that have ended. One that ends meanwhile is in neither part: then all
+// is read again.
 func cpuBelow(b *testing.B, pid int) float64 {
 	b.Helper()
-	sum := times(b, statOf(pid), 11, 12, 13, 14)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		ended := times(b, statOf(pid), 13, 14)
+		sum := cpuNow(b, pid)
+		if times(b, statOf(pid), 13, 14) == ended {
+			return ended + sum
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("processes below %d end all the time", pid)
+		}
+	}
+}
+
+// cpuNow is that of a process and its children that have not ended.
+func cpuNow(b *testing.B, pid int) float64 {
+	b.Helper()
+	sum := times(b, statOf(pid), 11, 12)
 	all, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		b.Fatal(err)
