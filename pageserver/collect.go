@@ -199,11 +199,12 @@ func (c *collection) flush() error {
 }
 
 // rewrite replaces a version by another form of the same page at the same place, unless
-// it was collected meanwhile: nothing may come back that a cut no longer hides.
+// it was collected meanwhile: nothing may come back that a cut no longer hides. Readers that
+// are open read the form of before, until readers.renew is called.
 func (s *Server) rewrite(key, sealed []byte) error { return s.rewriteAt(key, key, sealed) }
 
 // rewriteAt writes the image of a change under its own key, provided that the version with
-// that change is there.
+// that change is there. Of open readers the same is true.
 func (s *Server) rewriteAt(version, key, sealed []byte) error {
 	s.rewriteMu.Lock()
 	defer s.rewriteMu.Unlock()
@@ -215,7 +216,6 @@ func (s *Server) rewriteAt(version, key, sealed []byte) error {
 		return err
 	}
 	closer.Close()
-	defer s.readers.renew()
 	return s.set(key, sealed)
 }
 

@@ -67,6 +67,7 @@ func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 			return err
 		}
 	}
+	s.readers.renew()
 	s.dirty.Store(true)
 	s.metrics.healed.Inc()
 	s.log.Info("pageserver: page rebuilt from the log", "log", d.owner.name(), "space", d.space.String(), "page", d.page, "lsn", uint64(d.at.lsn))

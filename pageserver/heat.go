@@ -86,6 +86,21 @@ func touch(db *pebble.DB, pages []heatID) error {
 	return nil
 }
 
+// touchNewestVersions reads what a reader of the newest version of each page reads.
+func touchNewestVersions(db *pebble.DB, pages []heatID) error {
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for _, id := range pages {
+		if err := touchNewest(it, appendVersionKey(nil, id.log, id.space, id.page, endOfHistory)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // touchNewest reads the newest value at a key's prefix, and of a page those below it down
 // to its image.
 func touchNewest(it *pebble.Iterator, key []byte) error {

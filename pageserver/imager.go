@@ -138,9 +138,16 @@ func (g *imager) run(ctx context.Context) {
 
 // makeImages makes images of the costliest pages and returns the bytes written, at most
 // one image more than budget.
-func (g *imager) makeImages(budget float64) (int, error) {
+//
+// Readers that are open stay: what they read instead of an image is as right, and each
+// reader opened anew begins with a look into every level. Those after this turn see all.
+func (g *imager) makeImages(budget float64) (written int, err error) {
 	const pagesMax = 256
-	written := 0
+	defer func() {
+		if written > 0 {
+			g.s.readers.renew()
+		}
+	}()
 	for _, key := range g.costliest(pagesMax) {
 		if float64(written) >= budget {
 			break

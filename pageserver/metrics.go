@@ -66,6 +66,8 @@ func newMetrics(s *Server) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "logcore_pageserver_" + name, Help: help}, value)
 	}
 	m.all = []prometheus.Collector{m.entries, m.records, m.images, m.readImages, m.pages, m.cacheHits, m.deltas, m.rebuilds, m.resets, m.carried, m.refetched, m.healed, m.collectedKeys, m.collectedBytes, m.collectErrors, m.violations, m.latency, m.archiveEntries, m.switches, newLogMetrics(s),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "logcore_pageserver_recached_pages_total", Help: "Pages whose blocks were brought back into the block cache after a compaction."},
+			func() float64 { return float64(s.recacher.pages.Load()) }),
 		gauge("stopped_logs", "Logs whose ingest stopped because of an error that trying again doesn't help.", s.stoppedLogs),
 		gauge("disk_full", "1 while ingest waits because the disk has less room than is kept free.", s.diskFull),
 		gauge("log_service_up", "1 while the log service answers.", func() float64 { return oneIf(s.sourceUp.Load()) })}

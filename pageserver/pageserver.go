@@ -56,6 +56,7 @@ type Server struct {
 	local       *checkpoint.Local // the store's files; those missing come from a checkpoint
 	checkpoints checkpoints
 	heat        heat
+	recacher    *recacher
 	tables      damagedTables
 	refetched   map[string]bool    // tables fetched again since the store was begun; of who opens it
 	warming     context.CancelFunc // of what is fetched first; of who opens the store
@@ -94,6 +95,7 @@ func Open(opts Options) (*Server, error) {
 		current: newCurrentPages(int(max(256, opts.PageCacheBytes>>12))),
 		lock:    lock, rebuild: make(chan error, 1), kick: make(chan struct{}, 1)}
 	s.imager.s = s
+	s.recacher = newRecacher(s)
 	s.room.dir, s.room.reserve = opts.Dir, uint64(opts.DiskReserveBytes)
 	s.room.hurry.Store(true) // who opens it waits
 	s.metrics = newMetrics(s)
@@ -181,6 +183,7 @@ func (s *Server) runUntilDamaged(ctx context.Context) error {
 	if s.opts.ImageBytesPerSecond > 0 {
 		f.group.Go(func() { s.imager.run(ctx) })
 	}
+	f.group.Go(func() { s.recacher.run(ctx) })
 	f.group.Go(func() { s.retentionLoop(ctx) })
 	if s.opts.Archive != nil {
 		f.group.Go(func() { s.archiveLoop(ctx) })

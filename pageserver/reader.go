@@ -352,6 +352,7 @@ func (r *reader) pageAtLSN(l *logState, space engine.Space, page uint32, lsn log
 		return pageAt{}, err
 	}
 	r.s.imager.note(v, pageID{space, page}, len(r.ends))
+	r.s.recacher.note(heatID{v.owner.id, space, page})
 	if r.exact {
 		r.s.current.learn(l, id, versionID{v.owner.id, v.owner.generation, space, page, v.at}, lsn)
 	}

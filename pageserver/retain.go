@@ -301,6 +301,7 @@ func (s *Server) collectOne(ctx context.Context, l *logState, forks []logcore.LS
 	use, err := s.collect(ctx, l, pts, removing, s.opts.CollectBytesPerSecond)
 	s.metrics.collectedKeys.Add(float64(use.Collected))
 	s.metrics.collectedBytes.Add(float64(use.CollectedBytes))
+	s.recacher.all()
 	if err != nil {
 		return err
 	}

@@ -87,8 +87,11 @@ func (s *Server) listener() *pebble.EventListener {
 			s.tables.note(info.Path)
 			s.damaged(&logcore.CorruptionError{Place: s.opts.Dir, Object: info.Path, Offset: -1, Reason: fmt.Sprint(info.Details)})
 		},
-		FlushEnd:      func(info pebble.FlushInfo) { s.sayOnce(s.room.flushed(info.Err)) },
-		CompactionEnd: func(info pebble.CompactionInfo) { s.sayOnce(s.room.merged(info.Err)) },
+		FlushEnd: func(info pebble.FlushInfo) { s.sayOnce(s.room.flushed(info.Err)) },
+		CompactionEnd: func(info pebble.CompactionInfo) {
+			s.recacher.compacted(info)
+			s.sayOnce(s.room.merged(info.Err))
+		},
 		BackgroundError: func(err error) {
 			level := slog.LevelWarn
 			if s.room.failing() {

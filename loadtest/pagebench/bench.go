@@ -13,11 +13,14 @@ import (
 type Options struct {
 	figures.Options
 	Skew time.Duration // how long pages are updated before reads are measured again; 0 = 90 s
+	// SkewRate is how many records a second they are updated with; 0 = 1000. More shows sooner
+	// what becomes of a store, except for what depends on time, like flushes.
+	SkewRate int
 }
 
 func (o Options) withDefaults() Options {
 	o.Options = o.Options.WithDefaults()
-	o.Skew = cmp.Or(o.Skew, 90*time.Second)
+	o.Skew, o.SkewRate = cmp.Or(o.Skew, 90*time.Second), cmp.Or(o.SkewRate, 1000)
 	return o
 }
 

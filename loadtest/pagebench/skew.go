@@ -16,8 +16,7 @@ import (
 
 const (
 	skewPages = 50_000
-	skewRate  = 1000 // records a second
-	skewBytes = 100  // of a record
+	skewBytes = 100 // of a record
 	skewReads = 20_000
 	// skewPageCache is small beside the pages, so that it is the store that is measured.
 	skewPageCache = 16 << 20
@@ -51,10 +50,13 @@ func (r *run) skew(ctx context.Context) error {
 	}
 	err = errors.Join(fresh.wait(ctx, before), aged.wait(ctx, before))
 	if err == nil {
-		err = r.age(ctx, h, aged)
+		err = r.age(ctx, h, aged, r.o.Skew)
 	}
 	if err == nil {
 		err = r.compareAges(ctx, h, before, fresh, aged)
+	}
+	if err == nil {
+		err = r.readUnderLoad(ctx, h, aged)
 	}
 	return errors.Join(err, fresh.stop(), aged.stop())
 }
@@ -68,12 +70,12 @@ func newZipf(seed uint64) zipf {
 
 func (z zipf) page() uint32 { return uint32(z.z.Uint64() * 7919 % skewPages) }
 
-// age updates and reads pages for the time that Options say.
-func (r *run) age(ctx context.Context, h *history, s *server) error {
+// age updates and reads pages for a while.
+func (r *run) age(ctx context.Context, h *history, s *server, d time.Duration) error {
 	updates, reads := newZipf(8), newZipf(9)
-	tick := time.NewTicker(time.Second * txRecords / skewRate)
+	tick := time.NewTicker(time.Second * txRecords / time.Duration(r.o.SkewRate))
 	defer tick.Stop()
-	for end := time.Now().Add(r.o.Skew); time.Now().Before(end); {
+	for end := time.Now().Add(d); time.Now().Before(end); {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -95,15 +97,11 @@ func (r *run) compareAges(ctx context.Context, h *history, before logcore.LSN, f
 	var readings [2]reading
 	for round := range r.o.Rounds + 1 {
 		for i, s := range []*server{fresh, aged} {
-			runtime.GC()
-			at, z := pageserver.ReadAt{LSN: h.last, Wait: pageserver.WaitMax}, newZipf(uint64(10+round))
+			lsn := h.last
 			if s == fresh {
-				at.LSN = before
+				lsn = before
 			}
-			took, err := measure(ctx, skewReads, func(int) error {
-				_, err := s.GetPages(ctx, logName, engine.SpaceOf(0), []uint32{z.page()}, at)
-				return err
-			})
+			took, err := r.readSkewed(ctx, s, lsn, round)
 			if err != nil {
 				return err
 			}
@@ -113,7 +111,43 @@ func (r *run) compareAges(ctx context.Context, h *history, before logcore.LSN, f
 		}
 	}
 	f, a := figures.Median(readings[0].p99), figures.Median(readings[1].p99)
-	r.AtMost("aged: p99 after skewed updates / p99 of a fresh store", a/f, 2, "ratio", map[string]any{"updated_for_s": r.o.Skew.Seconds(), "records_per_s": skewRate,
+	r.AtMost("aged: p99 after skewed updates / p99 of a fresh store", a/f, 2, "ratio", map[string]any{"updated_for_s": r.o.Skew.Seconds(), "records_per_s": r.o.SkewRate,
 		"pages": skewPages, "fresh_p50_us": figures.Median(readings[0].p50), "fresh_p99_us": f, "aged_p50_us": figures.Median(readings[1].p50), "aged_p99_us": a})
+	return nil
+}
+
+// readSkewed reads pages by the law of the load, each round others.
+func (r *run) readSkewed(ctx context.Context, s *server, lsn logcore.LSN, round int) ([]float64, error) {
+	runtime.GC()
+	at, z := pageserver.ReadAt{LSN: lsn, Wait: pageserver.WaitMax}, newZipf(uint64(10+round))
+	return measure(ctx, skewReads, func(int) error {
+		_, err := s.GetPages(ctx, logName, engine.SpaceOf(0), []uint32{z.page()}, at)
+		return err
+	})
+}
+
+// readUnderLoad reads the store while the updates go on, which is held against nothing: the
+// fresh store is at rest.
+func (r *run) readUnderLoad(ctx context.Context, h *history, s *server) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lsn, done := h.last, make(chan error, 1)
+	go func() { done <- r.age(ctx, h, s, time.Hour) }()
+	var g reading
+	for round := range r.o.Rounds + 1 {
+		took, err := r.readSkewed(ctx, s, lsn, 100+round)
+		if err != nil {
+			cancel()
+			return errors.Join(err, <-done)
+		}
+		if round > 0 {
+			g.note(took)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	r.Add("aged: p99 while the updates go on", figures.Median(g.p99), "us", map[string]any{"p50_us": figures.Median(g.p50), "records_per_s": r.o.SkewRate})
 	return nil
 }
