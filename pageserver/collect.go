@@ -185,7 +185,7 @@ func (c *collection) flush() error {
 	if c.l.generationNow() != c.generation {
 		return errOtherState
 	}
-	// Who writes a version again must see that it is gone: see rewrite.
+	// Who writes a version again must see that it is gone: see rewriteAt.
 	c.s.rewriteMu.Lock()
 	defer c.s.rewriteMu.Unlock()
 	if err := c.s.apply(c.batch); err != nil {
@@ -198,13 +198,9 @@ func (c *collection) flush() error {
 	return nil
 }
 
-// rewrite replaces a version by another form of the same page at the same place, unless
-// it was collected meanwhile: nothing may come back that a cut no longer hides. Readers that
-// are open read the form of before, until readers.renew is called.
-func (s *Server) rewrite(key, sealed []byte) error { return s.rewriteAt(key, key, sealed) }
-
-// rewriteAt writes the image of a change under its own key, provided that the version with
-// that change is there. Of open readers the same is true.
+// rewriteAt writes the image of a change under its own key, provided that the version with that
+// change is there: what was collected meanwhile must not come back, a cut no longer hides it.
+// Readers that are open read what was there before, until readers.renew is called.
 func (s *Server) rewriteAt(version, key, sealed []byte) error {
 	s.rewriteMu.Lock()
 	defer s.rewriteMu.Unlock()

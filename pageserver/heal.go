@@ -61,13 +61,13 @@ func (s *Server) healOne(ctx context.Context, d *damagedPage) error {
 	}
 	// It may have been a run, in which other changes were: each gets its image, the first one last.
 	version := appendVersionKey(nil, d.owner.id, d.space, d.page, d.at)
+	defer s.readers.renew()
 	for _, c := range slices.Backward(changes) {
 		key := appendVersionKey(nil, d.owner.id, d.space, d.page, c.at)
 		if err := s.rewriteAt(version, key, sealImage(key, c.content)); err != nil {
 			return err
 		}
 	}
-	s.readers.renew()
 	s.dirty.Store(true)
 	s.metrics.healed.Inc()
 	s.log.Info("pageserver: page rebuilt from the log", "log", d.owner.name(), "space", d.space.String(), "page", d.page, "lsn", uint64(d.at.lsn))
