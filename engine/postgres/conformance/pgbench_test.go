@@ -41,9 +41,8 @@ func TestKilledAtScale(t *testing.T) {
 			t.Fatalf("after kill %d: %d transactions, pgbench saw %d committed", kill, there, committed)
 		}
 		committed = there
+		checkIndexes(t, n.conn)
 	}
-	c := connect(t, n.conn)
-	query(t, c, "select bt_index_check(c.oid, true) from pg_class c join pg_am m on m.oid = c.relam where amname = 'btree' and relpersistence = 'p'")
 	t.Logf("%d kills, %d transactions, none lost", kills, committed)
 	if committed < kills*50 {
 		t.Errorf("%d transactions: nothing was shown", committed)
@@ -54,6 +53,20 @@ func TestKilledAtScale(t *testing.T) {
 	v := vanilla(t, service, "bank")
 	if there := checkTPCB(t, v.connString()); there != committed {
 		t.Errorf("a vanilla server that replays the log has %d transactions, want %d", there, committed)
+	}
+	checkIndexes(t, v.connString())
+}
+
+// checkIndexes checks every B-tree, and that it has each row of its table; and every table.
+func checkIndexes(t *testing.T, conn string) {
+	t.Helper()
+	checked := queryOne(t, conn, "select count(bt_index_check(c.oid, true)) from pg_class c join pg_am m on m.oid = c.relam where amname = 'btree' and relpersistence = 'p'")
+	var n int
+	if _, err := fmt.Sscan(checked, &n); err != nil || n < 100 {
+		t.Errorf("%s indexes checked", checked)
+	}
+	if bad := queryOne(t, conn, "select count(*) from pg_class c, verify_heapam(c.oid) where c.relname like 'pgbench%' and c.relkind = 'r'"); bad != "0" {
+		t.Errorf("amcheck finds %s places in pgbench's tables", bad)
 	}
 }
 
