@@ -138,7 +138,7 @@ PG_CACHE ?= .cache/postgres
 
 .PHONY: test-postgres
 test-postgres: build ## the PostgreSQL engine against the real server, which is installed if it is missing: regression suite, killed nodes, a standby as oracle
-	@echo "expected: about 6 minutes, and 2 more the first time, to fetch and build PostgreSQL's regression suite" >&2
+	@echo "expected: 4 to 6 minutes, and 2 more the first time, to fetch and build PostgreSQL's regression suite" >&2
 	regress=$$(tools/postgres/prepare.sh $(PG_CACHE)) && LOGCORE_PG_REGRESS=$$regress LOGCORE_PG_SOURCE=$(abspath $(PG_CACHE))/tree LOGCORE_BINARY=$(CURDIR)/$(BIN)/logcore go test -tags postgres -count=1 -timeout 30m -v ./engine/postgres/conformance
 
 .PHONY: test-postgres-suite
