@@ -61,6 +61,15 @@ func (c *Clock) Now() HLC {
 	return c.last
 }
 
+// Next returns the reading that follows the newest one, without a look at the wall clock: for what
+// happens together with what that one was given to.
+func (c *Clock) Next() HLC {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	return c.last
+}
+
 // Restore makes every later reading greater than h, unconditionally: h comes from
 // this member's own durable log.
 func (c *Clock) Restore(h HLC) {

@@ -132,6 +132,8 @@ type session struct {
 	// settled are the futures that the message at hand resolves; the receiver's. They are
 	// told together, so that whoever waits for them finds all.
 	settled []*Future
+	// heard is when the message at hand came; the receiver's.
+	heard time.Time
 
 	mu       sync.Mutex
 	channels []*Writer // of channel i+1; nil when its writer has gone; guarded by mu
@@ -240,9 +242,9 @@ func (a *appender) again(w *Writer) {
 // many of them that were.
 func (s *session) message(ready []*Writer) (n int, err error) {
 	var raw wire.Raw
-	b := raw.New(s.expected)
+	b, now := raw.New(s.expected), time.Now()
 	for n < len(ready) && len(b) < messageBytesMax {
-		b = ready[n].take(s, b)
+		b = ready[n].take(s, b, now)
 		n++
 	}
 	if len(b) == 0 {
@@ -267,6 +269,7 @@ func (s *session) receive() error {
 		if err != nil {
 			return remote(err, s.a.m.addr)
 		}
+		s.heard = time.Now()
 		err = reader.Read(raw.Bytes(), s.answered)
 		for i, f := range s.settled {
 			f.announce()
@@ -293,7 +296,7 @@ func (s *session) answered(a *wire.LogAppended) error {
 		w.broke(s, remote(a.Err, s.a.m.addr))
 		return nil
 	}
-	return w.acknowledge(s, a)
+	return w.acknowledge(s, a, s.heard)
 }
 
 // probeShare: the other members are asked again after this part of ProbeAfter.

@@ -31,8 +31,8 @@ func (w *Writer) leaveLocked() {
 	}
 }
 
-// take appends what there is to send to a message of s.
-func (w *Writer) take(s *session, b []byte) []byte {
+// take appends what there is to send to a message of s, which is made at the time now.
+func (w *Writer) take(s *session, b []byte, now time.Time) []byte {
 	w.mu.Lock()
 	if !w.scheduled || w.at != s.a.m {
 		w.mu.Unlock()
@@ -48,10 +48,12 @@ func (w *Writer) take(s *session, b []byte) []byte {
 	if opening {
 		w.session, w.channel, w.sent = s, s.open(w), 0
 		a.Log, a.Epoch, a.Incarnation = w.log, uint64(w.epoch), w.incarnation
-		w.progress = time.Now()
 	}
 	a.Channel = w.channel
 	from, size := w.sent, 0
+	if from == 0 {
+		w.progress = now // nobody waits for what was sent before
+	}
 	for ; w.sent < len(w.queue); w.sent++ {
 		p := w.queue[w.sent]
 		if n := p.entry.Size(); w.sent > from && size+n > messageBytesMax {
@@ -78,7 +80,7 @@ func (w *Writer) take(s *session, b []byte) []byte {
 }
 
 // acknowledge resolves the futures of the entries that an answer covers.
-func (w *Writer) acknowledge(s *session, a *wire.LogAppended) error {
+func (w *Writer) acknowledge(s *session, a *wire.LogAppended, now time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.session != s || w.err != nil {
@@ -103,7 +105,7 @@ func (w *Writer) acknowledge(s *session, a *wire.LogAppended) error {
 	clear(w.queue[rest:])
 	w.queue = w.queue[:rest]
 	w.sent -= n
-	w.progress, w.acked = time.Now(), true
+	w.progress, w.acked = now, true
 	w.roomLocked()
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/wire"
@@ -117,9 +116,6 @@ func (w *Writer) enqueue(ctx context.Context, p *pending) error {
 		}
 		n, b := len(w.queue), w.bytes
 		if n == 0 || n < w.c.opts.InflightEntriesMax && b+p.bytes <= w.c.opts.InflightBytesMax {
-			if n == 0 {
-				w.progress = time.Now()
-			}
 			w.sequence++
 			p.entry.Sequence = w.sequence
 			w.queue = append(w.queue, p)

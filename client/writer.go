@@ -71,7 +71,7 @@ type Writer struct {
 	closing  bool          // no more appends, not an error
 	waiters  int           // who wait for room
 	room     chan struct{} // closed and replaced when queue shrinks or err is set
-	progress time.Time     // of the last acknowledgement, or of the first unacknowledged entry
+	progress time.Time     // when an acknowledgement came last, or the oldest entry that waits for one was sent
 
 	// at is the member that it writes to. Session and channel are its place there; nil
 	// while it has none.

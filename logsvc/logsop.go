@@ -210,6 +210,7 @@ var errBehind = errors.New("logsvc: behind what was refused")
 // refuse the others'.
 func (op *logsOp) prepare(p *replication.Proposer) error {
 	op.s.leases.enter(p.Term(), p.Since())
+	now := op.s.leases.now()
 	for i := range op.parts {
 		part := &op.parts[i]
 		ch := part.ch
@@ -224,7 +225,7 @@ func (op *logsOp) prepare(p *replication.Proposer) error {
 			part.index, part.err = PrepareAppend(p, ch.token, part.first, part.drafts, part.places)
 		}
 		if ch.failed = part.err; part.err == nil {
-			op.s.leases.renew(ch.token.Log)
+			op.s.leases.renewHeld(&ch.lease, ch.token.Log, now)
 		}
 	}
 	return nil

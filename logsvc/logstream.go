@@ -79,7 +79,8 @@ type channel struct {
 	closed bool // only the receiver's
 	// failed is why it ended. From then on nothing of it is written: the client will use
 	// the sequences behind again.
-	failed error // only the loop's
+	failed error     // only the loop's
+	lease  heldLease // only the loop's
 	// told: the client has been told that it ended.
 	told bool // only the handler's
 	// archived: its entries are acknowledged once the archive covers them.

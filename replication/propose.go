@@ -25,7 +25,12 @@ func (p *Proposer) Catalog() *catalog.State { return p.m.spec }
 // be valid in Catalog: one that isn't is a bug, and panics. The draft belongs to the group from here on.
 func (p *Proposer) Propose(d Draft) catalog.Place {
 	spec := p.m.spec
-	now := p.m.opts.Clock.Now()
+	var now logcore.HLC
+	if len(p.batch) == 0 {
+		now = p.m.opts.Clock.Now()
+	} else {
+		now = p.m.opts.Clock.Next() // the batch is of one time
+	}
 	d.setTime(now)
 	place := catalog.Place{LSN: spec.LSN + 1, Time: now}
 	if err := spec.Apply(d.entry(place.LSN, 0)); err != nil {
