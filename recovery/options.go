@@ -33,7 +33,8 @@ type Options struct {
 	LSN  logcore.LSN
 	Time time.Time
 	// AcceptLoss restores shards whose archives do not fit together (ErrApart) all the same: what logs had in a shard whose
-	// archive is older than it was is missing from their midst.
+	// archive is older than it was is missing from their midst. Archives that are several moves of a log apart are refused
+	// all the same.
 	AcceptLoss bool
 	// MemoryMax bounds the memory for objects that are read at once, in bytes; 0 means 256
 	// MiB. A single object may be larger.

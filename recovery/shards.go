@@ -143,19 +143,21 @@ var ErrApart = errors.New("recovery: the archives of the shards do not fit toget
 func (r *restore) fitTogether() error {
 	var problems []string
 	ends := map[logcore.ShardID]bool{} // archives that end too early
+	several := false                   // moves lie between: what is left does not fit even without what is lost
 	for _, l := range r.report.Lost {
 		if l.Log != "" {
 			ends[logcore.ShardID(l.Shard)] = true
 			problems = append(problems, l.Reason)
+			several = several || r.movesSince(l.Log, logcore.ShardID(l.Shard)) > 1
 		}
 	}
 	for _, p := range r.replay.state.Placements() {
 		if at, short := r.lostMove(p); short {
-			ends[at] = true
+			ends[at], several = true, true
 			problems = append(problems, fmt.Sprintf("shard 0 has log %s at move %d, in shard %d, and no shard's archive has what it left or where it came", p.Name, p.Gen, p.At()))
 		}
 	}
-	if len(problems) == 0 || r.o.AcceptLoss {
+	if len(problems) == 0 || r.o.AcceptLoss && !several {
 		return nil
 	}
 	var at logcore.HLC
@@ -168,7 +170,10 @@ func (r *restore) fitTogether() error {
 	if at != 0 {
 		ways += fmt.Sprintf("; or restore all shards to a time before that (--time %s)", at.Wall().Add(-time.Millisecond).Truncate(time.Millisecond).UTC().Format("2006-01-02T15:04:05.000Z07:00"))
 	}
-	return fmt.Errorf("%w: %s. %s; or go on without these entries (--accept-loss)", ErrApart, strings.Join(problems, "; "), ways)
+	if !several {
+		ways += "; or go on without these entries (--accept-loss)"
+	}
+	return fmt.Errorf("%w: %s. %s", ErrApart, strings.Join(problems, "; "), ways)
 }
 
 // shard is the restore of one shard.
@@ -177,6 +182,25 @@ func (r *restore) shard(shard logcore.ShardID) *restore {
 		return r
 	}
 	return r.others[shard-1]
+}
+
+// movesSince returns how many moves of a log are known of which a shard's archive has no trace.
+func (r *restore) movesSince(log string, shard logcore.ShardID) uint64 {
+	newest := func(one *restore) (gen uint64) {
+		for _, l := range one.replay.state.Logs() {
+			if l.Name == log && l.Parent == 0 {
+				if gen = max(gen, l.Gen); l.Gone {
+					gen = max(gen, l.Gen+1)
+				}
+			}
+		}
+		return gen
+	}
+	most := uint64(0)
+	for _, one := range append([]*restore{r}, r.others...) {
+		most = max(most, newest(one))
+	}
+	return most - newest(r.shard(shard))
 }
 
 // lostMove reports whether no shard has a trace of the last move that the directory knows to be done, and which shard's archive

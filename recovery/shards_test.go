@@ -370,6 +370,13 @@ func TestArchivesSeveralMovesApart(t *testing.T) {
 					t.Fatalf("%s: %v", name, err)
 				}
 				apart++
+				if m < moments-2 { // two moves and more
+					accept := o
+					accept.AcceptLoss = true
+					if _, err := recovery.Restore(ctx, accept); !errors.Is(err, recovery.ErrApart) || strings.Contains(err.Error(), "--accept-loss") {
+						t.Fatalf("%s, with losses: %v", name, err)
+					}
+				}
 				_, rest, _ := strings.Cut(err.Error(), "--time ")
 				to, _, _ = strings.Cut(rest, ")")
 				if o.Time, err = time.Parse(time.RFC3339, to); err != nil {
