@@ -143,9 +143,11 @@ func (g *imager) run(ctx context.Context) {
 // reader opened anew begins with a look into every level. Those after this turn see all.
 func (g *imager) makeImages(budget float64) (written int, err error) {
 	const pagesMax = 256
+	made := 0
 	defer func() {
-		if written > 0 {
+		if made > 0 {
 			g.s.readers.renew()
+			g.s.metrics.readImages.Add(float64(made))
 		}
 	}()
 	for _, key := range g.costliest(pagesMax) {
@@ -156,6 +158,9 @@ func (g *imager) makeImages(budget float64) (written int, err error) {
 		var damage *damagedPage
 		if err != nil && !errors.As(err, &damage) && !isRedoError(err) {
 			return written, err // who reads a damaged page heals it
+		}
+		if n > 0 {
+			made++
 		}
 		written += n
 	}
@@ -196,6 +201,5 @@ func (g *imager) makeImage(key imageID) (int, error) {
 		return 0, err
 	}
 	g.s.dirty.Store(true)
-	g.s.metrics.readImages.Inc()
 	return len(k) + len(value), nil
 }
