@@ -3,6 +3,7 @@ package pageserver
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -10,7 +11,9 @@ import (
 // committer writes the sets of one log's ingester to the store, in order, while the
 // ingester makes the next one: the memory table costs about as much as decoding, and is
 // another processor's work. A set that waits for its turn is taken back by the ingester
-// and grows, so sets are small while the log is slow and large while it is fast.
+// and grows, so sets are small while the log is slow and large while it is fast. The larger
+// one is the less a change costs: what changes a page again takes no key of its own. So a set
+// that shows that much is coming waits a moment to grow.
 //
 // It belongs to the ingester, which ends with it, and uses the store without
 // Server.storeMu: the store is not replaced or closed while a log is followed.
@@ -26,17 +29,22 @@ type committer struct {
 	moved sync.Cond // on mu: waiting was taken, or busy ended
 	// waiting is a set that was given and not begun; not nil only while busy. Guarded by mu.
 	waiting *writeSet
-	busy    bool      // a goroutine writes; guarded by mu
-	err     error     // of the first set that failed; none is written after it; guarded by mu
-	due     []duePage // of sets that were written; guarded by mu
-	spilled bool      // the store is marked to have a transaction in part; of who writes
+	hurry   int           // who waits for all to be written; guarded by mu
+	wake    chan struct{} // of who lets a set grow
+	busy    bool          // a goroutine writes; guarded by mu
+	err     error         // of the first set that failed; none is written after it; guarded by mu
+	due     []duePage     // of sets that were written; guarded by mu
+	spilled bool          // the store is marked to have a transaction in part; of who writes
 }
 
 const (
-	// writeSetBytesMax is how large a set grows: large enough that many of its pages are
-	// neighbours and that what is due once a set is small change, small enough that readers
+	// writeSetBytesMax is how large a set grows: large enough that many of its changes are of
+	// the same pages and that what is due once a set is small change, small enough that readers
 	// don't wait for it.
-	writeSetBytesMax = 1 << 20
+	writeSetBytesMax = 4 << 20
+	// growBytesMin is from what size on a set waits to grow, growFor how long at most.
+	growBytesMin = 128 << 10
+	growFor      = 10 * time.Millisecond
 	// dueMax bounds the pages that wait for an image; others are due again when they change.
 	dueMax = 1 << 14
 )
@@ -84,7 +92,13 @@ func (c *committer) give(set *writeSet) error {
 		c.err = err
 		return err
 	}
+	if set.since.IsZero() {
+		set.since = time.Now()
+	}
 	c.waiting = set // nothing else waits: it was taken before this set was
+	if set.size() >= writeSetBytesMax {
+		c.wakeUp()
+	}
 	if !c.busy {
 		c.busy = true
 		c.group.Go(c.run)
@@ -97,6 +111,9 @@ func (c *committer) run() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.waiting != nil && c.err == nil {
+		if c.grows() {
+			continue
+		}
 		set := c.waiting
 		c.waiting = nil
 		c.moved.Broadcast()
@@ -111,6 +128,33 @@ func (c *committer) run() {
 	c.moved.Broadcast()
 }
 
+// grows waits a moment, when the set that waits is one to be let grow, and reports whether it
+// did. The ingester may have taken the set meanwhile. The caller holds mu.
+func (c *committer) grows() bool {
+	set := c.waiting
+	left := growFor - time.Since(set.since)
+	if n := set.size(); c.hurry > 0 || n < growBytesMin || n >= writeSetBytesMax || left <= 0 {
+		return false
+	}
+	c.mu.Unlock()
+	timer := time.NewTimer(left)
+	select {
+	case <-c.wake:
+	case <-timer.C:
+	}
+	timer.Stop()
+	c.mu.Lock()
+	return true
+}
+
+// wakeUp ends the wait for a set to grow.
+func (c *committer) wakeUp() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
 // idle reports whether everything given is in the store.
 func (c *committer) idle() bool {
 	c.mu.Lock()
@@ -122,14 +166,21 @@ func (c *committer) idle() bool {
 func (c *committer) settle() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.hurry++
+	c.wakeUp()
 	for c.busy {
 		c.moved.Wait()
 	}
+	c.hurry--
 	return c.err
 }
 
 // close waits until nothing is written any more, and returns why a set could not be.
 func (c *committer) close() error {
+	c.mu.Lock()
+	c.hurry++
+	c.mu.Unlock()
+	c.wakeUp()
 	c.group.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/engine"
@@ -33,6 +34,7 @@ type writeSet struct {
 
 	// pos is the state of the log after the set: that after the last whole entry in it.
 	pos     stateValue
+	since   time.Time // it was first given to the committer; zero before
 	entries int
 	records int
 	bytes   uint64 // of the log's own payloads up to there
@@ -81,7 +83,7 @@ type duePage struct {
 }
 
 // writeSetBytesKept is how large a set may have been to be used again.
-const writeSetBytesKept = 4 << 20
+const writeSetBytesKept = 2 * writeSetBytesMax
 
 var writeSets = sync.Pool{New: func() any { return &writeSet{ranks: map[engine.Space]uint32{}} }}
 
@@ -97,7 +99,7 @@ func newWriteSet() *writeSet {
 func (b *writeSet) release() {
 	b.truncate(writeMark{})
 	clear(b.ranks)
-	b.entries, b.counted, b.partial = 0, false, false
+	b.entries, b.counted, b.partial, b.since = 0, false, false, time.Time{}
 	if cap(b.data) <= writeSetBytesKept {
 		writeSets.Put(b)
 	}
