@@ -2,25 +2,36 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/engine"
 	"github.com/logcore/logcore/internal/exit"
 )
 
+// dialPages returns a client of the page server and where the log of the demo ends.
+func (d *demo) dialPages(ctx context.Context) (*client.Client, logcore.LSN, error) {
+	c, err := client.Dial(ctx, client.Options{Addr: d.addr, Logger: quiet(d.app)})
+	if err != nil {
+		return nil, 0, err
+	}
+	lsn, err := logEnd(ctx, c, demoLog)
+	if err != nil {
+		return nil, 0, errors.Join(err, c.Close())
+	}
+	return c, lsn, nil
+}
+
 // checkpoint lets the page server copy what it has to its home target.
 func (d *demo) checkpoint(ctx context.Context) error {
-	c, err := client.Dial(ctx, client.Options{Addr: d.addr, Logger: quiet(d.app)})
+	c, lsn, err := d.dialPages(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	lsn, err := logEnd(ctx, c, demoLog)
-	if err != nil {
-		return err
-	}
 	if _, err := c.WaitLSN(ctx, demoLog, lsn, 30*time.Second); err != nil {
 		return err
 	}
@@ -39,15 +50,11 @@ func (d *demo) checkpoint(ctx context.Context) error {
 // coldStart reads the first page of a page server that has lost its directory, and checks
 // that it began from a checkpoint. began is when its process was started.
 func (d *demo) coldStart(ctx context.Context, began time.Time) error {
-	c, err := client.Dial(ctx, client.Options{Addr: d.addr, Logger: quiet(d.app)})
+	c, lsn, err := d.dialPages(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	lsn, err := logEnd(ctx, c, demoLog)
-	if err != nil {
-		return err
-	}
 	set, err := c.GetPages(ctx, demoLog, engine.SpaceOf(0), []uint32{0}, client.ReadAt{LSN: lsn, Timeout: 30 * time.Second})
 	if err != nil {
 		return fmt.Errorf("the first page: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -36,7 +37,9 @@ func (a *app) serveAgent(addr string, m *receiver.Monitor, more ...prometheus.Co
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = srv.Serve(l) // ends with stop; until then the agent does its work without it
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintf(a.err, "there are no metrics any more, the agent goes on: %v\n", err)
+		}
 	}()
 	fmt.Fprintf(a.err, "metrics at http://%v/metrics\n", l.Addr())
 	return func() {

@@ -3,7 +3,6 @@ package s3test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -33,9 +32,7 @@ func (c *Cloud) MakeBucket(ctx context.Context, name string, locked bool) error 
 	if err != nil {
 		return err
 	}
-	authority := x509.NewCertPool()
-	authority.AddCert(c.servers.files.authority)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: c.servers.files.authority}}
 	defer transport.CloseIdleConnections()
 	client, err := minio.New(endpoint.Host, &minio.Options{
 		Creds:  credentials.NewStaticV4(c.servers.accessKey, c.servers.secretKey, ""),
