@@ -110,3 +110,6 @@ func WriteBeside() (restore func()) {
 	besideBytesMin = 0
 	return func() { besideBytesMin = was }
 }
+
+// Flushed has a flush end with an error, nil for none.
+func Flushed(s *Server, err error) { s.room.flushed(err) }

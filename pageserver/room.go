@@ -198,7 +198,8 @@ func (s *Server) isCrowded() bool {
 	return crowded
 }
 
-// apply writes a batch. It is durable after the next flush. The caller holds storeMu.
+// apply writes a batch that no reader waits for, provided that what is in memory gets to the disk. It
+// is durable after the next flush. The caller holds storeMu.
 func (s *Server) apply(b *pebble.Batch) error {
 	if err := s.room.isStuck(); err != nil {
 		return err
@@ -206,13 +207,9 @@ func (s *Server) apply(b *pebble.Batch) error {
 	return s.db.Apply(b, pebble.NoSync)
 }
 
-// set writes one key, as apply does.
-func (s *Server) set(key, value []byte) error {
-	if err := s.room.isStuck(); err != nil {
-		return err
-	}
-	return s.db.Set(key, value, pebble.NoSync)
-}
+// set writes one key, into memory at least: a log is followed, and what is there confirmed for
+// readers, when the disk is full as well. The caller holds storeMu.
+func (s *Server) set(key, value []byte) error { return s.db.Set(key, value, pebble.NoSync) }
 
 // flushStore makes what is in memory durable. It returns without having done so when ctx is done
 // or the disk has no room; Pebble goes on trying then. The caller holds storeMu.

@@ -97,7 +97,7 @@ func (s *Server) removeAbove(l *logState) error {
 	// What is known of the newest cuts may be of those removed.
 	l.forgetCuts()
 	defer s.readers.renew()
-	return s.apply(b)
+	return s.db.Apply(b, pebble.NoSync) // into memory at least, as set does
 }
 
 // cutShort takes out of a value that has several places what comes after one.

@@ -273,12 +273,16 @@ func fill(t *testing.T, path string) (empty func()) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for chunk := make([]byte, 1<<20); len(chunk) > 0; {
-		if _, err := f.Write(chunk); err != nil {
-			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal(err)
-			}
-			chunk = chunk[:len(chunk)/2]
+	chunk := make([]byte, 1<<20)
+	for n := len(chunk); n > 0; {
+		_, err := f.Write(chunk[:n])
+		switch {
+		case err == nil:
+			n = min(2*n, len(chunk)) // somebody may have made room
+		case errors.Is(err, syscall.ENOSPC):
+			n /= 2
+		default:
+			t.Fatal(err)
 		}
 	}
 	return func() {
@@ -353,6 +357,25 @@ func TestFullToTheLastByte(t *testing.T) {
 	r.spaces = enginetest.SpacesOf(t, r.source, pages.Decoder{}, "db")
 	s = r.start()
 	r.compare(s, "db", 10)
+}
+
+// TestConfirmedWhileFull: a log that is followed anew while memory can't be written is confirmed all the
+// same, and what is there of it read.
+func TestConfirmedWhileFull(t *testing.T) {
+	r := newRig(t, 20)
+	r.opts.FlushInterval = time.Hour
+	s := r.start()
+	r.compare(s, "db", 2)
+	r.source.SetDown(errors.New("down"))
+	statusOf(t, s.Server, "db", pageserver.StateWaiting)
+	pageserver.Flushed(s.Server, syscall.ENOSPC)
+	r.source.SetDown(nil)
+	statusOf(t, s.Server, "db", pageserver.StateDiskFull)
+	r.compare(s, "db", 3)
+	pageserver.Flushed(s.Server, nil)
+	r.append("db", 20)
+	r.spaces = enginetest.SpacesOf(t, r.source, pages.Decoder{}, "db")
+	r.compare(s, "db", 3)
 }
 
 // TestOpenedWhileFull: a page server that starts on a full disk says so in a bounded time, and what it has is
