@@ -16,9 +16,6 @@ import (
 // A change in a run: LSNs since the change before (the first: since the run's own place),
 // its number, bytes of its steps, all three as unsigned varints, and the steps.
 
-// changeHeaderMax is how long what stands before a change's steps can be.
-const changeHeaderMax = 3 * binary.MaxVarintLen64
-
 // appendChange begins a change whose steps have so many bytes.
 func appendChange(dst []byte, before, at pos, stepsBytes int) []byte {
 	dst = binary.AppendUvarint(dst, uint64(at.lsn-before.lsn))
