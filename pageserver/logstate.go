@@ -62,6 +62,7 @@ type logState struct {
 	from     string        // where its entries come from; guarded by mu
 	lastErr  error         // of the source, for who waits in vain; guarded by mu
 	stopped  error         // ingest ended for good; guarded by mu
+	closed   bool          // the page server was closed: nothing will change any more; guarded by mu
 	changed  chan struct{} // closed when any of the above changes; guarded by mu
 	// newestCut caches the pos of the newest cut of a space: a version that is newer
 	// is alive. Filled from the store; guarded by mu.
@@ -211,7 +212,8 @@ type want struct {
 
 // wait returns once the log is ingested up to what is wanted, with the LSN that is
 // ingested. It fails with an error that wraps *logcore.LagError at the deadline, with
-// the reason at once when the log's ingest has stopped, and when ctx is done.
+// the reason at once when the log's ingest has stopped or the page server was closed, and
+// when ctx is done.
 func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (logcore.LSN, error) {
 	start := time.Now()
 	var timer *time.Timer
@@ -224,10 +226,13 @@ func (l *logState) wait(ctx context.Context, w want, patience time.Duration) (lo
 		ready := l.confirmed && ingested >= target
 		rests := l.resting.rests
 		there := w.past && ingested >= target && l.from == FromArchive
-		stopped, lastErr, confirmed, changed, name := l.stopped, l.lastErr, l.confirmed, l.changed, l.state.name
+		stopped, lastErr, confirmed, changed, name, closed := l.stopped, l.lastErr, l.confirmed, l.changed, l.state.name, l.closed
 		l.mu.Unlock()
 		if ready {
 			return ingested, nil
+		}
+		if closed {
+			return 0, fmt.Errorf("pageserver: log %q: %w", name, logcore.ErrClosed)
 		}
 		if there {
 			return 0, errUnconfirmed

@@ -288,6 +288,10 @@ func (s *Server) noteStoreError(err error) error {
 // returned. Requests that come later fail with logcore.ErrClosed.
 func (s *Server) Close() error {
 	s.room.hurry.Store(true)
+	// Who waits for what no follower will bring goes elsewhere at once.
+	for _, l := range s.registry.all() {
+		l.update(func() { l.closed = true })
+	}
 	s.storeMu.Lock()
 	defer s.storeMu.Unlock()
 	if s.db == nil {

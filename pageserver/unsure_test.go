@@ -2,7 +2,6 @@ package pageserver_test
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,17 +33,15 @@ func (u *unsure) List(ctx context.Context) ([]pageserver.LogInfo, error) {
 // on its way between two shards.
 func TestLogKnownByNameOnly(t *testing.T) {
 	e := enginetest.PagesEngine()
-	source := &unsure{Source: enginetest.NewSource(1)}
-	r := &retention{rig: &rig{t: t, source: source.Source}, engine: e}
-	source.Create("db")
+	c := enginetest.NewCollecting(t, 1, e)
+	source := &unsure{Source: c.Source}
+	r := &retention{Collecting: c, rig: &rig{t: t, source: c.Source}}
+	c.Reader = func() enginetest.Reader { return r.server }
 	r.rig.opts = enginetest.Options(t.TempDir(), source, e.Decoder)
 	r.start()
 	defer func() { r.stop(false) }()
-	r.rng = rand.New(rand.NewPCG(1, 1))
-	for _, tx := range e.History(r.rng, 20) {
-		source.AppendTx("db", tx)
-	}
-	if err := r.check("db", source.Last()); err != nil {
+	c.Append("db", 20)
+	if err := r.Check("db", source.Last()); err != nil {
 		t.Fatal(err)
 	}
 	source.on.Store(true)
@@ -53,7 +50,7 @@ func TestLogKnownByNameOnly(t *testing.T) {
 			t.Fatal("the source is not asked for its list")
 		}
 	}
-	if err := r.check("db", source.Last()); err != nil {
+	if err := r.Check("db", source.Last()); err != nil {
 		t.Error(err)
 	}
 	if n := r.rig.metric("incarnation_resets_total"); n != 0 {

@@ -99,7 +99,13 @@ func startHost(t *testing.T, dir, address string, d *decider, source *enginetest
 // startHostWith starts a Host that keeps checkpoints.
 func startHostWith(t *testing.T, dir, address string, d *decider, source *enginetest.Source, decoder engine.Decoder, checkpoints *checkpoint.Family) *running {
 	t.Helper()
-	o := Options{Dir: dir, Address: address, Coordinator: d, Server: enginetest.Options("", source, decoder), Checkpoints: checkpoints, ReportInterval: 20 * time.Millisecond, LeaveAfter: 50 * time.Millisecond}
+	return startHostOn(t, dir, address, d, checkpoints, enginetest.Options("", source, decoder))
+}
+
+// startHostOn starts a Host whose stores are opened with some options.
+func startHostOn(t *testing.T, dir, address string, d Coordinator, checkpoints *checkpoint.Family, server pageserver.Options) *running {
+	t.Helper()
+	o := Options{Dir: dir, Address: address, Coordinator: d, Server: server, Checkpoints: checkpoints, ReportInterval: 20 * time.Millisecond, LeaveAfter: 50 * time.Millisecond}
 	o.Server.CheckpointInterval = 50 * time.Millisecond
 	h, err := Open(o)
 	if err != nil {
@@ -129,7 +135,10 @@ func (r *reader) GetPages(ctx context.Context, log string, space engine.Space, n
 	out := pageserver.PageSet{LSN: at.LSN}
 	for _, n := range numbers {
 		found := false
-		for _, h := range r.hosts {
+		// While stripes move, one that had a page may have given it up by the time it is asked,
+		// and one that was asked before may have it now.
+		for i, began := 0, time.Now(); !found && (i < 2*len(r.hosts) || time.Since(began) < time.Second); i++ {
+			h := r.hosts[i%len(r.hosts)]
 			resp, err := h.Service().GetPages(ctx, &logcorev1.GetPagesRequest{Log: log, Space: &logcorev1.Space{Hi: space.Hi, Lo: space.Lo}, Pages: []uint32{n}, Lsn: uint64(at.LSN), TimeoutMs: 30_000})
 			if err = wire.FromStatus(err); errors.Is(err, logcore.ErrWrongPageServer) {
 				r.refused++

@@ -2,9 +2,12 @@ package stripe
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sync"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/internal/stripemap"
@@ -30,6 +33,27 @@ func (v *service) any(log string) (*store, error) {
 	return view.stores[0], nil
 }
 
+// gone reports whether a store failed because it was given up while it was asked: then
+// another one has to be, or another page server.
+func (v *service) gone(s *store, err error) bool {
+	return status.Code(err) == codes.Unavailable && !slices.Contains(v.h.view.Load().all, s)
+}
+
+// ofAny asks any store that has caught up.
+func ofAny[R any](v *service, log string, ask func(*store) (R, error)) (R, error) {
+	for {
+		s, err := v.any(log)
+		if err != nil {
+			var none R
+			return none, err
+		}
+		resp, err := ask(s)
+		if !v.gone(s, err) {
+			return resp, err
+		}
+	}
+}
+
 // find returns the store that has a page.
 func (v *view) find(root logcore.LogID, space *logcorev1.Space, page uint32) (*store, error) {
 	stripe := stripemap.Of(uint64(root), space.GetLo(), page)
@@ -43,15 +67,11 @@ func (v *view) find(root logcore.LogID, space *logcorev1.Space, page uint32) (*s
 
 // root returns what a log's pages are hashed with.
 func (v *service) root(ctx context.Context, log string) (*view, logcore.LogID, error) {
-	s, err := v.any(log)
-	if err != nil {
-		return nil, 0, err
-	}
-	root, err := s.server.Root(ctx, log)
-	if err != nil {
-		return nil, 0, wire.ToStatus(err, log)
-	}
-	return v.h.view.Load(), root, nil
+	root, err := ofAny(v, log, func(s *store) (logcore.LogID, error) {
+		root, err := s.server.Root(ctx, log)
+		return root, wire.ToStatus(err, log)
+	})
+	return v.h.view.Load(), root, err
 }
 
 // share is the part of a request that one store answers.
@@ -65,25 +85,35 @@ type share struct {
 
 // GetPages implements logcorev1.PageServiceServer.
 func (v *service) GetPages(ctx context.Context, req *logcorev1.GetPagesRequest) (*logcorev1.GetPagesResponse, error) {
+	for {
+		resp, shares, err := v.getPages(ctx, req)
+		if !slices.ContainsFunc(shares, func(one *share) bool { return v.gone(one.store, one.err) }) {
+			return resp, err
+		}
+	}
+}
+
+// getPages asks the stores that have the pages now.
+func (v *service) getPages(ctx context.Context, req *logcorev1.GetPagesRequest) (*logcorev1.GetPagesResponse, []*share, error) {
 	view, root, err := v.root(ctx, req.Log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	shares, err := view.divide(root, req)
 	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
+		return nil, nil, wire.ToStatus(err, req.Log)
 	}
-	if len(shares) == 0 {
-		s, err := v.any(req.Log)
-		if err != nil {
-			return nil, err
-		}
-		return s.service.GetPages(ctx, req)
+	switch len(shares) {
+	case 0:
+		resp, err := ofAny(v, req.Log, func(s *store) (*logcorev1.GetPagesResponse, error) { return s.service.GetPages(ctx, req) })
+		return resp, nil, err
+	case 1:
+		one := shares[0]
+		one.resp, one.err = one.store.service.GetPages(ctx, req)
+		return one.resp, shares, one.err
 	}
-	if len(shares) == 1 {
-		return shares[0].store.service.GetPages(ctx, req)
-	}
-	return gather(ctx, req, shares)
+	resp, err := gather(ctx, req, shares)
+	return resp, shares, err
 }
 
 // divide finds out which store has which pages of a request.
@@ -148,15 +178,20 @@ func gather(ctx context.Context, req *logcorev1.GetPagesRequest, shares []*share
 
 // History implements logcorev1.PageServiceServer.
 func (v *service) History(ctx context.Context, req *logcorev1.HistoryRequest) (*logcorev1.HistoryResponse, error) {
-	view, root, err := v.root(ctx, req.Log)
-	if err != nil {
-		return nil, err
+	for {
+		view, root, err := v.root(ctx, req.Log)
+		if err != nil {
+			return nil, err
+		}
+		s, err := view.find(root, req.Space, req.Page)
+		if err != nil {
+			return nil, wire.ToStatus(err, req.Log)
+		}
+		resp, err := s.service.History(ctx, req)
+		if !v.gone(s, err) {
+			return resp, err
+		}
 	}
-	s, err := view.find(root, req.Space, req.Page)
-	if err != nil {
-		return nil, wire.ToStatus(err, req.Log)
-	}
-	return s.service.History(ctx, req)
 }
 
 // Stripes implements logcorev1.PageServiceServer.
@@ -175,65 +210,37 @@ func (v *service) Stripes(ctx context.Context, req *logcorev1.StripesRequest) (*
 
 // SpaceSize implements logcorev1.PageServiceServer.
 func (v *service) SpaceSize(ctx context.Context, req *logcorev1.SpaceSizeRequest) (*logcorev1.SpaceSizeResponse, error) {
-	s, err := v.any(req.Log)
-	if err != nil {
-		return nil, err
-	}
-	return s.service.SpaceSize(ctx, req)
+	return ofAny(v, req.Log, func(s *store) (*logcorev1.SpaceSizeResponse, error) { return s.service.SpaceSize(ctx, req) })
 }
 
 // ListSpaces implements logcorev1.PageServiceServer.
 func (v *service) ListSpaces(ctx context.Context, req *logcorev1.ListSpacesRequest) (*logcorev1.ListSpacesResponse, error) {
-	s, err := v.any(req.Log)
-	if err != nil {
-		return nil, err
-	}
-	return s.service.ListSpaces(ctx, req)
+	return ofAny(v, req.Log, func(s *store) (*logcorev1.ListSpacesResponse, error) { return s.service.ListSpaces(ctx, req) })
 }
 
 // GetObject implements logcorev1.PageServiceServer.
 func (v *service) GetObject(ctx context.Context, req *logcorev1.GetObjectRequest) (*logcorev1.GetObjectResponse, error) {
-	s, err := v.any(req.Log)
-	if err != nil {
-		return nil, err
-	}
-	return s.service.GetObject(ctx, req)
+	return ofAny(v, req.Log, func(s *store) (*logcorev1.GetObjectResponse, error) { return s.service.GetObject(ctx, req) })
 }
 
 // ListObjects implements logcorev1.PageServiceServer.
 func (v *service) ListObjects(ctx context.Context, req *logcorev1.ListObjectsRequest) (*logcorev1.ListObjectsResponse, error) {
-	s, err := v.any(req.Log)
-	if err != nil {
-		return nil, err
-	}
-	return s.service.ListObjects(ctx, req)
+	return ofAny(v, req.Log, func(s *store) (*logcorev1.ListObjectsResponse, error) { return s.service.ListObjects(ctx, req) })
 }
 
 // WaitLSN implements logcorev1.PageServiceServer.
 func (v *service) WaitLSN(ctx context.Context, req *logcorev1.WaitLSNRequest) (*logcorev1.WaitLSNResponse, error) {
-	s, err := v.any(req.Log)
-	if err != nil {
-		return nil, err
-	}
-	return s.service.WaitLSN(ctx, req)
+	return ofAny(v, req.Log, func(s *store) (*logcorev1.WaitLSNResponse, error) { return s.service.WaitLSN(ctx, req) })
 }
 
 // CreateBranch implements logcorev1.PageServiceServer.
 func (v *service) CreateBranch(ctx context.Context, req *logcorev1.CreateBranchRequest) (*logcorev1.CreateBranchResponse, error) {
-	s, err := v.any(req.Parent)
-	if err != nil {
-		return nil, err
-	}
-	return s.service.CreateBranch(ctx, req)
+	return ofAny(v, req.Parent, func(s *store) (*logcorev1.CreateBranchResponse, error) { return s.service.CreateBranch(ctx, req) })
 }
 
 // ResolveTime implements logcorev1.PageServiceServer.
 func (v *service) ResolveTime(ctx context.Context, req *logcorev1.ResolveTimeRequest) (*logcorev1.ResolveTimeResponse, error) {
-	s, err := v.any(req.Log)
-	if err != nil {
-		return nil, err
-	}
-	return s.service.ResolveTime(ctx, req)
+	return ofAny(v, req.Log, func(s *store) (*logcorev1.ResolveTimeResponse, error) { return s.service.ResolveTime(ctx, req) })
 }
 
 // Checkpoint implements logcorev1.PageServiceServer: every store makes one.
@@ -249,7 +256,7 @@ func (v *service) Checkpoint(ctx context.Context, req *logcorev1.CheckpointReque
 	resp := &logcorev1.CheckpointResponse{}
 	for i := range stores {
 		switch {
-		case errors.Is(wire.FromStatus(errs[i]), logcore.ErrClosed): // given up meanwhile
+		case v.gone(stores[i], errs[i]):
 		case errs[i] != nil:
 			return nil, errs[i]
 		default:
@@ -281,6 +288,9 @@ func (v *service) LogStatus(ctx context.Context, req *logcorev1.LogStatusRequest
 	var parts []*logcorev1.LogStatusResponse
 	for _, s := range v.h.view.Load().stores {
 		one, err := s.service.LogStatus(ctx, req)
+		if v.gone(s, err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
