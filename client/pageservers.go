@@ -172,6 +172,14 @@ func (p *pageServers) learn(m stripemap.Map, log string, root uint64) error {
 	return nil
 }
 
+// takesRemembered reports whether a map that a page server knew when it stopped is better
+// than what is known here: another incarnation's may be older.
+func (p *pageServers) takesRemembered(m stripemap.Map) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.m.Servers) == 0 || m.Incarnation == p.m.Incarnation && m.Generation > p.m.Generation
+}
+
 func (p *pageServers) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -286,7 +294,9 @@ func (c *Client) askStripes(ctx context.Context, s *pageServer, log string) (boo
 		return errors.Is(err, logcore.ErrLogNotFound), err
 	}
 	m, err := wire.FromStripeMap(resp.Map)
-	if err == nil {
+	if err == nil && resp.Remembered && !c.servers.takesRemembered(m) {
+		err = c.servers.learn(stripemap.Map{}, log, resp.RootLogId)
+	} else if err == nil {
 		err = c.servers.learn(m, log, resp.RootLogId)
 	}
 	return err == nil && len(m.Servers) > 0 && resp.RootLogId != 0, err

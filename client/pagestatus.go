@@ -46,6 +46,9 @@ type PageSources struct {
 	ArchiveError   string
 	ArchiveChecked time.Time
 	Unreachable    []string // targets that did not answer last
+	// MapRemembered: it shares pages with others, and goes by the map of an earlier process: the
+	// log service has not answered since it started.
+	MapRemembered bool
 	// Err is why the page server did not say; nil when it did.
 	Err error
 }
@@ -103,7 +106,7 @@ func (c *Client) PageSources(ctx context.Context) ([]PageSources, error) {
 	out := make([]PageSources, len(all))
 	for i, one := range all {
 		s := one.resp.GetSources()
-		out[i] = PageSources{Server: one.addr, Err: one.err, LogService: s.GetLogService(), Archive: s.GetArchive(), ArchiveError: s.GetArchiveError(), Unreachable: s.GetArchiveUnreachable()}
+		out[i] = PageSources{Server: one.addr, Err: one.err, LogService: s.GetLogService(), Archive: s.GetArchive(), ArchiveError: s.GetArchiveError(), Unreachable: s.GetArchiveUnreachable(), MapRemembered: s.GetMapRemembered()}
 		if ms := s.GetArchiveCheckedMs(); ms != 0 {
 			out[i].ArchiveChecked = time.UnixMilli(int64(ms))
 		}

@@ -107,16 +107,30 @@ func (s *Server) checkpointLoop(ctx context.Context) {
 		if lender, _ := s.local.Borrowed(); lender != "" {
 			pause = min(pause, borrowedInterval)
 		}
-		if _, err := s.checkpointOnce(ctx, false); err != nil && ctx.Err() == nil {
+		_, err := s.checkpointOnce(ctx, false)
+		if errors.Is(err, errNotStanding) {
+			pause = min(pause, firstCheckpointAfter)
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
 			s.opts.Checkpoints.NoteFailure()
 			s.log.Warn("pageserver: no checkpoint was made; it is tried again", "err", err)
 		}
 	}
 }
 
+// errNotStanding: another page server may have the place of this one by now, and begin from its
+// checkpoints, and nobody has said that it has not.
+var errNotStanding = fmt.Errorf("pageserver: %w: the log service has not said since this page server started that it has its place still: no checkpoint is made", logcore.ErrOverloaded)
+
+func (s *Server) standing() bool {
+	return s.sourceHeard.Load() && (s.opts.Standing == nil || s.opts.Standing())
+}
+
 // Checkpoint makes a checkpoint of everything that is ingested and returns when it is
 // committed. It takes the epoch when another page server has it. Errors wrap
-// logcore.ErrInvalid when there is no place for checkpoints, logcore.ErrFenced when
+// logcore.ErrInvalid when there is no place for checkpoints, logcore.ErrOverloaded while the
+// log service has not answered since the start, logcore.ErrFenced when
 // another page server took the epoch meanwhile, and those of the bucket.
 func (s *Server) Checkpoint(ctx context.Context) (CheckpointStatus, error) {
 	if s.opts.Checkpoints == nil {
@@ -139,6 +153,9 @@ func (s *Server) checkpointOnce(ctx context.Context, now bool) (m *checkpoint.Ma
 	}
 	if lender, _ := s.local.Borrowed(); lender != "" && s.local.Missing() > 0 && !now {
 		return nil, nil // what is borrowed is a checkpoint too; another would fetch all of it at once
+	}
+	if !s.standing() {
+		return nil, errNotStanding
 	}
 	if err := s.takeEpoch(ctx, now); err != nil || c.holder == nil {
 		return nil, err

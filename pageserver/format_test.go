@@ -95,6 +95,24 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGoldenSpilled: the key that came to version 2 later; v2.golden was there before it.
+func TestGoldenSpilled(t *testing.T) {
+	const file = "testdata/v2-spilled.golden"
+	key := appendLogKey(nil, tagSpilled, 9)
+	got := fmt.Sprintf("spilled %x %x\n", key, seal(key, nil))
+	if os.Getenv("REWRITE_GOLDEN") != "" {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(file); err != nil || got != string(want) {
+		t.Errorf("the encoder drifted from %s (%v): got\n%s", file, err, got)
+	}
+	if value, err := unseal(key, seal(key, nil), 0); err != nil || len(value) != 0 {
+		t.Errorf("%x, %v", value, err)
+	}
+}
+
 // decodeGolden decodes a line of the golden file with the decoder of its kind.
 func decodeGolden(fields []string) error {
 	raw := make([][]byte, len(fields)-1)

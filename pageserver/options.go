@@ -82,6 +82,9 @@ type Options struct {
 	// CheckpointInterval is how often the store is copied, when there is anything new: how
 	// much of the log a page server that begins from the copy has to ingest. Zero means 5 min.
 	CheckpointInterval time.Duration
+	// Standing reports whether the page server may write checkpoints; nil: it may. In any case it
+	// does not before the source has answered: somebody else may have its place by now.
+	Standing func() bool
 }
 
 // Limits of the API; see the .proto.

@@ -49,7 +49,9 @@ type Server struct {
 	archive archiveState // of Options.Archive
 	// sourceUp: the source answered when it was asked for its logs last.
 	sourceUp atomic.Bool
-	healMu   sync.Mutex // one page is healed at a time
+	// sourceHeard: it has answered in this process.
+	sourceHeard atomic.Bool
+	healMu      sync.Mutex // one page is healed at a time
 	// rewriteMu is held by whoever removes versions or writes one again.
 	rewriteMu sync.Mutex
 

@@ -158,6 +158,7 @@ func (s *Server) refresh(ctx context.Context) {
 		return
 	}
 	s.sourceUp.Store(true)
+	s.sourceHeard.Store(true)
 	s.dropVanished(known, infos)
 	defer s.noteEnds(infos)
 	defer s.restIdle(infos)

@@ -17,6 +17,7 @@ type sourcesJSON struct {
 	ArchiveError   string   `json:"archive_error,omitempty"`
 	ArchiveChecked string   `json:"archive_checked,omitempty"`
 	Unreachable    []string `json:"unreachable_targets,omitempty"`
+	MapRemembered  bool     `json:"map_remembered,omitempty"`
 	Error          string   `json:"error,omitempty"`
 }
 
@@ -43,10 +44,13 @@ func (a *app) pageSourcesCommand() *cobra.Command {
 func (a *app) writeSources(all []client.PageSources) error {
 	list, rows := []sourcesJSON{}, [][]string{}
 	for _, s := range all {
-		one := sourcesJSON{Server: s.Server, LogService: s.LogService, Archive: s.Archive, ArchiveError: s.ArchiveError, Unreachable: s.Unreachable}
+		one := sourcesJSON{Server: s.Server, LogService: s.LogService, Archive: s.Archive, ArchiveError: s.ArchiveError, Unreachable: s.Unreachable, MapRemembered: s.MapRemembered}
 		logs, archive := "answers", "not read by this page server"
 		if !s.LogService {
 			logs = "does not answer"
+		}
+		if s.MapRemembered {
+			logs = "has not answered since the start: what was had is served"
 		}
 		switch {
 		case s.Archive && s.ArchiveError != "":

@@ -3,7 +3,9 @@ package roles
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/logcore/logcore/client"
@@ -64,14 +66,8 @@ func openCheckpoints(ctx context.Context, p *process, cfg *config.PageServer, c 
 // checkpointCluster finds out which cluster the page server belongs to: from the store it
 // has, the target's marker or the log service, whichever knows.
 func checkpointCluster(ctx context.Context, cfg *config.PageServer, c *client.Client) (target.ClusterID, error) {
-	stores, err := filepath.Glob(filepath.Join(cfg.Dir, "stripes", "*", "store"))
-	if err != nil {
-		return target.ClusterID{}, err
-	}
-	for _, dir := range append(stores, filepath.Join(cfg.Dir, "store")) {
-		if id, ok := checkpoint.ClusterOf(dir); ok {
-			return id, nil
-		}
+	if id, ok := storedCluster(cfg.Dir); ok {
+		return target.ClusterID(id), nil
 	}
 	marker, cancel := context.WithTimeout(ctx, clusterWithin)
 	defer cancel()
@@ -84,6 +80,33 @@ func checkpointCluster(ctx context.Context, cfg *config.PageServer, c *client.Cl
 		return id, errors.Join(markerErr, err)
 	}
 	return target.ClusterID(told), nil
+}
+
+// stores returns where a page server's stores are, those that are there or may be.
+func stores(dir string) []string {
+	shared, err := filepath.Glob(filepath.Join(dir, "stripes", "*", "store"))
+	if err != nil {
+		shared = nil // the pattern is at fault: as if there were none
+	}
+	return append(shared, filepath.Join(dir, "store"))
+}
+
+// hasStore reports whether a page server's directory has something to serve.
+func hasStore(dir string) bool {
+	return slices.ContainsFunc(stores(dir), func(store string) bool {
+		_, err := os.Stat(store)
+		return err == nil
+	})
+}
+
+// storedCluster returns the cluster that a page server's stores say they belong to.
+func storedCluster(dir string) (cluster [16]byte, ok bool) {
+	for _, store := range stores(dir) {
+		if cluster, ok = checkpoint.ClusterOf(store); ok {
+			return cluster, true
+		}
+	}
+	return cluster, false
 }
 
 func markedCluster(ctx context.Context, url string) (target.ClusterID, error) {

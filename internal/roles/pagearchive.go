@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/logcore/logcore/internal/config"
 	"github.com/logcore/logcore/pageserver"
 	"github.com/logcore/logcore/pageserver/archived"
-	"github.com/logcore/logcore/pageserver/checkpoint"
 	"github.com/logcore/logcore/tiering"
 	"github.com/logcore/logcore/tiering/bucket"
 	"github.com/logcore/logcore/tiering/target"
@@ -130,8 +128,8 @@ func toldCluster(ctx context.Context, c *client.Client) (id cluster.ID, err erro
 
 // whichCluster asks the store, the log service and the targets, whichever knows.
 func (a *pageArchive) whichCluster(ctx context.Context) (cluster.ID, error) {
-	if id, ok := checkpoint.ClusterOf(filepath.Join(a.cfg.Dir, "store")); ok {
-		return id, nil
+	if id, ok := storedCluster(a.cfg.Dir); ok {
+		return cluster.ID(id), nil
 	}
 	id, err := toldCluster(ctx, a.c)
 	if err == nil {

@@ -156,8 +156,8 @@ func payloadFormats() *engine.Mux { return engine.NewMux(pages.Format(), postgre
 func buildPageServer(ctx context.Context, p *process, cfg *config.PageServer, listener net.Addr) (pageService, error) {
 	// A follow must end with its connection: the page server asks for the incarnation
 	// before it follows again, since a restored service may answer at the same address.
-	// With an archive of its own it has something to serve before the log service answers.
-	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, TLSFiles: logServiceTLS(cfg), Logger: p.log, RetryFor: time.Millisecond, Unconnected: len(cfg.Targets) > 0})
+	// With an archive or a store of its own it has something to serve before the log service answers.
+	c, err := client.Dial(ctx, client.Options{Addr: cfg.LogService, TLSFiles: logServiceTLS(cfg), Logger: p.log, RetryFor: time.Millisecond, Unconnected: len(cfg.Targets) > 0 || hasStore(cfg.Dir)})
 	if err != nil {
 		return nil, fmt.Errorf("log_service: %w", err)
 	}

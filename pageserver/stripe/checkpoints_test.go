@@ -75,7 +75,7 @@ func (w *sharing) compare(hosts ...*running) {
 		if i >= len(w.logs) {
 			at = 1 + logcore.LSN(w.rng.Uint64N(uint64(at)))
 		}
-		r := &reader{Server: hosts[0].view.Load().stores[0].server, hosts: hosts}
+		r := &reader{hosts: hosts}
 		n, err := enginetest.Compare(w.t.Context(), r, w.source, w.e.Decoder, log, at, enginetest.SpacesOf(w.t, w.source, w.e.Decoder, log))
 		if err != nil {
 			w.t.Fatal(err)

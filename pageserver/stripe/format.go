@@ -36,6 +36,9 @@ func encode(magic string, flags uint32, body []byte) []byte {
 	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b))
 }
 
+// anyBody has decode take a body of any length.
+const anyBody = -1
+
 // decode returns the flags and the body. Errors wrap logcore.ErrCorrupt or
 // logcore.ErrUnsupportedVersion.
 func decode(file, magic string, known uint32, bodyBytes int, b []byte) (uint32, []byte, error) {
@@ -57,7 +60,7 @@ func decode(file, magic string, known uint32, bodyBytes int, b []byte) (uint32, 
 		return 0, nil, fmt.Errorf("%w: %s of version %d (readers from %d on, flags %#x), this build reads up to %d: upgrade",
 			logcore.ErrUnsupportedVersion, file, version, reader, flags, formatVersion)
 	}
-	if end-headerBytes != bodyBytes {
+	if bodyBytes != anyBody && end-headerBytes != bodyBytes {
 		return 0, nil, bad("body of %d bytes, want %d", end-headerBytes, bodyBytes)
 	}
 	return flags, b[headerBytes:end], nil

@@ -44,20 +44,26 @@ type Host struct {
 	lease  time.Duration // 0 until the log service has said it
 	stores []*store
 	taking *takeover // nil unless stores are being begun
+	// keptMap: the map that is served is the one that was made durable last.
+	keptMap bool
+	// heard: the log service has answered in this process.
+	heard bool
 
 	view atomic.Pointer[view]
 }
 
 // view is what requests are served by.
 type view struct {
-	id     uint64
-	m      stripemap.Map
-	stores []*store // those that are complete
-	all    []*store
+	id uint64
+	m  stripemap.Map
+	// remembered: the map is what the log service said to an earlier process, or nothing.
+	remembered bool
+	stores     []*store // those that are complete
+	all        []*store
 }
 
 // Open opens the stores in Options.Dir; they follow the logs from then on. What they have
-// is served once Run has reported. Errors wrap logcore.ErrInvalid, logcore.ErrInUse or
+// in full is served at once, by the map that was known last. Errors wrap logcore.ErrInvalid, logcore.ErrInUse or
 // logcore.ErrUnsupportedVersion.
 func Open(opts Options) (*Host, error) {
 	opts = opts.withDefaults()
@@ -73,13 +79,19 @@ func Open(opts Options) (*Host, error) {
 	}
 	h := &Host{opts: opts, log: opts.Logger, lock: lock}
 	h.ctx, h.stop = context.WithCancel(context.Background())
+	var known stripemap.Map
 	if err = h.loadIdentity(); err == nil {
+		known, err = h.loadMap()
+	}
+	if err == nil {
+		h.keptMap = len(known.Servers) > 0
+		h.publish(known)
 		err = h.openStores()
 	}
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	h.publish(stripemap.Map{})
+	h.publish(known)
 	return h, nil
 }
 
@@ -118,7 +130,7 @@ func (h *Host) setIdentity(id uint64) error {
 // ID is the page server's number in the map.
 func (h *Host) ID() uint64 { return h.view.Load().id }
 
-// Map is what the log service said last.
+// Map is what the log service said last, to this process or to the one before.
 func (h *Host) Map() stripemap.Map { return h.view.Load().m }
 
 // Decodings tells how often stores shared a decoding.
@@ -191,6 +203,8 @@ func (h *Host) step(ctx context.Context) error {
 		}
 	}
 	h.lease = a.Lease
+	h.keepMap(a.Map)
+	h.heard = true
 	err = h.follow(a.Map)
 	h.publish(a.Map)
 	return err
@@ -407,7 +421,7 @@ func (h *Host) giveUp(s *store) error {
 
 // publish lets requests see what there is.
 func (h *Host) publish(m stripemap.Map) {
-	v := &view{id: h.id, m: m, all: slices.Clone(h.stores)}
+	v := &view{id: h.id, m: m, remembered: !h.heard, all: slices.Clone(h.stores)}
 	for _, s := range h.stores {
 		if s.complete {
 			v.stores = append(v.stores, s)

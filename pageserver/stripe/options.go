@@ -45,7 +45,7 @@ type Options struct {
 	// Checkpoints is where copies of the stores go, and where a set of stripes that is taken
 	// over begins from, whoever made the copy; nil keeps none.
 	Checkpoints *checkpoint.Family
-	// Server is what each store is opened with; Dir, Stripes, Decodings and Checkpoints are set for it.
+	// Server is what each store is opened with; Dir, Stripes, Standing, Decodings and Checkpoints are set for it.
 	// Each gets the caches' bytes by its share of the stripes held when it is opened.
 	Server pageserver.Options
 	// ReportInterval is how often the log service is told, at least five times in a lease; 0

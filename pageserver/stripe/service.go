@@ -196,11 +196,12 @@ func (v *service) History(ctx context.Context, req *logcorev1.HistoryRequest) (*
 
 // Stripes implements logcorev1.PageServiceServer.
 func (v *service) Stripes(ctx context.Context, req *logcorev1.StripesRequest) (*logcorev1.StripesResponse, error) {
-	resp := &logcorev1.StripesResponse{Map: wire.StripeMap(v.h.Map())}
+	view := v.h.view.Load()
+	resp := &logcorev1.StripesResponse{Map: wire.StripeMap(view.m), Remembered: view.remembered}
 	if req.Log == "" {
 		return resp, nil
 	}
-	if len(v.h.view.Load().stores) == 0 {
+	if len(view.stores) == 0 {
 		return resp, nil // others know the root
 	}
 	_, root, err := v.root(ctx, req.Log)
@@ -296,5 +297,9 @@ func (v *service) LogStatus(ctx context.Context, req *logcorev1.LogStatusRequest
 		}
 		parts = append(parts, one)
 	}
-	return wire.MergePageStatus(parts...), nil
+	resp := wire.MergePageStatus(parts...)
+	if resp.Sources != nil {
+		resp.Sources.MapRemembered = v.h.view.Load().remembered
+	}
+	return resp, nil
 }

@@ -50,7 +50,7 @@ func (h *Host) openStore(number int, set stripemap.Set, complete bool, held int)
 	s.set.Store(&set)
 	opts := h.opts.Server
 	opts.Dir, opts.Decodings = s.dir, &h.decodings
-	opts.Stripes = s.stripes
+	opts.Stripes, opts.Standing = s.stripes, h.standing
 	if h.opts.Checkpoints != nil {
 		copies, err := h.opts.Checkpoints.Member(h.id, number)
 		if err != nil {

@@ -1549,7 +1549,10 @@ type StripesResponse struct {
 	// Without servers when pages are not striped: this page server has all.
 	Map *StripeMap `protobuf:"bytes,1,opt,name=map,proto3" json:"map,omitempty"`
 	// The log at the root of the log's branch tree: it is in the hash that gives a page's stripe.
-	RootLogId     uint64 `protobuf:"varint,2,opt,name=root_log_id,json=rootLogId,proto3" json:"root_log_id,omitempty"`
+	RootLogId uint64 `protobuf:"varint,2,opt,name=root_log_id,json=rootLogId,proto3" json:"root_log_id,omitempty"`
+	// The map is the one that the page server knew when it stopped: the log service has not said
+	// since whether it still holds.
+	Remembered    bool `protobuf:"varint,3,opt,name=remembered,proto3" json:"remembered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1596,6 +1599,13 @@ func (x *StripesResponse) GetRootLogId() uint64 {
 		return x.RootLogId
 	}
 	return 0
+}
+
+func (x *StripesResponse) GetRemembered() bool {
+	if x != nil {
+		return x.Remembered
+	}
+	return false
 }
 
 type HistoryRequest struct {
@@ -2274,8 +2284,11 @@ type PageSources struct {
 	ArchiveCheckedMs uint64 `protobuf:"varint,4,opt,name=archive_checked_ms,json=archiveCheckedMs,proto3" json:"archive_checked_ms,omitempty"`
 	// Targets that did not answer last.
 	ArchiveUnreachable []string `protobuf:"bytes,5,rep,name=archive_unreachable,json=archiveUnreachable,proto3" json:"archive_unreachable,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The page server shares pages with others and has not heard of the log service since it
+	// started: it serves what it had by the map it knew last.
+	MapRemembered bool `protobuf:"varint,6,opt,name=map_remembered,json=mapRemembered,proto3" json:"map_remembered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PageSources) Reset() {
@@ -2341,6 +2354,13 @@ func (x *PageSources) GetArchiveUnreachable() []string {
 		return x.ArchiveUnreachable
 	}
 	return nil
+}
+
+func (x *PageSources) GetMapRemembered() bool {
+	if x != nil {
+		return x.MapRemembered
+	}
+	return false
 }
 
 // PageLogStatus is what a page server has of one log.
@@ -2664,10 +2684,13 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x03lsn\x18\x01 \x01(\x04R\x03lsn\x12\x12\n" +
 	"\x04time\x18\x02 \x01(\x04R\x04time\"\"\n" +
 	"\x0eStripesRequest\x12\x10\n" +
-	"\x03log\x18\x01 \x01(\tR\x03log\"Z\n" +
+	"\x03log\x18\x01 \x01(\tR\x03log\"z\n" +
 	"\x0fStripesResponse\x12'\n" +
 	"\x03map\x18\x01 \x01(\v2\x15.logcore.v1.StripeMapR\x03map\x12\x1e\n" +
-	"\vroot_log_id\x18\x02 \x01(\x04R\trootLogId\"\xc6\x01\n" +
+	"\vroot_log_id\x18\x02 \x01(\x04R\trootLogId\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\x03 \x01(\bR\n" +
+	"remembered\"\xc6\x01\n" +
 	"\x0eHistoryRequest\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\tR\x03log\x12'\n" +
 	"\x05space\x18\x02 \x01(\v2\x11.logcore.v1.SpaceR\x05space\x12\x12\n" +
@@ -2717,14 +2740,15 @@ const file_logcore_v1_page_proto_rawDesc = "" +
 	"\x03log\x18\x01 \x01(\tR\x03log\"u\n" +
 	"\x11LogStatusResponse\x12-\n" +
 	"\x04logs\x18\x01 \x03(\v2\x19.logcore.v1.PageLogStatusR\x04logs\x121\n" +
-	"\asources\x18\x02 \x01(\v2\x17.logcore.v1.PageSourcesR\asources\"\xcc\x01\n" +
+	"\asources\x18\x02 \x01(\v2\x17.logcore.v1.PageSourcesR\asources\"\xf3\x01\n" +
 	"\vPageSources\x12\x1f\n" +
 	"\vlog_service\x18\x01 \x01(\bR\n" +
 	"logService\x12\x18\n" +
 	"\aarchive\x18\x02 \x01(\bR\aarchive\x12#\n" +
 	"\rarchive_error\x18\x03 \x01(\tR\farchiveError\x12,\n" +
 	"\x12archive_checked_ms\x18\x04 \x01(\x04R\x10archiveCheckedMs\x12/\n" +
-	"\x13archive_unreachable\x18\x05 \x03(\tR\x12archiveUnreachable\"\xd4\x04\n" +
+	"\x13archive_unreachable\x18\x05 \x03(\tR\x12archiveUnreachable\x12%\n" +
+	"\x0emap_remembered\x18\x06 \x01(\bR\rmapRemembered\"\xd4\x04\n" +
 	"\rPageLogStatus\x12\x15\n" +
 	"\x06log_id\x18\x01 \x01(\x04R\x05logId\x12\x10\n" +
 	"\x03log\x18\x02 \x01(\tR\x03log\x12\x1b\n" +
