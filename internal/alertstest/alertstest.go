@@ -16,6 +16,7 @@ var (
 	alertLine   = regexp.MustCompile(`(?m)^\s*- alert: (\S+)$`)
 	exprLine    = regexp.MustCompile(`(?m)^\s*expr: (.*)$`)
 	metricName  = regexp.MustCompile(`logcore_\w+`)
+	quoted      = regexp.MustCompile(`"[^"]*"`)
 	runbookLine = regexp.MustCompile(`(?m)^\s*runbook: (\S+)#(\S+)$`)
 	chapterLine = regexp.MustCompile(`(?m)^## (.*)$`)
 )
@@ -74,7 +75,7 @@ func alerts(rules string) (out []string) {
 func check(alert string, there map[string]bool, read func(path string) (string, error)) (problems []string, metrics int) {
 	name := alertLine.FindStringSubmatch(alert)[1]
 	for _, expr := range exprLine.FindAllStringSubmatch(alert, -1) {
-		for _, metric := range metricName.FindAllString(expr[1], -1) {
+		for _, metric := range metricName.FindAllString(quoted.ReplaceAllString(expr[1], ""), -1) { // a label's value is no metric
 			metrics++
 			if !there[metric] && !there[strings.TrimSuffix(metric, "_bucket")] {
 				problems = append(problems, name+" asks for "+metric+", which there is not")

@@ -16,7 +16,7 @@ func TestCheckFinds(t *testing.T) {
         annotations:
           runbook: docs/r.md#whats-up
       - alert: B
-        expr: logcore_b > 0
+        expr: logcore_b{why!~"logcore_gone|other"} > 0
         annotations:
           runbook: docs/r.md#two-words
 `
