@@ -107,6 +107,8 @@ type Node struct {
 	running sync.WaitGroup
 	stop    context.CancelFunc
 	stopped context.Context
+	now     func() time.Time                     // the clock of what it sends; tests have one of their own
+	after   func(time.Duration) <-chan time.Time // of it
 }
 
 // Open opens the node's member and connects it with the others. A directory that was joined (Join) or
@@ -116,7 +118,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{opts: opts, log: opts.Logger, feeds: make(chan *member, catalog.ShardsMax)}
+	n := &Node{opts: opts, log: opts.Logger, feeds: make(chan *member, catalog.ShardsMax), now: time.Now, after: time.After}
 	n.stopped, n.stop = context.WithCancel(context.Background())
 	if n.seeds, err = readSeeds(opts.Log.Dir); err != nil {
 		return nil, errors.Join(err, opts.Listener.Close())

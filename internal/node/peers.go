@@ -73,7 +73,7 @@ func (s *peerService) Fetch(req *logcorev1.FetchRequest, stream grpc.ServerStrea
 
 func (m *member) fetch(stream grpc.ServerStreamingServer[logcorev1.FetchResponse], from, to logcore.LSN) error {
 	n, hot := m.n, m.group.HotLog()
-	begun, sent := time.Now(), int64(0)
+	pace := n.newPace()
 	for lsn := from; lsn <= to; {
 		last, err := runFrom(hot, lsn, to)
 		if err != nil {
@@ -89,13 +89,10 @@ func (m *member) fetch(stream grpc.ServerStreamingServer[logcorev1.FetchResponse
 		if err != nil {
 			return err
 		}
-		sent += int64(len(span.Frames))
 		lsn = last + 1
-		// The rate: what was sent must have taken so long.
-		due := begun.Add(time.Duration(float64(sent) / float64(n.opts.FetchBytesPerSecond) * float64(time.Second)))
-		if wait := time.Until(due); wait > 0 {
+		if wait := pace.sent(len(span.Frames)); wait > 0 {
 			select {
-			case <-time.After(wait):
+			case <-n.after(wait):
 			case <-stream.Context().Done():
 				return stream.Context().Err()
 			case <-n.stopped.Done():
