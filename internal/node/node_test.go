@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,9 @@ type process struct {
 	t    testing.TB
 	dir  string
 	addr string // of its peer service, once it had one
+	peer string // where the others reach it, if not at addr
 	log  hotlog.Options
+	says *slog.Logger // nil: nothing
 	// archived is its archive; nil for none.
 	archived func(ctx context.Context, shard logcore.ShardID, from, to logcore.LSN) iter.Seq2[segment.Span, error]
 }
@@ -53,7 +56,7 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	p.addr = l.Addr().String()
-	p.Node, err = Open(within(p.t), Options{Cluster: cluster, Log: p.log, Listener: l, Address: p.addr, Archived: p.archived, Logger: quiet})
+	p.Node, err = Open(within(p.t), Options{Cluster: cluster, Log: p.log, Listener: l, Address: p.addr, PeerAddress: p.peer, Archived: p.archived, Logger: cmp.Or(p.says, quiet)})
 	if err != nil {
 		p.t.Fatal(err)
 	}
