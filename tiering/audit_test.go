@@ -91,7 +91,7 @@ func TestTrimAsksTheTargets(t *testing.T) {
 	a := w.start(fp.hook)
 	patience.Receive(t, "the archiver ends", a.done)
 	a.done <- nil
-	if !a.state.Load().segmentComplete(1) || w.hot.trimmed != 0 {
+	if !a.state.Load().segmentComplete(1) || w.hot.trimmedTo() != 0 {
 		t.Fatalf("the segment is not complete: %+v", a.Status())
 	}
 	w.empty(3, 4, 5)

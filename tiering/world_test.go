@@ -135,6 +135,8 @@ func (h *hot) Trim(_ context.Context, upTo logcore.LSN) error {
 	return nil
 }
 
+func (h *hot) trimmedTo() logcore.LSN { h.mu.Lock(); defer h.mu.Unlock(); return h.trimmed }
+
 func (h *hot) Pressure() (int64, int64) { h.mu.Lock(); defer h.mu.Unlock(); return h.used, h.limit }
 
 func (h *hot) ReadSpan(_ context.Context, first, last logcore.LSN, bytesMax int64) (Span, error) {
@@ -359,8 +361,8 @@ func (w *world) check(covered logcore.LSN, among ...int) error {
 }
 
 func (w *world) checkWithout(covered logcore.LSN, lost ...int) error {
-	if w.hot.trimmed > covered {
-		return fmt.Errorf("trimmed up to %d, covered up to %d", w.hot.trimmed, covered)
+	if trimmed := w.hot.trimmedTo(); trimmed > covered {
+		return fmt.Errorf("trimmed up to %d, covered up to %d", trimmed, covered)
 	}
 	r, err := w.readerOn(without(w.bare(), lost...))
 	if (errors.Is(err, ErrNoArchive) || errors.Is(err, ErrUnproven)) && covered == 0 {
