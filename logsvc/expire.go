@@ -22,15 +22,15 @@ func (s *Service) endLeases(ctx context.Context) error {
 		return nil
 	}
 	return s.do(ctx, func(p *replication.Proposer) error {
-		leases := p.Catalog().Leases()
-		if len(leases) == 0 || !p.Catalog().LeaseRanOut(logcore.HLCAt(time.Now())) {
+		if !p.Catalog().LeaseRanOut(logcore.HLCAt(time.Now())) {
 			return nil
 		}
-		l, err := p.Catalog().ByID(leases[0].Log)
-		if err != nil {
-			return err
+		for _, l := range p.Catalog().Logs() {
+			if !l.Gone { // what is left of one that is gone takes no commands
+				_, err := p.Command(catalog.Command{Op: catalog.OpHorizon, Log: l.ID, LSN: l.Horizon})
+				return err
+			}
 		}
-		_, err = p.Command(catalog.Command{Op: catalog.OpHorizon, Log: l.ID, LSN: l.Horizon})
-		return err
+		return nil // nothing but what left: its leases are where it went
 	})
 }

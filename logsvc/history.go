@@ -178,14 +178,20 @@ func (h histories) ListHistories(ctx context.Context, _ *logcorev1.ListHistories
 	return h.list(), nil
 }
 
-// list is ListHistories of this shard, as this member knows it.
+// list is ListHistories of this shard, as this member knows it. A log that is gone is of no incarnation: its leases run out
+// here and are renewed where it went, so of what may be collected this shard knows nothing any more, and a member that has
+// not seen it there yet must not say that a lease is over.
 func (h histories) list() *logcorev1.ListHistoriesResponse {
 	resp := &logcorev1.ListHistoriesResponse{Now: uint64(logcore.HLCAt(time.Now()))}
 	h.s.group.View(func(state *catalog.State) {
 		resp.Incarnation = state.Incarnation
 		for _, l := range state.Logs() {
+			incarnation := state.Incarnation
+			if l.Gone {
+				incarnation = 0
+			}
 			resp.Logs = append(resp.Logs, &logcorev1.LogHistory{LogId: uint64(l.ID), Log: l.Name, ParentId: uint64(l.Parent), BranchLsn: uint64(l.BranchLSN),
-				HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, Incarnation: state.Incarnation})
+				HorizonLsn: uint64(l.Horizon), WindowMs: l.WindowMs, WindowBytes: l.WindowBytes, Incarnation: incarnation})
 		}
 		for _, l := range state.Leases() {
 			resp.Leases = append(resp.Leases, &logcorev1.HistoryLease{Lease: l.ID, LogId: uint64(l.Log), Lsn: uint64(l.LSN), Expires: uint64(l.Expires), Holder: l.Holder})

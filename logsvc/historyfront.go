@@ -115,7 +115,7 @@ func (f historyFront) AdvanceHorizon(ctx context.Context, req *logcorev1.Advance
 
 // ListHistories implements logcorev1.HistoryServiceServer. Of shards that are led elsewhere it is what this member
 // knows: an older list is as good, because nothing is granted below a horizon. A family that is between two shards is
-// listed as it left.
+// listed as it left, of no incarnation.
 func (f historyFront) ListHistories(ctx context.Context, req *logcorev1.ListHistoriesRequest) (*logcorev1.ListHistoriesResponse, error) {
 	resp, err := histories{s: f.sh.all[0]}.ListHistories(ctx, req)
 	if err != nil || len(f.sh.all) == 1 {

@@ -12,6 +12,7 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
 	"github.com/logcore/logcore/client"
+	"github.com/logcore/logcore/internal/patience"
 	"github.com/logcore/logcore/logsvc"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
@@ -175,6 +176,76 @@ func TestMoveWaitsForTheArchive(t *testing.T) {
 	mustAppend(t, w, "two")
 	if got := bodies(readLog(t, c, "db", client.ReadOptions{})); got != "one two" {
 		t.Errorf("db holds %q", got)
+	}
+}
+
+// TestNothingIsOverBetweenTwoShards: while a family is between two shards its leases run out in the one that it left, and a
+// member that does not know more says so; nothing follows from that, because where the family went the lease may have been
+// renewed. Page servers heed the incarnation.
+func TestNothingIsOverBetweenTwoShards(t *testing.T) {
+	ctx := testContext(t)
+	gate, asked := make(chan struct{}), make(chan logcore.LSN, 1)
+	s := &sharded{t: t, dir: t.TempDir(), n: 2, addr: "127.0.0.1:0", archive: func(shard logcore.ShardID, g *replication.Group) logsvc.Archive {
+		a := &heldArchive{gate: gate, asked: asked}
+		a.flush = func(lsn logcore.LSN) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.covered = max(a.covered, lsn)
+		}
+		return a
+	}}
+	s.start()
+	t.Cleanup(s.stop)
+	c := s.client()
+	last := mustAppend(t, openWriter(t, c, "db", client.WriterOptions{Create: true}), "one")
+	if _, err := c.CreateLog(ctx, "db/b", "db", last.LSN); err != nil {
+		t.Fatal(err)
+	}
+	other := ""
+	for i := 0; other == ""; i++ { // one that stays there
+		name := fmt.Sprintf("other-%d", i)
+		if _, err := c.CreateLog(ctx, name, "", 0); err != nil {
+			t.Fatal(err)
+		}
+		if mustInfo(t, c, name).Shard == 0 {
+			other = name
+		}
+	}
+	if _, err := c.AcquireLease(ctx, "db/b", last.LSN, time.Second, "reader"); err != nil {
+		t.Fatal(err)
+	}
+	moved := make(chan error, 1)
+	go func() { _, err := c.MoveLog(ctx, "db", 1); moved <- err }()
+	patience.Receive(t, "the family has left", asked)
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		h, err := c.Histories(ctx)
+		if err != nil || len(h.Logs) < 3 {
+			t.Fatalf("%+v, %v", h, err)
+		}
+		for _, l := range h.Logs {
+			if between := strings.HasPrefix(l.Log, "db"); between != (l.Incarnation == 0) {
+				t.Fatalf("log %q between two shards: incarnation %d", l.Log, l.Incarnation)
+			}
+		}
+		if len(h.Leases) == 0 {
+			break
+		}
+		if time.Since(begun) > 30*time.Second {
+			t.Fatalf("the lease does not run out: %+v", h.Leases)
+		}
+	}
+	close(gate)
+	if err := patience.Receive(t, "the move", moved); err != nil {
+		t.Fatal(err)
+	}
+	h, err := c.Histories(ctx)
+	if err != nil || len(h.Logs) < 3 {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	for _, l := range h.Logs {
+		if l.Incarnation == 0 {
+			t.Errorf("log %q has no incarnation, and is in a shard", l.Log)
+		}
 	}
 }
 

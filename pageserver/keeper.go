@@ -24,7 +24,8 @@ type HistoryKeeper interface {
 
 // History is what is kept of one log.
 type History struct {
-	ID          logcore.LogID
+	ID logcore.LogID
+	// Incarnation of the log service; 0 while nobody can say what may be collected of the log.
 	Incarnation uint64
 	Parent      logcore.LogID // 0 unless a branch
 	BranchLSN   logcore.LSN

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,6 +182,36 @@ func TestOldAnswersGiveNothingBack(t *testing.T) {
 	r := newRetention(t, seed, enginetest.PagesEngine(), func(s *enginetest.Source) pageserver.HistoryKeeper {
 		return &laggard{Source: s, rng: rand.New(rand.NewPCG(seed, 2))}
 	})
+	if err := r.RunEnough(150); err != nil {
+		t.Fatal(err)
+	}
+	r.stop(false)
+	if r.keys < 100 {
+		t.Errorf("%v keys collected: the run is void", r.keys)
+	}
+}
+
+// between is a source whose every other answer about histories is that of a member that has not seen yet where the logs moved:
+// their leases are over there, and it says of no log which incarnation's it is.
+type between struct {
+	*enginetest.Source
+	asked atomic.Uint64
+}
+
+func (b *between) Histories(ctx context.Context) (pageserver.Histories, error) {
+	h, err := b.Source.Histories(ctx)
+	if b.asked.Add(1)%2 == 0 {
+		h.Leases = nil
+		for i := range h.Logs {
+			h.Logs[i].Incarnation = 0
+		}
+	}
+	return h, err
+}
+
+// TestLogsBetweenShardsLoseNothing: a lease is not taken to be over because of a member that does not know where its log is.
+func TestLogsBetweenShardsLoseNothing(t *testing.T) {
+	r := newRetention(t, rand.Uint64(), enginetest.PagesEngine(), func(s *enginetest.Source) pageserver.HistoryKeeper { return &between{Source: s} })
 	if err := r.RunEnough(150); err != nil {
 		t.Fatal(err)
 	}

@@ -978,7 +978,8 @@ type LogHistory struct {
 	HorizonLsn  uint64                 `protobuf:"varint,5,opt,name=horizon_lsn,json=horizonLsn,proto3" json:"horizon_lsn,omitempty"`
 	WindowMs    uint64                 `protobuf:"varint,6,opt,name=window_ms,json=windowMs,proto3" json:"window_ms,omitempty"`
 	WindowBytes uint64                 `protobuf:"varint,7,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
-	// Of the shard that the log is on.
+	// Of the shard that the log is on; 0 while it is between two, and nothing follows from
+	// its horizon and its leases then for what may be collected.
 	Incarnation   uint64 `protobuf:"fixed64,8,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
