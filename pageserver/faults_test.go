@@ -18,7 +18,9 @@ import (
 	"github.com/logcore/logcore/pageserver"
 )
 
-const wait = 30 * time.Second
+// wait is how long a test waits for what must come: under the race detector Pebble records a stack for every
+// iterator, and an ingest that takes a second takes a minute on a loaded machine.
+const wait = 2 * time.Minute
 
 // rig is a page server over a source with a random history.
 type rig struct {
