@@ -47,7 +47,31 @@ type server struct {
 	targets    []string
 	tls        client.TLSFiles // of the service and of those who ask it; zero: plain text
 	cmd        *exec.Cmd
-	out        bytes.Buffer
+	out        output
+}
+
+// output is what a process says, to be looked at while it runs.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func (o *output) Reset() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text.Reset()
 }
 
 func freeAddr(t *testing.T) string {

@@ -113,14 +113,26 @@ func TestClusterOfStrangers(t *testing.T) {
 	follower.start()
 	inContact(t, servers)
 	copied.start() // it runs, refused by everybody
-	until(t, "the copy is refused", func() bool {
-		n, _, _ := w.count()
-		waitFor(t, w, n+20)
-		return clusterStatus(t, copied).Leader == 0
-	})
-	if st := clusterStatus(t, follower); st.Leader == 0 {
-		t.Errorf("the original is refused: %+v", st)
+	for _, other := range servers {
+		if other == follower {
+			continue
+		}
+		node := fmt.Sprintf("node=%x", nodeOf(t, other))
+		until(t, "the copy is refused by "+node, func() bool {
+			for line := range strings.Lines(copied.out.String()) {
+				if strings.Contains(line, node) && strings.Contains(line, "in use by another process") {
+					return true
+				}
+			}
+			return false
+		})
 	}
+	n, _, _ := w.count()
+	waitFor(t, w, n+200)
+	if st := clusterStatus(t, copied); st.Leader != 0 {
+		t.Errorf("the copy follows: %+v", st)
+	}
+	inContact(t, servers) // with the original
 	copied.kill()
 
 	// A process whose peers have another clock does not join.
