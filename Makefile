@@ -95,10 +95,10 @@ crash: ## the fault suites (kills, power cuts, failing syncs, rot, full disk, me
 	@echo "expected: about 15 minutes on two cores; each test prints its seed"
 	LOGCORE_FAULTS=full $(MOUNTS) go test -count=1 -timeout 2h -v -run '^TestF[0-9]' $(CRASH_PACKAGES)
 
-crash-root: ## the same on real kernels: ext4 shut down under the log, syncs that fail, memory groups; as root, about 1 minute
+crash-root: ## the same on real kernels: ext4 shut down under the log, syncs that fail, memory groups, a leader's disk that is slowed down; as root, about 1 minute
 	@[ "$$(id -u)" = 0 ] || { echo "crash-root mounts loop devices and makes memory groups: run it as root"; exit 1; }
 	@echo "expected: about 1 minute"
-	LOGCORE_FAULTS=full go test -count=1 -timeout 30m -v -tags root -run '^TestRoot' $(CRASH_PACKAGES)
+	LOGCORE_FAULTS=full go test -count=1 -timeout 30m -v -tags root -run '^TestRoot' $(CRASH_PACKAGES) ./cmd/logsvc
 
 .PHONY: test-pageserver-full
 test-pageserver-full: ## a million pages at random LSNs compared with a plain replay, of the native format and of a decoder with redo and a state; about 5 minutes
