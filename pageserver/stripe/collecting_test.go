@@ -60,6 +60,7 @@ func (w *striped) start(i int) {
 	w.metrics[i] = prometheus.NewRegistry()
 	o := enginetest.CollectingOptions("", w.Source, w.keeper, w.Engine.Decoder)
 	o.Registerer = w.metrics[i]
+	o.CollectInterval = 60 * time.Millisecond // there are many stores, each with all of the logs: oftener is all they would do under the race detector
 	w.hosts[i] = startHostOn(w.t, filepath.Join(w.root, fmt.Sprint(i)), fmt.Sprintf("h%d:1", i), w.d, w.family, o)
 }
 
@@ -158,8 +159,8 @@ func TestStripedCollection(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
 			w := newStriped(t, seed, e, honest)
-			for n := 0; n == 0 || n < 10 && w.few(); n++ {
-				if err := w.Run(60); err != nil {
+			for n := 0; n == 0 || n < 20 && w.few(); n++ {
+				if err := w.Run(30); err != nil {
 					t.Fatalf("%v\npage servers: %v\n%s", err, w.did, w.state())
 				}
 				w.disturb()
