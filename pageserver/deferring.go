@@ -24,6 +24,7 @@ type deferring struct {
 
 	mu      sync.Mutex // behind the store's locks
 	running int        // compactions; guarded by mu
+	begun   bool       // the store is open; guarded by mu
 	over    bool       // nothing is granted any more; guarded by mu
 }
 
@@ -59,14 +60,20 @@ const (
 	deferMax = time.Minute
 )
 
-// newDeferring returns a scheduler for one opening of a store.
+// newDeferring returns a scheduler for one opening of a store. It grants nothing before begin is called: an opening that
+// fails late, of a full disk say, would leave a compaction behind that goes on in a store whose caches are closed.
 func newDeferring(i *intake) *deferring {
 	return &deferring{intake: i, look: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
 // Register implements pebble.CompactionScheduler.
-func (d *deferring) Register(_ int, db pebble.DBForCompaction) {
-	d.db = db
+func (d *deferring) Register(_ int, db pebble.DBForCompaction) { d.db = db }
+
+// begin is called when the store is open.
+func (d *deferring) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.begun = true
 	d.ended.Go(d.run)
 }
 
@@ -113,7 +120,7 @@ func (d *deferring) poke() {
 func (d *deferring) reserve() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over || d.running >= d.db.GetAllowedWithoutPermission() {
+	if !d.begun || d.over || d.running >= d.db.GetAllowedWithoutPermission() {
 		return false
 	}
 	d.running++

@@ -16,11 +16,13 @@ func TestCompactionsWaitForIntake(t *testing.T) {
 	var i intake
 	i.last.Store(time.Now().Add(time.Hour).UnixNano()) // as long as the test says so, whatever this machine does meanwhile
 	opts := &pebble.Options{FS: vfs.NewMem(), DisableWAL: true, MemTableSize: 1 << 20, L0CompactionThreshold: 4, Logger: pebbleLogger{slog.New(slog.DiscardHandler)}}
-	opts.Experimental.CompactionScheduler = newDeferring(&i)
+	scheduler := newDeferring(&i)
+	opts.Experimental.CompactionScheduler = scheduler
 	db, err := pebble.Open("store", opts)
 	if err != nil {
 		t.Fatal(err)
 	}
+	scheduler.begin()
 	defer db.Close()
 	table := func() {
 		for k := range uint64(100) { // of all keys, so that each table is a sublevel of its own
@@ -69,3 +71,32 @@ func TestCompactionsWaitForIntake(t *testing.T) {
 	i.last.Store(0)
 	level0(func(n int32) bool { return n <= 1 }, "nothing comes in any more")
 }
+
+// TestNothingIsGrantedBeforeTheStoreIsOpen: an opening that fails leaves no compaction behind.
+func TestNothingIsGrantedBeforeTheStoreIsOpen(t *testing.T) {
+	var i intake
+	d := newDeferring(&i)
+	store := waiting(true)
+	d.Register(2, &store)
+	if ok, _ := d.TrySchedule(); ok || d.grant() {
+		t.Error("granted while the store was being opened")
+	}
+	store = false // what waits would be granted beside the question
+	d.begin()
+	if ok, _ := d.TrySchedule(); !ok {
+		t.Error("not granted when it was open")
+	}
+	d.Unregister()
+	if ok, _ := d.TrySchedule(); ok || d.grant() {
+		t.Error("granted when it was closed")
+	}
+}
+
+// waiting is a store in which a compaction waits, or none does.
+type waiting bool
+
+func (w *waiting) GetAllowedWithoutPermission() int { return 2 }
+func (w *waiting) GetWaitingCompaction() (bool, pebble.WaitingCompaction) {
+	return bool(*w), pebble.WaitingCompaction{}
+}
+func (w *waiting) Schedule(pebble.CompactionGrantHandle) bool { return true }

@@ -66,7 +66,6 @@ func (s *Server) pebbleOptions() *pebble.Options {
 	opts.Experimental.SpanPolicyFunc = func([]byte) (pebble.SpanPolicy, []byte, error) {
 		return pebble.SpanPolicy{DisableValueSeparationBySuffix: true}, nil, nil
 	}
-	opts.Experimental.CompactionScheduler = newDeferring(&s.intake)
 	for i := range opts.Levels {
 		// What is flushed is compacted soon: compressing it costs ingest more than the disk
 		// gains. Below, what decompresses fastest: a read pays for it with every block.
@@ -150,7 +149,9 @@ func (s *Server) openStore() (*pebble.DB, error) {
 // openPebble opens the store as it is.
 func (s *Server) openPebble(dir string) (*pebble.DB, error) {
 	s.room.begin()
-	db, err := pebble.Open(dir, s.pebbleOptions())
+	opts, scheduler := s.pebbleOptions(), newDeferring(&s.intake)
+	opts.Experimental.CompactionScheduler = scheduler
+	db, err := pebble.Open(dir, opts)
 	if errors.Is(err, syscall.ENOSPC) {
 		err = errors.Join(logcore.ErrDiskFull, err)
 	}
@@ -161,6 +162,7 @@ func (s *Server) openPebble(dir string) (*pebble.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pageserver: open the store in %s: %w", dir, err)
 	}
+	scheduler.begin()
 	return db, nil
 }
 
