@@ -36,10 +36,12 @@ test: build $(BIN)/s3gateway ## every test
 	$(MOUNTS) go test -count=1 -timeout 20m ./...
 
 race: $(BIN)/s3gateway ## the core's tests under the race detector
-	$(MOUNTS) go test -race -count=1 -timeout 20m -skip 'Conformance/(Cold)?SIGKILL' $(RACE_PACKAGES)
+	$(MOUNTS) go test -race -count=1 -timeout 20m -skip 'Conformance/(Cold)?SIGKILL|TestStripedCollection|TestPlantedStripingBugs' $(RACE_PACKAGES)
 
 # The packages with concurrency of their own. Those, and the tests, that mostly drive child
-# processes or the SQLite engine find nothing more under the race detector.
+# processes or the SQLite engine find nothing more under the race detector. Collection over
+# stripes opens so many iterators, of each of which the store notes the stack under the race
+# detector, that it does not end; its parts are in other tests.
 RACE_PACKAGES := . ./internal/wire/... ./hotlog/... ./replication/... ./catalog/... ./logsvc/... ./client/... ./tiering/... ./pageserver/... ./engine/pages/...
 
 lint: ## gofmt, go vet, staticcheck, buf lint and breaking changes, generated code, repository rules

@@ -23,14 +23,15 @@ const (
 	// standInAfter is after how many intervals without a checkpoint a page server whose
 	// epoch was taken takes it back: the one that took it is gone.
 	standInAfter = 4
-	// firstCheckpointAfter bounds how long a page server that started waits with its first.
-	firstCheckpointAfter = 2 * time.Second
 	// borrowedInterval bounds how long a store that has everything waits with a checkpoint of
 	// its own while it needs another's.
 	borrowedInterval = 30 * time.Second
 	// collectEvery is how often what no checkpoint needs any more is removed.
 	collectEvery = 10 * time.Minute
 )
+
+// firstCheckpointAfter bounds how long a page server that started waits with its first.
+var firstCheckpointAfter = 2 * time.Second
 
 // checkpoints is what a Server remembers of the checkpoints it makes.
 type checkpoints struct {

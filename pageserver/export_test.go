@@ -3,12 +3,16 @@ package pageserver
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/zeebo/xxh3"
 
 	"github.com/logcore/logcore/engine"
 )
+
+// A test that asks for checkpoints counts them: however slow the machine is, there is no other.
+func init() { firstCheckpointAfter = time.Hour }
 
 // CorruptVersions flips a bit in the newest stored version of a page of a log and in
 // every version below it, behind Pebble's back as far as its checksums go.
