@@ -42,9 +42,8 @@ const (
 	// the same pages and that what is due once a set is small change, small enough that readers
 	// don't wait for it.
 	writeSetBytesMax = 4 << 20
-	// growBytesMin is from what size on a set waits to grow, growFor how long at most.
+	// growBytesMin is from what size on a set waits to grow.
 	growBytesMin = 128 << 10
-	growFor      = 10 * time.Millisecond
 	// dueMax bounds the pages that wait for an image; others are due again when they change.
 	dueMax = 1 << 14
 )
@@ -53,8 +52,11 @@ const (
 // longer than writing a smaller one. Changed by tests only.
 var besideBytesMin = 32 << 10
 
+// growFor is how long a set waits to grow at most. Changed by tests only.
+var growFor = 10 * time.Millisecond
+
 func newCommitter(ctx context.Context, s *Server, l *logState, failed func()) *committer {
-	c := &committer{s: s, l: l, ctx: ctx, failed: failed}
+	c := &committer{s: s, l: l, ctx: ctx, failed: failed, wake: make(chan struct{}, 1)}
 	c.moved.L = &c.mu
 	return c
 }
