@@ -283,11 +283,8 @@ func (c *collection) removeVersion(key, value []byte, newer pos) error {
 	if versionKind(value[0]) == kindRun && c.removing {
 		h, body, err := decodeVersion(key, value)
 		if err == nil {
-			if h.flags&flagImage != 0 {
-				body = body[h.pageSize:]
-			}
 			first := decodePos(key[versionPrefixBytes:])
-			if _, _, last := changesThrough(body, first, endOfHistory); last != first && last != newer {
+			if _, _, last := changesThrough(body[h.imageBytes():], first, endOfHistory); last != first && last != newer {
 				c.run = append(c.run, appendPos(bytes.Clone(key[:versionPrefixBytes]), last))
 			}
 		}

@@ -189,8 +189,10 @@ func keyPrefixBytes(key []byte) int {
 // seal appends the checksum of value under key: bound to the key, so that a value
 // found in another's place does not pass either.
 func seal(key, value []byte) []byte {
-	return binary.LittleEndian.AppendUint64(value, xxh3.HashSeed(value, xxh3.Hash(key)))
+	return binary.LittleEndian.AppendUint64(value, checksumOf(key, value))
 }
+
+func checksumOf(key, value []byte) uint64 { return xxh3.HashSeed(value, xxh3.Hash(key)) }
 
 // unseal returns the value without its checksum, or an error that wraps
 // logcore.ErrCorrupt. want is the exact length without the checksum, or -1.
@@ -199,7 +201,7 @@ func unseal(key, sealed []byte, want int) ([]byte, error) {
 		return nil, corruptValue(key, "value of %d bytes is shorter than its checksum", len(sealed))
 	}
 	value := sealed[: len(sealed)-checksumBytes : len(sealed)-checksumBytes]
-	if binary.LittleEndian.Uint64(sealed[len(value):]) != xxh3.HashSeed(value, xxh3.Hash(key)) {
+	if binary.LittleEndian.Uint64(sealed[len(value):]) != checksumOf(key, value) {
 		return nil, corruptValue(key, "checksum mismatch")
 	}
 	if want >= 0 && len(value) != want {

@@ -58,6 +58,14 @@ func (h versionHeader) isBlind() bool { return h.flags&flagBlind != 0 }
 // goesOn reports whether the page is not put together without what is below the version.
 func (h versionHeader) goesOn() bool { return h.hasBase() || h.isBlind() }
 
+// imageBytes is how much of the body is the image that the steps begin at.
+func (h versionHeader) imageBytes() int {
+	if h.flags&flagImage != 0 {
+		return int(h.pageSize)
+	}
+	return 0
+}
+
 func (h versionHeader) bytes() int {
 	if h.hasBase() {
 		return versionHeaderBytes + baseBytes
@@ -170,13 +178,10 @@ func (h *versionHeader) checkBody(key, body []byte) ([]byte, error) {
 	case h.kind == kindDelta && h.depth > 0 && h.flags == 0:
 		return body, checkRanges(key, body, h.pageSize)
 	case (h.kind == kindRedo || h.kind == kindRun) && h.depth > 0 && h.flags&(h.flags-1) == 0:
-		steps := body
-		if h.flags&flagImage != 0 {
-			if len(body) < int(h.pageSize) {
-				return nil, corruptValue(key, "body of %d bytes lacks its image of %d", len(body), h.pageSize)
-			}
-			steps = body[h.pageSize:]
+		if len(body) < h.imageBytes() {
+			return nil, corruptValue(key, "body of %d bytes lacks its image of %d", len(body), h.pageSize)
 		}
+		steps := body[h.imageBytes():]
 		if h.kind == kindRun {
 			if len(key) < posBytes {
 				return nil, corruptValue(key, "a run under a key of %d bytes", len(key))

@@ -88,9 +88,7 @@ func eachChangeOf(key, sealed []byte, visit func(lsn logcore.LSN, key, value []b
 	}
 	h.kind = kindRedo
 	head := appendVersionHeader(nil, h)
-	if h.flags&flagImage != 0 {
-		head, body = append(head, body[:h.pageSize]...), body[h.pageSize:]
-	}
+	head, body = append(head, body[:h.imageBytes()]...), body[h.imageBytes():]
 	for at := decodePos(key[versionPrefixBytes:]); len(body) > 0; {
 		var steps []byte
 		at, steps, body, _ = nextChange(body, at)

@@ -167,10 +167,7 @@ func changeKind(v version) (ChangeKind, int) {
 
 // lastChange returns the steps of a run's last change.
 func (v version) lastChange() (steps []byte) {
-	body := v.body
-	if v.header.flags&flagImage != 0 {
-		body = body[v.header.pageSize:]
-	}
+	body := v.body[v.header.imageBytes():]
 	for at := v.first; len(body) > 0; {
 		at, steps, body, _ = nextChange(body, at)
 	}

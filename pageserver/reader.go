@@ -138,10 +138,7 @@ func (r *reader) current(owner *logState, space engine.Space, page uint32, bound
 	}
 	v.first, v.last = v.at, v.at
 	if v.header.kind == kindRun {
-		image := 0
-		if v.header.flags&flagImage != 0 {
-			image = int(v.header.pageSize)
-		}
+		image := v.header.imageBytes()
 		var changes []byte
 		changes, v.at, v.last = changesThrough(v.body[image:], v.first, bound)
 		v.body = v.body[:image+len(changes)]
@@ -432,14 +429,9 @@ func (r *reader) materialise(v version, space engine.Space, page uint32, last ve
 		return data, r.applyChain(data, space, page)
 	}
 	data := make([]byte, top.header.pageSize)
-	switch {
-	case v.header.flags&flagImage != 0:
-		copy(data, v.body)
-		v.body = v.body[len(data):]
-		r.keep(v)
-	default:
-		r.keep(v) // over zeros
-	}
+	n := copy(data, v.body[:v.header.imageBytes()]) // the rest is zeros
+	v.body = v.body[n:]
+	r.keep(v)
 	return data, r.applyChain(data, space, page)
 }
 

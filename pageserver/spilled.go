@@ -108,10 +108,7 @@ func cutShort(b *pebble.Batch, key, sealed []byte, bound pos) error {
 		if err != nil {
 			return nil // who reads it has it healed
 		}
-		image := 0
-		if h.flags&flagImage != 0 {
-			image = int(h.pageSize)
-		}
+		image := h.imageBytes()
 		through, at, last := changesThrough(body[image:], decodePos(key[versionPrefixBytes:]), bound)
 		if at == last {
 			return nil

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/zeebo/xxh3"
 
 	"github.com/logcore/logcore"
 )
@@ -100,7 +99,7 @@ func setSealed(batch *pebble.Batch, key, value []byte) error {
 	op := batch.SetDeferred(len(key), len(value)+checksumBytes)
 	copy(op.Key, key)
 	n := copy(op.Value, value)
-	binary.LittleEndian.PutUint64(op.Value[n:], xxh3.HashSeed(value, xxh3.Hash(key)))
+	binary.LittleEndian.PutUint64(op.Value[n:], checksumOf(key, value))
 	return op.Finish()
 }
 
