@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/logcore/logcore/internal/pause"
 )
 
 // recacher brings the blocks of pages that were read lately back into the block cache after
@@ -160,7 +162,7 @@ func (g *recacher) run(ctx context.Context) {
 			return
 		case <-g.kick:
 		}
-		if !sleep(ctx, recacheGather) {
+		if !pause.For(ctx, recacheGather) {
 			return
 		}
 		for pages := g.take(); len(pages) > 0; {
@@ -172,7 +174,7 @@ func (g *recacher) run(ctx context.Context) {
 			}
 			g.pages.Add(uint64(n))
 			pages = pages[n:]
-			if !sleep(ctx, (recacheShare-1)*time.Since(began)) {
+			if !pause.For(ctx, (recacheShare-1)*time.Since(began)) {
 				return
 			}
 		}
@@ -186,16 +188,4 @@ func (g *recacher) touch(pages []heatID) error {
 		return nil
 	}
 	return touchNewestVersions(g.s.db, pages)
-}
-
-// sleep waits, and returns false when ctx is done before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

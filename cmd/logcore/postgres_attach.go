@@ -13,6 +13,7 @@ import (
 	"github.com/logcore/logcore/client"
 	"github.com/logcore/logcore/engine/postgres/payload"
 	"github.com/logcore/logcore/engine/postgres/receiver"
+	"github.com/logcore/logcore/internal/pause"
 )
 
 // attachRetryEvery is how long to wait after a lost connection to the PostgreSQL server.
@@ -56,7 +57,7 @@ does not end, but says so in its metrics and tries again.`,
 					return err
 				}
 				fmt.Fprintf(a.err, "%v; trying again\n", err)
-				if !pause(cmd.Context(), attachStayEvery) {
+				if !pause.For(cmd.Context(), attachStayEvery) {
 					return nil
 				}
 				f.takeover = false // whoever has the log now took it from this one
@@ -89,7 +90,7 @@ func (a *app) attach(ctx context.Context, log string, f attachFlags, m *receiver
 			return err
 		}
 		fmt.Fprintf(a.err, "%v; commits wait; trying again\n", err)
-		if !pause(ctx, attachRetryEvery) {
+		if !pause.For(ctx, attachRetryEvery) {
 			return nil
 		}
 	}
@@ -136,18 +137,8 @@ func (a *app) attachOnce(ctx context.Context, c *client.Client, log string, f at
 			return err
 		}
 		fmt.Fprintf(a.err, "%v; trying again\n", err)
-		if !pause(ctx, attachRetryEvery) {
+		if !pause.For(ctx, attachRetryEvery) {
 			return nil
 		}
-	}
-}
-
-// pause waits before the next attempt; false says that the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

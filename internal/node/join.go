@@ -16,6 +16,7 @@ import (
 	"github.com/logcore/logcore/hotlog/segment"
 	"github.com/logcore/logcore/internal/certs"
 	"github.com/logcore/logcore/internal/durable"
+	"github.com/logcore/logcore/internal/pause"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
 	"github.com/logcore/logcore/replication/transport"
@@ -238,7 +239,7 @@ func importBeginning(ctx context.Context, opts JoinOptions, answers []*logcorev1
 			if tries++; next > before {
 				tries = 0
 			}
-			if tries >= importTriesMax || !pause(ctx, askAgain<<min(tries, 5)) {
+			if tries >= importTriesMax || !pause.For(ctx, askAgain<<min(tries, 5)) {
 				yield(segment.Span{}, err)
 				return
 			}
@@ -281,16 +282,4 @@ func importPart(ctx context.Context, opts JoinOptions, addr string, cluster []by
 		*next = span.Last + 1
 	}
 	return false, nil
-}
-
-// pause waits; false when ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

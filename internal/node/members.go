@@ -9,6 +9,7 @@ import (
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/catalog"
+	"github.com/logcore/logcore/internal/pause"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 	"github.com/logcore/logcore/replication"
 )
@@ -163,7 +164,7 @@ func (n *Node) identified(ctx context.Context, peerAddr string) (*logcorev1.Iden
 		case err == nil:
 			last = a
 		}
-		if last != nil && time.Since(begun) > sameShardsWithin || !pause(ctx, askAgain) {
+		if last != nil && time.Since(begun) > sameShardsWithin || !pause.For(ctx, askAgain) {
 			return last, errors.Join(err, ctx.Err())
 		}
 	}

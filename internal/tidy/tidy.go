@@ -125,7 +125,7 @@ type layer struct {
 // about which way it points.
 var layers = []layer{
 	{"vocabulary", []string{"."}},
-	{"leaves", []string{"proto/", "internal/alertstest", "internal/brokenfiles", "internal/certs", "internal/contentkey", "internal/durable", "internal/metrics", "internal/patience", "internal/stripemap", "internal/tidy", "internal/timerslack", "engine"}},
+	{"leaves", []string{"proto/", "internal/alertstest", "internal/brokenfiles", "internal/certs", "internal/contentkey", "internal/durable", "internal/metrics", "internal/patience", "internal/pause", "internal/stripemap", "internal/tidy", "internal/timerslack", "engine"}},
 	{"pure formats and devices", []string{"internal/wire", "internal/certs/certstest", "internal/cluster", "hotlog/media/", "hotlog/media", "hotlog/internal/", "hotlog/segment/", "hotlog/segment", "hotlog/segdir", "hotlog/inspect", "tiering/erasure", "tiering/bucket/", "tiering/bucket", "catalog", "engine/pages", "engine/postgres/wal", "engine/postgres/page"}},
 	{"parts", []string{"hotlog", "hotlog/importer", "tiering", "tiering/target", "pageserver", "pageserver/checkpoint", "client", "internal/config", "engine/postgres/waldump", "engine/postgres/walsample", "engine/postgres/redo", "engine/postgres/payload"}},
 	{"PostgreSQL's effects", []string{"engine/postgres/effect", "engine/postgres/backup"}},

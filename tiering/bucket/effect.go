@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/logcore/logcore/internal/pause"
 )
 
 // Effect does what is wrong with a call. A nil func leaves that operation alone.
@@ -69,7 +71,7 @@ func PutNothing() Effect {
 // Slow makes the call wait first, as long as its context allows.
 func Slow(wait time.Duration) Effect {
 	return Effect{Before: func(ctx context.Context, _ Call) error {
-		if !sleep(ctx, wait) {
+		if !pause.For(ctx, wait) {
 			return fmt.Errorf("injected: slow: %w", ctx.Err())
 		}
 		return nil

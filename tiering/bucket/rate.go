@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/logcore/logcore/internal/pause"
 )
 
 // RateOptions bounds how fast a bucket is used. Zero fields bound nothing.
@@ -85,7 +87,7 @@ func (p *pacer) take(ctx context.Context, n float64) error {
 		p.giveBack(cost)
 		return errors.Join(context.DeadlineExceeded, fmt.Errorf("it has no room for %v", wait.Round(time.Millisecond)))
 	}
-	if wait > 0 && !sleep(ctx, wait) || ctx.Err() != nil {
+	if wait > 0 && !pause.For(ctx, wait) || ctx.Err() != nil {
 		p.giveBack(cost)
 		return ctx.Err()
 	}

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/logcore/logcore/internal/pause"
 )
 
 // RetryOptions bounds what Retry does. The zero value is usable.
@@ -123,7 +125,7 @@ func (r *retrying) do(ctx context.Context, op string, call func(context.Context)
 		if r.options.OnRetry != nil {
 			r.options.OnRetry(op, err)
 		}
-		if !sleep(ctx, r.backoff(attempt+throttled)) {
+		if !pause.For(ctx, r.backoff(attempt+throttled)) {
 			return ended(ctx, err)
 		}
 	}
@@ -152,17 +154,6 @@ func (r *retrying) backoff(n int) time.Duration {
 		limit = r.options.BackoffMin << max(shift, 0)
 	}
 	return rand.N(limit) + 1
-}
-
-func sleep(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func (r *retrying) PutIfAbsent(ctx context.Context, key string, data []byte) error {
