@@ -129,13 +129,7 @@ func TestMoveWaitsForTheArchive(t *testing.T) {
 	gate := make(chan struct{})
 	asked := make(chan logcore.LSN, 1)
 	s := &sharded{t: t, dir: t.TempDir(), n: 2, addr: "127.0.0.1:0", archive: func(shard logcore.ShardID, g *replication.Group) logsvc.Archive {
-		a := &heldArchive{gate: gate, asked: asked}
-		a.flush = func(lsn logcore.LSN) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			a.covered = max(a.covered, lsn)
-		}
-		return a
+		return newHeldArchive(gate, asked)
 	}}
 	s.start()
 	t.Cleanup(s.stop)
@@ -186,13 +180,7 @@ func TestNothingIsOverBetweenTwoShards(t *testing.T) {
 	ctx := testContext(t)
 	gate, asked := make(chan struct{}), make(chan logcore.LSN, 1)
 	s := &sharded{t: t, dir: t.TempDir(), n: 2, addr: "127.0.0.1:0", archive: func(shard logcore.ShardID, g *replication.Group) logsvc.Archive {
-		a := &heldArchive{gate: gate, asked: asked}
-		a.flush = func(lsn logcore.LSN) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			a.covered = max(a.covered, lsn)
-		}
-		return a
+		return newHeldArchive(gate, asked)
 	}}
 	s.start()
 	t.Cleanup(s.stop)
@@ -306,6 +294,16 @@ type heldArchive struct {
 	spanArchive
 	gate  chan struct{}
 	asked chan logcore.LSN
+}
+
+func newHeldArchive(gate chan struct{}, asked chan logcore.LSN) *heldArchive {
+	a := &heldArchive{gate: gate, asked: asked}
+	a.flush = func(lsn logcore.LSN) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.covered = max(a.covered, lsn)
+	}
+	return a
 }
 
 func (a *heldArchive) Flush(ctx context.Context, shard logcore.ShardID, lsn logcore.LSN) error {

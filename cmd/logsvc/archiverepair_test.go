@@ -6,14 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
-	"github.com/logcore/logcore/tiering"
 )
 
 // rot flips a bit of a file in its place, as a disk does, and returns the file as it is then.
@@ -40,19 +38,8 @@ func rot(t *testing.T, path string, at int64) []byte {
 // counted, and no reader ever gets anything but what was written.
 func TestArchiveRepairs(t *testing.T) {
 	root := t.TempDir()
-	key := filepath.Join(root, "key")
-	if _, err := tiering.GenerateKeyFile(key); err != nil {
-		t.Fatal(err)
-	}
-	var urls []string
-	for _, name := range []string{"a1", "a2", "b1", "b2", "c1", "c2"} {
-		if err := os.Mkdir(filepath.Join(root, name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		urls = append(urls, "dir://"+filepath.Join(root, name)+"?name="+name+"&provider="+name[:1])
-	}
 	s := newServer(t)
-	s.targets = []string{"--targets", strings.Join(urls, ","), "--key", key, "--archive-max-age", "200ms", "--cache-bytes", "1MiB"}
+	s.targets = append(archiveFlags(t, root), "--archive-max-age", "200ms", "--cache-bytes", "1MiB")
 	s.start()
 	w := write(t, []string{s.addr})
 	waitFor(t, w, 1500)

@@ -187,6 +187,28 @@ func leaderOf(t *testing.T, servers []*server) *server {
 	return nil
 }
 
+// addrsOf are the addresses of servers for clients.
+func addrsOf(servers []*server) (addrs []string) {
+	for _, s := range servers {
+		addrs = append(addrs, s.addr)
+	}
+	return addrs
+}
+
+// clusterStatus asks a process for the members.
+func clusterStatus(t *testing.T, s *server) *logcorev1.ClusterStatusResponse {
+	t.Helper()
+	var st *logcorev1.ClusterStatusResponse
+	err := s.admin(func(ctx context.Context, c logcorev1.AdminServiceClient) (err error) {
+		st, err = c.ClusterStatus(ctx, &logcorev1.ClusterStatusRequest{})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
 // formCluster starts three processes and makes them a cluster.
 func formCluster(t *testing.T) []*server { return formClusterWith(t, client.TLSFiles{}) }
 
@@ -283,10 +305,7 @@ func TestCluster(t *testing.T) {
 		kills = n
 	}
 	servers := formCluster(t)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	w := write(t, addrs)
 	var gaps []time.Duration
 	for range kills {

@@ -12,23 +12,29 @@ import (
 	"github.com/logcore/logcore/tiering"
 )
 
-// TestClusterArchives: in a cluster the node that leads archives; after it is killed the next one goes on, under
-// its own term, and the others let go of what is archived. A node that joins when the beginning of the log is in the archive
-// only catches up all the same.
-func TestClusterArchives(t *testing.T) {
-	archive := t.TempDir()
-	key := filepath.Join(archive, "key")
+// archiveFlags are those of a server with six new targets, two of each of three providers, and a new key, all below a directory.
+func archiveFlags(t *testing.T, dir string) []string {
+	t.Helper()
+	key := filepath.Join(dir, "key")
 	if _, err := tiering.GenerateKeyFile(key); err != nil {
 		t.Fatal(err)
 	}
 	var urls []string
 	for _, name := range []string{"a1", "a2", "b1", "b2", "c1", "c2"} {
-		if err := os.Mkdir(filepath.Join(archive, name), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		urls = append(urls, "dir://"+filepath.Join(archive, name)+"?name="+name+"&provider="+name[:1])
+		urls = append(urls, "dir://"+filepath.Join(dir, name)+"?name="+name+"&provider="+name[:1])
 	}
-	targets := []string{"--targets", strings.Join(urls, ","), "--key", key, "--hot-bytes-keep", "1", "--archive-max-age", "200ms"}
+	return []string{"--targets", strings.Join(urls, ","), "--key", key}
+}
+
+// TestClusterArchives: in a cluster the node that leads archives; after it is killed the next one goes on, under
+// its own term, and the others let go of what is archived. A node that joins when the beginning of the log is in the archive
+// only catches up all the same.
+func TestClusterArchives(t *testing.T) {
+	archive := t.TempDir()
+	targets := append(archiveFlags(t, archive), "--hot-bytes-keep", "1", "--archive-max-age", "200ms")
 	first := newServer(t)
 	first.targets = targets
 	first.start()
@@ -49,10 +55,7 @@ func TestClusterArchives(t *testing.T) {
 	}
 	add()
 	add()
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	w := write(t, addrs)
 	waitFor(t, w, 900)
 	covered(t, servers, leaderOf(t, servers))

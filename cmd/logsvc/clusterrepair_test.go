@@ -19,10 +19,7 @@ import (
 // others when it starts, with no archive, and what it had wrong never reaches anybody.
 func TestClusterRepairs(t *testing.T) {
 	servers := formCluster(t)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	w := write(t, addrs)
 	waitFor(t, w, 800)
 	w.stop()
@@ -74,10 +71,7 @@ func TestClusterRepairs(t *testing.T) {
 // follows, and nothing it says is taken for the leader's.
 func TestClusterLeaderStops(t *testing.T) {
 	servers := formCluster(t)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	w := write(t, addrs)
 	waitFor(t, w, 100)
 	leader := leaderOf(t, servers)
@@ -137,18 +131,7 @@ func TestClusterRefusals(t *testing.T) {
 		}
 	}
 	ids := map[string]uint64{}
-	status := func() *logcorev1.ClusterStatusResponse {
-		var st *logcorev1.ClusterStatusResponse
-		err := leader.admin(func(ctx context.Context, c logcorev1.AdminServiceClient) (err error) {
-			st, err = c.ClusterStatus(ctx, &logcorev1.ClusterStatusRequest{})
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st
-	}
-	for _, m := range status().Members {
+	for _, m := range clusterStatus(t, leader).Members {
 		ids[m.Address] = m.Node
 	}
 	others[0].kill()
@@ -159,7 +142,7 @@ func TestClusterRefusals(t *testing.T) {
 		})
 	}
 	until(t, "the dead one is missed", func() bool {
-		for _, m := range status().Members {
+		for _, m := range clusterStatus(t, leader).Members {
 			if m.Node == ids[others[0].addr] && !m.Active {
 				return true
 			}
@@ -173,10 +156,7 @@ func TestClusterRefusals(t *testing.T) {
 		t.Errorf("removal of a stranger: %v", err)
 	}
 	// The dead one is replaced by a new node while it is written.
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	w := write(t, addrs)
 	waitFor(t, w, 100)
 	fresh := newServer(t, leader.peer)
@@ -200,7 +180,7 @@ func TestClusterRefusals(t *testing.T) {
 	// The replaced one comes back and is no member any more: it harms nobody.
 	others[0].start()
 	time.Sleep(time.Second)
-	if st := status(); st.Leader != ids[leader.addr] || len(st.Members) != 3 {
+	if st := clusterStatus(t, leader); st.Leader != ids[leader.addr] || len(st.Members) != 3 {
 		t.Errorf("after the replaced one came back: %+v", st)
 	}
 	verifyAcked(t, []string{leader.addr}, w.acked)

@@ -132,10 +132,7 @@ func TestMoveHistoryFindsBugs(t *testing.T) {
 // other, and others read them from end to end; the processes that lead are killed meanwhile. Every history has one legal order.
 func TestMovesAreLinearizable(t *testing.T) {
 	servers := formShards(t, 3)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	dial := func() *client.Client {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,7 +14,6 @@ import (
 	"github.com/logcore/logcore"
 	"github.com/logcore/logcore/client"
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
-	"github.com/logcore/logcore/tiering"
 )
 
 // TestArchiveCommandsInACluster (F1): the shards of a cluster are archived by different members. A command about the archive reaches
@@ -23,18 +21,7 @@ import (
 // a member that is down is named, and told when the command is given again.
 func TestArchiveCommandsInACluster(t *testing.T) {
 	base := t.TempDir()
-	key := filepath.Join(base, "key")
-	if _, err := tiering.GenerateKeyFile(key); err != nil {
-		t.Fatal(err)
-	}
-	var urls []string
-	for _, name := range []string{"a1", "a2", "b1", "b2", "c1", "c2"} {
-		if err := os.Mkdir(filepath.Join(base, name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		urls = append(urls, "dir://"+filepath.Join(base, name)+"?name="+name+"&provider="+name[:1])
-	}
-	targets := []string{"--targets", strings.Join(urls, ","), "--key", key, "--archive-max-age", "200ms"}
+	targets := append(archiveFlags(t, base), "--archive-max-age", "200ms")
 	var servers []*server
 	var addrs []string
 	for i := range 3 {

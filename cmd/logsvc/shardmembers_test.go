@@ -38,10 +38,7 @@ func nodeOf(t *testing.T, s *server) (id uint64) {
 func TestShardsOfAMemberThatIsReplaced(t *testing.T) {
 	const shards, logs = 3, 6
 	servers := formShards(t, shards)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	c, err := client.Dial(context.Background(), client.Options{Addrs: addrs, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), RetryFor: 60 * time.Second})
 	if err != nil {
 		t.Fatal(err)

@@ -41,15 +41,7 @@ func formShards(t *testing.T, shards int) []*server {
 // placements returns what a member knows of the shards.
 func placements(t *testing.T, s *server) []*logcorev1.ShardPlacement {
 	t.Helper()
-	var st *logcorev1.ClusterStatusResponse
-	err := s.admin(func(ctx context.Context, c logcorev1.AdminServiceClient) (err error) {
-		st, err = c.ClusterStatus(ctx, &logcorev1.ClusterStatusRequest{})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st.Shards
+	return clusterStatus(t, s).Shards
 }
 
 // TestShardsOfACluster: every shard gets the members of shard 0, the leaderships are spread over them, and a member that
@@ -82,10 +74,7 @@ func TestShardsOfACluster(t *testing.T) {
 // begun is finished.
 func TestMoveInACluster(t *testing.T) {
 	servers := formShards(t, 3)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	c, err := client.Dial(context.Background(), client.Options{Addrs: addrs, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), RetryFor: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -191,10 +180,7 @@ func TestMoveInACluster(t *testing.T) {
 // others elect another leader, and the shard takes appends again.
 func TestQuietShardElects(t *testing.T) {
 	servers := formShards(t, 4)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	quiet := func(s *server) int {
 		n := 0
 		for _, p := range placements(t, s) {
@@ -220,13 +206,7 @@ func TestQuietShardElects(t *testing.T) {
 	var victim *server
 	var its []uint32
 	for _, s := range servers {
-		var st *logcorev1.ClusterStatusResponse
-		if err := s.admin(func(ctx context.Context, c logcorev1.AdminServiceClient) (err error) {
-			st, err = c.ClusterStatus(ctx, &logcorev1.ClusterStatusRequest{})
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
+		st := clusterStatus(t, s)
 		if len(leads[st.Node]) > len(its) {
 			victim, its = s, leads[st.Node]
 		}

@@ -71,10 +71,7 @@ func slowDisk(t *testing.T, s *server, perSecond int) (lift func()) {
 // where they are fast, and when its disk is well again it has everything.
 func TestRootClusterSlowDisk(t *testing.T) {
 	servers := formCluster(t)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	w := write(t, addrs)
 	waitFor(t, w, 100)
 	leader := inContact(t, servers)

@@ -19,20 +19,6 @@ import (
 	logcorev1 "github.com/logcore/logcore/proto/logcore/v1"
 )
 
-// clusterStatus asks a process for the members.
-func clusterStatus(t *testing.T, s *server) *logcorev1.ClusterStatusResponse {
-	t.Helper()
-	var st *logcorev1.ClusterStatusResponse
-	err := s.admin(func(ctx context.Context, c logcorev1.AdminServiceClient) (err error) {
-		st, err = c.ClusterStatus(ctx, &logcorev1.ClusterStatusRequest{})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
 // hello introduces somebody to a node's peer port and returns why it was refused.
 func hello(t *testing.T, to *server, h *logcorev1.PeerHello) error {
 	t.Helper()
@@ -66,10 +52,7 @@ func says(t *testing.T, what string, err error, text string) {
 // that is taken are refused by real processes, each with its reason, while a writer goes on.
 func TestClusterOfStrangers(t *testing.T) {
 	servers := formCluster(t)
-	var addrs []string
-	for _, s := range servers {
-		addrs = append(addrs, s.addr)
-	}
+	addrs := addrsOf(servers)
 	w := write(t, addrs)
 	waitFor(t, w, 100)
 	leader := inContact(t, servers)
